@@ -1,0 +1,1 @@
+"""Solobox finds the one thing that matters in each picture."""

@@ -1,0 +1,1 @@
+"""Annotation formats: one module each, with the same two verbs, `read` and `write`."""
