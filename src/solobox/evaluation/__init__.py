@@ -1,0 +1,1 @@
+"""How good the boxes are: the metrics, and the report a person reads."""

@@ -1,0 +1,199 @@
+import json
+import math
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solobox.boxes import Floats
+from solobox.evaluation.metrics import evaluate_predictions, ious, measure
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+
+NAN = float("nan")
+
+
+def random_boxes(n: int, seed: int) -> Floats:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 300, (n, 2))
+    return np.concatenate([corner, corner + rng.uniform(1, 200, (n, 2))], axis=1)
+
+
+@st.composite
+def boxes(draw: st.DrawFn, n: int) -> Floats:
+    numbers = st.floats(0, 1000, allow_subnormal=False)
+    sides = st.floats(0.5, 500, allow_subnormal=False)
+    rows = draw(st.lists(st.tuples(numbers, numbers, sides, sides), min_size=n, max_size=n))
+    return np.array([(x, y, x + w, y + h) for x, y, w, h in rows])
+
+
+def test_iou_agrees_with_torchvision() -> None:
+    truth = random_boxes(400, 0)
+    predicted = truth + np.random.default_rng(1).normal(0, 15, truth.shape)
+    predicted[:, 2:] = np.maximum(predicted[:, 2:], predicted[:, :2])
+    oracle = torchvision.ops.box_iou(torch.from_numpy(truth), torch.from_numpy(predicted)).diagonal().numpy()
+    np.testing.assert_allclose(ious(truth, predicted), oracle, atol=1e-12)
+    metrics = measure(truth, predicted)
+    assert metrics.n == 400
+    assert metrics.mean_iou == pytest.approx(oracle.mean())
+    for share, threshold in ((metrics.iou50, 0.5), (metrics.iou75, 0.75), (metrics.iou90, 0.9)):
+        assert share == pytest.approx((oracle >= threshold).mean())
+        assert 0 < share < 1
+
+
+def test_errors_in_pixels_by_hand() -> None:
+    truth = [[0, 0, 10, 10], [10, 10, 30, 30]]
+    predicted = [[3, 4, 13, 14], [10, 10, 30, 34]]
+    metrics = measure(truth, predicted)
+    assert metrics.edge_mae_px == pytest.approx((3 + 4 + 3 + 4 + 0 + 0 + 0 + 4) / 8)
+    assert metrics.center_mae_px == pytest.approx((5 + 2) / 2)
+
+
+def test_a_threshold_counts_the_picture_that_just_reaches_it() -> None:
+    truth = np.array([[0.0, 0, 10, 10]] * 3)
+    predicted = np.array([[0, 0, 10, 5], [0, 0, 10, 7.5], [0, 0, 10, 9]])
+    metrics = measure(truth, predicted)
+    assert (metrics.iou50, metrics.iou75, metrics.iou90) == pytest.approx((1, 2 / 3, 1 / 3))
+
+
+@pytest.mark.parametrize("lost", [[NAN] * 4, [0, 0, NAN, 10], [0, 0, float("inf"), 10]])
+def test_a_picture_without_a_box_is_a_miss_without_a_distance(lost: list[float]) -> None:
+    truth, found = np.array([[0.0, 0, 10, 10]] * 2), np.array([[0, 0, 10, 8], lost])
+    metrics = measure(truth, found)
+    assert metrics.n == 2
+    assert metrics.mean_iou == pytest.approx(0.4)
+    assert metrics.iou50 == 0.5
+    assert metrics.edge_mae_px == pytest.approx(0.5)
+    assert metrics.center_mae_px == pytest.approx(1)
+    np.testing.assert_allclose(ious(truth, found), [0.8, 0])
+
+
+def test_labels_are_measured_apart() -> None:
+    truth, labels = random_boxes(30, 2), ["cat", "dog", ""] * 10
+    predicted = truth + np.random.default_rng(3).normal(0, 5, truth.shape)
+    metrics = measure(truth, predicted, labels)
+    assert list(metrics.by_label) == ["", "cat", "dog"]
+    for i, name in enumerate(["cat", "dog", ""]):
+        assert metrics.by_label[name] == measure(truth[i::3], predicted[i::3])
+    assert metrics.mean_iou == measure(truth, predicted).mean_iou
+
+
+@pytest.mark.parametrize("labels", [None, [], ["", "", ""]])
+def test_no_labels_no_parts(labels: list[str] | None) -> None:
+    truth = random_boxes(0 if labels == [] else 3, 4)
+    assert measure(truth, truth, labels).by_label == {}
+
+
+def test_the_dictionary_is_json_and_has_the_numbers() -> None:
+    truth = random_boxes(4, 5)
+    metrics = measure(truth, truth + 1, ["a", "a", "b", "b"])
+    plain = json.loads(json.dumps(metrics.to_dict(), allow_nan=False))
+    assert plain["n"] == 4
+    assert plain["mean_iou"] == metrics.mean_iou
+    assert plain["edge_mae_px"] == pytest.approx(1)
+    assert plain["center_mae_px"] == pytest.approx(math.sqrt(2))
+    assert plain["by_label"]["b"]["n"] == 2
+    assert set(plain) - {"by_label"} == set(plain["by_label"]["a"])
+
+
+def test_nothing_measured_is_null() -> None:
+    plain = measure([], []).to_dict()
+    assert plain.pop("n") == 0
+    assert plain.pop("by_label") == {}
+    assert set(plain.values()) == {None}
+    assert math.isnan(measure(np.empty((0, 4)), np.empty((0, 4))).mean_iou)
+
+
+def test_all_unreadable_is_zero_and_null() -> None:
+    plain = measure([[0, 0, 1, 1]], [[NAN] * 4]).to_dict()
+    assert (plain["mean_iou"], plain["iou50"], plain["edge_mae_px"]) == (0, 0, None)
+    json.dumps(plain, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "labels", "message"),
+    [
+        ([[0, 0, 1, 1]], [], None, "1 true boxes but 0"),
+        ([[0, 0, 1]], [[0, 0, 1]], None, r"shape \(N, 4\)"),
+        ([0, 0, 1, 1], [0, 0, 1, 1], None, r"shape \(N, 4\)"),
+        ([[0, 0, 1, NAN]], [[0, 0, 1, 1]], None, "not finite"),
+        ([[0, 0, 1, 1]], [[0, 0, 1, 1]], ["a", "b"], "2 labels"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    truth: list[list[float]], predicted: list[list[float]], labels: list[str] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure(truth, predicted, labels)
+
+
+@given(boxes(5), boxes(5))
+def test_shares_fall_with_the_threshold_and_iou_lies_between_0_and_1(truth: Floats, found: Floats) -> None:
+    metrics = measure(truth, found)
+    assert 0 <= metrics.iou90 <= metrics.iou75 <= metrics.iou50 <= 1
+    assert 0 <= metrics.mean_iou <= 1
+    # The centre moves by no more than the mean of the edges' moves, in each direction.
+    assert metrics.center_mae_px <= 2 * metrics.edge_mae_px + 1e-9
+
+
+@given(boxes(4), boxes(4), st.permutations(range(4)))
+def test_the_order_of_the_pictures_does_not_matter(truth: Floats, found: Floats, order: list[int]) -> None:
+    one, other = measure(truth, found), measure(truth[order], found[order])
+    assert astuple(one)[:-1] == pytest.approx(astuple(other)[:-1])
+
+
+@given(boxes(4), boxes(4), st.floats(-200, 200), st.floats(0.1, 10))
+def test_iou_ignores_place_and_scale_and_pixels_grow_with_scale(
+    truth: Floats, found: Floats, shift: float, scale: float
+) -> None:
+    here, there = measure(truth, found), measure(truth * scale + shift, found * scale + shift)
+    assert there.mean_iou == pytest.approx(here.mean_iou, abs=1e-6)
+    assert there.edge_mae_px == pytest.approx(here.edge_mae_px * scale, abs=1e-6)
+    assert there.center_mae_px == pytest.approx(here.center_mae_px * scale, abs=1e-6)
+
+
+@given(boxes(3))
+def test_the_truth_itself_is_perfect(truth: Floats) -> None:
+    metrics = measure(truth, truth)
+    assert metrics.mean_iou == pytest.approx(1)
+    assert (metrics.iou90, metrics.edge_mae_px, metrics.center_mae_px) == (1, 0, 0)
+
+
+def test_an_evaluation_leaves_negatives_out_and_counts_what_was_unreadable() -> None:
+    samples = Samples(
+        images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+        boxes=np.array([[0, 0, 10, 10], [NAN] * 4, [0, 0, 20, 20], [0, 0, 8, 8]]),
+        label=["cat", "", "dog", "cat"],
+    )
+    found = [
+        Prediction("a.jpg", np.array([0.0, 0, 10, 5]), (40, 30)),
+        Prediction("b.jpg", np.array([0.0, 0, 3, 3]), (40, 30)),
+        Prediction("c.jpg", error="the file is empty"),
+        Prediction("d.jpg", np.array([0.0, 0, 8, 8]), (40, 30)),
+    ]
+    evaluation = evaluate_predictions(samples, found, "test")
+    assert evaluation.samples.names == ("a.jpg", "c.jpg", "d.jpg")
+    assert [p.image for p in evaluation.predictions] == ["a.jpg", "c.jpg", "d.jpg"]
+    np.testing.assert_allclose(evaluation.iou, [0.5, 0, 1])
+    assert (evaluation.n_negatives, evaluation.n_unreadable) == (1, 1)
+    assert evaluation.metrics.mean_iou == pytest.approx(0.5)
+    assert {name: part.n for name, part in evaluation.metrics.by_label.items()} == {"cat": 2, "dog": 1}
+    plain = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert (plain["split"], plain["n"], plain["n_negatives"], plain["n_unreadable"]) == ("test", 3, 1, 1)
+
+
+def test_an_evaluation_of_negatives_alone_is_empty() -> None:
+    samples = Samples(images=["b.jpg"], boxes=[[NAN] * 4])
+    evaluation = evaluate_predictions(samples, [Prediction("b.jpg")], "all")
+    assert (evaluation.metrics.n, evaluation.n_negatives, len(evaluation.samples)) == (0, 1, 0)
+    assert evaluation.iou.shape == (0,)
+
+
+def test_predictions_and_samples_go_pair_by_pair() -> None:
+    samples = Samples(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
+    with pytest.raises(ValueError, match="2 samples but 1 prediction"):
+        evaluate_predictions(samples, [Prediction("a.jpg")], "test")

@@ -1,0 +1,336 @@
+import base64
+import io
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from solobox.drawing import PREDICTED, TRUTH
+from solobox.errors import DataError
+from solobox.evaluation.metrics import Evaluation, evaluate_predictions
+from solobox.evaluation.report import RunFacts, write_report
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+
+EVIL = '<script>alert("x")</script>&.jpg'
+VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
+SECTIONS = ["result", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
+RUN = RunFacts(
+    name="runs/<b>one</b>",
+    recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
+    history=[
+        {"epoch": e, "train_loss": 2.0 / e, "val_iou": 1 - 1 / (e + 1), "seconds": 1.5} for e in (1, 2, 3)
+    ],
+    backbone="tf_efficientnet_lite0",
+    seed=7,
+    data="boxes.csv",
+    command="solobox train boxes.csv -o 'runs/a & b'",
+    versions={"torch": "2.11.0"},
+    counts={"train": 80, "val": 10, "test": 10, "negatives": 2, "skipped": 1},
+    seconds={"features": 12.34, "head": 200.0},
+    best_epoch=2,
+)
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a test wants to know of a page; fails on tags that do not close in order."""
+
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    text: str = ""
+    numbers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+        if self.tags and (name := self.tags[-1][1].get("data-metric")) and name not in self.numbers:
+            self.numbers[name] = data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", self.text)
+
+
+def parse(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text("utf-8"))
+    page.close()
+    assert page.open == []
+    return page
+
+
+def make(
+    folder: Path,
+    n: int,
+    *,
+    labels: bool = True,
+    names: dict[int, str] | None = None,
+    lost: tuple[int, ...] = (),
+) -> Evaluation:
+    """An evaluation of n grey pictures, each box a little worse than the last; `lost` are unreadable."""
+    rng = np.random.default_rng(0)
+    images, boxes, predictions = [], [], []
+    for i in range(n):
+        path = folder / f"picture_{i:03}.png"
+        width, height = int(rng.integers(60, 120)), int(rng.integers(60, 120))
+        Image.new("RGB", (width, height), (110, 120, 130)).save(path)
+        box = np.array([10.0, 12.0, width - 15.0, height - 10.0])
+        images.append(path)
+        boxes.append(box)
+        shift = np.array([0.3 * i, 0, 0.3 * i, 0])
+        predictions.append(
+            Prediction(str(path), error=f"broken <i>{i}</i>")
+            if i in lost
+            else Prediction(str(path), box + shift, (width, height))
+        )
+    samples = Samples(
+        images=images,
+        boxes=np.array(boxes).reshape(-1, 4),
+        label=[("cat", "dog")[i % 2] for i in range(n)] if labels else None,
+        names=[(names or {}).get(i, image.name) for i, image in enumerate(images)],
+    )
+    return evaluate_predictions(samples, predictions, "test")
+
+
+def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
+    path = folder / "report.html"
+    write_report(path, evaluation, title=title, run=run)
+    return parse(path)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    return make(tmp_path_factory.mktemp("pictures"), 40, names={39: EVIL}, lost=(3,))
+
+
+@pytest.fixture(scope="module")
+def path(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, evaluation, title="A <report>", run=RUN)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(path: Path) -> Page:
+    return parse(path)
+
+
+def test_every_section_is_there_and_named(page: Page) -> None:
+    sections = page.of("section")
+    assert [s["id"] for s in sections] == SECTIONS
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    assert {s["aria-labelledby"] for s in sections} <= ids
+    links = [a["href"] or "" for a in page.of("a")]
+    assert [link.removeprefix("#") for link in links] == SECTIONS
+
+
+def test_no_id_is_given_twice(page: Page) -> None:
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
+    assert "://" not in path.read_text("utf-8")
+    assert not page.of("script") + page.of("link") + page.of("iframe") + page.of("base")
+    for _, attributes in page.tags:
+        for key in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("data:image/", "#"))
+    assert "@import" not in path.read_text("utf-8")
+
+
+def test_it_fits_a_phone_and_the_dark(page: Page, path: Path) -> None:
+    viewport = next(m for m in page.of("meta") if m.get("name") == "viewport")
+    assert "width=device-width" in (viewport["content"] or "")
+    assert "prefers-color-scheme: dark" in path.read_text("utf-8")
+    assert page.of("html")[0]["lang"] == "en"
+
+
+def test_the_numbers_are_the_metrics(page: Page, evaluation: Evaluation) -> None:
+    metrics = evaluation.metrics
+    assert page.numbers == {
+        "mean_iou": f"{metrics.mean_iou:.3f}",
+        "iou90": f"{100 * metrics.iou90:.1f}%",
+        "iou75": f"{100 * metrics.iou75:.1f}%",
+        "edge_mae_px": f"{metrics.edge_mae_px:.1f}",
+    }
+    assert f"In {int((evaluation.iou >= 0.9).sum())} of 40 pictures the predicted box fits" in page.words
+    for name, row in [("All", metrics), *metrics.by_label.items()]:
+        shares = [f"{100 * share:.1f}%" for share in (row.iou50, row.iou75, row.iou90)]
+        cells = [name, str(row.n), f"{row.mean_iou:.3f}", *shares, f"{row.edge_mae_px:.1f}"]
+        assert "".join([*cells, f"{row.center_mae_px:.1f}"]) in page.words
+
+
+def test_sentences_are_apart(page: Page) -> None:
+    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("picture_", ""))
+
+
+def test_the_best_and_the_worst_pictures_are_shown_with_both_boxes(
+    page: Page, evaluation: Evaluation
+) -> None:
+    pictures = page.of("img")
+    assert len(pictures) == 26
+    order = [i for i in np.argsort(evaluation.iou, kind="stable") if i != 3]
+    names = evaluation.samples.names
+    expected = [names[i] for i in [*order[::-1][:6], *order[:20]]]
+    assert [(p["alt"] or "").split(" with the true")[0] for p in pictures] == expected
+    for picture in pictures:
+        head, data = (picture["src"] or "").split(",", 1)
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        assert (str(pixels.shape[1]), str(pixels.shape[0])) == (picture["width"], picture["height"])
+        for color in (TRUTH, PREDICTED):
+            assert (np.abs(pixels - color).sum(axis=2) < 60).any()
+
+
+def test_boxes_are_scaled_to_a_thumbnail(tmp_path: Path) -> None:
+    image = tmp_path / "large.png"
+    Image.new("RGB", (2000, 1000), (110, 120, 130)).save(image)
+    samples = Samples(images=[image], boxes=[[500, 250, 1500, 750]])
+    found = Prediction(str(image), np.array([500.0, 250, 1500, 750]), (2000, 1000))
+    page = report(tmp_path, evaluate_predictions(samples, [found], "test"))
+    (picture,) = page.of("img")
+    assert (picture["width"], picture["height"]) == ("400", "200")
+    data = (picture["src"] or "").split(",", 1)[1]
+    with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
+        pixels = np.asarray(thumbnail.convert("RGB")).astype(int)
+    y, x = np.nonzero(np.abs(pixels - PREDICTED).sum(axis=2) < 60)
+    np.testing.assert_allclose([x.min(), y.min(), x.max() + 1, y.max() + 1], [100, 50, 300, 150], atol=2)
+
+
+def test_charts_are_there_with_words_for_those_who_cannot_see_them(page: Page) -> None:
+    labels = [svg.get("aria-label") or "" for svg in page.of("svg")]
+    for words in (
+        "Histogram of the IoU",
+        "IoU against object size",
+        "edges",
+        "Training curve",
+        "where in the",
+    ):
+        assert any(words in label for label in labels)
+
+
+def test_names_and_facts_are_text_and_never_markup(page: Page, path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "<script" not in text
+    assert EVIL in page.text
+    assert not page.of("b") + page.of("i")[4:]  # the four swatches of the two legends
+    for words in ("A <report>", "runs/<b>one</b>", "broken <i>3</i>", RUN.command):
+        assert words in page.text
+
+
+def test_how_to_repeat_it(page: Page) -> None:
+    for words in ("7", "tf_efficientnet_lite0", "boxes.csv", "2.11.0", '{"kl": 1.0}', "12.3 s", "3.3 min"):
+        assert words in page.text
+    assert "whose weights were kept" in page.words
+    assert "marks epoch 2" in page.words
+
+
+def test_unreadable_pictures_are_named_with_the_reason(page: Page) -> None:
+    assert "picture_003.pngbroken <i>3</i>" in page.words
+    assert "1 picture could not be read and counts as IoU 0." in page.words
+
+
+def test_tables_have_headers(page: Page) -> None:
+    assert len(page.of("table")) == len(page.of("thead")) >= 6
+    assert all(th.get("scope") in {"col", "row"} for th in page.of("th"))
+
+
+def test_the_same_evaluation_gives_the_same_bytes(evaluation: Evaluation, path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "again.html"
+    write_report(other, evaluation, title="A <report>", run=RUN)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_the_file_is_small(path: Path) -> None:
+    assert path.stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize(("n", "run"), [(1, None), (2, RUN), (5, None)])
+def test_few_pictures_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunFacts | None) -> None:
+    page = report(tmp_path, make(tmp_path, n), run)
+    assert len(page.of("img")) == n
+    assert "That is few pictures" in page.words
+    assert "nan" not in page.words
+    assert ("No facts about the training run were given" in page.words) == (run is None)
+
+
+def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
+    page = report(tmp_path, make(tmp_path, 0))
+    assert [s["id"] for s in page.of("section")] == SECTIONS
+    assert "There is nothing to measure" in page.words
+    assert "nan" not in page.words
+    assert not page.of("img")
+
+
+def test_nothing_readable_is_said(tmp_path: Path) -> None:
+    page = report(tmp_path, make(tmp_path, 3, lost=(0, 1, 2)), None)
+    assert page.numbers["mean_iou"] == "0.000"
+    assert page.numbers["edge_mae_px"] == "–"  # noqa: RUF001
+    assert "3 pictures could not be read and count as IoU 0." in page.words
+    assert "nothing to draw" in page.words
+
+
+def test_without_labels_there_is_one_row(tmp_path: Path) -> None:
+    page = report(tmp_path, make(tmp_path, 4, labels=False))
+    assert "cat" not in page.words
+    assert "(no label)" not in page.words
+
+
+def test_a_picture_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+    evaluation = make(tmp_path, 3)
+    evaluation.samples.images[1].unlink()
+    page = report(tmp_path, evaluation)
+    assert len(page.of("img")) == 2
+    assert "could not be read when the report was written" in page.words
+
+
+def test_a_name_that_is_no_text_is_not_fatal(tmp_path: Path) -> None:
+    page = report(tmp_path, make(tmp_path, 2, names={0: "bad_\udcff.jpg", 1: "日本.jpg"}))
+    assert "bad_?.jpg" in page.text
+    assert "日本.jpg" in page.text
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    evaluation = make(tmp_path, 1)
+    (tmp_path / "report.html").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"report\.html: cannot be written"):
+        write_report(tmp_path / "report.html", evaluation, title="", run=None)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.real
+def test_real_pictures(real_data: Path, tmp_path: Path) -> None:
+    samples = Samples.read(real_data / "caltech" / "face.csv").select(np.arange(30))
+    found = []
+    for image, box in zip(samples.images, samples.boxes, strict=True):
+        with Image.open(image) as picture:
+            found.append(Prediction(str(image), box * 1.02, picture.size))
+    page = report(tmp_path, evaluate_predictions(samples, found, "test"))
+    assert len(page.of("img")) == 26
+    assert (tmp_path / "report.html").stat().st_size < 3_000_000

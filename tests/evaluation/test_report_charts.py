@@ -1,0 +1,107 @@
+import re
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+
+from solobox.evaluation.report import charts
+from solobox.evaluation.report.facts import running_median
+
+RNG = np.random.default_rng(0)
+HISTORY = [{"epoch": e, "train_loss": 2.0 / e, "val_iou": 1 - 1 / (e + 1)} for e in range(1, 6)]
+
+
+def draw(n: int) -> dict[str, str]:
+    iou, side = RNG.uniform(0, 1, n), RNG.uniform(0.1, 0.9, n)
+    return {
+        "iou": charts.iou_histogram(iou, "iou"),
+        "success": charts.success_curve(iou, "success"),
+        "size": charts.iou_by_size(side, iou, running_median(side, iou), "size")[0],
+        "edges": charts.edge_boxes(RNG.normal(0, 3, (n, 4)), "edges"),
+        "training": charts.training_curve(HISTORY, 4, "training"),
+        "objects": charts.object_sizes(side, "objects"),
+        "where": charts.coverage_map(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "where"),
+    }
+
+
+@pytest.mark.parametrize("n", [1, 100])
+def test_each_chart_is_one_svg_that_asks_for_nothing_and_says_what_it_is(n: int) -> None:
+    ids: list[str] = []
+    for name, svg in draw(n).items():
+        root = ElementTree.fromstring(svg)
+        assert root.tag == "svg"
+        assert (root.get("role"), root.get("class")) == ("img", "chart")
+        assert root.get("aria-label")
+        assert "://" not in svg
+        assert "<style" not in svg
+        own = [i for e in root.iter() if (i := e.get("id"))]
+        assert all(i.startswith(f"{name}-") for i in own)
+        ids += own
+        targets = set(re.findall(r"url\(#([^)]+)\)", svg)) | set(re.findall(r'href="#([^"]+)"', svg))
+        assert targets <= set(own)
+    assert len(ids) == len(set(ids))
+
+
+def test_colours_come_from_the_page() -> None:
+    for svg in draw(50).values():
+        colors = set(re.findall(r"#[0-9a-f]{6}\b", re.sub(r'href="[^"]*"', "", svg)))
+        assert colors <= {"#000000", "#ffffff"}  # invisible parts, and letters whose colour is the page's
+        assert "var(--" in svg
+
+
+def test_charts_come_out_the_same_each_time() -> None:
+    iou = RNG.uniform(0, 1, 40)
+    assert charts.iou_histogram(iou, "a") == charts.iou_histogram(iou, "a")
+    assert charts.edge_boxes(np.ones((3, 4)), "a") == charts.edge_boxes(np.ones((3, 4)), "a")
+
+
+def test_neither_a_persons_settings_nor_the_drawing_touch_each_other() -> None:
+    iou = RNG.uniform(0, 1, 40)
+    plain = charts.iou_histogram(iou, "a")
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
+        before = dict(mpl.rcParams)
+        assert charts.iou_histogram(iou, "a") == plain
+        assert dict(mpl.rcParams) == before
+
+
+def test_very_many_pictures_are_thinned_out_evenly() -> None:
+    side, iou = np.linspace(0, 1, 10_000), np.full(10_000, 0.9)
+    svg, shown = charts.iou_by_size(side, iou, (np.empty(0), np.empty(0)), "size")
+    assert 1000 < shown <= 1500
+    assert len(svg) < 400_000
+
+
+def test_the_histogram_counts_every_picture_once() -> None:
+    iou = np.array([0.0, 0.5, 0.75, 0.9, 0.9, 1.0])
+    svg = charts.iou_histogram(iou, "iou")
+    # One rectangle for each bar: the tallest, with two pictures, is the one that starts at 0.9.
+    bars = [
+        [tuple(map(float, p)) for p in re.findall(r"[ML] ([\d.]+) ([\d.]+)", e.get("d") or "")]
+        for e in ElementTree.fromstring(svg).iter()
+        if e.tag == "path" and "fill: var(--blue)" in (e.get("style") or "")
+    ]
+    heights = [max(y for _, y in bar) - min(y for _, y in bar) for bar in bars]
+    unit = min(h for h in heights if h)
+    assert sum(round(h / unit) for h in heights) == len(iou)
+    assert round(heights[18] / unit) == 2
+
+
+@pytest.mark.parametrize(
+    "history", [[], [{"seconds": 1.0}], [{"epoch": 1, "val_iou": float("nan")}]], ids=["none", "other", "nan"]
+)
+def test_a_history_without_curves_draws_nothing(history: list[dict[str, float]]) -> None:
+    assert charts.training_curve(history, None, "training") == ""
+
+
+def test_a_curve_without_losses_has_one_panel() -> None:
+    svg = charts.training_curve([{"val_iou": 0.5}, {"val_iou": 0.6}], None, "training")
+    assert "validation IoU" in svg
+    assert "loss" not in svg
+
+
+def test_the_state_machine_of_matplotlib_stays_out() -> None:
+    code = "import sys, solobox.evaluation.report; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
