@@ -1,1 +1,49 @@
-"""Solobox finds the one thing that matters in each picture."""
+"""Solobox finds the one thing that matters in each picture.
+
+The public names; those that need the ``[train]`` extra are loaded at their first use, so that the rest works
+without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from solobox.errors import ConfigError, DataError, PictureError, SoloboxError
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+
+if TYPE_CHECKING:
+    from solobox.evaluation.evaluate import evaluate
+    from solobox.evaluation.report import write_report
+    from solobox.localizer.localizer import Architecture, Localizer
+    from solobox.training.recipe import Recipe
+    from solobox.training.train import train
+
+__all__ = [
+    "Architecture",
+    "ConfigError",
+    "DataError",
+    "Localizer",
+    "PictureError",
+    "Prediction",
+    "Recipe",
+    "Samples",
+    "SoloboxError",
+    "evaluate",
+    "train",
+    "write_report",
+]
+
+_LATER = {
+    "Architecture": "solobox.localizer.localizer",
+    "Localizer": "solobox.localizer.localizer",
+    "Recipe": "solobox.training.recipe",
+    "evaluate": "solobox.evaluation.evaluate",
+    "train": "solobox.training.train",
+    "write_report": "solobox.evaluation.report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)

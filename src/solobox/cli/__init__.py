@@ -1,0 +1,48 @@
+"""The command line: one small file for each command, loaded when it is called."""
+
+import sys
+from importlib.metadata import version
+
+from cyclopts import App
+
+from solobox.errors import SoloboxError
+
+app = App(
+    name="solobox",
+    help="Find the one thing that matters in each picture: check the data, train, measure, predict.",
+    version=version("solobox"),
+)
+for _command in ("demo", "check", "train", "evaluate", "predict"):
+    app.command(f"solobox.cli.{_command}:{_command}", name=_command)
+
+
+def main() -> None:
+    """Run a command; errors for people are printed alone, and leave with status 2."""
+    from solobox.cli.console import console
+
+    try:
+        result = app(result_action="return_value")
+    except SoloboxError as error:
+        console.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in _TRAINING:
+            raise
+        console.print(
+            f"[bold red]error:[/] this command needs {error.name}: install Solobox with its \\[train] extra",
+            soft_wrap=True,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+_TRAINING = ("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2")
+
+
+def _escaped(error: Exception) -> str:
+    from rich.markup import escape
+
+    return escape(str(error))

@@ -1,0 +1,65 @@
+"""``solobox check``: what is wrong with labelled pictures."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from solobox import doctor, formats
+from solobox.cli.console import bars, console, out
+from solobox.formats.writing import replacing
+
+
+def check(
+    data: Path,
+    *,
+    images: Path | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    fix: Path | None = None,
+) -> int:
+    """Read the data and say what is wrong with it; nothing is changed.
+
+    Leaves with status 1 when there are errors, 0 when there are warnings alone or nothing.
+
+    Parameters
+    ----------
+    data
+        A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
+    images
+        The folder that picture names are relative to, instead of the file's own.
+    json_file
+        Write all findings to this file.
+    fix
+        Write a clean copy to this CSV, and beside it what was left out or changed and why.
+    """
+    annotations = formats.read(data, images)
+    with bars() as progress:
+        seen = 0
+
+        def tell(done: int, total: int) -> None:
+            nonlocal seen
+            if not seen:
+                progress.start("looking at the pictures", total)
+            progress.advance(done - seen)
+            seen = done
+
+        diagnosis = doctor.check(annotations, progress=tell)
+    out.print(diagnosis.table())
+    errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
+    console.print(
+        f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_pictures:,} pictures, "
+        f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    if json_file is not None:
+        with replacing(json_file) as file:
+            json.dump(diagnosis.to_json(), file, indent=2)
+    if fix is not None:
+        report = doctor.fix(annotations, diagnosis, fix)
+        console.print(
+            f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
+            f"{report.n_left_out:,} left out, see {report.left_out}",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    return 1 if errors else 0

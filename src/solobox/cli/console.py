@@ -1,0 +1,97 @@
+"""What commands share: the console, progress bars, the table of metrics."""
+
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=True)
+"""For remarks, bars and errors."""
+
+out = Console()
+"""For what a command was asked for: tables."""
+
+
+class Bars:
+    """Progress bars of a run's stages; a `solobox.training.progress.Progress`."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def start(self, stage: str, total: int) -> None:
+        """Leave the last bar full and begin another."""
+        self._task = self._progress.add_task(stage, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, advance=steps, note=note)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._progress.console.print(text, highlight=False, markup=False)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Progress bars on the console while the block runs."""
+    quieten()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield Bars(progress)
+
+
+def quieten() -> None:
+    """Keep libraries' remarks, which no user of this program can act on, off the screen."""
+    for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities", "timm"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(lightning_fabric|lightning|timm|torch)(\..*)?$")
+
+
+def metrics_table(title: str, rows: Mapping[str, Mapping[str, object]]) -> Table:
+    """Metrics as a table: a row for each set of pictures (all, then each label)."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("")
+    heads = {
+        "n": "pictures", "mean_iou": "mean IoU", "iou50": "IoU≥.5", "iou75": "IoU≥.75", "iou90": "IoU≥.9",
+        "edge_mae_px": "edge error px", "center_mae_px": "centre error px",
+    }  # fmt: skip
+    for head in heads.values():
+        table.add_column(head, justify="right")
+    for name, metrics in rows.items():
+        cells = []
+        for key in heads:
+            value = metrics.get(key)
+            if isinstance(value, int):
+                cells.append(f"{value:,}")
+            elif isinstance(value, float):
+                cells.append(f"{value:.1f}" if key.endswith("_px") else f"{value:.3f}")
+            else:
+                cells.append("–")
+        table.add_row(name, *cells)
+    return table
+
+
+def as_rows(metrics: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """The rows of `metrics_table` from metrics as JSON: all pictures, then each label."""
+    labels = metrics.get("by_label")
+    by_label = labels if isinstance(labels, dict) else {}
+    return {"all": metrics, **{name or "(no label)": row for name, row in by_label.items()}}
+
+
+def command_line() -> str:
+    """The command that runs now, as a person would type it."""
+    return shlex.join(["solobox", *sys.argv[1:]])

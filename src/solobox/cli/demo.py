@@ -1,0 +1,88 @@
+"""``solobox demo``: the whole job, start to end, on pictures that the program draws itself."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+from PIL import Image
+
+from solobox import scenes
+from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out
+from solobox.drawing import Tile, contact_sheet, predicted, truth
+from solobox.errors import DataError
+from solobox.evaluation.evaluate import evaluate, run_facts
+from solobox.evaluation.metrics import Evaluation
+from solobox.evaluation.report import write_report
+from solobox.formats.writing import replacing
+from solobox.inference.sinks import write_csv
+from solobox.pictures import read
+from solobox.training.recipe import Recipe
+from solobox.training.train import train
+
+PICTURES = 600
+_MARK = ".solobox-demo"
+
+
+def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo")) -> None:
+    """Draw pictures, train on them, evaluate, predict, and report: a minute or two.
+
+    Parameters
+    ----------
+    output
+        The folder for everything; an earlier demo in it is replaced, anything else is refused.
+    """
+    _clear(output)
+    console.print(f"[bold]1[/] drawing {PICTURES} pictures")
+    samples = scenes.write(output / "pictures", PICTURES, seed=0)
+    console.print("[bold]2[/] training")
+    with bars() as progress:
+        localizer = train(samples, output / "run", Recipe(), progress=progress)
+        console.print("[bold]3[/] evaluating on pictures that training never saw")
+        evaluation = evaluate(localizer, samples, "test", progress=progress)
+    metrics = evaluation.to_dict()
+    with replacing(output / "metrics.json") as file:
+        json.dump(metrics, file, indent=2)
+    for _ in write_csv(output / "boxes.csv", evaluation.predictions):
+        pass
+    _sheet(evaluation).save(output / "sheet.png")
+    write_report(
+        output / "report.html",
+        evaluation,
+        title="Solobox demo",
+        run=run_facts(localizer, "demo", command_line()),
+    )
+    out.print(metrics_table("test pictures", as_rows(metrics)))
+    for name, what in (
+        ("sheet.png", "pictures with their boxes"), ("report.html", "the report: open it in a browser"),
+        ("metrics.json", "the metrics"), ("boxes.csv", "the predicted boxes"),
+        ("run", "the trained localizer: solobox predict RUN PICTURES..."),
+        ("pictures", "the pictures and their labels"),
+    ):  # fmt: skip
+        console.print(f"  {output / name}  {what}", highlight=False, markup=False)
+
+
+def _clear(folder: Path) -> None:
+    """Make way for the demo, where that destroys nothing but an earlier one."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / _MARK).is_file():
+            raise DataError(f"{folder} is not empty and holds no earlier demo: name another folder with -o")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).write_text("Made by `solobox demo`, which may replace this folder.\n", encoding="utf-8")
+
+
+def _sheet(evaluation: Evaluation, count: int = 24) -> Image.Image:
+    """The first test pictures with both boxes."""
+    tiles: list[Tile] = []
+    for index in range(min(count, len(evaluation.samples))):
+        prediction = evaluation.predictions[index]
+        pixels = read(evaluation.samples.images[index]).pixels
+        outlines = [predicted(prediction.box), truth(evaluation.samples.boxes[index])]
+        tiles.append((pixels, outlines, f"IoU {evaluation.iou[index]:.2f}"))
+    nowhere = np.full(4, np.nan)
+    return contact_sheet(
+        tiles, columns=6, tile=220, legend=[truth(nowhere, "true box"), predicted(nowhere, "predicted box")]
+    )

@@ -1,0 +1,94 @@
+"""``solobox predict``: a box for each picture."""
+
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from solobox.boxes import scale
+from solobox.cli.console import bars, console
+from solobox.drawing import draw_reduced, predicted
+from solobox.inference.inputs import expand
+from solobox.inference.sinks import COLUMNS, cells, write_csv
+from solobox.localizer.localizer import Localizer
+from solobox.pictures import read
+from solobox.prediction import Prediction
+
+_SIDE = 1600
+"""Longer side of a drawn picture in pixels, at most: for looking at, not for printing."""
+
+
+def predict(
+    run: Path,
+    inputs: Annotated[list[str], Parameter(name="INPUT", negative="")],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    draw: Path | None = None,
+) -> int:
+    """Find the box in each picture.
+
+    Leaves with status 0 when all pictures were read, 1 when some were not: these have a row with their error.
+
+    Parameters
+    ----------
+    run
+        The folder that `solobox train` left.
+    inputs
+        Pictures, folders (with all below) and glob patterns.
+    output
+        Write the rows to this CSV; without it they are printed.
+    draw
+        Write each picture with its box drawn into this folder.
+    """
+    pictures = expand(inputs)
+    localizer = Localizer.load(run)
+    failed = 0
+    rows: list[Prediction] = []
+    with bars() as progress:
+        progress.start("predicting", len(pictures))
+        stream: Iterator[Prediction] = localizer.stream(iter(pictures))
+        if draw is not None:
+            stream = _drawn(stream, draw)
+        if output is not None:
+            stream = write_csv(output, stream)
+        for prediction in stream:
+            failed += bool(prediction.error)
+            progress.advance()
+            if output is None:
+                rows.append(prediction)
+    if output is None:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(cells(prediction) for prediction in rows)
+    for place, what in ((output, "boxes"), (draw, "drawn pictures")):
+        if place is not None:
+            console.print(f"{what}: {place}", highlight=False, markup=False)
+    if failed:
+        console.print(f"{failed} of {len(pictures)} pictures could not be read; their rows say why")
+    return 1 if failed else 0
+
+
+def _drawn(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
+    """Write each picture with its box, under its own name; a name met again gets a number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: Counter[str] = Counter()
+    for prediction in predictions:
+        if not prediction.error:
+            stem = Path(prediction.image).stem
+            taken[stem] += 1
+            name = f"{stem}.jpg" if taken[stem] == 1 else f"{stem}-{taken[stem]}.jpg"
+            _draw_one(prediction, folder / name)
+        yield prediction
+
+
+def _draw_one(prediction: Prediction, path: Path) -> None:
+    picture = read(prediction.image, at_least=_SIDE)
+    height, width = picture.pixels.shape[:2]
+    box = scale(prediction.box, width / picture.size[0], height / picture.size[1])
+    drawn = draw_reduced(picture.pixels, [predicted(box)], min(max(picture.size), _SIDE))
+    drawn.save(path, quality=90)

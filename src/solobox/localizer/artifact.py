@@ -1,0 +1,77 @@
+"""A saved localizer: a folder of ``model.safetensors`` and ``config.json``. Nothing in it is ever unpickled."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from solobox.errors import ConfigError
+
+FORMAT = 1
+MODEL, CONFIG = "model.safetensors", "config.json"
+RESERVED = ("format", "architecture")
+
+A = TypeVar("A")
+
+
+def save(folder: Path, architecture: Any, state: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """Write both files beside their names, flush them to the disk, then rename: tensors first.
+
+    Raises ConfigError when the folder cannot be written; what was there before is then still whole.
+    """
+    config = {"format": FORMAT, "architecture": asdict(architecture), **facts}
+    text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        model_new, config_new = folder / f".{MODEL}.new", folder / f".{CONFIG}.new"
+        save_file({key: value.contiguous() for key, value in state.items()}, model_new)
+        config_new.write_text(text, encoding="utf-8")
+        for new, final in ((model_new, MODEL), (config_new, CONFIG)):
+            with new.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            new.replace(folder / final)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"the model could not be saved in {folder}: {error}") from error
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The parsed ``config.json``."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no {CONFIG}: give the folder that `solobox train -o` wrote")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); train again or restore it") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ConfigError(f"{path} is not a localizer of this version (format {FORMAT})")
+    return config
+
+
+def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
+    """Build the dataclass `kind` from the config; unknown or missing keys are errors."""
+    given = config.get("architecture")
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(given, dict) or set(given) != names:
+        odd = sorted(set(given or {}) ^ names)
+        raise ConfigError(
+            f"{folder / CONFIG}: the architecture's keys do not fit this version: {', '.join(odd)}"
+        )
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+
+
+def load_state(folder: Path, module: nn.Module) -> None:
+    """Fill `module` with the folder's tensors; all must be there and fit."""
+    path = folder / MODEL
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no {MODEL}: training did not finish, or the file was moved")
+    try:
+        module.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ConfigError(f"{path} is damaged or of another architecture: {error}") from error

@@ -1,0 +1,233 @@
+"""Backbone, vectorizer and head plugged together: pictures in, one box each out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from solobox import boxes as geometry
+from solobox.errors import ConfigError, PictureError
+from solobox.localizer import artifact
+from solobox.localizer.backbone import Backbone
+from solobox.localizer.head import DistributionHead, HeadName, Output, RegressionHead
+from solobox.localizer.runtime import Features, fastest
+from solobox.localizer.vectorizer import Edges, Flatten, Gap
+from solobox.pictures import Picture, read, to_square
+from solobox.prediction import Prediction
+
+VectorizerName: TypeAlias = Literal["gap", "flatten", "edges"]
+Input: TypeAlias = str | Path | bytes | np.ndarray[Any, Any]
+
+_BATCH = 16
+
+
+def knob(default: Any, text: str) -> Any:
+    """A dataclass field with a default and the text that the command line shows for it."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Everything that decides the shapes of a localizer's tensors; each field's own text says what it is.
+
+    Raises ConfigError where the parts do not fit together.
+    """
+
+    backbone: str = knob("tf_efficientnet_lite0", "The trunk: a timm model name.")
+    strides: tuple[int, ...] = knob((8, 16, 32), "Strides of the feature maps that are used, finest first.")
+    size: int = knob(224, "Side in pixels of the square that a picture is squashed to.")
+    vectorizer: VectorizerName = knob(
+        "edges", "`gap` or `flatten` give one vector, `edges` a sequence for each edge."
+    )
+    head: HeadName = knob(
+        "distribution", "`regression` gives four numbers, `distribution` four distributions."
+    )
+    width: int = knob(96, "Channels inside the `edges` vectorizer and the heads.")
+    blocks: int = knob(1, "Residual blocks of the `edges` vectorizer.")
+    dropout: float = knob(0.1, "Share of channels dropped in training by the `edges` vectorizer.")
+    bins: int = knob(32, "Bins of the `distribution` head in each cell of the second finest map.")
+
+    def __post_init__(self) -> None:
+        coarsest = self.strides[-1] if self.strides else 1
+        if not self.strides or self.size % coarsest or self.size < coarsest:
+            raise ConfigError(f"size {self.size} must be a multiple of the coarsest stride, {coarsest}")
+        if self.vectorizer not in ("gap", "flatten", "edges"):
+            raise ConfigError(f"vectorizer is gap, flatten or edges, not {self.vectorizer!r}")
+        if self.head not in ("regression", "distribution"):
+            raise ConfigError(f"head is regression or distribution, not {self.head!r}")
+        if self.vectorizer == "edges" and self.head == "regression":
+            raise ConfigError(
+                "the regression head reads one vector, and the vectorizer `edges` gives a sequence for each "
+                "edge: use head `distribution`, or vectorizer `gap` or `flatten`"
+            )
+        doubling = all(b == 2 * a for a, b in zip(self.strides, self.strides[1:], strict=False))
+        if self.vectorizer == "edges" and (len(self.strides) < 2 or not doubling):
+            raise ConfigError(
+                f"the vectorizer `edges` mixes two or more maps, each of twice the stride of the one before it, "
+                f"such as 8, 16, 32; not {self.strides}"
+            )
+        for name, least in (("width", 1), ("blocks", 0), ("bins", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is a share in [0, 1), not {self.dropout}")
+
+    @property
+    def cells(self) -> int:
+        """Cells along an axis of the grid on which the distribution head's bins lie."""
+        return self.size // (self.strides[1] if len(self.strides) > 1 else self.strides[0])
+
+
+class Localizer(nn.Module):
+    """Exactly one box for each picture.
+
+    architecture: the parts and their sizes.
+    pretrained: the trunk's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
+
+    `forward` takes (B, 3, size, size) RGB in 0..255, a picture squashed to a square, and gives an `Output` with
+    boxes as fractions of its sides. `features` and `decide` are its two halves: the trunk, and vectorizer
+    with head.
+    """
+
+    def __init__(self, architecture: Architecture, *, pretrained: str = "none") -> None:
+        super().__init__()
+        a = architecture
+        self.architecture = a
+        self.facts: dict[str, object] = {}
+        self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
+        channels = self.backbone.channels
+        self.vectorizer: Gap | Flatten | Edges
+        if a.vectorizer == "edges":
+            self.vectorizer = Edges(channels, width=a.width, blocks=a.blocks, dropout=a.dropout)
+        elif a.vectorizer == "gap":
+            self.vectorizer = Gap(channels)
+        else:
+            self.vectorizer = Flatten(channels, cells=(a.size // a.strides[-1]) ** 2)
+        length = self.vectorizer.features
+        self.head: RegressionHead | DistributionHead
+        if a.head == "regression":
+            self.head = RegressionHead(length, hidden=a.width)
+        else:
+            self.head = DistributionHead(
+                self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
+            )
+        self._features: Features | None = None
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """The trunk's maps of (B, 3, size, size) RGB in 0..255."""
+        maps: list[Tensor] = self.backbone(pixels)
+        return maps
+
+    def decide(self, maps: Sequence[Tensor]) -> Output:
+        """The boxes that feature maps tell of."""
+        output: Output = self.head(self.vectorizer(maps))
+        return output
+
+    def forward(self, pixels: Tensor) -> Output:
+        """Trunk, vectorizer and head."""
+        return self.decide(self.features(pixels))
+
+    # Using it ------------------------------------------------------------------------------------------
+
+    def predict(self, inputs: Sequence[Input] | Input) -> list[Prediction]:
+        """One `Prediction` for each input, in order; a picture that cannot be read has its `error` set.
+
+        inputs: one or several of: a path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8.
+        """
+        several = [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
+        return list(self.stream(several))
+
+    def stream(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
+        """As `predict`, one by one and in constant memory."""
+        if self.training:
+            raise ConfigError("the localizer is in training mode; call .eval() before predicting")
+        source = iter(inputs)
+        while batch := list(islice(source, _BATCH)):
+            yield from self._predict_batch(batch)
+
+    def _predict_batch(self, inputs: Sequence[Input]) -> list[Prediction]:
+        side = self.architecture.size
+        results = [Prediction(_name(item)) for item in inputs]
+        squares: list[np.ndarray] = []
+        readable: list[int] = []
+        for index, item in enumerate(inputs):
+            try:
+                picture = _picture(item, side)
+            except PictureError as error:
+                results[index] = replace(results[index], error=str(error))
+                continue
+            squares.append(to_square(picture.pixels, side))
+            results[index] = replace(results[index], size=picture.size)
+            readable.append(index)
+        if not squares:
+            return results
+        with torch.inference_mode():
+            output = self.decide(self._trunk()(np.stack(squares)))
+            fractions, spread = output.boxes.double().cpu().numpy(), output.spread().double().cpu().numpy()
+        for row, index in enumerate(readable):
+            width, height = results[index].size
+            box = geometry.scale(_ordered(fractions[row]), width, height)
+            results[index] = replace(
+                results[index],
+                box=geometry.clip(box, width, height),
+                spread=geometry.scale(spread[row], width, height),
+            )
+        return results
+
+    def _trunk(self) -> Features:
+        """The trunk in the fastest correct runtime of this machine, made at the first use."""
+        if self._features is None:
+            self._features = fastest(self.backbone, self.architecture.size)
+        return self._features
+
+    def train(self, mode: bool = True) -> "Localizer":  # noqa: FBT001  (torch's own signature)
+        """Switch to training mode or out of it; a trunk that trains needs its fast copy made anew."""
+        self._features = None
+        super().train(mode)
+        return self
+
+    # Keeping it ----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into a folder, whole or not at all.
+
+        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture.
+        """
+        artifact.save(Path(folder), self.architecture, self.state_dict(), self.facts)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Localizer":
+        """Read what `save` wrote; the localizer is ready to predict.
+
+        Raises ConfigError when the folder is missing, incomplete, or from another version's architecture.
+        """
+        config = artifact.read_config(Path(folder))
+        localizer = cls(artifact.architecture(config, Architecture, Path(folder)))
+        artifact.load_state(Path(folder), localizer)
+        localizer.facts = {key: value for key, value in config.items() if key not in artifact.RESERVED}
+        return localizer.eval()
+
+
+def _name(item: Input) -> str:
+    if isinstance(item, str | Path):
+        return str(item)
+    return "<bytes>" if isinstance(item, bytes) else "<pixels>"
+
+
+def _picture(item: Input, side: int) -> Picture:
+    if isinstance(item, np.ndarray):
+        if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8 or 0 in item.shape:
+            raise PictureError(f"pixels are (h, w, 3) uint8 RGB, not {item.shape} {item.dtype}")
+        return Picture(np.ascontiguousarray(item), (item.shape[1], item.shape[0]))
+    return read(item, at_least=side)
+
+
+def _ordered(box: np.ndarray) -> np.ndarray:
+    """Four numbers of a regression head may cross; the box they span is meant."""
+    x1, y1, x2, y2 = box
+    return np.array([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])

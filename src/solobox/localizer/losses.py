@@ -1,0 +1,139 @@
+"""Losses of one box, and the small language in which a recipe adds them up.
+
+Boxes are (B, 4) ``x1, y1, x2, y2`` as fractions of the input's sides. Every loss is a mean over the batch.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from solobox.errors import ConfigError
+from solobox.localizer.head import Output
+
+_EPS = 1e-7
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """IoU pair by pair: (B, 4) and (B, 4) to (B,)."""
+    inter, union = _overlap(a, b)
+    return inter / union.clamp(min=_EPS)
+
+
+def giou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - GIoU (Rezatofighi et al., 2019)."""
+    inter, union = _overlap(a, b)
+    hull = _sides(_hull(a, b)).prod(dim=-1).clamp(min=_EPS)
+    return (1 - inter / union.clamp(min=_EPS) + (hull - union) / hull).mean()
+
+
+def diou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - DIoU (Zheng et al., 2020): also the distance of the centres, in units of the hull's diagonal."""
+    return (1 - box_iou(a, b) + _centre_term(a, b)).mean()
+
+
+def ciou_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 - CIoU (Zheng et al., 2020): DIoU and the difference of the aspect ratios."""
+    iou = box_iou(a, b)
+    (aw, ah), (bw, bh) = _sides(a).unbind(-1), _sides(b).unbind(-1)
+    angle = torch.atan(bw / bh.clamp(min=_EPS)) - torch.atan(aw / ah.clamp(min=_EPS))
+    aspect = 4 / math.pi**2 * angle.square()
+    with torch.no_grad():
+        alpha = aspect / (1 - iou + aspect).clamp(min=_EPS)
+    return (1 - iou + _centre_term(a, b) + alpha * aspect).mean()
+
+
+def kl_loss(output: Output, target: Tensor, *, sigma: float) -> Tensor:
+    """Kullback-Leibler divergence of each edge's distribution from a Gaussian around the true edge.
+
+    sigma: standard deviation of the Gaussian, as a fraction of the input's side. An edge beyond the range of
+    the bins is taken at its end.
+    """
+    if output.logits is None or output.positions is None:
+        raise ConfigError("the loss kl needs the distribution head")
+    positions = output.positions
+    centre = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
+    wanted = (-0.5 * ((positions - centre) / sigma).square()).softmax(dim=-1)
+    given = output.logits.log_softmax(dim=-1)
+    return (wanted * (wanted.clamp(min=1e-12).log() - given)).sum(dim=-1).mean()
+
+
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    shared = torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], dim=-1)
+    inter = _sides(shared).prod(dim=-1)
+    return inter, _sides(a).prod(dim=-1) + _sides(b).prod(dim=-1) - inter
+
+
+def _sides(box: Tensor) -> Tensor:
+    return (box[..., 2:] - box[..., :2]).clamp(min=0)
+
+
+def _hull(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1)
+
+
+def _centre_term(a: Tensor, b: Tensor) -> Tensor:
+    between = ((a[..., :2] + a[..., 2:]) - (b[..., :2] + b[..., 2:])) / 2
+    diagonal = _sides(_hull(a, b)).square().sum(dim=-1).clamp(min=_EPS)
+    return between.square().sum(dim=-1) / diagonal
+
+
+_ON_BOXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    # beta: an error of a tenth of the side and more is linear; with PyTorch's 1 it would be MSE in disguise.
+    "smooth_l1": lambda a, b: F.smooth_l1_loss(a, b, beta=0.1),
+    "l1": F.l1_loss,
+    "iou": lambda a, b: (1 - box_iou(a, b)).mean(),
+    "giou": giou_loss,
+    "diou": diou_loss,
+    "ciou": ciou_loss,
+}
+NAMES = (*_ON_BOXES, "kl")
+_TERM = re.compile(r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\*\s*)?(?P<name>[a-z0-9_]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A weighted sum of losses, written as in ``kl + 10*l1 + giou``.
+
+    text: the sum. Names: mse, smooth_l1, l1, iou, giou, diou, ciou, kl.
+    sigma: for ``kl``, as a fraction of the input's side.
+
+    Raises ConfigError for a name or a form that it does not know.
+    """
+
+    terms: tuple[tuple[float, str], ...]
+    sigma: float
+
+    @classmethod
+    def parse(cls, text: str, *, sigma: float) -> "Loss":
+        """Read the sum."""
+        terms = []
+        for part in text.split("+"):
+            match = _TERM.fullmatch(part.strip())
+            if match is None or match["name"] not in NAMES:
+                raise ConfigError(
+                    f"{part.strip()!r} is not a loss; a loss is a sum such as `kl + 10*l1 + giou` of "
+                    f"{', '.join(NAMES)}"
+                )
+            terms.append((float(match["weight"] or 1), match["name"]))
+        return cls(tuple(terms), sigma)
+
+    @property
+    def needs_distribution(self) -> bool:
+        """Whether only the distribution head can be trained with it."""
+        return any(name == "kl" for _, name in self.terms)
+
+    def __call__(self, output: Output, target: Tensor) -> Tensor:
+        """The sum for a batch: a scalar."""
+        total = output.boxes.new_zeros(())
+        for weight, name in self.terms:
+            if name == "kl":
+                total = total + weight * kl_loss(output, target, sigma=self.sigma)
+            else:
+                total = total + weight * _ON_BOXES[name](output.boxes, target)
+        return total

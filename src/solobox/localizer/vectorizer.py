@@ -1,0 +1,99 @@
+"""From feature maps to what a head reads: one vector, or one sequence for each edge of the box."""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Kind: TypeAlias = Literal["vector", "sequences"]
+
+
+class Gap(nn.Module):
+    """Global average pooling of the coarsest map: (B, C, h, w) to (B, C). Any input size works."""
+
+    kind: Kind = "vector"
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.features = channels[-1]
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Average the last map over both axes."""
+        return maps[-1].mean(dim=(2, 3))
+
+
+class Flatten(nn.Module):
+    """Every cell of the coarsest map side by side: (B, C, h, w) to (B, C*h*w). Fixes the input size.
+
+    cells: h*w of the coarsest map.
+    """
+
+    kind: Kind = "vector"
+
+    def __init__(self, channels: Sequence[int], cells: int) -> None:
+        super().__init__()
+        self.features = channels[-1] * cells
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Lay the last map out as one vector."""
+        return maps[-1].flatten(1)
+
+
+class Edges(nn.Module):
+    """Pool each map along one axis only, so that where things are is never averaged away.
+
+    The maps are brought to the stride of the second finest and added, mixed by residual blocks, and condensed
+    for each of the four edges: along y for the vertical edges (x1, x2), along x for the horizontal ones, once
+    by attention that the edge learns and once by the maximum. Output: (B, 4, 2 * width, L + 2) in the order
+    x1, y1, x2, y2, where L is the number of cells along that axis; one empty cell is added at each end, since
+    an edge may lie a little outside the picture. The input must be square. Needs two maps or more.
+
+    channels: of the maps, finest first, each stride twice the one before it.
+    width: channels inside.
+    blocks: residual blocks of two convolutions.
+    dropout: share of channels of the mixed map that is dropped in training.
+    """
+
+    kind: Kind = "sequences"
+
+    def __init__(
+        self, channels: Sequence[int], *, width: int = 96, blocks: int = 2, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.finest = nn.Conv2d(channels[0], width, 2, 2, bias=False)
+        self.others = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels[1:])
+        self.norm = nn.BatchNorm2d(width)
+        self.drop = nn.Dropout2d(dropout)
+        self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
+        self.attention = nn.Conv2d(width, 4, 1)
+        self.features = 2 * width
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Feature maps to (B, 4, 2 * width, L + 2)."""
+        mixed = self.finest(maps[0])
+        for project, coarse in zip(self.others, maps[1:], strict=True):
+            mixed = mixed + F.interpolate(project(coarse), size=mixed.shape[-2:])
+        mixed = self.blocks(self.drop(F.relu(self.norm(mixed))))
+        # Softmax over up to 80 cells wants float32 also where the convolutions run in bf16.
+        logits = self.attention(mixed).float()
+        sequences = []
+        for edge in range(4):
+            axis = 2 if edge % 2 == 0 else 3
+            weights = logits[:, edge : edge + 1].softmax(dim=axis).to(mixed.dtype)
+            sequences.append(torch.cat([(mixed * weights).sum(axis), mixed.amax(axis)], dim=1))
+        return F.pad(torch.stack(sequences, dim=1), (1, 1))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = F.relu(self.first_norm(self.first(x)))
+        return F.relu(x + self.second_norm(self.second(inner)))

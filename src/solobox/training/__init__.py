@@ -1,0 +1,1 @@
+"""Training: from labelled pictures to a saved localizer."""

@@ -1,0 +1,121 @@
+"""Windows: the part of a picture that a model is shown, and what that does to the box.
+
+A window is an axis-aligned rectangle on the whole pixels of a decoded picture; it may reach past the picture,
+where it is grey. It is squashed to a square like any picture, and may be mirrored. All randomness comes from
+the generator that the caller gives.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from solobox.boxes import Floats
+
+Pixels = npt.NDArray[np.uint8]
+
+GREY = 127
+"""What lies outside a picture: about the mean that backbones subtract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """``x1, y1, x2, y2`` in whole pixels of a picture, and whether it is mirrored left to right."""
+
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+    mirrored: bool = False
+
+    def to_window(self, box: npt.ArrayLike) -> Floats:
+        """Boxes (..., 4) in pixels of the picture to fractions of the window's sides."""
+        x1, y1, x2, y2 = np.moveaxis(np.asarray(box, dtype=np.float64), -1, 0)
+        width, height = self.x2 - self.x1, self.y2 - self.y1
+        left, right = (x1 - self.x1) / width, (x2 - self.x1) / width
+        if self.mirrored:
+            left, right = 1 - right, 1 - left
+        return np.stack([left, (y1 - self.y1) / height, right, (y2 - self.y1) / height], axis=-1)
+
+    def from_window(self, box: npt.ArrayLike) -> Floats:
+        """Boxes (..., 4) in fractions of the window's sides to pixels of the picture: the inverse."""
+        left, top, right, bottom = np.moveaxis(np.asarray(box, dtype=np.float64), -1, 0)
+        width, height = self.x2 - self.x1, self.y2 - self.y1
+        if self.mirrored:
+            left, right = 1 - right, 1 - left
+        return np.stack(
+            [
+                self.x1 + left * width,
+                self.y1 + top * height,
+                self.x1 + right * width,
+                self.y1 + bottom * height,
+            ],
+            axis=-1,
+        )
+
+
+def whole(width: int, height: int) -> Window:
+    """The window that is the picture."""
+    return Window(0, 0, width, height)
+
+
+def random_window(rng: np.random.Generator, box: npt.ArrayLike, width: int, height: int) -> Window:
+    """A random window of a picture that shows (nearly) the whole box, half of the time mirrored.
+
+    box: ``x1, y1, x2, y2`` in pixels of the picture, whose size is `width` x `height`. One window in two is a
+    wide one, about the picture's size; the other a close one, of which the box fills from 40 to 85% along each
+    axis, so that objects of every size are learnt from any set.
+    """
+    x1, y1, x2, y2 = (float(v) for v in np.asarray(box, dtype=np.float64))
+    if rng.random() < 0.5:
+        sides = (x2 - x1) / rng.uniform(0.4, 0.85), (y2 - y1) / rng.uniform(0.4, 0.85)
+        places = np.clip(rng.normal(0.5, 0.2, 2), 0, 1)
+        left, top = x1 - places[0] * (sides[0] - (x2 - x1)), y1 - places[1] * (sides[1] - (y2 - y1))
+    else:
+        scale, aspect = np.exp(rng.uniform(np.log(0.6), np.log(1.15))), np.exp(rng.uniform(-0.15, 0.15))
+        sides = width * scale * aspect, height * scale / aspect
+        left = _place(rng, x1, x2, sides[0], width)
+        top = _place(rng, y1, y2, sides[1], height)
+    # Never narrower than a few pixels, however tiny the box is: there would be nothing to see.
+    right, bottom = left + max(sides[0], 8), top + max(sides[1], 8)
+    return Window(round(left), round(top), round(right), round(bottom), bool(rng.random() < 0.5))
+
+
+def _place(rng: np.random.Generator, low: float, high: float, side: float, length: float) -> float:
+    """Where a window of `side` begins, so that it keeps all but 5% of ``low..high`` in a picture of `length`."""
+    if side >= length:
+        return rng.uniform(length - side, 0)
+    slack = 0.05 * (high - low)
+    first, last = max(high - slack - side, -0.05 * length), min(low + slack, 1.05 * length - side)
+    return rng.uniform(min(first, last), max(first, last))
+
+
+def cut(pixels: Pixels, window: Window, side: int) -> Pixels:
+    """The window's pixels, squashed to (side, side, 3) with antialiasing; grey where it leaves the picture."""
+    height, width = pixels.shape[:2]
+    x1, y1, x2, y2 = max(window.x1, 0), max(window.y1, 0), min(window.x2, width), min(window.y2, height)
+    part = pixels[y1:y2, x1:x2]
+    if (x1, y1, x2, y2) != (window.x1, window.y1, window.x2, window.y2):
+        canvas = np.full((window.y2 - window.y1, window.x2 - window.x1, 3), GREY, dtype=np.uint8)
+        if part.size:
+            canvas[y1 - window.y1 : y2 - window.y1, x1 - window.x1 : x2 - window.x1] = part
+        part = canvas
+    if window.mirrored:
+        part = part[:, ::-1]
+    part = np.array(part, order="C")  # a copy: PyTorch wants memory that may be written to
+    # PyTorch's uint8 kernel gives Pillow's result to one level, in a third of the time.
+    tensor = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
+    resized = F.interpolate(tensor, size=(side, side), mode="bilinear", antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def recolour(rng: np.random.Generator, pixels: Pixels) -> Pixels:
+    """A random brightness, contrast and tint: one table of 256 values for each channel."""
+    level = np.arange(256, dtype=np.float32)
+    contrast, brightness = rng.uniform(0.7, 1.3), rng.uniform(-51, 51)
+    tint = rng.uniform(0.9, 1.1, 3)
+    tables = np.stack([((level - 127.5) * contrast + 127.5) * t + brightness for t in tint])
+    tables = np.clip(np.rint(tables), 0, 255).astype(np.uint8)
+    return np.stack([tables[channel][pixels[..., channel]] for channel in range(3)], axis=-1)
