@@ -16,6 +16,12 @@ from solobox.boxes import Floats
 
 Pixels = npt.NDArray[np.uint8]
 
+CLOSE_SHARE = 0.5
+"""Of the random windows, how many are close ones."""
+
+WIDE = (0.6, 1.15)
+"""Side of a wide window, in sides of the picture."""
+
 GREY = 127
 """What lies outside a picture: about the mean that backbones subtract."""
 
@@ -69,12 +75,12 @@ def random_window(rng: np.random.Generator, box: npt.ArrayLike, width: int, heig
     axis, so that objects of every size are learnt from any set.
     """
     x1, y1, x2, y2 = (float(v) for v in np.asarray(box, dtype=np.float64))
-    if rng.random() < 0.5:
+    if rng.random() < CLOSE_SHARE:
         sides = (x2 - x1) / rng.uniform(0.4, 0.85), (y2 - y1) / rng.uniform(0.4, 0.85)
         places = np.clip(rng.normal(0.5, 0.2, 2), 0, 1)
         left, top = x1 - places[0] * (sides[0] - (x2 - x1)), y1 - places[1] * (sides[1] - (y2 - y1))
     else:
-        scale, aspect = np.exp(rng.uniform(np.log(0.6), np.log(1.15))), np.exp(rng.uniform(-0.15, 0.15))
+        scale, aspect = np.exp(rng.uniform(np.log(WIDE[0]), np.log(WIDE[1]))), np.exp(rng.uniform(-0.15, 0.15))
         sides = width * scale * aspect, height * scale / aspect
         left = _place(rng, x1, x2, sides[0], width)
         top = _place(rng, y1, y2, sides[1], height)

