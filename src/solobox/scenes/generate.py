@@ -144,7 +144,7 @@ def _plan(seed: int, width: int, height: int) -> _Plan:
 def _cut_out(plan: _Plan) -> Planes:
     """Paint the thing on nothing, cut to its extent: shape (4, h, w)."""
     rng, kind = plan.rng(2), KINDS[plan.label]
-    scale = (0.16 + 0.66 * float(rng.beta(1.25, 1.6))) * min(plan.width, plan.height) / 2 * kind.unit
+    scale = (0.16 + 0.6 * float(rng.beta(1.25, 1.5))) * min(plan.width, plan.height) / 2 * kind.unit
     half = math.ceil(1.6 * scale) + 2
     canvas = Canvas(np.zeros((4, 2 * half, 2 * half), dtype=np.float32), plan.light)
     brush = Brush(
@@ -174,15 +174,17 @@ def _place(plan: _Plan, planes: Planes, horizon: float) -> Thing:
         highest = max(highest, min(round(horizon * plan.height) + 2 - height, down - 2))
     y = int(rng.integers(highest, max(down, highest + 1)))
     if rng.random() < 0.16:
-        x, y = _over_the_edge(plan, rng, planes[3], (x, y))
+        x, y = _over_the_edge(plan, rng, planes[3], (x, y), stands=stands)
     return Thing(planes, x, y, plan.label, stands)
 
 
-def _over_the_edge(plan: _Plan, rng: Generator, alpha: Planes, place: tuple[int, int]) -> tuple[int, int]:
+def _over_the_edge(
+    plan: _Plan, rng: Generator, alpha: Planes, place: tuple[int, int], *, stands: bool
+) -> tuple[int, int]:
     """Move a place so that one edge of the frame cuts off a part of the thing, but never too much."""
     across = bool(rng.random() < 0.6)
     profile = alpha.sum(axis=0 if across else 1)
-    first = bool(rng.random() < 0.5)
+    first = bool(rng.random() < 0.5) and (across or not stands)  # nothing stands at the top of a wall
     gone = np.cumsum(profile if first else profile[::-1]) / profile.sum()
     most = int(np.searchsorted(gone, 1 - _VISIBLE))  # this many columns or rows leave at least that share
     cut = int(rng.integers(most // 4, most + 1))
