@@ -29,13 +29,13 @@ def convert(boxes: npt.ArrayLike, source: Convention, target: Convention) -> Flo
     """
     a, b, c, d = _split(boxes)
     if source == "xywh":
-        a, b, c, d = a, b, a + c, b + d
+        c, d = a + c, b + d
     elif source == "cxcywh":
         a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
     elif source != "xyxy":
         raise ValueError(f"unknown convention {source!r}")
     if target == "xywh":
-        a, b, c, d = a, b, c - a, d - b
+        c, d = c - a, d - b
     elif target == "cxcywh":
         a, b, c, d = (a + c) / 2, (b + d) / 2, c - a, d - b
     elif target != "xyxy":

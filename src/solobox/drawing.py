@@ -25,7 +25,7 @@ _HALO = (0, 0, 0, 150)
 _PAPER: Color = (250, 250, 249)
 _FRAME: Color = (236, 236, 233)
 _INK: Color = (58, 58, 56)
-_SPELLED = str.maketrans({"–": "-", "—": "-", "×": "x", "ß": "ss", "≥": ">="})  # noqa: RUF001
+_SPELLED = str.maketrans({"–": "-", "—": "-", "×": "x", "ß": "ss", "≥": ">="})
 
 
 def _no_box() -> npt.NDArray[np.float64]:

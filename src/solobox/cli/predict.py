@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from solobox.boxes import scale
 from solobox.cli.console import bars, console
 from solobox.drawing import draw_reduced, predicted
+from solobox.errors import DataError
 from solobox.inference.inputs import expand
 from solobox.inference.sinks import COLUMNS, cells, write_csv
 from solobox.localizer.localizer import Localizer
@@ -46,6 +47,10 @@ def predict(
         Write each picture with its box drawn into this folder.
     """
     pictures = expand(inputs)
+    if draw is not None and draw.resolve() in {Path(picture).resolve().parent for picture in pictures}:
+        raise DataError(
+            f"--draw {draw} holds some of these pictures: give drawn pictures a folder of their own"
+        )
     localizer = Localizer.load(run)
     failed = 0
     rows: list[Prediction] = []

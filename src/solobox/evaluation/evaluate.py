@@ -91,7 +91,11 @@ def run_facts(localizer: Localizer, name: str, command: str) -> RunFacts:
     return RunFacts(
         name=name,
         recipe=settings,
-        history=[{**line, "epoch": n + 1} for n, line in enumerate(lines)],
+        history=[
+            # the report's epochs are counted through the stages
+            {"epoch": n + 1} | {key: value for key, value in line.items() if key not in ("stage", "epoch")}
+            for n, line in enumerate(lines)
+        ],
         backbone=architecture.backbone,
         seed=int(str(recipe.get("seed", 0))),
         data=str(facts.get("data", "")),

@@ -117,6 +117,7 @@ class Localizer(nn.Module):
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
             )
         self._features: Features | None = None
+        self.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs alike
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The trunk's maps of (B, 3, size, size) RGB in 0..255."""
@@ -161,13 +162,14 @@ class Localizer(nn.Module):
             except PictureError as error:
                 results[index] = replace(results[index], error=str(error))
                 continue
-            squares.append(to_square(picture.pixels, side))
+            squares.append(to_square(picture.pixels, side).transpose(2, 0, 1))
             results[index] = replace(results[index], size=picture.size)
             readable.append(index)
         if not squares:
             return results
         with torch.inference_mode():
-            output = self.decide(self._trunk()(np.stack(squares)))
+            maps = self._trunk()(np.stack(squares))
+            output = self.decide([feature.float() for feature in maps])
             fractions, spread = output.boxes.double().cpu().numpy(), output.spread().double().cpu().numpy()
         for row, index in enumerate(readable):
             width, height = results[index].size

@@ -6,8 +6,10 @@ choice is checked on a batch against PyTorch in float32 and refused if it disagr
 """
 
 import logging
+import threading
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +29,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Features(Protocol):
-    """A frozen trunk: a batch of square pictures to its feature maps."""
+    """A frozen trunk: a batch of square pictures to its feature maps. Any thread may call it."""
 
     @property
     def name(self) -> str:
@@ -35,19 +37,23 @@ class Features(Protocol):
         ...
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
-        """(B, size, size, 3) uint8 RGB to float32 maps (B, C, h, w), finest first."""
+        """(B, 3, size, size) uint8 RGB to bfloat16 maps (B, C, h, w), channels last, finest first.
+
+        bfloat16 whatever the trunk computes in: the head sees in use what it saw in training.
+        """
         ...
 
 
 @dataclass
 class TorchFeatures:
-    """The trunk in PyTorch, where its parameters are.
+    """The trunk in PyTorch, where its parameters are. One call at a time: each uses all processors.
 
     dtype: that the trunk computes in.
     """
 
     backbone: Backbone
     dtype: torch.dtype = torch.float32
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def name(self) -> str:
@@ -60,51 +66,68 @@ class TorchFeatures:
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
         device = self._device()
-        batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()
+        batch = torch.from_numpy(pixels).to(device).float()
         mixed = self.dtype is not torch.float32
-        with torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
-            return [feature.float() for feature in self.backbone(batch)]
+        with self._turn, torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
+            maps = self.backbone(batch)
+        return [feature.to(torch.bfloat16, memory_format=torch.channels_last) for feature in maps]
 
 
 class OpenVinoFeatures:
     """The trunk compiled by OpenVINO for this CPU.
 
+    A batch is cut into pieces that go through streams of one thread each: no thread then waits for another
+    within a layer, which matters when the processors have other work (decoding) beside.
+
     precision: ``bf16`` or ``f32``.
-    threads: how many it may use; None for PyTorch's number.
     """
 
-    def __init__(self, backbone: Backbone, size: int, precision: str, threads: int | None = None) -> None:
-        self._precision = precision
-        core = _core()
+    _PIECE = 4
+    """Pictures in a piece: small enough for a core's own cache."""
+
+    def __init__(self, backbone: Backbone, size: int, precision: str) -> None:
+        self.name = f"openvino cpu {precision}"
+        threads = torch.get_num_threads()
         options = {
             "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads or torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": str(threads),
+            "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
         }
-        self._compiled = core.compile_model(_convert(backbone, size), "CPU", options)
-
-    @property
-    def name(self) -> str:
-        """Runtime, device and precision in words."""
-        return f"openvino cpu {self._precision}"
+        self._compiled = _core().compile_model(_convert(backbone, size), "CPU", options)
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
-        result = self._compiled(pixels)
-        return [torch.from_numpy(result[port]).permute(0, 3, 1, 2) for port in self._compiled.outputs]
+        started = []
+        for start in range(0, len(pixels), self._PIECE):
+            request = self._compiled.create_infer_request()
+            request.start_async([np.ascontiguousarray(pixels[start : start + self._PIECE])])
+            started.append(request)
+        for request in started:
+            request.wait()
+        return [self._joined(started, index) for index in range(len(self._compiled.outputs))]
+
+    @staticmethod
+    def _joined(requests: Sequence[Any], index: int) -> Tensor:
+        """One output of all pieces. NumPy has no bfloat16; what it is handed are its bits under another name.
+
+        It is NumPy that copies: PyTorch would wake its threads, which fight with the streams for the processors.
+        """
+        bits = np.concatenate([request.get_output_tensor(index).data.view(np.uint16) for request in requests])
+        return torch.from_numpy(bits).view(torch.bfloat16).permute(0, 3, 1, 2)
 
 
 class _Trunk(nn.Module):
-    """What is compiled: raw pixels as they lie in memory, so that nobody normalises them twice."""
+    """What is compiled: from raw pixels, so that nobody normalises them twice."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        maps = self.backbone(pixels.permute(0, 3, 1, 2).float())
+        maps = self.backbone(pixels.float())
         # Channels last is how the runtime holds them anyway, and how they are kept.
-        return tuple(feature.permute(0, 2, 3, 1) for feature in maps)
+        return tuple(feature.permute(0, 2, 3, 1).to(torch.bfloat16) for feature in maps)
 
 
 def _core() -> Any:
@@ -122,7 +145,7 @@ def _convert(backbone: Backbone, size: int) -> Any:
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter(
             "ignore"
@@ -131,7 +154,7 @@ def _convert(backbone: Backbone, size: int) -> Any:
         decoder = TorchScriptPythonDecoder(traced)  # the frontend keeps no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, size, size, 3])
+    model.reshape([-1, 3, size, size])
     return model
 
 
@@ -165,13 +188,13 @@ def fastest(backbone: Backbone, size: int) -> Features:
     # Smooth random pictures: white noise is nothing that a trunk was made for.
     coarse = torch.from_numpy(rng.uniform(0, 255, (2, 3, 8, 8))).float()
     smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
-    probe = smooth.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    probe = smooth.round().to(torch.uint8).numpy()
     wanted = reference(probe)
     for precision in ("bf16", "f32") if _has_bf16_openvino() else ("f32",):
         try:
             candidate = OpenVinoFeatures(backbone, size, precision)
             worst = max(
-                float((a - b).norm() / b.norm().clamp(min=1e-6))
+                float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-6))
                 for a, b in zip(candidate(probe), wanted, strict=True)
             )
         except RuntimeError as error:

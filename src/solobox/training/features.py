@@ -1,6 +1,6 @@
 """Feature maps of every view, computed once by the frozen trunk and kept."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from solobox.boxes import Floats
 from solobox.errors import DataError, PictureError
 from solobox.localizer.runtime import Features
 from solobox.samples import Samples
@@ -17,7 +18,7 @@ from solobox.training.store import Store
 from solobox.training.views import Views, generator, in_threads, load, views
 
 _BATCH = 16
-"""Views in a pass of the trunk: past 8 the rate is flat, and smaller batches stay in the cache."""
+"""Views that a thread prepares before it shows them to the trunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,54 +62,58 @@ def keep(
     """
     side = recipe.architecture.size
 
-    def work(index: int) -> Views:
-        rng = generator(recipe.seed, 0, samples.names[index])
-        picture = load(samples.images[index], side)
-        return views(picture, samples.boxes[index], views_each, side, rng)
+    def work(rows: Sequence[int]) -> _Group:
+        """Decode some pictures and show them to the trunk; in a thread, so that both go on at once."""
+        shown: list[Views] = []
+        errors: list[tuple[int, PictureError]] = []
+        for row in rows:
+            try:
+                picture = load(samples.images[row], side)
+            except PictureError as error:
+                errors.append((row, error))
+                continue
+            rng = generator(recipe.seed, 0, samples.names[row])
+            shown.append(views(picture, samples.boxes[row], views_each, side, rng))
+        if not shown:
+            return _Group([], np.empty((0, 4)), errors)
+        maps = trunk(np.concatenate([view.pixels for view in shown]))
+        kept = [feature.permute(0, 2, 3, 1) for feature in maps]
+        return _Group(kept, np.concatenate([view.targets for view in shown]), errors)
 
     progress.start(stage, len(samples))
+    groups = _grouped(len(samples), max(1, _BATCH // views_each))
     store: Store | None = None
     targets: list[np.ndarray] = []
     unreadable: list[str] = []
     filled = 0
-    for pixels, wanted in _batches(
-        in_threads(work, range(len(samples))), samples, unreadable, skip_bad, progress.advance
-    ):
-        maps = [feature.permute(0, 2, 3, 1) for feature in trunk(pixels)]
-        if store is None:
-            shapes = [tuple(feature.shape[1:]) for feature in maps]
-            store = Store(len(samples) * views_each, shapes, torch.bfloat16, budget=budget, folder=folder)
-        store.put(filled, maps)
-        filled += len(pixels)
-        targets.append(wanted)
+    for rows, group in zip(groups, in_threads(work, groups), strict=True):
+        for row, error in group.errors:
+            if not skip_bad:
+                raise DataError(
+                    f"{samples.where[row]}: {error} Mend it, or leave such pictures out with --skip-bad."
+                ) from error
+            unreadable.append(str(error))
+        if group.maps:
+            if store is None:
+                shapes = [tuple(feature.shape[1:]) for feature in group.maps]
+                store = Store(len(samples) * views_each, shapes, torch.bfloat16, budget=budget, folder=folder)
+            store.put(filled, group.maps)
+            filled += len(group.targets)
+            targets.append(group.targets)
+        progress.advance(len(rows))
     if store is None:
         raise DataError("none of the pictures to train on can be read; `solobox check` lists what is wrong")
     return Kept(store, torch.from_numpy(np.concatenate(targets)).float(), tuple(unreadable))
 
 
-def _batches(
-    arriving: Iterator[Views | PictureError],
-    samples: Samples,
-    unreadable: list[str],
-    skip_bad: bool,  # noqa: FBT001
-    advance: Callable[[], None],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Views regrouped into batches of `_BATCH`, the last one smaller."""
-    pixels: list[np.ndarray] = []
-    targets: list[np.ndarray] = []
-    for index, item in enumerate(arriving):
-        advance()
-        if isinstance(item, PictureError):
-            if not skip_bad:
-                raise DataError(
-                    f"{samples.where[index]}: {item} Mend it, or leave such pictures out with --skip-bad."
-                ) from item
-            unreadable.append(str(item))
-            continue
-        pixels.extend(item.pixels)
-        targets.extend(item.targets)
-        while len(pixels) >= _BATCH:
-            yield np.stack(pixels[:_BATCH]), np.stack(targets[:_BATCH])
-            del pixels[:_BATCH], targets[:_BATCH]
-    if pixels:
-        yield np.stack(pixels), np.stack(targets)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Some pictures' maps (channels last), targets (n, 4), and the rows that could not be read."""
+
+    maps: list[Tensor]
+    targets: Floats
+    errors: list[tuple[int, PictureError]]
+
+
+def _grouped(count: int, size: int) -> list[range]:
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]

@@ -53,9 +53,7 @@ def tune_everything(
     def batches(epoch: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch, 1]).permutation(len(fitting))
         groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
-        for shown in in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), groups):
-            assert not isinstance(shown, PictureError)  # noqa: S101  (the pictures are pixels by now)
-            pixels, targets = shown
+        for pixels, targets in in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), groups):
             yield pixels.to(fabric.device), targets.to(fabric.device)
 
     def score(module: nn.Module) -> float:
@@ -106,7 +104,7 @@ class _Squares:
         )
         boxes: list[np.ndarray] = []
         names: list[str] = []
-        for index, picture in enumerate(in_threads(lambda path: load(path, side), samples.images)):
+        for index, picture in enumerate(in_threads(lambda path: _loaded(path, side), samples.images)):
             progress.advance()
             if isinstance(picture, PictureError):
                 if not skip_bad:
@@ -130,6 +128,13 @@ class _Squares:
         return self.store.get(torch.from_numpy(rows))[0].numpy()
 
 
+def _loaded(path: Path, side: int) -> Picture | PictureError:
+    try:
+        return load(path, side)
+    except PictureError as error:
+        return error
+
+
 def _batch(squares: _Squares, rows: np.ndarray, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
     """Float pixels (n, 3, size, size) and targets (n, 4) for one step."""
     plain = recipe.windows == 1
@@ -142,7 +147,7 @@ def _batch(squares: _Squares, rows: np.ndarray, recipe: Recipe, epoch: int) -> t
         )
         shown.append(view.pixels[0])
         targets.append(view.targets[0])
-    tensor = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()
+    tensor = torch.from_numpy(np.stack(shown)).float()
     wanted = torch.from_numpy(np.stack(targets)).float().clamp(-0.05, 1.05)
     return tensor.contiguous(memory_format=torch.channels_last), wanted
 

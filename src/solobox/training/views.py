@@ -12,12 +12,13 @@ from typing import TypeVar
 import numpy as np
 
 from solobox.boxes import Floats
-from solobox.errors import PictureError
 from solobox.pictures import Picture, read
 from solobox.training.windows import Pixels, Window, cut, random_window, recolour, whole
 
-_OVERSAMPLING = 1.5
-"""Pixels kept beyond the model's input, so that a window of two thirds of the picture is still sharp."""
+_SHARP = 1.5
+"""Pixels kept for each of the model's, so that a window of two thirds of a picture is still sharp. More are given up
+before the windows are cut, most of them by the JPEG decoder."""
+
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,7 +26,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What one picture becomes: pixels (K, side, side, 3) uint8 and targets (K, 4) in fractions of each view."""
+    """What one picture becomes: pixels (K, 3, side, side) uint8 and targets (K, 4) in fractions of each view."""
 
     pixels: Pixels
     targets: Floats
@@ -38,10 +39,10 @@ def generator(seed: int, epoch: int, name: str) -> np.random.Generator:
 
 
 def load(path: Path, side: int) -> Picture:
-    """A picture reduced to what views of `side` pixels can use: at most 1.5 x `side` along each axis."""
-    picture = read(path, at_least=round(side * _OVERSAMPLING))
+    """A picture with about the pixels that views of `side` pixels can use."""
+    picture = read(path, at_least=round(side * _SHARP))
     height, width = picture.pixels.shape[:2]
-    limit = round(side * _OVERSAMPLING)
+    limit = round(side * _SHARP)
     small = min(width, limit), min(height, limit)
     if small == (width, height):
         return picture
@@ -77,24 +78,18 @@ def views(
     return Views(np.stack(shown), np.stack([window.to_window(own) for window in windows]))
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R | PictureError]:
-    """`work` on each item in order, by as many threads as processors, a few items ahead of the reader.
-
-    A PictureError is handed over in its place rather than raised.
-    """
-
-    def guarded(item: T) -> R | PictureError:
-        try:
-            return work(item)
-        except PictureError as error:
-            return error
-
+def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`work` on each item in order, by as many threads as processors, a few items ahead of the reader."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[R | PictureError]] = deque()
-        for item in items:
-            waiting.append(pool.submit(guarded, item))
-            if len(waiting) > 4 * workers:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # the reader has had enough: do not make it wait for what it will not read
+                future.cancel()

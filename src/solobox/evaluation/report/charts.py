@@ -110,7 +110,7 @@ def edge_boxes(errors: Floats, name: str) -> str:
         axes.set(yticks=rows, yticklabels=["left", "top", "right", "bottom"], ylim=(3.6, -0.6))
         reach = max(1.0, float(np.abs([low, high]).max()) * 1.08)
         axes.set(xlim=(-reach, reach), xlabel="inside  ←  error in % of the box's side  →  outside")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g}".replace("-", "−") if v else "0"))  # noqa: RUF001
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g}".replace("-", "−") if v else "0"))
         axes.grid(visible=False, axis="y")
         return _svg(figure, name, "Box plots of the signed error of the four edges")
 

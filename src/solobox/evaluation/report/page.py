@@ -171,11 +171,11 @@ def _shot(evaluation: Evaluation, known: Measured, i: int) -> Shot:
 
 
 def _share(value: float) -> str:
-    return _fixed(100 * value, 1) + "%" if np.isfinite(value) else "–"  # noqa: RUF001
+    return _fixed(100 * value, 1) + "%" if np.isfinite(value) else "–"
 
 
 def _fixed(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "–"  # noqa: RUF001
+    return f"{value:.{digits}f}" if np.isfinite(value) else "–"
 
 
 def _value(value: object) -> str:

@@ -1,0 +1,79 @@
+"""How near feature extraction comes to the bare trunk: `python bench/extraction.py`.
+
+Measures pictures (views) a second of the trunk alone, on pixels already in memory, in each runtime and at several
+batch sizes; then of the whole extraction from JPEG files as training does it. The two are interleaved, and the
+ratio to the best bare rate is what counts.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets import caltech
+from solobox import Localizer, Recipe
+from solobox.cli.console import quieten
+from solobox.localizer.runtime import Features, OpenVinoFeatures, TorchFeatures, fastest
+from solobox.training.features import keep
+from solobox.training.progress import Silent
+
+
+def rate(trunk: Features, pixels: np.ndarray, repeats: int = 6) -> float:
+    trunk(pixels)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        trunk(pixels)
+        seconds.append(time.perf_counter() - started)
+    return len(pixels) / min(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    quieten()
+    size = arguments.size
+    recipe = Recipe.named("quick", {"size": size})
+    backbone = Localizer(recipe.architecture, pretrained="bundled").eval().backbone.requires_grad_(False)
+    runtimes: list[Features] = [
+        TorchFeatures(backbone),
+        TorchFeatures(backbone, torch.bfloat16),
+        OpenVinoFeatures(backbone, size, "f32"),
+        OpenVinoFeatures(backbone, size, "bf16"),
+    ]
+    rng = np.random.default_rng(0)
+    print(f"{'bare trunk, views/s':24s}" + "".join(f"{f'batch {n}':>10s}" for n in (1, 8, 16, 32)))
+    for runtime in runtimes:
+        rates = [
+            rate(runtime, rng.integers(0, 255, (n, 3, size, size), dtype=np.uint8)) for n in (1, 8, 16, 32)
+        ]
+        print(f"{runtime.name:24s}" + "".join(f"{value:10.0f}" for value in rates))
+    chosen = fastest(backbone, size)
+    samples = caltech()[0]
+    ratios = []
+    for _ in range(arguments.rounds):
+        best = max(
+            rate(chosen, rng.integers(0, 255, (n, 3, size, size), dtype=np.uint8)) for n in (1, 8, 16, 32)
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            kept = keep(
+                samples, chosen, recipe, views_each=recipe.windows, budget=8e9, folder=Path(folder),
+                skip_bad=False, progress=Silent(), stage="",
+            )  # fmt: skip
+            whole = len(kept) / (time.perf_counter() - started)
+        ratios.append(whole / best)
+        print(
+            f"{chosen.name}: bare {best:.0f}/s, extraction from files {whole:.0f}/s, ratio {whole / best:.2f}"
+        )
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

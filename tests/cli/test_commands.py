@@ -1,0 +1,193 @@
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from solobox import scenes
+
+SMALL = ["--size", "64", "--windows", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
+
+
+def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command as a person runs it: a process of its own."""
+    environment = os.environ | {"COLUMNS": "150"}
+    return subprocess.run(
+        [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    scenes.write(folder, 40, seed=9, size=(96, 72))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    done = solobox("train", drawn / "annotations.csv", "-o", folder, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "mean IoU" in done.stdout
+    assert "test pictures were not touched" in done.stderr
+    return folder
+
+
+def test_help_names_every_command_and_loads_no_torch() -> None:
+    code = (
+        "import sys\nfrom solobox.cli import app\napp('--help', result_action='return_none')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in ("demo", "check", "train", "evaluate", "predict"):
+        assert name in done.stdout
+
+
+def test_train_offers_every_knob_with_its_default() -> None:
+    done = solobox("train", "--help")
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    for word in ("--epochs", "--size", "--backbone", "--ram-gb", "--skip-bad", "default: 224"):
+        assert word in text
+
+
+def test_evaluate_writes_what_it_promises(run: Path, drawn: Path, tmp_path: Path) -> None:
+    done = solobox(
+        "evaluate",
+        run,
+        drawn / "annotations.csv",
+        "--json",
+        tmp_path / "m.json",
+        "--report",
+        tmp_path / "r.html",
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    wanted = {"n", "mean_iou", "iou50", "iou75", "iou90", "edge_mae_px", "center_mae_px", "by_label"}
+    assert wanted <= set(metrics)
+    assert 0 < metrics["n"] < 40
+    assert sum(label["n"] for label in metrics["by_label"].values()) == metrics["n"]
+    assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+
+
+def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("b.jpg", "a.jpg"):
+        shutil.copy(drawn / "images" / "00001.jpg", folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    (tmp_path / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:500])
+    inputs = [tmp_path / "broken.jpg", folder, drawn / "images" / "0000[34].jpg", tmp_path / "none.png"]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    done = solobox("predict", run, *inputs, "-o", tmp_path / "boxes.csv", "--draw", tmp_path / "drawn")
+    assert done.returncode == 1, done.stderr
+    rows = list(csv.DictReader((tmp_path / "boxes.csv").open()))
+    assert list(rows[0]) == ["image", "x1", "y1", "x2", "y2", "error"]
+    names = [Path(row["image"]).name for row in rows]
+    assert names == ["broken.jpg", "a.jpg", "b.jpg", "00003.jpg", "00004.jpg", "none.png"]
+    assert [bool(row["error"]) for row in rows] == [True, False, False, False, False, True]
+    assert all(float(row["x1"]) < float(row["x2"]) for row in rows if not row["error"])
+    assert all(row["x1"] == "" for row in rows if row["error"])
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "00003.jpg",
+        "00004.jpg",
+        "a.jpg",
+        "b.jpg",
+    ]
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_predict_prints_rows_and_leaves_with_0_when_all_were_read(run: Path, drawn: Path) -> None:
+    done = solobox("predict", run, drawn / "images" / "00000.jpg")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert lines[0] == "image,x1,y1,x2,y2,error"
+    assert len(lines) == 2
+
+
+def test_drawing_never_writes_over_the_pictures(run: Path, drawn: Path, tmp_path: Path) -> None:
+    shutil.copy(drawn / "images" / "00000.jpg", tmp_path / "p.jpg")
+    before = (tmp_path / "p.jpg").read_bytes()
+    done = solobox("predict", run, tmp_path / "p.jpg", "--draw", tmp_path)
+    assert done.returncode == 2
+    assert "folder of their own" in done.stderr
+    assert (tmp_path / "p.jpg").read_bytes() == before
+
+
+def test_check_finds_and_fixes(drawn: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(6):
+        Image.effect_noise((60, 40), 50 + number).convert("RGB").save(images / f"{number}.png")
+    rows = [f"images/{number}.png,{5 + number},5,{40 + number},30" for number in range(5)]
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join(["image,x1,y1,x2,y2", *rows, "images/5.png,10,20,30,20", ""]))
+    done = solobox("check", data, "--json", tmp_path / "f.json", "--fix", tmp_path / "clean.csv")
+    assert done.returncode == 1
+    assert "images/5.png" in done.stdout
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert found["counts"]["empty-box"] == 1
+    refused = solobox("train", data, "-o", tmp_path / "run", *SMALL)
+    assert refused.returncode == 2
+    assert "--skip-bad" in refused.stderr
+    assert not (tmp_path / "run").exists()
+    assert solobox("check", tmp_path / "clean.csv").returncode == 0
+    clean = solobox("check", drawn / "annotations.csv")
+    assert clean.returncode == 0
+    assert "Nothing is wrong" in clean.stdout
+
+
+def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
+    lines = (drawn / "annotations.csv").read_text().splitlines()
+    image = lines[1].split(",")[0]
+    lines[1] = lines[1].replace(image, "images/lost.jpg", 1)
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join(lines))
+    done = solobox("train", data, "-o", tmp_path / "run", "--images", drawn, "--skip-bad", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "left out: 1 rows with errors" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "DATA", "-o", "RUN", "--loss", "l9"], "not a loss"),
+        (["train", "DATA", "-o", "RUN", "--epochz", "3"], "epochs"),
+        (["train", "nowhere.csv", "-o", "RUN"], "nowhere.csv"),
+        (["evaluate", "NORUN", "DATA"], "config.json"),
+        (["predict", "RUNDIR", "nothing-*.jpg"], "nothing matches"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_no_traceback(
+    run: Path, drawn: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
+    places = {"DATA": drawn / "annotations.csv", "RUN": tmp_path / "r", "NORUN": tmp_path, "RUNDIR": run}
+    done = solobox(*[places.get(word, word) for word in words])
+    assert done.returncode in (1, 2)
+    assert says in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(drawn: Path, tmp_path: Path) -> None:
+    config = tmp_path / "recipe.toml"
+    config.write_text(
+        'recipe = "quick"\nsize = 64\nwindows = 2\nepochs = 2\nwidth = 16\nbins = 8\nbatch = 8\n'
+    )
+    done = solobox(
+        "train", drawn / "annotations.csv", "-o", tmp_path / "run", "--config", config, "--epochs", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (facts["recipe"]["epochs"], facts["recipe"]["windows"]) == (1, 2)
+    config.write_text("epoch = 2\n")
+    done = solobox("train", drawn / "annotations.csv", "-o", tmp_path / "other", "--config", config)
+    assert done.returncode == 2
+    assert "did you mean 'epochs'" in done.stderr

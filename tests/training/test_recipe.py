@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solobox.errors import ConfigError
+from solobox.localizer.localizer import Architecture
+from solobox.training.recipe import Recipe, knobs
+
+
+def test_the_presets() -> None:
+    assert Recipe.named("quick") == Recipe()
+    assert Recipe.named("quick").full_epochs == 0
+    assert Recipe.named("full").full_epochs > 0
+
+
+def test_changes_reach_the_recipe_and_the_architecture() -> None:
+    recipe = Recipe.named("full", {"size": 320, "lr": 1, "strides": [8, 16]})
+    assert recipe.architecture.size == 320
+    assert recipe.architecture.strides == (8, 16)
+    assert recipe.lr == 1.0
+    assert isinstance(recipe.lr, float)
+    assert recipe.full_epochs == Recipe.named("full").full_epochs
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'epochs'"):
+        Recipe.named("quick", {"epoch": 3})
+    with pytest.raises(ConfigError, match="did you mean 'backbone'"):
+        Recipe.named("quick", {"backbon": "resnet18"})
+    with pytest.raises(ConfigError, match="no recipe 'quik'"):
+        Recipe.named("quik")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "3"),
+        ("epochs", 2.5),
+        ("epochs", True),
+        ("loss", 3),
+        ("head", "boxes"),
+        ("strides", [8, "16"]),
+    ],
+)
+def test_a_wrong_type_is_an_error_that_names_the_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=key):
+        Recipe.named("quick", {key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"vectorizer": "gap", "head": "regression"}, "distribution head"),
+        ({"loss": "l7"}, "not a loss"),
+        ({"val": 0.6, "test": 0.5}, "leave nothing"),
+        ({"epochs": 0}, "nothing would be trained"),
+        ({"pretrained": "none"}, "learns nothing"),
+        ({"windows": 0}, "windows must be from 1"),
+        ({"ema": 1.0}, "ema must be"),
+        ({"sigma": float("nan")}, "sigma must be"),
+    ],
+)
+def test_a_senseless_recipe_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        Recipe.named("quick", changes)
+
+
+@given(st.text(max_size=12))
+def test_no_unknown_key_is_swallowed(key: str) -> None:
+    if key not in knobs(Recipe) and key not in knobs(Architecture):
+        with pytest.raises(ConfigError, match="unknown setting"):
+            Recipe.named("quick", {key: 1})
+
+
+def test_every_knob_says_what_it_is_and_no_name_is_used_twice() -> None:
+    own, deep = knobs(Recipe), knobs(Architecture)
+    assert not set(own) & set(deep)
+    assert all(knob.help.endswith(".") for knob in [*own.values(), *deep.values()])

@@ -1,0 +1,185 @@
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from solobox import pictures, scenes
+from solobox.errors import ConfigError, DataError
+from solobox.evaluation.evaluate import evaluate
+from solobox.localizer.localizer import Localizer
+from solobox.samples import Samples
+from solobox.training.recipe import Recipe
+from solobox.training.train import train
+
+
+def small(name: str = "quick", **changes: Any) -> Recipe:
+    return Recipe.named(
+        name, {"size": 64, "windows": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return scenes.write(tmp_path_factory.mktemp("scenes"), 40, seed=5, size=(96, 72))
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.stages: Counter[str] = Counter()
+        self.said: list[str] = []
+        self._stage, self._total = "", 0
+
+    def start(self, stage: str, total: int) -> None:
+        self._stage = stage
+        self.stages[stage] -= total
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.stages[self._stage] += steps
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
+    drawn: Samples, tmp_path: Path
+) -> None:
+    heard = Heard()
+    localizer = train(drawn, tmp_path / "run", small(), progress=heard)
+    assert all(left == 0 for left in heard.stages.values()), heard.stages
+    assert any("in memory" in line for line in heard.said)
+    again = Localizer.load(tmp_path / "run")
+    images = [str(path) for path in drawn.images[:5]]
+    for a, b in zip(localizer.predict(images), again.predict(images), strict=True):
+        np.testing.assert_array_equal(a.box, b.box)
+    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert [line["epoch"] for line in facts["history"]] == [1, 2]
+    assert facts["best"]["val_iou"] == max(line["val_iou"] for line in facts["history"])
+    counts = facts["counts"]
+    assert counts["train"] + counts["val"] + counts["test"] == len(drawn)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_kept_epoch_is_what_evaluation_finds(drawn: Samples, tmp_path: Path) -> None:
+    localizer = train(drawn, tmp_path / "run", small())
+    found = evaluate(localizer, drawn, "val").metrics.mean_iou
+    best: Any = localizer.facts["best"]
+    # the features were kept in bfloat16, and the head computed in it where the processor can
+    assert found == pytest.approx(best["val_iou"], abs=0.02)
+
+
+def test_seeded_runs_repeat_bit_for_bit(drawn: Samples, tmp_path: Path) -> None:
+    runs = []
+    for name in ("a", "b"):
+        torch.rand(7)  # what ran before must not matter
+        np.random.default_rng().random(3)
+        runs.append(train(drawn, tmp_path / name, small(seed=3)).state_dict())
+    other = train(drawn, tmp_path / "c", small(seed=4)).state_dict()
+    for key in runs[0]:
+        assert torch.equal(runs[0][key], runs[1][key]), key
+    assert any(not torch.equal(runs[0][key], other[key]) for key in other)
+
+
+def test_the_global_random_state_is_left_alone(drawn: Samples, tmp_path: Path) -> None:
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    train(drawn, tmp_path / "run", small())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_on_disk_it_trains_to_the_same_weights(drawn: Samples, tmp_path: Path) -> None:
+    heard = Heard()
+    in_memory = train(drawn, tmp_path / "a", small())
+    on_disk = train(drawn, tmp_path / "b", small(ram_gb=0.0001), progress=heard)
+    assert any("on disk" in line for line in heard.said)
+    for a, b in zip(in_memory.state_dict().values(), on_disk.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_each_picture_is_decoded_once_and_test_pictures_never(
+    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Counter[str] = Counter()
+
+    def counting(source: Path, **options: Any) -> Any:
+        opened[str(source)] += 1
+        return pictures.read(source, **options)
+
+    monkeypatch.setattr("solobox.training.views.read", counting)
+    train(drawn, tmp_path / "run", small())
+    split = drawn.with_splits().split
+    wanted = {str(path) for path, name in zip(drawn.images, split, strict=True) if name != "test"}
+    assert set(opened) == wanted
+    assert set(opened.values()) == {1}
+
+
+def test_the_full_recipe_changes_the_trunk_and_the_quick_one_does_not(drawn: Samples, tmp_path: Path) -> None:
+    heard = Heard()
+    quick = train(drawn, tmp_path / "quick", small())
+    full = train(drawn, tmp_path / "full", small("full", full_epochs=1), progress=heard)
+    fresh = Localizer(small().architecture, pretrained="bundled").backbone.state_dict()
+    for key, value in fresh.items():
+        assert torch.equal(quick.backbone.state_dict()[key], value), key
+    changed = [key for key, value in full.backbone.state_dict().items() if not torch.equal(value, fresh[key])]
+    assert any(key.endswith("weight") for key in changed)
+    assert not any("running" in key for key in changed)
+    assert any("min on this CPU" in line for line in heard.said)
+    history: Any = full.facts["history"]
+    assert [line["stage"] for line in history] == ["head", "head", "full"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1},
+        {"vectorizer": "flatten", "head": "regression", "loss": "smooth_l1"},
+        {"vectorizer": "gap", "head": "distribution", "loss": "kl + ciou"},
+    ],
+)
+def test_other_parts_train_too(drawn: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
+    localizer = train(drawn, tmp_path / "run", small(**changes))
+    history: Any = localizer.facts["history"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+def test_negatives_are_counted_and_left_out(tmp_path: Path) -> None:
+    samples = scenes.write(tmp_path / "scenes", 30, seed=1, size=(64, 64), empty_share=0.3)
+    negatives = int((~samples.has_box).sum())
+    assert negatives > 3
+    heard = Heard()
+    localizer = train(samples, tmp_path / "run", small(epochs=1), progress=heard)
+    counts: Any = localizer.facts["counts"]
+    assert counts["negatives"] == negatives
+    assert any(str(negatives) in line for line in heard.said)
+
+
+def test_an_unreadable_picture_stops_training_or_is_counted(drawn: Samples, tmp_path: Path) -> None:
+    row = drawn.with_splits().split.index("train")
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(drawn.images[row].read_bytes()[:600])
+    images = [*drawn.images[:row], broken, *drawn.images[row + 1 :]]
+    samples = Samples(images, drawn.boxes, names=drawn.names)
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        train(samples, tmp_path / "a", small())
+    localizer = train(samples, tmp_path / "b", small(), skip_bad=True)
+    unreadable: Any = localizer.facts["unreadable"]
+    assert len(unreadable) == 1
+    assert "broken.jpg" in unreadable[0]
+
+
+def test_a_run_is_not_written_over(drawn: Samples, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="already holds a model"):
+        train(drawn, tmp_path, small())
+
+
+def test_evaluating_a_split_that_is_not_there_says_which_are(drawn: Samples, tmp_path: Path) -> None:
+    localizer = train(drawn, tmp_path / "run", small(epochs=1))
+    given = Samples(drawn.images, drawn.boxes, split=["train"] * 30 + ["val"] * 10, names=drawn.names)
+    with pytest.raises(DataError, match="train: 30, val: 10, test: 0"):
+        evaluate(localizer, given)
+    assert evaluate(localizer, given, "val").metrics.n == 10
+    assert evaluate(localizer, given, "all").metrics.n == 40
