@@ -53,7 +53,8 @@ CONTROL = {
 CASES = (
     Case("caltech 224, 2 epochs", all_caltech, {"epochs": 2, "windows": 3}),
     Case("caltech 224 (default)", all_caltech, {}),
-    Case("caltech 320", all_caltech, {"size": 320}),
+    Case("caltech 320", all_caltech, {"size": 320, "windows": 3}),
+    Case("caltech 448", all_caltech, {"size": 448, "windows": 3}),
     Case("caltech, 100 pictures", hundred, {}),
     Case("kangaroo", kangaroos, {}),
     Case("caltech, the control", all_caltech, CONTROL),

@@ -61,9 +61,7 @@ def main() -> None:
         child(arguments.child, arguments.ram_gb, arguments.size)
         return
     print(f"budget {arguments.ram_gb} GB, {arguments.size} px")
-    print(
-        f"{'pictures':>9s} {'draw s':>7s} {'train s':>8s} {'ms/picture':>11s} {'constant GB':>12s} {'peak GB':>8s}  kept"
-    )
+    print(" pictures  draw s  train s  ms/picture  constant GB  peak GB  kept")
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()

@@ -14,7 +14,8 @@ from solobox.samples import Samples
 if TYPE_CHECKING:
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
-    from solobox.localizer.localizer import Architecture, Localizer
+    from solobox.localizer.architecture import Architecture
+    from solobox.localizer.localizer import Localizer
     from solobox.training.recipe import Recipe
     from solobox.training.train import train
 
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 _LATER = {
-    "Architecture": "solobox.localizer.localizer",
+    "Architecture": "solobox.localizer.architecture",
     "Localizer": "solobox.localizer.localizer",
     "Recipe": "solobox.training.recipe",
     "evaluate": "solobox.evaluation.evaluate",

@@ -89,7 +89,7 @@ def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, t
     before = {path: path.read_bytes() for path in folder.iterdir()}
     done = solobox("predict", run, *inputs, "-o", tmp_path / "boxes.csv", "--draw", tmp_path / "drawn")
     assert done.returncode == 1, done.stderr
-    rows = list(csv.DictReader((tmp_path / "boxes.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "boxes.csv").read_text().splitlines()))
     assert list(rows[0]) == ["image", "x1", "y1", "x2", "y2", "error"]
     names = [Path(row["image"]).name for row in rows]
     assert names == ["broken.jpg", "a.jpg", "b.jpg", "00003.jpg", "00004.jpg", "none.png"]

@@ -17,7 +17,7 @@ FOUND = [
 def test_a_row_for_each_prediction_and_each_is_handed_on(tmp_path: Path) -> None:
     path = tmp_path / "boxes.csv"
     assert list(write_csv(path, FOUND)) == FOUND
-    rows = list(csv.reader(path.open()))
+    rows = list(csv.reader(path.read_text().splitlines()))
     assert rows[0] == list(COLUMNS)
     assert rows[1] == ["a, with a comma.jpg", "1.00", "2.50", "30.12", "40.00", ""]
     assert rows[2] == ["b.jpg", "", "", "", "", 'broken "header"']

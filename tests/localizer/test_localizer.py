@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from solobox.errors import ConfigError
+from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
-from solobox.localizer.localizer import Architecture, Localizer
+from solobox.localizer.localizer import Localizer
 from solobox.localizer.runtime import TorchFeatures, fastest
 
 

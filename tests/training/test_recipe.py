@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.errors import ConfigError
-from solobox.localizer.localizer import Architecture
+from solobox.localizer.architecture import Architecture
 from solobox.training.recipe import Recipe, knobs
 
 

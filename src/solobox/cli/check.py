@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from solobox import doctor, formats
 from solobox.cli.console import bars, console, out
-from solobox.formats.writing import replacing
+from solobox.files import replacing
 
 
 def check(

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from cyclopts import Parameter
@@ -13,14 +13,12 @@ from solobox import scenes
 from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out
 from solobox.drawing import Tile, contact_sheet, predicted, truth
 from solobox.errors import DataError
-from solobox.evaluation.evaluate import evaluate, run_facts
-from solobox.evaluation.metrics import Evaluation
-from solobox.evaluation.report import write_report
-from solobox.formats.writing import replacing
+from solobox.files import replacing
 from solobox.inference.sinks import write_csv
 from solobox.pictures import read
-from solobox.training.recipe import Recipe
-from solobox.training.train import train
+
+if TYPE_CHECKING:
+    from solobox.evaluation.metrics import Evaluation
 
 PICTURES = 600
 _MARK = ".solobox-demo"
@@ -37,7 +35,12 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
     _clear(output)
     console.print(f"[bold]1[/] drawing {PICTURES} pictures")
     samples = scenes.write(output / "pictures", PICTURES, seed=0)
-    console.print("[bold]2[/] training")
+    console.print("[bold]2[/] training (the first words take some seconds: PyTorch is loading)")
+    from solobox.evaluation.evaluate import evaluate, run_facts
+    from solobox.evaluation.report import write_report
+    from solobox.training.recipe import Recipe
+    from solobox.training.train import train
+
     with bars() as progress:
         localizer = train(samples, output / "run", Recipe(), progress=progress)
         console.print("[bold]3[/] evaluating on pictures that training never saw")
@@ -74,7 +77,7 @@ def _clear(folder: Path) -> None:
     (folder / _MARK).write_text("Made by `solobox demo`, which may replace this folder.\n", encoding="utf-8")
 
 
-def _sheet(evaluation: Evaluation, count: int = 24) -> Image.Image:
+def _sheet(evaluation: "Evaluation", count: int = 24) -> Image.Image:
     """The first test pictures with both boxes."""
     tiles: list[Tile] = []
     for index in range(min(count, len(evaluation.samples))):

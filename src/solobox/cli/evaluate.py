@@ -8,11 +8,7 @@ from cyclopts import Parameter
 
 from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out
 from solobox.cli.train import read_checked
-from solobox.evaluation.evaluate import default_name, run_facts
-from solobox.evaluation.evaluate import evaluate as measure
-from solobox.evaluation.report import write_report
-from solobox.formats.writing import replacing
-from solobox.localizer.localizer import Localizer
+from solobox.files import replacing
 
 
 def evaluate(
@@ -47,8 +43,14 @@ def evaluate(
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     """
-    localizer = Localizer.load(run)
     samples = read_checked(data, images, keep, skip_bad=skip_bad)
+    # Heavy to load: bad data is told of before.
+    from solobox.evaluation.evaluate import default_name, run_facts
+    from solobox.evaluation.evaluate import evaluate as measure
+    from solobox.evaluation.report import write_report
+    from solobox.localizer.localizer import Localizer
+
+    localizer = Localizer.load(run)
     with bars() as progress:
         evaluation = measure(localizer, samples, split, progress=progress)
     if evaluation.n_unreadable:

@@ -2,8 +2,8 @@
 
 import csv
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,6 @@ from solobox.drawing import draw_reduced, predicted
 from solobox.errors import DataError
 from solobox.inference.inputs import expand
 from solobox.inference.sinks import COLUMNS, cells, write_csv
-from solobox.localizer.localizer import Localizer
 from solobox.pictures import read
 from solobox.prediction import Prediction
 
@@ -51,6 +50,8 @@ def predict(
         raise DataError(
             f"--draw {draw} holds some of these pictures: give drawn pictures a folder of their own"
         )
+    from solobox.localizer.localizer import Localizer  # heavy to load: bad inputs are told of before
+
     localizer = Localizer.load(run)
     failed = 0
     rows: list[Prediction] = []
@@ -81,12 +82,13 @@ def predict(
 def _drawn(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
     """Write each picture with its box, under its own name; a name met again gets a number."""
     folder.mkdir(parents=True, exist_ok=True)
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for prediction in predictions:
         if not prediction.error:
             stem = Path(prediction.image).stem
-            taken[stem] += 1
-            name = f"{stem}.jpg" if taken[stem] == 1 else f"{stem}-{taken[stem]}.jpg"
+            names = (f"{stem}-{number}.jpg" if number > 1 else f"{stem}.jpg" for number in count(1))
+            name = next(name for name in names if name not in taken)
+            taken.add(name)
             _draw_one(prediction, folder / name)
         yield prediction
 

@@ -11,7 +11,7 @@ from solobox import doctor, formats
 from solobox.cli.console import as_rows, bars, console, metrics_table, out
 from solobox.errors import ConfigError, DataError
 from solobox.formats import Annotations
-from solobox.localizer.localizer import Architecture
+from solobox.localizer.architecture import Architecture
 from solobox.samples import Samples
 from solobox.training.recipe import Recipe, knobs
 
@@ -30,7 +30,9 @@ else:
                 text = f"{knob.help} [default: {default}]"
                 option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]
                 options.append((name, option, field(default=None)))
-        return make_dataclass("Settings", options, kw_only=True, frozen=True)
+        made = make_dataclass("Settings", options, kw_only=True, frozen=True)
+        made.__module__ = __name__  # it would be "types", and cyclopts does not look into standard modules
+        return made
 
     Settings = _settings()
 

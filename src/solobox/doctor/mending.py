@@ -7,9 +7,9 @@ from pathlib import Path
 from solobox.doctor.case import say
 from solobox.doctor.findings import Box, Diagnosis, Remedy
 from solobox.errors import DataError
+from solobox.files import replacing
 from solobox.formats import csv as csv_format
 from solobox.formats.records import Annotations, Record
-from solobox.formats.writing import replacing
 
 LEFT_OUT_COLUMNS = ("row", "where", "image", "done", "code", "why", "box_before", "box_after")
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solobox.errors import DataError
+from solobox.files import replacing
 from solobox.formats.csv import opened
 from solobox.formats.parsing import (
     NOT_A_BOX,
@@ -19,7 +20,7 @@ from solobox.formats.parsing import (
     picture_name,
 )
 from solobox.formats.records import Annotations, Record
-from solobox.formats.writing import plain, relative_to, replacing, writable
+from solobox.formats.writing import plain, relative_to, writable
 from solobox.pictures import is_picture_name
 
 NAME = "article"

@@ -15,6 +15,7 @@ from typing import Any
 
 from solobox.boxes import convert
 from solobox.errors import DataError, PictureError
+from solobox.files import replacing
 from solobox.formats.parsing import (
     NO_EXTRA,
     box_of,
@@ -26,7 +27,7 @@ from solobox.formats.parsing import (
     split_of,
 )
 from solobox.formats.records import Annotations, Record
-from solobox.formats.writing import by_picture, relative_to, replacing, writable
+from solobox.formats.writing import by_picture, relative_to, writable
 from solobox.pictures import probe
 
 NAME = "coco"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from solobox.errors import DataError
+from solobox.files import replacing
 from solobox.formats.parsing import (
     NO_EXTRA,
     NOT_A_BOX,
@@ -27,7 +28,7 @@ from solobox.formats.parsing import (
     split_of,
 )
 from solobox.formats.records import Annotations, Record
-from solobox.formats.writing import plain, relative_to, replacing, writable
+from solobox.formats.writing import plain, relative_to, writable
 
 if TYPE_CHECKING:
     from _csv import Reader

@@ -7,31 +7,12 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from solobox.errors import DataError
+from solobox.files import explained
 from solobox.formats.records import Record
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes the place of `path` once it is complete and on the disk.
-
-    Folders above are made. When anything fails, what was at `path` before is still there, and nothing else.
-    """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("x", encoding="utf-8", newline="") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -58,17 +39,6 @@ def building(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a ``DataError`` that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
-    except UnicodeEncodeError as error:
-        raise DataError(f"{path}: {error.object!r} cannot be written as UTF-8; rename it") from error
 
 
 def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solobox.formats.writing import replacing
+from solobox.files import replacing
 from solobox.prediction import Prediction
 
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "error")

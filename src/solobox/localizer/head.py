@@ -1,14 +1,12 @@
 """The head: from what the vectorizer gives to a box, as four numbers or as four distributions."""
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from solobox.localizer.vectorizer import Kind
-
-HeadName: TypeAlias = Literal["regression", "distribution"]
 
 
 class Output(NamedTuple):

@@ -1,10 +1,9 @@
-"""Losses of one box, and the small language in which a recipe adds them up.
+"""Losses of one box.
 
 Boxes are (B, 4) ``x1, y1, x2, y2`` as fractions of the input's sides. Every loss is a mean over the batch.
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from solobox.errors import ConfigError
 from solobox.localizer.head import Output
+from solobox.localizer.loss_terms import parse
 
 _EPS = 1e-7
 
@@ -92,18 +92,14 @@ _ON_BOXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "diou": diou_loss,
     "ciou": ciou_loss,
 }
-NAMES = (*_ON_BOXES, "kl")
-_TERM = re.compile(r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\*\s*)?(?P<name>[a-z0-9_]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A weighted sum of losses, written as in ``kl + 10*l1 + giou``.
+    """A weighted sum of losses.
 
-    text: the sum. Names: mse, smooth_l1, l1, iou, giou, diou, ciou, kl.
+    terms: weights and names, see `loss_terms.parse`.
     sigma: for ``kl``, as a fraction of the input's side.
-
-    Raises ConfigError for a name or a form that it does not know.
     """
 
     terms: tuple[tuple[float, str], ...]
@@ -112,21 +108,7 @@ class Loss:
     @classmethod
     def parse(cls, text: str, *, sigma: float) -> "Loss":
         """Read the sum."""
-        terms = []
-        for part in text.split("+"):
-            match = _TERM.fullmatch(part.strip())
-            if match is None or match["name"] not in NAMES:
-                raise ConfigError(
-                    f"{part.strip()!r} is not a loss; a loss is a sum such as `kl + 10*l1 + giou` of "
-                    f"{', '.join(NAMES)}"
-                )
-            terms.append((float(match["weight"] or 1), match["name"]))
-        return cls(tuple(terms), sigma)
-
-    @property
-    def needs_distribution(self) -> bool:
-        """Whether only the distribution head can be trained with it."""
-        return any(name == "kl" for _, name in self.terms)
+        return cls(parse(text), sigma)
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         """The sum for a batch: a scalar."""

@@ -9,8 +9,8 @@ from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 from solobox.errors import ConfigError
-from solobox.localizer.localizer import Architecture, knob
-from solobox.localizer.losses import Loss
+from solobox.localizer.architecture import Architecture, knob
+from solobox.localizer.loss_terms import parse
 
 RecipeName: TypeAlias = Literal["quick", "full"]
 
@@ -62,10 +62,8 @@ class Recipe:
             raise ConfigError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
         if self.epochs == 0 and self.full_epochs == 0:
             raise ConfigError("epochs and full_epochs are both 0: nothing would be trained")
-        if (
-            Loss.parse(self.loss, sigma=self.sigma).needs_distribution
-            and self.architecture.head == "regression"
-        ):
+        needs_distribution = any(name == "kl" for _, name in parse(self.loss))
+        if needs_distribution and self.architecture.head == "regression":
             raise ConfigError(
                 f"the loss {self.loss!r} has `kl`, which needs the distribution head; with `regression` use "
                 "mse, smooth_l1, l1, giou, diou or ciou"

@@ -17,7 +17,7 @@ from solobox.errors import PictureError
 from solobox.evaluation.metrics import Evaluation, Metrics
 from solobox.evaluation.report import charts, facts
 from solobox.evaluation.report.facts import Measured, RunFacts
-from solobox.formats.writing import replacing
+from solobox.files import replacing
 
 _SIDE = 400  # of a picture in the report, in pixels: sharp on a phone, small enough for one file
 _QUALITY = 80

@@ -1,0 +1,72 @@
+"""What the README shows must run as it stands there."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from solobox import scenes
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README's examples name."""
+    place = tmp_path_factory.mktemp("readme")
+    samples = scenes.write(place, 40, seed=2, size=(128, 96))
+    (place / "annotations.csv").rename(place / "labels.csv")
+    (place / "photos").mkdir()
+    shutil.copy(samples.images[0], place / "photos" / "one.jpg")
+    return place
+
+
+def test_the_commands(folder: Path) -> None:
+    lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+    assert [shlex.split(line)[1] for line in lines] == ["check", "train", "evaluate", "predict"]
+    for line in lines:
+        code = "from solobox.cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *shlex.split(line)[1:]],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    for name in ("report.html", "boxes.csv", "drawn/one.jpg"):
+        assert (folder / name).stat().st_size > 0
+
+
+def test_the_python(folder: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
+    shutil.rmtree(folder / "run", ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    iou, box = done.stdout.strip().splitlines()[-2:]
+    assert 0 <= float(iou) <= 1
+    assert box.startswith("[")
+
+
+def test_every_setting_that_it_names_exists() -> None:
+    from solobox.localizer.architecture import Architecture
+    from solobox.training.recipe import Recipe, knobs
+
+    known = {f"--{name.replace('_', '-')}" for kind in (Recipe, Architecture) for name in knobs(kind)}
+    known |= {
+        "--fix",
+        "--json",
+        "--report",
+        "--draw",
+        "--skip-bad",
+        "--keep",
+        "--recipe",
+        "--config",
+        "--help",
+    }
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    assert named <= known, named - known
