@@ -47,14 +47,14 @@ def kangaroos(seed: int) -> tuple[Samples, Samples]:
 
 
 CONTROL = {
-    "vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1, "width": 512, "epochs": 0,
+    "size": 224, "vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1, "width": 512, "epochs": 0,
     "full_epochs": 5, "full_lr": 3e-4, "batch": 16,
 }  # fmt: skip
 CASES = (
-    Case("caltech 224, 2 epochs", all_caltech, {"epochs": 2, "windows": 3}),
-    Case("caltech 224 (default)", all_caltech, {}),
-    Case("caltech 320", all_caltech, {"size": 320, "windows": 3}),
-    Case("caltech 448", all_caltech, {"size": 448, "windows": 3}),
+    Case("caltech 224, 2 epochs", all_caltech, {"size": 224, "epochs": 2}),
+    Case("caltech 224, 4 windows", all_caltech, {"size": 224, "windows": 4}),
+    Case("caltech 320 (default)", all_caltech, {}),
+    Case("caltech 448", all_caltech, {"size": 448}),
     Case("caltech, 100 pictures", hundred, {}),
     Case("kangaroo", kangaroos, {}),
     Case("caltech, the control", all_caltech, CONTROL),

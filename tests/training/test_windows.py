@@ -77,7 +77,8 @@ def test_outside_of_the_picture_is_grey() -> None:
     shown = cut(pixels, Window(-10, 0, 10, 10), 20)
     assert (shown[:, :, :9] == GREY).all()
     assert (shown[:, :, 11:] == 255).all()
-    assert (cut(pixels, Window(30, 30, 40, 40), 8) == GREY).all()
+    for start in (30, -30):
+        assert (cut(pixels, Window(start, start, start + 10, start + 10), 8) == GREY).all()
 
 
 @pytest.mark.parametrize("size", [(300, 200), (60, 50)])

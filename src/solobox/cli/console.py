@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 console = Console(stderr=True)
 """For remarks, bars and errors."""
@@ -81,7 +82,7 @@ def metrics_table(title: str, rows: Mapping[str, Mapping[str, object]]) -> Table
                 cells.append(f"{value:.1f}" if key.endswith("_px") else f"{value:.3f}")
             else:
                 cells.append("–")
-        table.add_row(name, *cells)
+        table.add_row(Text(name), *cells)
     return table
 
 

@@ -13,6 +13,7 @@ from solobox.boxes import scale
 from solobox.cli.console import bars, console
 from solobox.drawing import draw_reduced, predicted
 from solobox.errors import DataError
+from solobox.files import explained
 from solobox.inference.inputs import expand
 from solobox.inference.sinks import COLUMNS, cells, write_csv
 from solobox.pictures import read
@@ -80,14 +81,15 @@ def predict(
 
 
 def _drawn(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
-    """Write each picture with its box, under its own name; a name met again gets a number."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write each picture with its box, under its own name; a name that is taken gets a number."""
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     for prediction in predictions:
         if not prediction.error:
             stem = Path(prediction.image).stem
             names = (f"{stem}-{number}.jpg" if number > 1 else f"{stem}.jpg" for number in count(1))
-            name = next(name for name in names if name not in taken)
+            name = next(name for name in names if name not in taken and not (folder / name).exists())
             taken.add(name)
             _draw_one(prediction, folder / name)
         yield prediction
@@ -98,4 +100,5 @@ def _draw_one(prediction: Prediction, path: Path) -> None:
     height, width = picture.pixels.shape[:2]
     box = scale(prediction.box, width / picture.size[0], height / picture.size[1])
     drawn = draw_reduced(picture.pixels, [predicted(box)], min(max(picture.size), _SIDE))
-    drawn.save(path, quality=90)
+    with explained(path):
+        drawn.save(path, quality=90)

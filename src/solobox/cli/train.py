@@ -85,10 +85,14 @@ def train(
     seconds = sum(facts["seconds"].values())
     out.print(metrics_table("validation pictures", as_rows(evaluation.metrics.to_dict())))
     counts = facts["counts"]
+    rest = (
+        f"{counts['test']:,} test pictures were not touched: `solobox evaluate {output} {data}` measures on them."
+        if counts["test"]
+        else "The data holds no test pictures."
+    )
     console.print(
         f"{output}: trained in {seconds:.0f} s on {counts['train']:,} pictures; epoch {facts['best']['epoch']} of the "
-        f"{facts['best']['stage']} stage was best. {counts['test']:,} test pictures were not touched: "
-        f"`solobox evaluate {output} {data}` measures on them.",
+        f"{facts['best']['stage']} stage was kept. {rest}",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
 

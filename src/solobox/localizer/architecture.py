@@ -23,7 +23,7 @@ class Architecture:
 
     backbone: str = knob("tf_efficientnet_lite0", "The trunk: a timm model name.")
     strides: tuple[int, ...] = knob((8, 16, 32), "Strides of the feature maps that are used, finest first.")
-    size: int = knob(224, "Side in pixels of the square that a picture is squashed to.")
+    size: int = knob(320, "Side in pixels of the square that a picture is squashed to.")
     vectorizer: VectorizerName = knob(
         "edges", "`gap` or `flatten` give one vector, `edges` a sequence for each edge."
     )
@@ -37,6 +37,8 @@ class Architecture:
 
     def __post_init__(self) -> None:
         coarsest = self.strides[-1] if self.strides else 1
+        if any(stride < 1 for stride in self.strides) or list(self.strides) != sorted(set(self.strides)):
+            raise ConfigError(f"strides are positive and rise, such as 8, 16, 32; not {self.strides}")
         if not self.strides or self.size % coarsest or self.size < coarsest:
             raise ConfigError(f"size {self.size} must be a multiple of the coarsest stride, {coarsest}")
         if self.vectorizer not in ("gap", "flatten", "edges"):

@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from solobox.errors import ConfigError
 from solobox.localizer.losses import Loss, box_iou
 from solobox.training.progress import Progress
 
@@ -53,20 +54,24 @@ class Schedule:
 def fit(
     module: nn.Module,
     batches: Callable[[int], Iterator[Batch]],
-    score: Callable[[nn.Module], float],
+    score: Callable[[nn.Module], Tensor],
     loss: Loss,
     schedule: Schedule,
     *,
     fabric: Fabric,
     progress: Progress,
     to_train: Callable[[nn.Module], object] = nn.Module.train,
-) -> list[Epoch]:
-    """Train the parameters of `module` that want gradients; it ends with the best epoch's averaged weights.
+) -> tuple[list[Epoch], int]:
+    """Train the parameters of `module` that want gradients; it ends with the chosen epoch's averaged weights.
+
+    Chosen is the last epoch that is not worse than the best one by more than chance would make it, see `not_worse`.
 
     module: takes a batch's first part and gives an `Output`.
     batches: the batches of an epoch, counted from 0; `schedule.steps` of them.
-    score: of a module in evaluation mode, higher is better; the earliest best epoch wins.
+    score: of a module in evaluation mode, one figure for each validation picture, higher is better.
     to_train: how the module is put into training mode.
+
+    Gives the history and the chosen epoch's place in it.
 
     AdamW on one cycle of the learning rate (Smith and Topin, 2018), gradients clipped to a norm of 1. The global
     random state is left as it was.
@@ -80,7 +85,9 @@ def fit(
     average = copy.deepcopy(module).eval()
     wrapped, optimizer = fabric.setup(module, optimizer)
     history: list[Epoch] = []
-    best: tuple[float, dict[str, Tensor]] | None = None
+    kept = 0
+    best: Tensor | None = None
+    chosen: dict[str, Tensor] = {}
     progress.start(schedule.stage, total)
     step = 0
     with torch.random.fork_rng(devices=_devices(fabric)):
@@ -92,6 +99,10 @@ def fit(
                 torch.manual_seed(_mix(schedule.seed, step))
                 output: Output = wrapped(inputs)
                 value = loss(output, targets)
+                if not torch.isfinite(value):
+                    raise ConfigError(
+                        f"the loss is {float(value)} at step {step + 1} of {schedule.stage}: lower the rate"
+                    )
                 optimizer.zero_grad()
                 fabric.backward(value)
                 torch.nn.utils.clip_grad_norm_(learnt, 1.0)
@@ -107,14 +118,27 @@ def fit(
                 )
             train_loss, train_iou = (sums / schedule.steps).tolist()
             seconds = time.perf_counter() - started
-            reached = score(average)
+            scores = score(average).float()
+            reached = float(scores.mean())
             history.append(Epoch(schedule.stage, epoch + 1, train_loss, train_iou, reached, rate, seconds))
-            if best is None or reached > best[0]:
-                best = reached, copy.deepcopy(average.state_dict())
-    if best is not None:
-        module.load_state_dict(best[1])
+            if best is None or float(scores.mean()) > float(best.mean()):
+                best = scores
+            if not_worse(scores, best):
+                kept, chosen = len(history) - 1, copy.deepcopy(average.state_dict())
+    module.load_state_dict(chosen)
     module.eval()
-    return history
+    return history, kept
+
+
+def not_worse(scores: Tensor, best: Tensor) -> bool:
+    """Whether scores (N,) of an epoch are within one standard error of those of the best, picture by picture.
+
+    The one-standard-error rule (Breiman et al., 1984): with a few validation pictures the highest mean is mostly
+    luck, and of epochs that cannot be told apart the later one, at the lower learning rate, is the better bet.
+    """
+    behind = best - scores
+    error = behind.std() / len(behind) ** 0.5 if len(behind) > 1 else torch.zeros(())
+    return bool(behind.mean() <= error)
 
 
 def _done(step: int, schedule: Schedule) -> int:

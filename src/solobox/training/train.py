@@ -1,5 +1,6 @@
 """The whole of a training run: split, features, head, perhaps the trunk, and the folder that is left."""
 
+import copy
 import importlib.metadata
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError, DataError
+from solobox.files import explained
 from solobox.localizer.head import Output
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou
@@ -48,7 +50,8 @@ def train(
     out = Path(out)
     if (out / "config.json").exists():
         raise ConfigError(f"{out} already holds a model: choose another folder, or remove this one first")
-    out.mkdir(parents=True, exist_ok=True)
+    with explained(out):
+        out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
     parts = samples.with_splits(val=recipe.val, test=recipe.test)
     training, validation = (parts.of_split(name).positives() for name in ("train", "val"))
@@ -70,19 +73,28 @@ def train(
 
     loss = Loss.parse(recipe.loss, sigma=recipe.sigma)
     history: list[Epoch] = []
+    chosen = 0
     unreadable: list[str] = []
     if recipe.epochs:
-        history, unreadable = _train_head(
+        history, chosen, unreadable = _train_head(
             localizer, training, validation, recipe, loss, out, fabric, progress, watch, skip_bad=skip_bad
         )
     if recipe.full_epochs:
-        more, unreadable = tune_everything(
+        before = copy.deepcopy(localizer.state_dict())
+        more, place, unreadable = tune_everything(
             localizer, training, validation, recipe, loss, out, fabric, progress, skip_bad=skip_bad
         )
+        if history and history[chosen].val_iou > more[place].val_iou:
+            progress.say("training the trunk did not help: the localizer from before it is kept")
+            localizer.load_state_dict(before)
+        else:
+            chosen = len(history) + place
         history += more
         watch.lap("trunk")
+    if unreadable:
+        progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
-    best = max(history, key=lambda line: line.val_iou)
+    best = history[chosen]
     localizer.facts = {
         "recipe": _recipe_facts(recipe),
         "history": [line.to_dict() for line in history],
@@ -90,7 +102,7 @@ def train(
         "counts": {
             "train": len(training),
             "val": len(validation),
-            "test": len(parts.of_split("test")),
+            "test": int(parts.of_split("test").has_box.sum()),
             "negatives": negatives,
             "unreadable": len(unreadable),
         },
@@ -115,12 +127,13 @@ def _train_head(
     watch: "Stopwatch",
     *,
     skip_bad: bool,
-) -> tuple[list[Epoch], list[str]]:
+) -> tuple[list[Epoch], int, list[str]]:
     """The quick stage: feature maps once, then the head on them."""
     trunk = fastest(localizer.backbone, recipe.architecture.size)
     watch.lap("runtime")
     # Validation rows are about a tenth of the pictures with one view each: their share of the budget is small.
-    share = len(validation) / (len(validation) + len(training) * recipe.windows)
+    views_each = recipe.views_each(len(training))
+    share = len(validation) / (len(validation) + len(training) * views_each)
 
     def kept(samples: Samples, views: int, part: float, stage: str) -> Kept:
         budget = recipe.ram_gb * 1e9 * part
@@ -129,7 +142,7 @@ def _train_head(
             progress=progress, stage=stage,
         )  # fmt: skip
 
-    fitting = kept(training, recipe.windows, 1 - share, "features")
+    fitting = kept(training, views_each, 1 - share, "features")
     checking = kept(validation, 1, share, "features of the validation pictures")
     progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
     watch.lap("features")
@@ -140,15 +153,17 @@ def _train_head(
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(fitting))
         for rows in torch.split(torch.from_numpy(order), recipe.batch):
             maps = [feature.to(fabric.device) for feature in fitting.maps(rows)]
-            yield maps, within_reach(fitting.targets[rows]).to(fabric.device)
+            yield maps, within_reach(fitting.targets[rows], recipe.architecture.cells).to(fabric.device)
 
-    schedule = Schedule("head", recipe.epochs, steps, recipe.lr, recipe.weight_decay, recipe.ema, recipe.seed)
-    history = fit(
-        head, batches, lambda module: mean_iou(module, checking, fabric), loss, schedule,
+    schedule = Schedule(
+        "head", recipe.passes(len(fitting)), steps, recipe.lr, recipe.weight_decay, recipe.ema, recipe.seed
+    )
+    history, chosen = fit(
+        head, batches, lambda module: ious(module, checking, fabric), loss, schedule,
         fabric=fabric, progress=progress,
     )  # fmt: skip
     watch.lap("head")
-    return history, [*fitting.unreadable, *checking.unreadable]
+    return history, chosen, [*fitting.unreadable, *checking.unreadable]
 
 
 class Decide(nn.Module):
@@ -166,20 +181,21 @@ class Decide(nn.Module):
         return output
 
 
-def within_reach(targets: Tensor) -> Tensor:
-    """Targets no further outside the view than an edge can be said to be."""
-    return targets.clamp(-0.05, 1.05)
+def within_reach(targets: Tensor, cells: int) -> Tensor:
+    """Targets no further outside the view than a distribution over so many cells can say."""
+    reach = min(0.05, 0.9 / cells)
+    return targets.clamp(-reach, 1 + reach)
 
 
-def mean_iou(module: nn.Module, kept: Kept, fabric: Fabric) -> float:
-    """Mean IoU of a head on kept features, boxes clipped to the picture as in prediction."""
+def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
+    """IoU of each kept picture (N,) by a head, boxes clipped to the picture as in prediction."""
     found = []
     with torch.inference_mode():
         for rows in torch.split(torch.arange(len(kept)), 64):
             with fabric.autocast():
                 boxes = module([feature.to(fabric.device) for feature in kept.maps(rows)]).boxes
             found.append(box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows]))
-    return float(torch.cat(found).mean())
+    return torch.cat(found)
 
 
 class Stopwatch:

@@ -34,7 +34,7 @@ def tune_everything(
     progress: Progress,
     *,
     skip_bad: bool,
-) -> tuple[list[Epoch], list[str]]:
+) -> tuple[list[Epoch], int, list[str]]:
     """Train trunk, vectorizer and head together for `recipe.full_epochs` passes over the pictures.
 
     Each pass shows each picture once, in a window drawn anew (the whole picture when `recipe.windows` is 1). The
@@ -56,8 +56,8 @@ def tune_everything(
         for pixels, targets in in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), groups):
             yield pixels.to(fabric.device), targets.to(fabric.device)
 
-    def score(module: nn.Module) -> float:
-        return _mean_iou(module, checking, fabric)
+    def score(module: nn.Module) -> Tensor:
+        return _ious(module, checking, fabric)
 
     if fabric.device.type == "cpu":
         seconds = _seconds_per_step(localizer, next(batches(0)), loss, fabric)
@@ -69,7 +69,7 @@ def tune_everything(
     schedule = Schedule(
         "full", recipe.full_epochs, steps, recipe.full_lr, recipe.weight_decay, recipe.ema, recipe.seed + 1
     )
-    history = fit(
+    history, chosen = fit(
         localizer,
         batches,
         score,
@@ -79,7 +79,7 @@ def tune_everything(
         progress=progress,
         to_train=_all_but_statistics,
     )
-    return history, [*fitting.unreadable, *checking.unreadable]
+    return history, chosen, [*fitting.unreadable, *checking.unreadable]
 
 
 class _Squares:
@@ -148,7 +148,7 @@ def _batch(squares: _Squares, rows: np.ndarray, recipe: Recipe, epoch: int) -> t
         shown.append(view.pixels[0])
         targets.append(view.targets[0])
     tensor = torch.from_numpy(np.stack(shown)).float()
-    wanted = torch.from_numpy(np.stack(targets)).float().clamp(-0.05, 1.05)
+    wanted = torch.from_numpy(np.stack(targets)).float().clamp(-0.03, 1.03)
     return tensor.contiguous(memory_format=torch.channels_last), wanted
 
 
@@ -159,7 +159,7 @@ def _all_but_statistics(module: nn.Module) -> None:
     module.backbone.eval()
 
 
-def _mean_iou(module: nn.Module, squares: _Squares, fabric: Fabric) -> float:
+def _ious(module: nn.Module, squares: _Squares, fabric: Fabric) -> Tensor:
     found = []
     with torch.inference_mode():
         for rows in np.array_split(np.arange(len(squares)), -(-len(squares) // 32)):
@@ -168,7 +168,7 @@ def _mean_iou(module: nn.Module, squares: _Squares, fabric: Fabric) -> float:
                 boxes = module(pixels).boxes
             truth = torch.from_numpy(squares.boxes[rows]).float()
             found.append(box_iou(boxes.float().cpu().clamp(0, 1), truth))
-    return float(torch.cat(found).mean())
+    return torch.cat(found)
 
 
 def _seconds_per_step(localizer: Localizer, batch: Batch, loss: Loss, fabric: Fabric) -> float:

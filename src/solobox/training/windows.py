@@ -108,7 +108,8 @@ def cut(pixels: Pixels, window: Window, side: int) -> Pixels:
     Planes rather than pixels, because that is how PyTorch's kernel leaves them: turning them costs as much again.
     """
     height, width = pixels.shape[:2]
-    x1, y1, x2, y2 = max(window.x1, 0), max(window.y1, 0), min(window.x2, width), min(window.y2, height)
+    x1, y1 = max(window.x1, 0), max(window.y1, 0)
+    x2, y2 = max(min(window.x2, width), 0), max(min(window.y2, height), 0)
     part = pixels[y1:y2, x1:x2]
     if (x1, y1, x2, y2) != (window.x1, window.y1, window.x2, window.y2):
         canvas = np.full((window.y2 - window.y1, window.x2 - window.x1, 3), GREY, dtype=np.uint8)
