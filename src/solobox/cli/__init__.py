@@ -3,7 +3,7 @@
 import sys
 from importlib.metadata import version
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
 
@@ -21,7 +21,9 @@ def main() -> None:
     from solobox.cli.console import console
 
     try:
-        result = app(result_action="return_value")
+        result = app(result_action="return_value", exit_on_error=False)
+    except CycloptsError:  # it has been printed
+        sys.exit(2)
     except SoloboxError as error:
         console.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
         sys.exit(2)

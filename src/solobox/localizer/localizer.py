@@ -139,7 +139,7 @@ class Localizer(nn.Module):
     # Keeping it ----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``config.json`` into a folder, whole or not at all.
+        """Write ``model.safetensors`` and ``config.json`` into a folder, each of them whole or not at all.
 
         `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture.
         """
