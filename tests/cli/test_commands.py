@@ -164,6 +164,8 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
         (["train", "nowhere.csv", "-o", "RUN"], "nowhere.csv"),
         (["evaluate", "NORUN", "DATA"], "config.json"),
         (["predict", "RUNDIR", "nothing-*.jpg"], "nothing matches"),
+        (["train", "DATA", "-o", "RUNDIR"], "already holds a model"),
+        (["demo", "-o", "DATA"], "is a file"),
     ],
 )
 def test_mistakes_get_a_sentence_and_no_traceback(

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,13 @@ def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_beforehand(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="GB free"):
         Store(10**12, SHAPES, torch.bfloat16, budget=1e9, folder=tmp_path)
+
+
+def test_a_disk_that_fills_up_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(ConfigError, match="no room for them"):
+        Store(50, SHAPES, torch.bfloat16, budget=0, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

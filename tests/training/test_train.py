@@ -11,9 +11,11 @@ from solobox import pictures, scenes
 from solobox.errors import ConfigError, DataError
 from solobox.evaluation.evaluate import evaluate
 from solobox.localizer.localizer import Localizer
+from solobox.pictures import to_square
 from solobox.samples import Samples
 from solobox.training.recipe import Recipe
 from solobox.training.train import train
+from solobox.training.views import as_predicted
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
@@ -64,7 +66,11 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     assert facts["best"]["val_iou"] == history[facts["best"]["epoch"] - 1]["val_iou"]
     counts = facts["counts"]
     assert counts["train"] + counts["val"] + counts["test"] == len(drawn)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "seen.npz",
+    ]
 
 
 def test_the_kept_epoch_is_what_evaluation_finds(drawn: Samples, tmp_path: Path) -> None:
@@ -103,8 +109,9 @@ def test_on_disk_it_trains_to_the_same_weights(drawn: Samples, tmp_path: Path) -
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["quick", "full"])
 def test_each_picture_is_decoded_once_and_test_pictures_never(
-    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     opened: Counter[str] = Counter()
 
@@ -112,8 +119,9 @@ def test_each_picture_is_decoded_once_and_test_pictures_never(
         opened[str(source)] += 1
         return pictures.read(source, **options)
 
-    monkeypatch.setattr("solobox.training.views.read", counting)
-    train(drawn, tmp_path / "run", small())
+    for room in ("views", "squares"):
+        monkeypatch.setattr(f"solobox.training.{room}.read", counting)
+    train(drawn, tmp_path / "run", small(name))
     split = drawn.with_splits().split
     wanted = {str(path) for path, name in zip(drawn.images, split, strict=True) if name != "test"}
     assert set(opened) == wanted
@@ -130,7 +138,9 @@ def test_the_full_recipe_changes_the_trunk_and_the_quick_one_does_not(drawn: Sam
     changed = [key for key, value in full.backbone.state_dict().items() if not torch.equal(value, fresh[key])]
     assert any(key.endswith("weight") for key in changed)
     assert not any("running" in key for key in changed)
-    assert any("min on this CPU" in line for line in heard.said)
+    # before anything is done, and where the pixels went
+    assert "min on this CPU" in heard.said[0]
+    assert any("in memory" in line for line in heard.said)
     history: Any = full.facts["history"]
     assert [line["stage"] for line in history] == ["full"]
 
@@ -180,10 +190,59 @@ def test_a_run_is_not_written_over(drawn: Samples, tmp_path: Path) -> None:
         train(drawn, tmp_path, small())
 
 
-def test_evaluating_a_split_that_is_not_there_says_which_are(drawn: Samples, tmp_path: Path) -> None:
+def test_a_trunk_that_got_worse_is_not_kept(
+    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    # a rate at which nothing survives
+    full = train(drawn, tmp_path / "full", small("full", full_epochs=1, full_lr=10.0), progress=heard)
+    quick = train(drawn, tmp_path / "quick", small())
+    assert any("did not help" in line for line in heard.said)
+    history: Any = full.facts["history"]
+    assert {line["stage"] for line in history} == {"head", "full"}
+    best: Any = full.facts["best"]
+    assert best["stage"] == "head"
+    for key, value in quick.backbone.state_dict().items():
+        assert torch.equal(full.backbone.state_dict()[key], value), key
+
+
+def test_validation_pictures_are_seen_as_prediction_sees_them(drawn: Samples, tmp_path: Path) -> None:
+    big = scenes.write(tmp_path / "big", 6, seed=3, size=(400, 300))
+    view = as_predicted(big.images[0], big.boxes[0], 64)
+    wanted = to_square(pictures.read(big.images[0], at_least=64).pixels, 64)
+    np.testing.assert_array_equal(view.pixels[0].transpose(1, 2, 0), wanted)
+    np.testing.assert_allclose(view.targets[0] * [400, 300, 400, 300], big.boxes[0])
+
+
+def test_what_training_saw_is_not_measured_as_new(drawn: Samples, tmp_path: Path) -> None:
     localizer = train(drawn, tmp_path / "run", small(epochs=1))
+    split = np.array(drawn.with_splits().split)
+    assert evaluate(localizer, drawn).metrics.n == (split == "test").sum()
+    # under other names and in another order, as a mended copy of the labels has them
+    renamed = Samples(drawn.images, drawn.boxes, names=[f"copy/{name}" for name in drawn.names])
+    shuffled = renamed.select(np.random.default_rng(0).permutation(len(drawn)))
+    loaded = Localizer.load(tmp_path / "run")
+    assert set(evaluate(loaded, shuffled).samples.images) == set(drawn.select(split == "test").images)
+    assert evaluate(loaded, shuffled, "val").metrics.n == (split == "val").sum()
+    # pictures from elsewhere are all new
+    others = scenes.write(tmp_path / "others", 7, seed=11, size=(96, 72))
+    found = evaluate(loaded, others)
+    assert (found.metrics.n, found.n_seen) == (7, 0)
+    assert evaluate(loaded, drawn, "all").n_seen == (split != "test").sum()
+    # a file that calls trained pictures test is believed, and its pictures are counted
+    wrong = Samples(drawn.images, drawn.boxes, split=["test"] * len(drawn))
+    assert evaluate(loaded, wrong).n_seen == (split != "test").sum()
+
+
+def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Samples, tmp_path: Path) -> None:
+    localizer = train(drawn, tmp_path / "run", small(epochs=1))
+    split = np.array(drawn.with_splits().split)
+    with pytest.raises(DataError, match="of the test part has a box"):
+        evaluate(localizer, drawn.select(split == "train"))
+    localizer.seen = None  # a model that does not say what it was made from
     given = Samples(drawn.images, drawn.boxes, split=["train"] * 30 + ["val"] * 10, names=drawn.names)
-    with pytest.raises(DataError, match="train: 30, val: 10, test: 0"):
+    with pytest.raises(DataError, match="of the test part has a box"):
         evaluate(localizer, given)
     assert evaluate(localizer, given, "val").metrics.n == 10
     assert evaluate(localizer, given, "all").metrics.n == 40
+    assert evaluate(localizer, drawn).metrics.n == 40

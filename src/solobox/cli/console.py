@@ -4,8 +4,9 @@ import logging
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -62,7 +63,10 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module=r"(lightning_fabric|lightning|timm|torch)(\..*)?$")
 
 
-def metrics_table(title: str, rows: Mapping[str, Mapping[str, object]]) -> Table:
+Rows: TypeAlias = Sequence[tuple[str, Mapping[str, object]]]
+
+
+def metrics_table(title: str, rows: Rows) -> Table:
     """Metrics as a table: a row for each set of pictures (all, then each label)."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
@@ -72,7 +76,7 @@ def metrics_table(title: str, rows: Mapping[str, Mapping[str, object]]) -> Table
     }  # fmt: skip
     for head in heads.values():
         table.add_column(head, justify="right")
-    for name, metrics in rows.items():
+    for name, metrics in rows:
         cells = []
         for key in heads:
             value = metrics.get(key)
@@ -86,11 +90,14 @@ def metrics_table(title: str, rows: Mapping[str, Mapping[str, object]]) -> Table
     return table
 
 
-def as_rows(metrics: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+def as_rows(metrics: Mapping[str, object]) -> Rows:
     """The rows of `metrics_table` from metrics as JSON: all pictures, then each label."""
     labels = metrics.get("by_label")
     by_label = labels if isinstance(labels, dict) else {}
-    return {"all": metrics, **{name or "(no label)": row for name, row in by_label.items()}}
+    return [
+        ("all", metrics),
+        *((name or "(no label)", row) for name, row in by_label.items()),
+    ]
 
 
 def command_line() -> str:

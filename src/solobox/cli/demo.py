@@ -13,7 +13,7 @@ from solobox import scenes
 from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out
 from solobox.drawing import Tile, contact_sheet, predicted, truth
 from solobox.errors import DataError
-from solobox.files import replacing
+from solobox.files import explained, replacing
 from solobox.inference.sinks import write_csv
 from solobox.pictures import read
 
@@ -69,11 +69,15 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
 
 def _clear(folder: Path) -> None:
     """Make way for the demo, where that destroys nothing but an earlier one."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DataError(f"{folder} is a file or a link: name another folder with -o")
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MARK).is_file():
             raise DataError(f"{folder} is not empty and holds no earlier demo: name another folder with -o")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+        with explained(folder):
+            shutil.rmtree(folder)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).write_text("Made by `solobox demo`, which may replace this folder.\n", encoding="utf-8")
 
 

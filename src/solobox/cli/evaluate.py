@@ -31,7 +31,8 @@ def evaluate(
     data
         Labelled pictures, as for training.
     split
-        Which of them; where the data does not say, the split that training drew.
+        Which of them. Where the data does not say: those that this model was trained on, those that chose its
+        epoch (val), and those that it never saw (test).
     json_file
         Write the metrics to this file.
     report
@@ -55,6 +56,17 @@ def evaluate(
         evaluation = measure(localizer, samples, split, progress=progress)
     if evaluation.n_unreadable:
         console.print(f"{evaluation.n_unreadable} pictures could not be read and count with an IoU of 0")
+    measured = evaluation.metrics.n
+    if measured < int(samples.has_box.sum()):
+        console.print(
+            f"{measured:,} of {int(samples.has_box.sum()):,} labelled pictures are measured", highlight=False
+        )
+    if split in ("test", "all") and evaluation.n_seen:
+        console.print(
+            f"[bold]{evaluation.n_seen:,} of these {measured:,} pictures were used in training[/]: figures on them "
+            "flatter the model",
+            highlight=False,
+        )
     out.print(metrics_table(f"{split} pictures", as_rows(evaluation.metrics.to_dict())))
     if json_file is not None:
         with replacing(json_file) as file:

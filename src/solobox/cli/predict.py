@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from solobox.boxes import scale
 from solobox.cli.console import bars, console
 from solobox.drawing import draw_reduced, predicted
-from solobox.errors import DataError
+from solobox.errors import DataError, PictureError
 from solobox.files import explained
 from solobox.inference.inputs import expand
 from solobox.inference.sinks import COLUMNS, cells, write_csv
@@ -91,7 +91,10 @@ def _drawn(predictions: Iterator[Prediction], folder: Path) -> Iterator[Predicti
             names = (f"{stem}-{number}.jpg" if number > 1 else f"{stem}.jpg" for number in count(1))
             name = next(name for name in names if name not in taken and not (folder / name).exists())
             taken.add(name)
-            _draw_one(prediction, folder / name)
+            try:
+                _draw_one(prediction, folder / name)
+            except PictureError as error:  # it could be read a moment ago: its row stands
+                console.print(f"not drawn: {error}", highlight=False, markup=False)
         yield prediction
 
 

@@ -1,5 +1,6 @@
 """``solobox train``: from labelled pictures to a folder with a trained localizer."""
 
+import shlex
 import tomllib
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
@@ -73,6 +74,8 @@ def train(
     given = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
     changes |= {key: value for key, value in given.items() if value is not None}
     chosen = Recipe.named(recipe or name, changes)
+    if (output / "config.json").exists():
+        raise ConfigError(f"{output} already holds a model: choose another folder, or remove this one first")
     samples = read_checked(data, images, keep, skip_bad=skip_bad)
     # The engine is heavy to load: bad data and bad settings are told of before it is.
     from solobox.evaluation.evaluate import evaluate
@@ -85,8 +88,12 @@ def train(
     seconds = sum(facts["seconds"].values())
     out.print(metrics_table("validation pictures", as_rows(evaluation.metrics.to_dict())))
     counts = facts["counts"]
+    again = ["solobox", "evaluate", str(output), str(data)]
+    again += ["--images", str(images)] if images else []
+    again += ["--keep", keep] if keep else []
+    again += ["--skip-bad"] if skip_bad else []
     rest = (
-        f"{counts['test']:,} test pictures were not touched: `solobox evaluate {output} {data}` measures on them."
+        f"{counts['test']:,} test pictures were not touched: `{shlex.join(again)}` measures on them."
         if counts["test"]
         else "The data holds no test pictures."
     )

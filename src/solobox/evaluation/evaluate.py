@@ -1,5 +1,6 @@
 """Put a localizer before labelled pictures and measure it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -8,12 +9,10 @@ import numpy as np
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts
-from solobox.formats import SPLITS
 from solobox.localizer.localizer import Localizer
 from solobox.prediction import Prediction
 from solobox.samples import Samples
 from solobox.training.progress import Progress, Silent
-from solobox.training.recipe import Recipe
 
 SplitName: TypeAlias = Literal["test", "val", "train", "all"]
 
@@ -27,8 +26,7 @@ def evaluate(
 ) -> Evaluation:
     """Predict each labelled picture of a split and measure the boxes.
 
-    split: where the samples name no split, the hash decides, by the fractions that the localizer was trained
-        with, so that ``test`` is what training never saw. ``all`` takes every row.
+    split: see `part`; ``all`` takes every row. How many of the measured pictures training had seen is counted.
 
     Pictures without a box are counted, not measured; an unreadable one counts with an IoU of 0. Raises DataError
     when the split holds no picture with a box.
@@ -42,31 +40,36 @@ def evaluate(
     for row, prediction in zip(rows, localizer.stream(chosen.images[r] for r in rows), strict=True):
         predictions[row] = prediction
         progress.advance()
-    return evaluate_predictions(chosen, predictions, split)
+    seen = localizer.seen.parts([chosen.images[row] for row in rows]) if localizer.seen else np.array([""])
+    return replace(evaluate_predictions(chosen, predictions, split), n_seen=int((seen != "").sum()))
 
 
 def part(localizer: Localizer, samples: Samples, split: SplitName) -> Samples:
-    """The rows of `split`, drawn as the localizer's training drew them."""
+    """The rows of `split`: as the data says, or else as the localizer's training drew them.
+
+    Training remembers its pictures by their contents (see `Seen`). Where the data names no test rows, ``test`` is
+    every picture that training never saw: of the data it was trained on the part that was held out, of other data
+    all of it.
+    """
+    seen = localizer.seen
+    given = np.array(samples.split, dtype=np.str_)
     if split == "all":
         found = samples
-    elif split in samples.split:  # the data says so itself
+    elif split == "test" and "test" in samples.split:
+        found = samples.of_split("test")
+    elif seen is None:
         found = samples.of_split(split)
+        if split == "test" and not any(samples.split):
+            found = samples
     else:
-        recipe = localizer.facts.get("recipe")
-        fractions = recipe if isinstance(recipe, dict) else {}
-        defaults = Recipe()
-        drawn = samples.with_splits(
-            val=float(fractions.get("val", defaults.val)), test=float(fractions.get("test", defaults.test))
-        )
-        found = drawn.of_split(split)
-        if not found.has_box.any():
-            there = [f"{name}: {drawn.split.count(name)}" for name in SPLITS]
-            raise DataError(
-                f"no picture with a box is in the {split} split ({', '.join(there)}); "
-                "choose another with --split, or `all`"
-            )
+        parts = seen.parts(samples.images)
+        chosen = (parts == "") & (given == "") if split == "test" else parts == split
+        found = samples.select(chosen if chosen.any() else given == split)
     if not found.has_box.any():
-        raise DataError("no picture has a box: there is nothing to measure")
+        what = "" if split == "all" else f" of the {split} part"
+        raise DataError(
+            f"no picture{what} has a box: there is nothing to measure. Choose another part with --split, or `all`"
+        )
     return found
 
 

@@ -135,6 +135,7 @@ class Evaluation:
     n_negatives: how many pictures of that part have no box and were left out.
     n_unreadable: how many of the N pictures could not be read.
     iou: shape (N,), float64; 0 for a picture that could not be read.
+    n_seen: how many of the N pictures the model was trained on, or had its epoch chosen by.
     """
 
     samples: Samples
@@ -144,10 +145,15 @@ class Evaluation:
     n_negatives: int
     n_unreadable: int
     iou: Floats
+    n_seen: int = 0
 
     def to_dict(self) -> dict[str, Json]:
         """Give the metrics and the counts as plain JSON values."""
-        counts: dict[str, Json] = {"n_negatives": self.n_negatives, "n_unreadable": self.n_unreadable}
+        counts: dict[str, Json] = {
+            "n_negatives": self.n_negatives,
+            "n_unreadable": self.n_unreadable,
+            "n_seen": self.n_seen,
+        }
         return {"split": self.split, **counts, **self.metrics.to_dict()}
 
 

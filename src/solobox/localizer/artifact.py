@@ -1,4 +1,7 @@
-"""A saved localizer: a folder of ``model.safetensors`` and ``config.json``. Nothing in it is ever unpickled."""
+"""A saved localizer: a folder of ``model.safetensors``, ``config.json`` and, of a trained one, ``seen.npz``.
+
+Nothing in it is ever unpickled.
+"""
 
 import json
 import os
@@ -12,16 +15,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError
+from solobox.seen import FILE as SEEN
+from solobox.seen import Seen
 
 FORMAT = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
+START = "head_start.safetensors"
 RESERVED = ("format", "architecture")
 
 A = TypeVar("A")
 
 
-def save(folder: Path, architecture: Any, state: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
-    """Write both files beside their names, flush them to the disk, then rename: tensors first.
+def save(
+    folder: Path,
+    architecture: Any,
+    state: Mapping[str, Tensor],
+    facts: Mapping[str, object],
+    seen: Seen | None,
+) -> None:
+    """Write the files beside their names, flush them to the disk, then rename: ``config.json`` last.
 
     Raises ConfigError when the folder cannot be written; what was there before is then still whole.
     """
@@ -29,7 +41,10 @@ def save(folder: Path, architecture: Any, state: Mapping[str, Tensor], facts: Ma
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        model_new, config_new = folder / f".{MODEL}.new", folder / f".{CONFIG}.new"
+        model_new, config_new, seen_new = (folder / f".{name}.new" for name in (MODEL, CONFIG, SEEN))
+        if seen is not None:
+            seen.save(seen_new)
+            seen_new.replace(folder / SEEN)
         save_file({key: value.contiguous() for key, value in state.items()}, model_new)
         config_new.write_text(text, encoding="utf-8")
         for new, final in ((model_new, MODEL), (config_new, CONFIG)):
@@ -64,6 +79,20 @@ def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
             f"{folder / CONFIG}: the architecture's keys do not fit this version: {', '.join(odd)}"
         )
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+
+
+def load_start(parts: Mapping[str, nn.Module]) -> bool:
+    """Fill parts with the weights that come with the install, where every tensor has its counterpart.
+
+    The file is made by `bench/head_start.py`: a training run on drawn scenes, kept in float16.
+    """
+    given = load_file(Path(__file__).with_name(START))
+    own = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in given.items()}:
+        return False
+    for key, value in own.items():
+        value.copy_(given[key])
+    return True
 
 
 def load_state(folder: Path, module: nn.Module) -> None:

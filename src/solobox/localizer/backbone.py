@@ -140,6 +140,8 @@ def _adopt(body: nn.Module, state: State, name: str) -> None:
     found: State = {}
     for key, value in own.items():
         source = renamed.get(key.replace(".", "_"))
+        if source is None and key.endswith("num_batches_tracked"):
+            source = value  # a count that frozen statistics do not use; some files leave it out
         if source is None or source.shape != value.shape:
             raise ConfigError(
                 f"the weights do not fit the backbone {name!r}: {key} is missing or of another shape"

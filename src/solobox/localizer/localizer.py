@@ -20,6 +20,7 @@ from solobox.localizer.runtime import Features, fastest
 from solobox.localizer.vectorizer import Edges, Flatten, Gap
 from solobox.pictures import Picture, read, to_square
 from solobox.prediction import Prediction
+from solobox.seen import Seen
 
 Input: TypeAlias = str | Path | bytes | np.ndarray[Any, Any]
 
@@ -31,17 +32,24 @@ class Localizer(nn.Module):
 
     architecture: the parts and their sizes.
     pretrained: the trunk's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
+    head_start: first weights of vectorizer and head: ``random``, or ``scenes`` for those that come with the install,
+        learnt from drawn pictures (`solobox.scenes`), where parts and trunk are the ones they belong to; see
+        `started`.
 
     `forward` takes (B, 3, size, size) RGB in 0..255, a picture squashed to a square, and gives an `Output` with
     boxes as fractions of its sides. `features` and `decide` are its two halves: the trunk, and vectorizer
-    with head.
+    with head. `started` says whether vectorizer and head began with weights that come with the install.
     """
 
-    def __init__(self, architecture: Architecture, *, pretrained: str = "none") -> None:
+    def __init__(
+        self, architecture: Architecture, *, pretrained: str = "none", head_start: str = "random"
+    ) -> None:
         super().__init__()
+        self._features: Features | None = None
         a = architecture
         self.architecture = a
         self.facts: dict[str, object] = {}
+        self.seen: Seen | None = None
         self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
         channels = self.backbone.channels
         self.vectorizer: Gap | Flatten | Edges
@@ -59,7 +67,11 @@ class Localizer(nn.Module):
             self.head = DistributionHead(
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
             )
-        self._features: Features | None = None
+        self.started = (
+            head_start == "scenes"
+            and pretrained == "bundled"
+            and artifact.load_start({"vectorizer": self.vectorizer, "head": self.head})
+        )
         self.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs alike
 
     def features(self, pixels: Tensor) -> list[Tensor]:
@@ -130,10 +142,22 @@ class Localizer(nn.Module):
             self._features = fastest(self.backbone, self.architecture.size)
         return self._features
 
+    # A trunk that trains, moves or is replaced needs its fast copy made anew.
+
     def train(self, mode: bool = True) -> "Localizer":  # noqa: FBT001  (torch's own signature)
-        """Switch to training mode or out of it; a trunk that trains needs its fast copy made anew."""
+        """Switch to training mode or out of it."""
         self._features = None
         super().train(mode)
+        return self
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """As `torch.nn.Module.load_state_dict`."""
+        self._features = None
+        return super().load_state_dict(*args, **options)
+
+    def _apply(self, *args: Any, **options: Any) -> "Localizer":
+        self._features = None
+        super()._apply(*args, **options)  # type: ignore[no-untyped-call]
         return self
 
     # Keeping it ----------------------------------------------------------------------------------------
@@ -141,9 +165,10 @@ class Localizer(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into a folder, each of them whole or not at all.
 
-        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture.
+        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture, and
+        `seen`, which pictures it was trained on, in ``seen.npz``.
         """
-        artifact.save(Path(folder), self.architecture, self.state_dict(), self.facts)
+        artifact.save(Path(folder), self.architecture, self.state_dict(), self.facts, self.seen)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Localizer":
@@ -155,6 +180,7 @@ class Localizer(nn.Module):
         localizer = cls(artifact.architecture(config, Architecture, Path(folder)))
         artifact.load_state(Path(folder), localizer)
         localizer.facts = {key: value for key, value in config.items() if key not in artifact.RESERVED}
+        localizer.seen = Seen.load(Path(folder))
         return localizer.eval()
 
 

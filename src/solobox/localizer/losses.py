@@ -119,3 +119,9 @@ class Loss:
             else:
                 total = total + weight * _ON_BOXES[name](output.boxes, target)
         return total
+
+
+def within_reach(targets: Tensor, cells: int) -> Tensor:
+    """Targets (..., 4) no further outside the view than a distribution over so many cells can say."""
+    reach = min(0.05, 0.9 / cells)
+    return targets.clamp(-reach, 1 + reach)

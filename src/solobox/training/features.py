@@ -14,8 +14,9 @@ from solobox.localizer.runtime import Features
 from solobox.samples import Samples
 from solobox.training.progress import Progress
 from solobox.training.recipe import Recipe
+from solobox.training.squares import Squares, unreadable
 from solobox.training.store import Store
-from solobox.training.views import Views, generator, in_threads, load, views
+from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
 
 _BATCH = 16
 """Views that a thread prepares before it shows them to the trunk."""
@@ -27,7 +28,6 @@ class Kept:
 
     store: a row for each view, channels last. targets: (rows, 4) float32 in fractions of the view.
     unreadable: what was wrong with pictures that were left out.
-    seconds: spent in the trunk alone.
     """
 
     store: Store
@@ -53,14 +53,15 @@ def keep(
     skip_bad: bool,
     progress: Progress,
     stage: str,
+    squares: Squares | None = None,
 ) -> Kept:
     """Decode each picture once, show the trunk `views_each` views of it, and keep its maps in bfloat16.
 
     samples: all with a box. budget, folder: see `Store`.
+    squares: the same pictures where they were decoded already; `samples` are then `squares.samples`.
 
     Raises DataError for a picture that cannot be read, unless `skip_bad`.
     """
-    side = recipe.architecture.size
 
     def work(rows: Sequence[int]) -> _Group:
         """Decode some pictures and show them to the trunk; in a thread, so that both go on at once."""
@@ -68,12 +69,9 @@ def keep(
         errors: list[tuple[int, PictureError]] = []
         for row in rows:
             try:
-                picture = load(samples.images[row], side)
+                shown.append(_shown(samples, row, views_each, recipe, squares))
             except PictureError as error:
                 errors.append((row, error))
-                continue
-            rng = generator(recipe.seed, 0, samples.names[row])
-            shown.append(views(picture, samples.boxes[row], views_each, side, rng))
         if not shown:
             return _Group([], np.empty((0, 4)), errors)
         maps = trunk(np.concatenate([view.pixels for view in shown]))
@@ -84,15 +82,13 @@ def keep(
     groups = _grouped(len(samples), max(1, _BATCH // views_each))
     store: Store | None = None
     targets: list[np.ndarray] = []
-    unreadable: list[str] = []
+    skipped: list[str] = []
     filled = 0
     for rows, group in zip(groups, in_threads(work, groups), strict=True):
         for row, error in group.errors:
             if not skip_bad:
-                raise DataError(
-                    f"{samples.where[row]}: {error} Mend it, or leave such pictures out with --skip-bad."
-                ) from error
-            unreadable.append(str(error))
+                raise DataError(unreadable(samples.where[row], error)) from error
+            skipped.append(str(error))
         if group.maps:
             if store is None:
                 shapes = [tuple(feature.shape[1:]) for feature in group.maps]
@@ -102,8 +98,19 @@ def keep(
             targets.append(group.targets)
         progress.advance(len(rows))
     if store is None:
-        raise DataError("none of the pictures to train on can be read; `solobox check` lists what is wrong")
-    return Kept(store, torch.from_numpy(np.concatenate(targets)).float(), tuple(unreadable))
+        raise DataError(f"{stage}: none of the pictures can be read; `solobox check` lists what is wrong")
+    return Kept(store, torch.from_numpy(np.concatenate(targets)).float(), tuple(skipped))
+
+
+def _shown(samples: Samples, row: int, count: int, recipe: Recipe, squares: Squares | None) -> Views:
+    """`count` views of one picture, a single one to the pixel as prediction sees it."""
+    side = recipe.architecture.size
+    if count == 1 and squares is None:
+        return as_predicted(samples.images[row], samples.boxes[row], side)
+    rng = generator(recipe.seed, 0, samples.names[row])
+    if squares is not None:
+        return views(*squares.picture(row), count, side, rng)
+    return views(load(samples.images[row], side), samples.boxes[row], count, side, rng)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from solobox.localizer.architecture import Architecture, knob
 from solobox.localizer.loss_terms import parse
 
 RecipeName: TypeAlias = Literal["quick", "full"]
+HeadStart: TypeAlias = Literal["scenes", "random"]
 
 
 _FEW_VIEWS, _FEW_STEPS = 1200, 260
@@ -30,6 +31,11 @@ class Recipe:
     pretrained: str = knob(
         "bundled",
         "The trunk's weights: `bundled` (EfficientNet-Lite0), `hub`, `none`, or the path of a file.",
+    )
+    head_start: HeadStart = knob(
+        "scenes",
+        "First weights of vectorizer and head: `scenes`, learnt from pictures that the program draws (for the default "
+        "parts on the bundled trunk; others begin at random), or `random`.",
     )
     loss: str = knob(
         "kl + 10*l1 + giou", "A weighted sum of mse, smooth_l1, l1, iou, giou, diou, ciou, kl (distribution)."

@@ -1,6 +1,7 @@
 """Rows of tensors, kept in memory while they fit a budget and in a memory-mapped file when they do not."""
 
 import mmap
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -75,5 +76,15 @@ def _file(size: int, folder: Path) -> mmap.mmap:
             "windows, a smaller size, or a run folder on a larger disk"
         )
     with tempfile.TemporaryFile(dir=folder) as stream:
-        stream.truncate(size)
+        try:
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a sparse file would find the disk full in the midst of training
+                os.posix_fallocate(stream.fileno(), 0, size)
+            else:
+                stream.truncate(size)
+        except OSError as error:
+            raise ConfigError(
+                f"the kept features take {size / 1e9:.1f} GB, and {folder} has no room for them: {error}"
+            ) from error
         return mmap.mmap(stream.fileno(), size)

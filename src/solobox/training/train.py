@@ -17,14 +17,16 @@ from solobox.errors import ConfigError, DataError
 from solobox.files import explained
 from solobox.localizer.head import Output
 from solobox.localizer.localizer import Localizer
-from solobox.localizer.losses import Loss, box_iou
+from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.localizer.runtime import fastest, has_fast_bf16
 from solobox.samples import Samples
+from solobox.seen import Seen
 from solobox.training.features import Kept, keep
 from solobox.training.loop import Batch, Epoch, Schedule, fit
 from solobox.training.progress import Progress, Silent
 from solobox.training.recipe import Recipe
-from solobox.training.tuning import tune_everything
+from solobox.training.squares import Squares
+from solobox.training.tuning import seconds_of_tuning, squares_for_tuning, tune_everything
 
 
 def train(
@@ -66,24 +68,38 @@ def train(
     fabric = Fabric(accelerator="auto", devices=1, precision=_precision())
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained)
+        localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     watch.lap("model")
 
     loss = Loss.parse(recipe.loss, sigma=recipe.sigma)
+    if recipe.full_epochs and fabric.device.type == "cpu":
+        minutes = seconds_of_tuning(localizer, len(training), recipe, loss, fabric) / 60
+        progress.say(
+            f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
+            "(Ctrl-C stops it; --recipe quick does without)"
+        )
     history: list[Epoch] = []
     chosen = 0
     unreadable: list[str] = []
-    if recipe.epochs:
-        history, chosen, unreadable = _train_head(
-            localizer, training, validation, recipe, loss, out, fabric, progress, watch, skip_bad=skip_bad
-        )
+    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
+    squares: tuple[Squares, Squares] | None = None
     if recipe.full_epochs:
-        before = copy.deepcopy(localizer.state_dict())
-        more, place, unreadable = tune_everything(
-            localizer, training, validation, recipe, loss, out, fabric, progress, skip_bad=skip_bad
+        squares = squares_for_tuning(
+            training, validation, recipe, out, progress, budget=budget, skip_bad=skip_bad
         )
+        unreadable = [*squares[0].unreadable, *squares[1].unreadable]
+        watch.lap("pictures")
+    if recipe.epochs:
+        history, chosen, found = _train_head(
+            localizer, training, validation, squares, recipe, loss, out, fabric, progress, watch,
+            budget=budget, skip_bad=skip_bad,
+        )  # fmt: skip
+        unreadable += found
+    if squares is not None:
+        before = copy.deepcopy(localizer.state_dict())
+        more, place = tune_everything(localizer, *squares, recipe, loss, fabric, progress)
         if history and history[chosen].val_iou > more[place].val_iou:
             progress.say("training the trunk did not help: the localizer from before it is kept")
             localizer.load_state_dict(before)
@@ -94,6 +110,7 @@ def train(
     if unreadable:
         progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
+    localizer.seen = Seen.of(training.images, validation.images)
     best = history[chosen]
     localizer.facts = {
         "recipe": _recipe_facts(recipe),
@@ -119,6 +136,7 @@ def _train_head(
     localizer: Localizer,
     training: Samples,
     validation: Samples,
+    squares: tuple[Squares, Squares] | None,
     recipe: Recipe,
     loss: Loss,
     out: Path,
@@ -126,6 +144,7 @@ def _train_head(
     progress: Progress,
     watch: "Stopwatch",
     *,
+    budget: float,
     skip_bad: bool,
 ) -> tuple[list[Epoch], int, list[str]]:
     """The quick stage: feature maps once, then the head on them."""
@@ -135,15 +154,15 @@ def _train_head(
     views_each = recipe.views_each(len(training))
     share = len(validation) / (len(validation) + len(training) * views_each)
 
-    def kept(samples: Samples, views: int, part: float, stage: str) -> Kept:
-        budget = recipe.ram_gb * 1e9 * part
+    def kept(samples: Samples, index: int, views: int, part: float, stage: str) -> Kept:
+        decoded = squares[index] if squares else None
         return keep(
-            samples, trunk, recipe, views_each=views, budget=budget, folder=out, skip_bad=skip_bad,
-            progress=progress, stage=stage,
+            decoded.samples if decoded else samples, trunk, recipe, views_each=views, budget=budget * part,
+            folder=out, skip_bad=skip_bad, progress=progress, stage=stage, squares=decoded,
         )  # fmt: skip
 
-    fitting = kept(training, views_each, 1 - share, "features")
-    checking = kept(validation, 1, share, "features of the validation pictures")
+    fitting = kept(training, 0, views_each, 1 - share, "features")
+    checking = kept(validation, 1, 1, share, "features of the validation pictures")
     progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
     watch.lap("features")
     head = Decide(localizer)
@@ -179,12 +198,6 @@ class Decide(nn.Module):
             maps = [feature.float() for feature in maps]
         output: Output = self.head(self.vectorizer(maps))
         return output
-
-
-def within_reach(targets: Tensor, cells: int) -> Tensor:
-    """Targets no further outside the view than a distribution over so many cells can say."""
-    reach = min(0.05, 0.9 / cells)
-    return targets.clamp(-reach, 1 + reach)
 
 
 def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:

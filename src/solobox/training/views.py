@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from solobox.boxes import Floats
-from solobox.pictures import Picture, read
+from solobox.pictures import Picture, read, to_square
 from solobox.training.windows import Pixels, Window, cut, random_window, recolour, whole
 
 _SHARP = 1.5
@@ -49,6 +49,13 @@ def load(path: Path, side: int) -> Picture:
     return Picture(_resize(picture.pixels, *small), picture.size)
 
 
+def as_predicted(path: Path, box: Floats, side: int) -> Views:
+    """The whole picture as one view, to the pixel as prediction sees it. `box`: as for `views`."""
+    picture = read(path, at_least=side)
+    pixels = to_square(picture.pixels, side).transpose(2, 0, 1)
+    return Views(pixels[np.newaxis], (box / np.array(picture.size * 2))[np.newaxis])
+
+
 def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
     from PIL import Image
 
@@ -78,9 +85,14 @@ def views(
     return Views(np.stack(shown), np.stack([window.to_window(own) for window in windows]))
 
 
+def processors() -> int:
+    """Processors that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """`work` on each item in order, by as many threads as processors, a few items ahead of the reader."""
-    workers = os.cpu_count() or 1
+    workers = processors()
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:
