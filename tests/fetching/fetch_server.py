@@ -43,60 +43,59 @@ class Site:
         return [asked[1] for asked in self.asked]
 
 
-def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
-            pass
+class _Handler(BaseHTTPRequestHandler):
+    site: Site
 
-        def do_GET(self) -> None:
-            wanted, if_range = self.headers.get("Range"), self.headers.get("If-Range")
-            site.asked.append((self.path, wanted, if_range))
-            if site.hangs:
-                site.hangs -= 1
-                site.resume.wait(10)
-            if self.path in site.moved:
-                self._head(302, {"Location": site.moved[self.path], "Content-Length": "0"})
-            elif site.failing:
-                self._head(site.failing.pop(0), {"Content-Length": "0"})
-            elif self.path not in site.files:
-                self._head(404, {"Content-Length": "0"})
-            else:
-                self._send(wanted, if_range)
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base class)
+        pass
 
-        def _send(self, wanted: str | None, if_range: str | None) -> None:
-            content, status, headers = site.files[self.path], 200, {}
-            if site.validators:
-                headers["ETag"] = site.etag(self.path)
-            same = if_range in (None, headers.get("ETag")) or not site.heeds_if_range
-            if wanted and site.ranges and same:
-                start = int(wanted.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    self._head(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
-                    return
-                headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                content, status = content[start:], 206
-            if site.lengths:
-                headers["Content-Length"] = str(len(content))
-            self._head(status, headers)
-            drop = site.drops.pop(0) if site.drops else None
-            with contextlib.suppress(OSError):  # the client may have gone
-                self.wfile.write(content if drop is None else content[:drop])
-            self.close_connection = True
+    def do_GET(self) -> None:
+        wanted, if_range = self.headers.get("Range"), self.headers.get("If-Range")
+        self.site.asked.append((self.path, wanted, if_range))
+        if self.site.hangs:
+            self.site.hangs -= 1
+            self.site.resume.wait(10)
+        if self.path in self.site.moved:
+            self._head(302, {"Location": self.site.moved[self.path], "Content-Length": "0"})
+        elif self.site.failing:
+            self._head(self.site.failing.pop(0), {"Content-Length": "0"})
+        elif self.path not in self.site.files:
+            self._head(404, {"Content-Length": "0"})
+        else:
+            self._send(wanted, if_range)
 
-        def _head(self, status: int, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
+    def _send(self, wanted: str | None, if_range: str | None) -> None:
+        content, status, headers = self.site.files[self.path], 200, {}
+        if self.site.validators:
+            headers["ETag"] = self.site.etag(self.path)
+        same = if_range in (None, headers.get("ETag")) or not self.site.heeds_if_range
+        if wanted and self.site.ranges and same:
+            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                self._head(416, {"Content-Range": f"bytes */{len(content)}", "Content-Length": "0"})
+                return
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            content, status = content[start:], 206
+        if self.site.lengths:
+            headers["Content-Length"] = str(len(content))
+        self._head(status, headers)
+        drop = self.site.drops.pop(0) if self.site.drops else None
+        with contextlib.suppress(OSError):  # the client may have gone
+            self.wfile.write(content if drop is None else content[:drop])
+        self.close_connection = True
 
-    return Handler
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
 
 
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
     """Serve a site, to which no proxy is asked, and whose breaks the client does not wait out."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(site))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (_Handler,), {"site": site}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -195,6 +195,11 @@ def test_bad_archives_leave_nothing_unpacked(site: Site, tmp_path: Path, content
         fetch(things(), tmp_path / "d", url=site.url)
     assert sorted(tree(tmp_path / "d")) == ["archives/things.tgz", "fetched.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    # It has not become the measure for others either: the right one is welcome.
+    (tmp_path / "d" / "archives" / "things.tgz").unlink()
+    site.files["/things.tgz"] = THINGS
+    fetch(things(), tmp_path / "d", url=site.url)
+    assert (tmp_path / "d" / "labels.csv").exists()
 
 
 def test_a_folder_of_something_else_is_refused_untouched(site: Site, tmp_path: Path) -> None:

@@ -229,7 +229,6 @@ class _Transfer:
         position, part = start, self._part
         with opened(part, "r+b" if start else "wb") as file:
             with explained(part):
-                file.truncate(start)
                 file.seek(start)
             # Only now: what the state says must never be said of bytes of another version.
             with replacing(_beside(part)) as text:

@@ -14,8 +14,9 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,8 @@ def fetch(
         _sweep(folder)
         for archive in kind.archives:
             if not all((folder / name).is_dir() for name in archive.holds):
-                place = _bring(archive, sources[archive.name], folder / ARCHIVES, ledger, progress)
-                _unfold(archive, place, folder, progress)
+                seen = _bring(archive, sources[archive.name], folder / ARCHIVES, ledger, progress)
+                _unfold(archive, folder, progress, partial(ledger.note_archive, archive.name, seen, progress))
         if not ledger.has_tables():
             ledger.note_counts(_prepare(kind, folder))
     return Fetched(kind, folder, ledger.counts(), already=False)
@@ -136,8 +137,16 @@ class _Ledger:
         seen = self._facts["archives"].get(name)
         return seen["sha256"] if seen else None
 
-    def note_archive(self, name: str, source: str, size: int, sha256: str, checked: str) -> None:
-        self._facts["archives"][name] = {"url": source, "size": size, "sha256": sha256, "checked": checked}
+    def note_archive(self, name: str, seen: dict[str, Any], progress: Progress) -> None:
+        """Note what is known of an archive; only of one that could be unpacked, lest a web page be the measure."""
+        if name in self._facts["archives"]:
+            return  # `_verified` has compared it with what was noted
+        if seen["checked"] == "first use":
+            progress.say(
+                f"{name}: no checksum is published for it. This one's sha256 is {seen['sha256']}; it is noted in "
+                f"{LEDGER}, and a later download must have the same"
+            )
+        self._facts["archives"][name] = seen
         self.write()
 
     def note_counts(self, counts: dict[str, int]) -> None:
@@ -183,12 +192,15 @@ def _sweep(folder: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _bring(archive: Archive, source: str, folder: Path, ledger: _Ledger, progress: Progress) -> Path:
-    """Have the archive in its place, verified; gives the place."""
+def _bring(
+    archive: Archive, source: str, folder: Path, ledger: _Ledger, progress: Progress
+) -> dict[str, Any]:
+    """Have the archive in its place, verified; gives what the ledger is to say of it."""
     place = folder / archive.name
     with explained(folder):
         folder.mkdir(exist_ok=True)
     if place.exists():
+        source = f"found in {ARCHIVES}"
         try:
             sha256 = _verified(place, archive, ledger, progress)
         except _MismatchError as error:
@@ -198,17 +210,8 @@ def _bring(archive: Archive, source: str, folder: Path, ledger: _Ledger, progres
         sha256 = _downloaded(archive, source, part, ledger, progress)
         download.settle(part, place)
     published = "sha256" if archive.sha256 else "md5" if archive.md5 else ""
-    if published:
-        checked = f"the published {published}"
-    else:
-        checked = "first use"
-        if ledger.sum_of(archive.name) is None:
-            progress.say(
-                f"{archive.name}: no checksum is published for it. This one's sha256 is {sha256}; it is noted in "
-                f"{LEDGER}, and a later download must have the same"
-            )
-    ledger.note_archive(archive.name, source, place.stat().st_size, sha256, checked)
-    return place
+    checked = f"the published {published}" if published else "first use"
+    return {"url": source, "size": download.length(place), "sha256": sha256, "checked": checked}
 
 
 def _downloaded(archive: Archive, source: str, part: Path, ledger: _Ledger, progress: Progress) -> str:
@@ -263,26 +266,34 @@ def _verified(file: Path, archive: Archive, ledger: _Ledger, progress: Progress)
     return sums["sha256"].hexdigest()
 
 
-def _unfold(archive: Archive, place: Path, folder: Path, progress: Progress) -> None:
-    """Unpack an archive, and those within it, beside; then put the folders that it holds in their places."""
-    half = folder / f"{_HALF}{uuid.uuid4().hex[:8]}"
+def _unfold(archive: Archive, folder: Path, progress: Progress, accept: Callable[[], None]) -> None:
+    """Unpack an archive, and those within it, beside; then put the folders that it holds in their places.
+
+    accept: called once the archive is known to hold what it should, before anything is put in place.
+    """
+    place, half = folder / ARCHIVES / archive.name, folder / f"{_HALF}{uuid.uuid4().hex[:8]}"
     try:
         unpack(place, half / "outer", archive.limits, progress)
         source = half / "outer"
         for inner in archive.inner:
             if not (half / "outer" / inner).is_file():
-                raise DataError(f"{place}: holds no {inner}; is it the right archive?")
+                raise DataError(f"{place}: holds no {inner}")
             unpack(half / "outer" / inner, half / "inner", archive.limits, progress)
             source = half / "inner"
         for name in archive.holds:
             if not (source / name).is_dir():
-                raise DataError(f"{place}: holds no folder {name}; is it the right archive?")
+                raise DataError(f"{place}: holds no folder {name}")
+        accept()
         if hasattr(os, "sync"):  # once for all: thousands of small files one by one take minutes
             os.sync()
         for name in archive.holds:
             if not (folder / name).exists():
                 with explained(folder / name):
                     (source / name).rename(folder / name)
+    except DataError as error:
+        raise DataError(
+            f"{error}. Nothing was put in place. To load the archive anew, delete {place}"
+        ) from None
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
