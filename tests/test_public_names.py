@@ -34,10 +34,11 @@ def test_the_base_install_needs_no_torch() -> None:
     """What `pip install solobox` without extras offers works where torch cannot be imported."""
     code = """
 import sys
-for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "matplotlib", "jinja2", "safetensors"):
+for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "matplotlib", "jinja2",
+             "safetensors", "scipy"):
     sys.modules[name] = None
 import solobox, solobox.doctor, solobox.scenes, solobox.drawing, solobox.inference.inputs, solobox.inference.sinks
-import solobox.cli.check
+import solobox.cli.check, solobox.cli.fetch
 solobox.Samples, solobox.Prediction
 try:
     solobox.Localizer
