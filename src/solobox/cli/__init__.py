@@ -12,7 +12,7 @@ app = App(
     help="Find the one thing that matters in each picture: check the data, train, measure, predict.",
     version=version("solobox"),
 )
-for _command in ("demo", "fetch", "check", "train", "evaluate", "predict"):
+for _command in ("demo", "fetch", "label", "check", "train", "evaluate", "predict"):
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
 
@@ -28,10 +28,11 @@ def main() -> None:
         console.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if error.name not in _TRAINING:
+        if error.name not in _EXTRA_OF:
             raise
         console.print(
-            f"[bold red]error:[/] this command needs {error.name}: install Solobox with its \\[train] extra",
+            f"[bold red]error:[/] this command needs {error.name}: "
+            f"install Solobox with its \\[{_EXTRA_OF[error.name]}] extra",
             soft_wrap=True,
         )
         sys.exit(2)
@@ -41,7 +42,10 @@ def main() -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-_TRAINING = ("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2")
+_EXTRA_OF = {
+    **dict.fromkeys(("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2"), "train"),
+    "cv2": "label",
+}
 
 
 def _escaped(error: Exception) -> str:

@@ -9,7 +9,7 @@ import csv
 import difflib
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +91,24 @@ def write(path: Path, rows: Sequence[Record]) -> None:
     writable(rows, path)
     optional = [name for name in OPTIONAL if any(getattr(record, name) for record in rows)]
     extra = list(dict.fromkeys(name for record in rows for name in record.extra))
+    with writing(path, optional, extra) as add:
+        for record in rows:
+            add(record)
+
+
+@contextmanager
+def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterator[Callable[[Record], None]]:
+    """Write a CSV row by row, for more rows than should be held in memory; as `write` otherwise.
+
+    optional: those of `OPTIONAL` that become columns. extra: other columns, filled from `Record.extra`.
+    Gives the function that adds a row, which may have any box. The file appears when the block ends well.
+    """
     name_of = relative_to(path.parent)
     with replacing(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*REQUIRED, *optional, *extra])
-        for record in rows:
+
+        def add(record: Record) -> None:
             writer.writerow(
                 [
                     name_of(record.path),
@@ -104,6 +117,8 @@ def write(path: Path, rows: Sequence[Record]) -> None:
                     *(record.extra.get(name, "") for name in extra),
                 ]
             )
+
+        yield add
 
 
 @contextmanager

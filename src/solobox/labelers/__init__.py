@@ -1,0 +1,41 @@
+"""First boxes without a person: labelers, run over pictures on every core.
+
+A labeler of your own is a function, say in ``mine.py`` beside your pictures::
+
+    from solobox.labelers import Candidate, register
+
+    @register("middle")
+    def middle(pixels):  # (h, w, 3), uint8, RGB, upright
+        h, w = pixels.shape[:2]
+        return [Candidate((w / 4, h / 4, w * 3 / 4, h * 3 / 4), score=1)]
+
+``solobox label photos/ -o boxes.csv --with mine:middle`` runs it, and so does
+``write(label(images, middle), Path("boxes.csv"), "middle")``. `register` may be left out; with it the name alone
+is enough once the module is loaded.
+"""
+
+from solobox.labelers import grabcut as _grabcut  # noqa: F401 (registers itself)
+from solobox.labelers import haar as _haar  # noqa: F401
+from solobox.labelers import people as _people  # noqa: F401
+from solobox.labelers.candidates import Candidate, choose
+from solobox.labelers.listing import listed
+from solobox.labelers.registry import Labeler, find, known, register
+from solobox.labelers.running import Found, cores, label, look
+from solobox.labelers.writing import LabelReport, set_aside_beside, write
+
+__all__ = [
+    "Candidate",
+    "Found",
+    "LabelReport",
+    "Labeler",
+    "choose",
+    "cores",
+    "find",
+    "known",
+    "label",
+    "listed",
+    "look",
+    "register",
+    "set_aside_beside",
+    "write",
+]

@@ -1,0 +1,29 @@
+"""Pictures that a CSV lists."""
+
+import csv
+from pathlib import Path
+
+from solobox.errors import DataError
+from solobox.formats.csv import opened, sniff
+from solobox.formats.parsing import locate, picture_name
+
+
+def listed(path: Path) -> list[Path]:
+    """The pictures in the column ``image`` of a CSV, in its order; names are relative to the file's folder.
+
+    Other columns are not looked at. ``DataError`` for a file that cannot be read or has no such column, and for
+    one that lists no picture.
+    """
+    path_of = locate(path.parent)
+    with opened(path) as file:
+        delimiter = sniff(file)
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        if "image" not in header:
+            raise DataError(f"{path}: has no column 'image'; its columns are {', '.join(header) or 'none'}")
+        column = header.index("image")
+        names = [picture_name(cells[column]) for cells in reader if len(cells) > column]
+    pictures = [path_of(name) for name in names if name]
+    if not pictures:
+        raise DataError(f"{path}: lists no picture")
+    return pictures

@@ -1,0 +1,99 @@
+"""The two files that labeling leaves: boxes, and what was set aside and why."""
+
+import csv
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from solobox.errors import DataError
+from solobox.files import replacing
+from solobox.formats import csv as csv_format
+from solobox.formats.records import Record
+from solobox.formats.writing import relative_to
+from solobox.labelers.candidates import by_score, choose
+from solobox.labelers.running import Found
+
+SET_ASIDE_COLUMNS = ("image", "reason", "count", "candidates")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """What `write` wrote.
+
+    out: the CSV of boxes. set_aside: the CSV beside it of the pictures that got none.
+    n_labelled, n_nothing, n_several, n_failed: pictures with a box; and of those without, the ones where nothing
+        was found, the ones with several candidates, and the ones that could not be read or looked at.
+    first_error: what was wrong with the first of the last, or the empty string.
+    """
+
+    out: Path
+    set_aside: Path
+    n_labelled: int
+    n_nothing: int
+    n_several: int
+    n_failed: int
+    first_error: str
+
+
+def set_aside_beside(out: Path) -> Path:
+    """The file that stands beside `out`."""
+    return out.with_name(f"{out.stem}.set-aside.csv")
+
+
+def write(found: Iterable[Found], out: Path, source: str, label: str = "") -> LabelReport:
+    """Write each picture to one of two files, in the order given.
+
+    out: a CSV with ``image,x1,y1,x2,y2,(label,)source,score``: pixels of the upright picture to a hundredth;
+        names relative to its folder.
+    source: written in each row, such as the labeler's name. label: the object's class, or the empty string for
+        no such column.
+
+    ``OUT.set-aside.csv`` beside it has ``image,reason,count,candidates``: how many candidates there were, and all
+    of them, the surest first, as a JSON list of ``[x1, y1, x2, y2, score]``. It holds its header alone when every
+    picture got a box. Both files appear when all is done, or neither; rows are not kept in memory.
+
+    ``DataError`` where `out` is not a ``.csv`` or cannot be written.
+    """
+    if out.suffix.lower() != ".csv":
+        raise DataError(f"{out}: boxes are written as CSV; give the file a name that ends in .csv")
+    set_aside = set_aside_beside(out)
+    counts = {"labelled": 0, "nothing": 0, "several": 0, "failed": 0}
+    first_error = ""
+    name_of = relative_to(out.parent)
+    optional = ("label", "source") if label else ("source",)
+    with (
+        replacing(set_aside) as file,
+        # inside, so that what was set aside appears only once the boxes are there
+        csv_format.writing(out, optional, ("score",)) as add,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(SET_ASIDE_COLUMNS)
+        for row, each in enumerate(found, start=1):
+            chosen, reason = (None, each.error) if each.error else choose(each.candidates)
+            if chosen is not None:
+                counts["labelled"] += 1
+                x1, y1, x2, y2 = (round(value, 2) for value in chosen.box)
+                add(
+                    Record(
+                        row, f"row {row}", str(each.image), each.image, (x1, y1, x2, y2),
+                        label=label, source=source, extra={"score": f"{chosen.score:.4g}"},
+                    )
+                )  # fmt: skip
+                continue
+            counts["failed" if each.error else "several" if each.candidates else "nothing"] += 1
+            first_error = first_error or each.error
+            listed = [
+                [round(value, 2) for value in (*candidate.box, candidate.score)]
+                for candidate in by_score(each.candidates)
+            ]
+            writer.writerow([name_of(each.image), reason, len(listed), json.dumps(listed)])
+    return LabelReport(
+        out,
+        set_aside,
+        counts["labelled"],
+        counts["nothing"],
+        counts["several"],
+        counts["failed"],
+        first_error,
+    )
