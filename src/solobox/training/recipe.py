@@ -16,7 +16,7 @@ RecipeName: TypeAlias = Literal["quick", "full"]
 HeadStart: TypeAlias = Literal["scenes", "random"]
 
 
-_FEW_VIEWS, _FEW_STEPS = 1200, 260
+_FEW_VIEWS, _FEW_STEPS = 720, 140
 """Below this many views, or steps, a set gets more of them: measured on 72 and 100 pictures, see bench/LOG.md."""
 
 
@@ -54,7 +54,7 @@ class Recipe:
         "0: leave this stage out.",
     )
     batch: int = knob(32, "Views in a training step.")
-    lr: float = knob(0.002, "Peak learning rate of the head (AdamW, one cycle).")
+    lr: float = knob(0.004, "Peak learning rate of the head (AdamW, one cycle).")
     weight_decay: float = knob(0.02, "Weight decay.")
     ema: float = knob(0.99, "Decay, per step, of the running average of the weights that is kept.")
     full_epochs: int = knob(0, "Passes over the pictures in which the whole trunk is trained too.")
