@@ -51,11 +51,15 @@ CONTROL = {
     "full_epochs": 5, "full_lr": 3e-4, "batch": 16,
 }  # fmt: skip
 CASES = (
-    Case("caltech 224, 4 windows", all_caltech, {"size": 224, "windows": 4}),
+    Case("caltech 224, 2 epochs", all_caltech, {"size": 224, "epochs": 2}),
+    Case("caltech 224", all_caltech, {"size": 224}),
     Case("caltech 320 (default)", all_caltech, {}),
     Case("caltech 448", all_caltech, {"size": 448}),
+    Case("the same from random", all_caltech, {"head_start": "random"}),
     Case("caltech, 100 pictures", hundred, {}),
+    Case("the same from random", hundred, {"head_start": "random"}),
     Case("kangaroo", kangaroos, {}),
+    Case("the same from random", kangaroos, {"head_start": "random"}),
     Case("caltech, the control", all_caltech, CONTROL),
 )
 

@@ -53,10 +53,9 @@ def test_the_python(folder: Path) -> None:
 
 
 def test_every_setting_that_it_names_exists() -> None:
-    from solobox.localizer.architecture import Architecture
-    from solobox.training.recipe import Recipe, knobs
+    from solobox.training.recipe import PARTS, Recipe, knobs
 
-    known = {f"--{name.replace('_', '-')}" for kind in (Recipe, Architecture) for name in knobs(kind)}
+    known = {f"--{name.replace('_', '-')}" for kind in (Recipe, *PARTS.values()) for name in knobs(kind)}
     known |= {
         "--fix",
         "--json",
@@ -67,6 +66,9 @@ def test_every_setting_that_it_names_exists() -> None:
         "--recipe",
         "--config",
         "--help",
+        "--resume",
+        "--with",
+        "--plot",
     }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
     assert named <= known, named - known

@@ -15,3 +15,7 @@ class DataError(SoloboxError):
 
 class ConfigError(SoloboxError):
     """A setting that is unknown, of the wrong type, or senseless beside another one."""
+
+
+class Paused(SoloboxError):  # noqa: N818 (nothing is wrong)
+    """Training stopped where it can go on later; nothing is lost."""

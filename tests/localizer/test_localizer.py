@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from solobox import scenes
+from solobox.boxes import iou
 from solobox.errors import ConfigError
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
@@ -210,3 +212,33 @@ def test_the_fastest_runtime_agrees_with_torch() -> None:
         assert float((a.float() - b.float()).norm() / b.float().norm()) < 0.1, runtime.name
     again = runtime(pixels)
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None:
+    def made(pretrained: str = "bundled", head_start: str = "scenes", **changes: Any) -> Localizer:
+        return Localizer(
+            Architecture(**{"size": 224} | changes), pretrained=pretrained, head_start=head_start
+        )
+
+    assert made().started
+    assert made(size=64).started  # the weights have no size in them
+    for other in (made(width=16), made(blocks=2), made("none"), made(head_start="random")):
+        assert not other.started
+    samples = scenes.write(tmp_path, 12, seed=3)
+    found = [prediction.box for prediction in made().eval().predict(list(samples.images))]
+    # never trained on these, nor on any picture of this run
+    assert float(iou(np.stack(found), samples.boxes).mean()) > 0.8
+    found = [p.box for p in made(head_start="random").eval().predict(list(samples.images))]
+    assert float(iou(np.stack(found), samples.boxes).mean()) < 0.5
+
+
+def test_a_localizer_that_was_given_other_weights_forgets_its_fast_trunk() -> None:
+    localizer = Localizer(Architecture(size=64, width=16, bins=8)).eval()
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    before = localizer.predict(picture)[0].box
+    torch.manual_seed(1)
+    other = Localizer(localizer.architecture)
+    localizer.load_state_dict(other.state_dict())
+    after = localizer.predict(picture)[0].box
+    np.testing.assert_array_equal(after, other.eval().predict(picture)[0].box)
+    assert not np.array_equal(before, after)

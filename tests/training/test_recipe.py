@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -5,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.errors import ConfigError
-from solobox.localizer.architecture import Architecture
-from solobox.training.recipe import Recipe, knobs
+from solobox.training.recipe import PARTS, Recipe, knobs
 
 
 def test_the_presets() -> None:
@@ -19,8 +19,8 @@ def test_changes_reach_the_recipe_and_the_architecture() -> None:
     recipe = Recipe.named("full", {"size": 320, "lr": 1, "strides": [8, 16]})
     assert recipe.architecture.size == 320
     assert recipe.architecture.strides == (8, 16)
-    assert recipe.lr == 1.0
-    assert isinstance(recipe.lr, float)
+    assert recipe.optimizing.lr == 1.0
+    assert isinstance(recipe.optimizing.lr, float)
     assert recipe.full_epochs == Recipe.named("full").full_epochs
 
 
@@ -69,12 +69,17 @@ def test_a_senseless_recipe_is_refused_with_the_reason(changes: dict[str, Any], 
 
 @given(st.text(max_size=12))
 def test_no_unknown_key_is_swallowed(key: str) -> None:
-    if key not in knobs(Recipe) and key not in knobs(Architecture):
+    if not any(key in knobs(kind) for kind in (Recipe, *PARTS.values())):
         with pytest.raises(ConfigError, match="unknown setting"):
             Recipe.named("quick", {key: 1})
 
 
 def test_every_knob_says_what_it_is_and_no_name_is_used_twice() -> None:
-    own, deep = knobs(Recipe), knobs(Architecture)
-    assert not set(own) & set(deep)
-    assert all(knob.help.endswith(".") for knob in [*own.values(), *deep.values()])
+    homes = [knobs(kind) for kind in (Recipe, *PARTS.values())]
+    assert all(knob.help for home in homes for knob in home.values())
+    assert len({name for home in homes for name in home}) == sum(map(len, homes))
+
+
+def test_a_recipe_comes_back_from_its_flat_form() -> None:
+    recipe = Recipe.named("full", {"strides": [16, 32], "lr": 0.5, "optimizer": "sgd", "loggers": ["wandb"]})
+    assert Recipe.named("quick", json.loads(json.dumps(recipe.flat()))) == recipe

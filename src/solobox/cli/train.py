@@ -1,8 +1,9 @@
 """``solobox train``: from labelled pictures to a folder with a trained localizer."""
 
+import json
 import shlex
 import tomllib
-from dataclasses import field, fields, make_dataclass
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,11 +11,12 @@ from cyclopts import Parameter
 
 from solobox import doctor, formats
 from solobox.cli.console import as_rows, bars, console, metrics_table, out
-from solobox.errors import ConfigError, DataError
+from solobox.errors import ConfigError, DataError, Paused
+from solobox.files import replacing
 from solobox.formats import Annotations
-from solobox.localizer.architecture import Architecture
 from solobox.samples import Samples
-from solobox.training.recipe import Recipe, knobs
+from solobox.training.folder import must_be_unfinished, must_be_vacant
+from solobox.training.recipe import PARTS, Recipe, knobs
 
 if TYPE_CHECKING:
     Settings = Any
@@ -23,7 +25,7 @@ else:
     def _settings() -> type:
         """The recipe's knobs as options that may be left out, so that a preset's own values stand."""
         options = []
-        for kind in (Recipe, Architecture):
+        for kind in (Recipe, *PARTS.values()):
             for name, knob in knobs(kind).items():
                 default = (
                     ", ".join(map(str, knob.default)) if isinstance(knob.default, tuple) else knob.default
@@ -39,24 +41,32 @@ else:
 
 
 def train(
-    data: Path,
+    data: Path | None = None,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"])],
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    resume: Path | None = None,
+    stop_after: int = 0,
     recipe: Literal["quick", "full"] | None = None,
     config: Path | None = None,
     images: Path | None = None,
     keep: Literal["largest", "first"] | None = None,
     skip_bad: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
-) -> None:
+) -> int:
     """Train a localizer.
+
+    Ctrl-C pauses the run after the step that is under way and says how to go on; a second one ends it at once.
 
     Parameters
     ----------
     data
         A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
     output
-        The folder to leave the trained localizer in.
+        The folder to leave the trained localizer in. It also holds history.csv and the last epoch's checkpoint.
+    resume
+        Go on with the run in this folder, exactly as if it had never stopped; it knows its data and settings.
+    stop_after
+        Pause after so many epochs, as if interrupted; for short slots on a shared machine.
     recipe
         quick: the trunk stays as it is, in about a minute (the default). full: then the trunk is trained too.
     config
@@ -73,25 +83,41 @@ def train(
     name, changes = _read_config(config)
     given = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
     changes |= {key: value for key, value in given.items() if value is not None}
-    chosen = Recipe.named(recipe or name, changes)
-    if (output / "config.json").exists():
-        raise ConfigError(f"{output} already holds a model: choose another folder, or remove this one first")
-    samples = read_checked(data, images, keep, skip_bad=skip_bad)
+    if resume is not None:
+        if data or output or recipe or changes or images or keep or skip_bad:
+            raise ConfigError("--resume takes the run's folder alone: its data and settings are kept in it")
+        must_be_unfinished(resume)
+        output, origin, chosen = resume, Origin.load(resume), None
+    else:
+        if data is None or output is None:
+            raise ConfigError(
+                "name the data, and with -o the folder for the model: solobox train DATA -o RUN"
+            )
+        origin = Origin(data, images, keep, skip_bad=skip_bad)
+        chosen = Recipe.named(recipe or name, changes)
+        must_be_vacant(output)
+    samples = origin.read()
+    if resume is None:
+        origin.save(output)
     # The engine is heavy to load: bad data and bad settings are told of before it is.
     from solobox.evaluation.evaluate import evaluate
     from solobox.training.train import train as run
 
     with bars() as progress:
-        localizer = run(samples, output, chosen, skip_bad=skip_bad, progress=progress)
+        try:
+            localizer = run(
+                samples, output, chosen, skip_bad=origin.skip_bad, progress=progress, resume=resume is not None,
+                stop_after=stop_after,
+            )  # fmt: skip
+        except Paused as paused:
+            progress.say(str(paused))
+            return 0 if stop_after else 130
         evaluation = evaluate(localizer, samples, "val", progress=progress)
     facts: Any = localizer.facts
     seconds = sum(facts["seconds"].values())
     out.print(metrics_table("validation pictures", as_rows(evaluation.metrics.to_dict())))
     counts = facts["counts"]
-    again = ["solobox", "evaluate", str(output), str(data)]
-    again += ["--images", str(images)] if images else []
-    again += ["--keep", keep] if keep else []
-    again += ["--skip-bad"] if skip_bad else []
+    again = ["solobox", "evaluate", str(output), *origin.words()]
     rest = (
         f"{counts['test']:,} test pictures were not touched: `{shlex.join(again)}` measures on them."
         if counts["test"]
@@ -102,6 +128,53 @@ def train(
         f"{facts['best']['stage']} stage was kept. {rest}",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a run's pictures come from, as the command line said it; kept beside the run so that it can go on."""
+
+    data: Path
+    images: Path | None
+    keep: Literal["largest", "first"] | None
+    skip_bad: bool = field(kw_only=True)
+
+    def read(self) -> Samples:
+        """The pictures, past the cheap part of the doctor."""
+        return read_checked(self.data, self.images, self.keep, skip_bad=self.skip_bad)
+
+    def words(self) -> list[str]:
+        """As the options of a command."""
+        words = [str(self.data)]
+        words += ["--images", str(self.images)] if self.images else []
+        words += ["--keep", self.keep] if self.keep else []
+        return words + (["--skip-bad"] if self.skip_bad else [])
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run's folder."""
+        facts = {
+            "data": str(self.data.resolve()), "images": str(self.images.resolve()) if self.images else None,
+            "keep": self.keep, "skip_bad": self.skip_bad,
+        }  # fmt: skip
+        with replacing(folder / _ORIGIN) as file:
+            json.dump(facts, file, indent=2)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Origin":
+        """What `save` wrote. Raises ConfigError where it is not."""
+        path = folder / _ORIGIN
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            images = Path(facts["images"]) if facts["images"] else None
+            return cls(Path(facts["data"]), images, facts["keep"], skip_bad=facts["skip_bad"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{folder} holds no run that this command began: {path.name} is missing or damaged"
+            ) from error
+
+
+_ORIGIN = "origin.json"
 
 
 def read_checked(

@@ -84,8 +84,6 @@ def _centre_term(a: Tensor, b: Tensor) -> Tensor:
 
 _ON_BOXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
-    # beta: an error of a tenth of the side and more is linear; with PyTorch's 1 it would be MSE in disguise.
-    "smooth_l1": lambda a, b: F.smooth_l1_loss(a, b, beta=0.1),
     "l1": F.l1_loss,
     "iou": lambda a, b: (1 - box_iou(a, b)).mean(),
     "giou": giou_loss,
@@ -100,15 +98,18 @@ class Loss:
 
     terms: weights and names, see `loss_terms.parse`.
     sigma: for ``kl``, as a fraction of the input's side.
+    beta: for ``smooth_l1``, as a fraction of the input's side: below it the loss is a square, beyond it a line. With
+        PyTorch's 1 it would be MSE in disguise.
     """
 
     terms: tuple[tuple[float, str], ...]
     sigma: float
+    beta: float = 0.1
 
     @classmethod
-    def parse(cls, text: str, *, sigma: float) -> "Loss":
+    def parse(cls, text: str, *, sigma: float, beta: float = 0.1) -> "Loss":
         """Read the sum."""
-        return cls(parse(text), sigma)
+        return cls(parse(text), sigma, beta)
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         """The sum for a batch: a scalar."""
@@ -116,6 +117,8 @@ class Loss:
         for weight, name in self.terms:
             if name == "kl":
                 total = total + weight * kl_loss(output, target, sigma=self.sigma)
+            elif name == "smooth_l1":
+                total = total + weight * F.smooth_l1_loss(output.boxes, target, beta=self.beta)
             else:
                 total = total + weight * _ON_BOXES[name](output.boxes, target)
         return total

@@ -4,14 +4,15 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from solobox.errors import ConfigError
+from solobox.errors import ConfigError, Paused
 from solobox.localizer.losses import Loss, box_iou
+from solobox.training.optimizing import EarlyStopping, Optimizing, groups, make, rate, set_rate
 from solobox.training.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,26 +41,65 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long and how fast to train. `seed` decides dropout, step by step."""
+    """How long and how fast to train.
+
+    epochs: at most. batches: in an epoch. patience: see `EarlyStopping`. trunk_lr, freeze: see `groups`.
+    ema: decay of the running average at each step, 0 for none. seed: decides dropout, step by step.
+    """
 
     stage: str
     epochs: int
-    steps: int
-    lr: float
-    weight_decay: float
+    batches: int
+    optimizing: Optimizing
     ema: float
     seed: int
+    patience: int = 0
+    trunk_lr: float = 1.0
+    freeze: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Changes of the weights in an epoch."""
+        return -(-self.batches // self.optimizing.accumulate)
+
+
+class Keeper(Protocol):
+    """Where the state of a running stage goes, so that it can go on later; and who says when to pause."""
+
+    def resumed(self) -> dict[str, Any] | None:
+        """The state to go on from, or None to begin."""
+
+    def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
+        """Keep the state after an epoch."""
+
+    def pause(self, *, epoch_ended: bool) -> bool:
+        """Whether to stop now, after a step or after an epoch; what was done is then kept and `Paused` raised."""
+
+
+class Forgets:
+    """A keeper that keeps nothing and never pauses."""
+
+    def resumed(self) -> None:
+        """Nothing to go on from."""
+
+    def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
+        """Forget the state."""
+
+    def pause(self, *, epoch_ended: bool) -> bool:  # noqa: ARG002
+        """Go on."""
+        return False
 
 
 def fit(
     module: nn.Module,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int, int], Iterator[Batch]],
     score: Callable[[nn.Module], Tensor],
     loss: Loss,
     schedule: Schedule,
     *,
     fabric: Fabric,
     progress: Progress,
+    keeper: Keeper | None = None,
     to_train: Callable[[nn.Module], object] = nn.Module.train,
 ) -> tuple[list[Epoch], int]:
     """Train the parameters of `module` that want gradients; it ends with the chosen epoch's averaged weights.
@@ -67,67 +107,141 @@ def fit(
     Chosen is the last epoch that is not worse than the best one by more than chance would make it, see `not_worse`.
 
     module: takes a batch's first part and gives an `Output`.
-    batches: the batches of an epoch, counted from 0; `schedule.steps` of them.
+    batches: of an epoch and a place in it, both counted from 0: the batches from there on, `schedule.batches` in a
+        whole epoch. A function of these two alone.
     score: of a module in evaluation mode, one figure for each validation picture, higher is better.
     to_train: how the module is put into training mode.
+    keeper: keeps the state after each epoch. Going on from such a state gives, bit for bit, what an uninterrupted
+        run gives on the same machine.
 
-    Gives the history and the chosen epoch's place in it.
-
-    AdamW on one cycle of the learning rate (Smith and Topin, 2018), gradients clipped to a norm of 1. The global
-    random state is left as it was.
+    Gives the history and the chosen epoch's place in it. Raises Paused when the keeper says so. The global random
+    state is left as it was.
     """
-    learnt = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(learnt, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    keeper = keeper or Forgets()
+    parts = groups(module, trunk_lr=schedule.trunk_lr, freeze=schedule.freeze)
+    learnt = [parameter for group in parts for parameter in group["params"]]
+    settings = schedule.optimizing
+    run = _Run(module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience))
+    wrapped, optimizer = fabric.setup(module, run.optimizer)
+    state = keeper.resumed()
+    if state is not None:
+        run.load(state)
     total = schedule.epochs * schedule.steps
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, schedule.lr, total_steps=max(total, 2), pct_start=0.15, cycle_momentum=False
-    )
-    average = copy.deepcopy(module).eval()
-    wrapped, optimizer = fabric.setup(module, optimizer)
-    history: list[Epoch] = []
-    kept = 0
-    best: Tensor | None = None
-    chosen: dict[str, Tensor] = {}
-    progress.start(schedule.stage, total)
-    step = 0
+    progress.start(schedule.stage, schedule.epochs * schedule.batches)
+    progress.advance(run.epoch * schedule.batches + run.place)
     with torch.random.fork_rng(devices=_devices(fabric)):
-        for epoch in range(schedule.epochs):
+        while run.epoch < schedule.epochs and not run.stopping.done:
             to_train(module)
-            started, sums = time.perf_counter(), torch.zeros(2)
-            rate = float(cycle.get_last_lr()[0])
-            for inputs, targets in batches(epoch):
-                torch.manual_seed(_mix(schedule.seed, step))
-                output: Output = wrapped(inputs)
-                value = loss(output, targets)
-                if not torch.isfinite(value):
-                    raise ConfigError(
-                        f"the loss is {float(value)} at step {step + 1} of {schedule.stage}: lower the rate"
-                    )
-                optimizer.zero_grad()
-                fabric.backward(value)
-                torch.nn.utils.clip_grad_norm_(learnt, 1.0)
-                optimizer.step()
-                cycle.step()
-                step += 1
-                _follow(average, module, min(schedule.ema, (1 + step) / (10 + step)))
-                with torch.no_grad():
-                    iou = box_iou(output.boxes, targets).mean()
-                    sums += torch.stack([value.detach(), iou]).cpu()
-                progress.advance(
-                    note=f"epoch {epoch + 1}/{schedule.epochs}  loss {sums[0] / _done(step, schedule):.3f}"
-                )
-            train_loss, train_iou = (sums / schedule.steps).tolist()
-            seconds = time.perf_counter() - started
-            scores = score(average).float()
-            reached = float(scores.mean())
-            history.append(Epoch(schedule.stage, epoch + 1, train_loss, train_iou, reached, rate, seconds))
-            if best is None or float(scores.mean()) > float(best.mean()):
-                best = scores
-            if not_worse(scores, best):
-                kept, chosen = len(history) - 1, copy.deepcopy(average.state_dict())
-    module.load_state_dict(chosen)
+            started = time.perf_counter()
+            for inputs, targets in batches(run.epoch, run.place):
+                step = run.epoch * schedule.steps + run.place // settings.accumulate
+                first = run.place - run.place % settings.accumulate
+                last = min(first + settings.accumulate, schedule.batches) - 1
+                torch.manual_seed(_mix(schedule.seed, run.epoch * schedule.batches + run.place))
+                with fabric.no_backward_sync(wrapped, enabled=run.place != last):
+                    output: Output = wrapped(inputs)
+                    value = loss(output, targets)
+                    if not torch.isfinite(value):
+                        raise ConfigError(
+                            f"the loss is {float(value)} at step {step + 1} of {schedule.stage}: lower the rate"
+                        )
+                    fabric.backward(value / (last - first + 1))
+                if run.place == last:
+                    # one cycle of a single step would be all end and no cycle
+                    set_rate(optimizer, rate(settings, step, max(total, 2)))
+                    if settings.clip:
+                        torch.nn.utils.clip_grad_norm_(learnt, settings.clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    _follow(run.average, module, min(schedule.ema, (2 + step) / (11 + step)))
+                run.add(value.detach(), box_iou(output.boxes.detach(), targets).mean())
+                progress.advance(note=run.note(schedule.epochs))
+                # Between two steps there are no gradients, which are no part of the state.
+                between = run.place % settings.accumulate == 0 and run.place < schedule.batches
+                if between and keeper.pause(epoch_ended=False):
+                    run.seconds += time.perf_counter() - started
+                    keeper.save(run.state(), run.history)
+                    raise Paused(f"paused in epoch {run.epoch + 1} of the {schedule.stage} stage")
+            run.seconds += time.perf_counter() - started
+            run.end_epoch(score(run.average).float(), schedule, rate(settings, step, max(total, 2)))
+            keeper.save(run.state(), run.history)
+            over = run.epoch == schedule.epochs or run.stopping.done
+            if not over and keeper.pause(epoch_ended=True):
+                raise Paused(f"paused after epoch {run.epoch} of the {schedule.stage} stage")
+    module.load_state_dict(run.chosen)
     module.eval()
-    return history, kept
+    return run.history, run.kept
+
+
+class _Run:
+    """What changes while a stage trains: all that has to be kept to go on with it later."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: nn.Module,
+        stopping: EarlyStopping,
+    ) -> None:
+        self.module, self.optimizer, self.average, self.stopping = module, optimizer, average, stopping
+        self.epoch = self.place = self.kept = 0
+        self.seconds = 0.0
+        self.sums = torch.zeros(2, dtype=torch.float64)
+        self.history: list[Epoch] = []
+        self.best: Tensor | None = None
+        self.chosen: dict[str, Tensor] = {}
+
+    def add(self, loss: Tensor, iou: Tensor) -> None:
+        """A batch is done."""
+        self.sums += torch.stack([loss, iou]).double().cpu()
+        self.place += 1
+
+    def note(self, epochs: int) -> str:
+        """Where it is, for the progress bar."""
+        loss, iou = (self.sums / self.place).tolist()
+        return f"epoch {self.epoch + 1}/{epochs}  loss {loss:.3f}  IoU {iou:.3f}"
+
+    def end_epoch(self, scores: Tensor, schedule: Schedule, lr: float) -> None:
+        """All batches of an epoch are done, and its averaged weights reached `scores`."""
+        loss, iou = (self.sums / schedule.batches).tolist()
+        reached = float(scores.mean())
+        self.history.append(Epoch(schedule.stage, self.epoch + 1, loss, iou, reached, lr, self.seconds))
+        is_best = self.best is None or reached > float(self.best.mean())
+        if self.best is None or is_best:
+            self.best = scores
+        if not_worse(scores, self.best):
+            self.kept, self.chosen = self.epoch, copy.deepcopy(self.average.state_dict())
+        self.stopping.update(is_best)
+        self.epoch, self.place, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as tensors and plain values."""
+        return {
+            "module": dict(self.module.state_dict()),
+            "average": dict(self.average.state_dict()),
+            "chosen": dict(self.chosen),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "sums": self.sums,
+            "epoch": self.epoch,
+            "place": self.place,
+            "kept": self.kept,
+            "seconds": self.seconds,
+            "stopping": self.stopping.state_dict(),
+            "history": [line.to_dict() for line in self.history],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.module.load_state_dict(state["module"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.chosen, self.best, self.sums = state["chosen"], state["best"], state["sums"]
+        self.epoch, self.place, self.kept = state["epoch"], state["place"], state["kept"]
+        self.seconds = state["seconds"]
+        self.stopping.load_state_dict(state["stopping"])
+        self.history = [Epoch(**line) for line in state["history"]]
 
 
 def not_worse(scores: Tensor, best: Tensor) -> bool:
@@ -139,10 +253,6 @@ def not_worse(scores: Tensor, best: Tensor) -> bool:
     behind = best - scores
     error = behind.std() / len(behind) ** 0.5 if len(behind) > 1 else torch.zeros(())
     return bool(behind.mean() <= error)
-
-
-def _done(step: int, schedule: Schedule) -> int:
-    return (step - 1) % schedule.steps + 1
 
 
 def _devices(fabric: Fabric) -> Sequence[int]:

@@ -39,7 +39,9 @@ class Optimizing:
     """
 
     optimizer: OptimizerName = knob("adamw", "What changes the weights: `adamw`, `adam` or `sgd`.")
-    lr: float = knob(0.002, "Peak learning rate.")
+    lr: float = knob(
+        0.004, "Peak learning rate of the head on kept features; see full_lr for the other stage."
+    )
     weight_decay: float = knob(
         0.02,
         "Weight decay. `adamw` shrinks the weights themselves, but no biases or norms; `adam` and `sgd` add it to "

@@ -11,8 +11,11 @@ from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from solobox.errors import ConfigError
 from solobox.localizer.architecture import Architecture, knob
 from solobox.localizer.loss_terms import parse
+from solobox.training.optimizing import Optimizing
 
 RecipeName: TypeAlias = Literal["quick", "full"]
+Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
+Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 HeadStart: TypeAlias = Literal["scenes", "random"]
 
 
@@ -28,6 +31,7 @@ class Recipe:
     """
 
     architecture: Architecture = Architecture()
+    optimizing: Optimizing = Optimizing()
     pretrained: str = knob(
         "bundled",
         "The trunk's weights: `bundled` (EfficientNet-Lite0), `hub`, `none`, or the path of a file.",
@@ -39,6 +43,9 @@ class Recipe:
     )
     loss: str = knob(
         "kl + 10*l1 + giou", "A weighted sum of mse, smooth_l1, l1, iou, giou, diou, ciou, kl (distribution)."
+    )
+    beta: float = knob(
+        0.1, "Where `smooth_l1` turns from a square to a line, as a fraction of the input's side."
     )
     sigma: float = knob(
         0.0115, "Width of the target distribution of `kl`, as a fraction of the input's side."
@@ -54,21 +61,28 @@ class Recipe:
         "0: leave this stage out.",
     )
     batch: int = knob(32, "Views in a training step.")
-    lr: float = knob(0.004, "Peak learning rate of the head (AdamW, one cycle).")
-    weight_decay: float = knob(0.02, "Weight decay.")
-    ema: float = knob(0.99, "Decay, per step, of the running average of the weights that is kept.")
+    ema: float = knob(
+        0.99, "Decay, per step, of the running average of the weights that is kept. 0: no average."
+    )
+    patience: int = knob(0, "Stop a stage after so many epochs without a new best one. 0: never.")
     full_epochs: int = knob(0, "Passes over the pictures in which the whole trunk is trained too.")
     full_lr: float = knob(0.0001, "Peak learning rate of that stage.")
+    trunk_lr: float = knob(1.0, "The trunk's learning rate in that stage, as a multiple of the head's.")
+    freeze: int = knob(0, "Stages of the trunk, the stem first, that stay as they are in that stage.")
     val: float = knob(0.1, "Share held out to pick the best epoch, where the data does not say.")
     test: float = knob(0.1, "Share set aside and never looked at in training, where the data does not say.")
     seed: int = knob(0, "Seed of everything random.")
+    precision: Precision = knob("auto", "`auto` is bf16-mixed where the hardware has it, else 32-true.")
+    accelerator: Accelerator = knob("auto", "`auto` is a GPU where there is one, else the CPU.")
+    loggers: tuple[str, ...] = knob((), "Also tell `tensorboard`, `mlflow` or `wandb` of each epoch.")
     ram_gb: float = knob(4.0, "Keep features and pixels in memory up to this size, beyond it on disk.")
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
-            "sigma": (1e-4, 1), "windows": (1, 1000), "epochs": (0, 100_000), "batch": (2, 100_000),
-            "lr": (0, 10), "weight_decay": (0, 10), "ema": (0, 0.999999), "full_epochs": (0, 100_000),
-            "full_lr": (0, 10), "val": (0.001, 0.9), "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
+            "sigma": (1e-4, 1), "beta": (1e-6, 1), "windows": (1, 1000), "epochs": (0, 100_000),
+            "batch": (2, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
+            "full_lr": (1e-9, 10), "trunk_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
+            "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -108,17 +122,37 @@ class Recipe:
         if name not in _PRESETS:
             raise ConfigError(f"there is no recipe {name!r}: {', '.join(_PRESETS)}")
         given: dict[str, Any] = dict(changes or {})
-        own, deep = knobs(cls), knobs(Architecture)
+        homes = [knobs(kind) for kind in (cls, *PARTS.values())]
+        known = {key: knob for home in homes for key, knob in home.items()}
         for key, value in given.items():
-            if key not in own and key not in deep:
-                near = difflib.get_close_matches(key, [*own, *deep], n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f". Known: {', '.join([*own, *deep])}"
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}"
                 raise ConfigError(f"unknown setting {key!r}{hint}")
-            given[key] = _checked(key, value, (own.get(key) or deep[key]).kind)
+            given[key] = _checked(key, value, known[key].kind)
         preset = _PRESETS[name]()
-        architecture = replace(preset.architecture, **{k: v for k, v in given.items() if k in deep})
-        return replace(preset, architecture=architecture, **{k: v for k, v in given.items() if k in own})
+        own, *deep = ({k: v for k, v in given.items() if k in home} for home in homes)
+        parts = {
+            part: replace(getattr(preset, part), **changed) for part, changed in zip(PARTS, deep, strict=True)
+        }
+        return replace(preset, **parts, **own)
 
+    def flat(self) -> dict[str, Any]:
+        """Every knob by name, as plain values: what `named` takes."""
+        homes: list[Any] = [self, *(getattr(self, part) for part in PARTS)]
+        values = {name: getattr(home, name) for home in homes for name in knobs(type(home))}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+PARTS: dict[str, type] = {"architecture": Architecture, "optimizing": Optimizing}
+"""The fields of `Recipe` that hold knobs of their own."""
+
+_ARTICLE = {
+    "backbone": "resnet50", "strides": (32,), "size": 300, "extra": (1024,), "vectorizer": "gap", "head": "regression",
+    "width": 512, "pretrained": "hub", "head_start": "random", "loss": "mse", "windows": 1, "epochs": 0,
+    "full_epochs": 10, "full_lr": 0.0003, "batch": 16, "ema": 0.0, "optimizer": "adam", "weight_decay": 0.0,
+    "schedule": "exponential", "warmup": 0.0, "decay_rate": 0.8, "decay_steps": 3600, "staircase": True, "clip": 0.0,
+}  # fmt: skip
 
 _PRESETS: dict[str, Callable[[], Recipe]] = {"quick": Recipe, "full": lambda: Recipe(full_epochs=4)}
 
@@ -137,7 +171,7 @@ def knobs(kind: type) -> dict[str, Knob]:
     hints = get_type_hints(kind)
     found = {}
     for item in fields(kind):
-        if item.name != "architecture":
+        if item.name not in PARTS:
             found[item.name] = Knob(hints[item.name], _default(item), item.metadata.get("help", ""))
     return found
 

@@ -4,7 +4,7 @@ import copy
 import importlib.metadata
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from solobox.localizer.runtime import fastest, has_fast_bf16
 from solobox.samples import Samples
 from solobox.seen import Seen
 from solobox.training.features import Kept, keep
-from solobox.training.loop import Batch, Epoch, Schedule, fit
+from solobox.training.folder import must_be_unfinished, must_be_vacant
+from solobox.training.keeping import Progressed, recipe_of
+from solobox.training.logs import loggers
+from solobox.training.loop import Batch, Schedule, fit
 from solobox.training.progress import Progress, Silent
-from solobox.training.recipe import Recipe
+from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
 from solobox.training.squares import Squares
 from solobox.training.tuning import seconds_of_tuning, squares_for_tuning, tune_everything
 
@@ -36,22 +39,25 @@ def train(
     *,
     skip_bad: bool = False,
     progress: Progress | None = None,
+    resume: bool = False,
+    stop_after: int = 0,
 ) -> Localizer:
     """Train a localizer and leave it in the folder `out`, ready for `Localizer.load`.
 
     samples: labelled pictures; those without a box are not used yet. Rows without a split are split by hash,
         and those of the test split are not even opened.
     out: a folder that holds no model yet.
-    recipe: default `Recipe()`, the quick one.
+    recipe: default `Recipe()`, the quick one; of a run that is resumed, its own.
     skip_bad: leave out pictures that cannot be read, and count them, rather than stop.
+    resume: go on with the run that was paused, or killed, in `out`.
+    stop_after: pause after so many epochs; 0 for never.
 
-    Two runs of the same recipe on the same data and machine give the same weights, bit for bit. Raises DataError
-    for data that cannot be trained on, ConfigError for settings that do not work here.
+    Two runs of the same recipe on the same data and machine give the same weights, bit for bit, and so does a run
+    that was paused and resumed. Raises DataError for data that cannot be trained on, ConfigError for settings that
+    do not work here, Paused when it stopped before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
-    recipe, progress = recipe or Recipe(), progress or Silent()
-    out = Path(out)
-    if (out / "config.json").exists():
-        raise ConfigError(f"{out} already holds a model: choose another folder, or remove this one first")
+    progress, out = progress or Silent(), Path(out)
+    recipe = _recipe(out, recipe, resume=resume)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
@@ -64,57 +70,39 @@ def train(
         raise DataError(
             f"{len(training)} pictures to train on and {len(validation)} to validate with: both need one"
         )
+    seen = Seen.of(training.images, validation.images)
+    trackers = loggers(recipe.loggers, out, out.resolve().name)
+    run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers)
+    for tracker in trackers:
+        tracker.log_hyperparams(recipe.flat())
 
-    fabric = Fabric(accelerator="auto", devices=1, precision=_precision())
+    fabric = Fabric(
+        accelerator=recipe.accelerator, devices=1, precision=_precision(recipe.precision, recipe.accelerator)
+    )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     watch.lap("model")
-
-    loss = Loss.parse(recipe.loss, sigma=recipe.sigma)
-    if recipe.full_epochs and fabric.device.type == "cpu":
-        minutes = seconds_of_tuning(localizer, len(training), recipe, loss, fabric) / 60
-        progress.say(
-            f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
-            "(Ctrl-C stops it; --recipe quick does without)"
-        )
-    history: list[Epoch] = []
-    chosen = 0
-    unreadable: list[str] = []
-    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
-    squares: tuple[Squares, Squares] | None = None
-    if recipe.full_epochs:
-        squares = squares_for_tuning(
-            training, validation, recipe, out, progress, budget=budget, skip_bad=skip_bad
-        )
-        unreadable = [*squares[0].unreadable, *squares[1].unreadable]
-        watch.lap("pictures")
-    if recipe.epochs:
-        history, chosen, found = _train_head(
-            localizer, training, validation, squares, recipe, loss, out, fabric, progress, watch,
-            budget=budget, skip_bad=skip_bad,
-        )  # fmt: skip
-        unreadable += found
-    if squares is not None:
-        before = copy.deepcopy(localizer.state_dict())
-        more, place = tune_everything(localizer, *squares, recipe, loss, fabric, progress)
-        if history and history[chosen].val_iou > more[place].val_iou:
-            progress.say("training the trunk did not help: the localizer from before it is kept")
-            localizer.load_state_dict(before)
-        else:
-            chosen = len(history) + place
-        history += more
-        watch.lap("trunk")
+    job = _Job(
+        recipe,
+        Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta),
+        out,
+        fabric,
+        progress,
+        run,
+        watch,
+    )
+    unreadable = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
         progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
-    localizer.seen = Seen.of(training.images, validation.images)
-    best = history[chosen]
+    localizer.seen = seen
+    best = run.earlier[run.chosen]
     localizer.facts = {
         "recipe": _recipe_facts(recipe),
-        "history": [line.to_dict() for line in history],
+        "history": [line.to_dict() for line in run.earlier],
         "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
         "counts": {
             "train": len(training),
@@ -129,27 +117,98 @@ def train(
         "versions": versions(),
     }
     localizer.save(out)
+    for tracker in trackers:
+        tracker.finalize("success")
     return localizer
 
 
+def _recipe(out: Path, recipe: Recipe | None, *, resume: bool) -> Recipe:
+    """The recipe to train by, if the folder is fit for that."""
+    if not resume:
+        must_be_vacant(out)
+        return recipe or Recipe()
+    must_be_unfinished(out)
+    own = recipe_of(out)
+    if recipe is not None and recipe != own:
+        raise ConfigError("a run goes on with the recipe that it began with: give none")
+    return own
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What every stage of a run needs."""
+
+    recipe: Recipe
+    loss: Loss
+    out: Path
+    fabric: Fabric
+    progress: Progress
+    run: Progressed
+    watch: "Stopwatch"
+
+
+def _stages(
+    job: _Job, localizer: Localizer, training: Samples, validation: Samples, *, skip_bad: bool
+) -> list[str]:
+    """Head, then perhaps the trunk, from where the run is. Gives what was wrong with pictures that were left out."""
+    recipe, run, progress = job.recipe, job.run, job.progress
+    if recipe.full_epochs and job.fabric.device.type == "cpu":
+        minutes = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric) / 60
+        progress.say(
+            f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
+            "(Ctrl-C stops it; --recipe quick does without)"
+        )
+    unreadable: list[str] = []
+    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
+    squares: tuple[Squares, Squares] | None = None
+    if recipe.full_epochs:
+        squares = squares_for_tuning(
+            training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad
+        )
+        unreadable = [*squares[0].unreadable, *squares[1].unreadable]
+        job.watch.lap("pictures")
+    if recipe.epochs and run.stage_to_resume != "full":
+        unreadable += _train_head(
+            job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
+        )
+    if squares is not None:
+        _tune(job, localizer, squares)
+    return unreadable
+
+
+def _tune(job: _Job, localizer: Localizer, squares: tuple[Squares, Squares]) -> None:
+    """The stage that trains the trunk too; what it makes worse is not kept."""
+    run = job.run
+    before = run.before if run.stage_to_resume == "full" else copy.deepcopy(dict(localizer.state_dict()))
+    earlier, chosen = run.earlier, run.chosen
+    with run.stage("full", before if earlier else None) as keeper:
+        more, place = tune_everything(
+            localizer, *squares, job.recipe, job.loss, job.fabric, job.progress, keeper
+        )
+    if earlier and before is not None and earlier[chosen].val_iou > more[place].val_iou:
+        job.progress.say("training the trunk did not help: the localizer from before it is kept")
+        localizer.load_state_dict(before)
+    else:
+        chosen = len(earlier) + place
+    run.stage_ended(more, chosen)
+    job.watch.lap("trunk")
+
+
 def _train_head(
+    job: _Job,
     localizer: Localizer,
     training: Samples,
     validation: Samples,
     squares: tuple[Squares, Squares] | None,
-    recipe: Recipe,
-    loss: Loss,
-    out: Path,
-    fabric: Fabric,
-    progress: Progress,
-    watch: "Stopwatch",
     *,
     budget: float,
     skip_bad: bool,
-) -> tuple[list[Epoch], int, list[str]]:
+) -> list[str]:
     """The quick stage: feature maps once, then the head on them."""
-    trunk = fastest(localizer.backbone, recipe.architecture.size)
-    watch.lap("runtime")
+    recipe, fabric = job.recipe, job.fabric
+    size = recipe.architecture.size
+    trunk = fastest(localizer.backbone, size)
+    job.watch.lap("runtime")
     # Validation rows are about a tenth of the pictures with one view each: their share of the budget is small.
     views_each = recipe.views_each(len(training))
     share = len(validation) / (len(validation) + len(training) * views_each)
@@ -158,31 +217,33 @@ def _train_head(
         decoded = squares[index] if squares else None
         return keep(
             decoded.samples if decoded else samples, trunk, recipe, views_each=views, budget=budget * part,
-            folder=out, skip_bad=skip_bad, progress=progress, stage=stage, squares=decoded,
+            folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded,
         )  # fmt: skip
 
     fitting = kept(training, 0, views_each, 1 - share, "features")
     checking = kept(validation, 1, 1, share, "features of the validation pictures")
-    progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
-    watch.lap("features")
+    job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
+    job.watch.lap("features")
     head = Decide(localizer)
-    steps = -(-len(fitting) // recipe.batch)
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(fitting))
-        for rows in torch.split(torch.from_numpy(order), recipe.batch):
+        for rows in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
             maps = [feature.to(fabric.device) for feature in fitting.maps(rows)]
             yield maps, within_reach(fitting.targets[rows], recipe.architecture.cells).to(fabric.device)
 
     schedule = Schedule(
-        "head", recipe.passes(len(fitting)), steps, recipe.lr, recipe.weight_decay, recipe.ema, recipe.seed
-    )
-    history, chosen = fit(
-        head, batches, lambda module: ious(module, checking, fabric), loss, schedule,
-        fabric=fabric, progress=progress,
+        "head", recipe.passes(len(fitting)), -(-len(fitting) // recipe.batch), recipe.optimizing, recipe.ema,
+        recipe.seed, recipe.patience,
     )  # fmt: skip
-    watch.lap("head")
-    return history, chosen, [*fitting.unreadable, *checking.unreadable]
+    with job.run.stage("head") as keeper:
+        history, chosen = fit(
+            head, batches, lambda module: ious(module, checking, fabric), job.loss, schedule,
+            fabric=fabric, progress=job.progress, keeper=keeper,
+        )  # fmt: skip
+    job.run.stage_ended(history, chosen)
+    job.watch.lap("head")
+    return [*fitting.unreadable, *checking.unreadable]
 
 
 class Decide(nn.Module):
@@ -236,13 +297,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _precision() -> Any:
-    if torch.cuda.is_available():
+def _precision(wanted: Precision, accelerator: Accelerator) -> Any:
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available() and accelerator != "cpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if has_fast_bf16() else "32-true"
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
-    facts = asdict(recipe)
-    del facts["architecture"]  # it has its own place in config.json
+    facts = recipe.flat()
+    for name in knobs(type(recipe.architecture)):  # the architecture has its own place in config.json
+        del facts[name]
     return facts

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.pictures import Picture
 from solobox.samples import Samples
-from solobox.training.loop import Batch, Epoch, Schedule, fit
+from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
 from solobox.training.progress import Progress
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares
@@ -56,6 +57,7 @@ def tune_everything(
     loss: Loss,
     fabric: Fabric,
     progress: Progress,
+    keeper: Keeper,
 ) -> tuple[list[Epoch], int]:
     """Train trunk, vectorizer and head together for `recipe.full_epochs` passes over the pictures.
 
@@ -65,9 +67,11 @@ def tune_everything(
     localizer.requires_grad_(True)
     steps = -(-len(fitting) // recipe.batch)
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int, start: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch, 1]).permutation(len(fitting))
-        groups = [order[start : start + recipe.batch] for start in range(0, len(order), recipe.batch)]
+        groups = [
+            order[at : at + recipe.batch] for at in range(start * recipe.batch, len(order), recipe.batch)
+        ]
         for pixels, targets in in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), groups):
             yield pixels.to(fabric.device), targets.to(fabric.device)
 
@@ -75,18 +79,13 @@ def tune_everything(
         return _ious(module, checking, fabric)
 
     schedule = Schedule(
-        "full", recipe.full_epochs, steps, recipe.full_lr, recipe.weight_decay, recipe.ema, recipe.seed + 1
-    )
+        "full", recipe.full_epochs, steps, replace(recipe.optimizing, lr=recipe.full_lr), recipe.ema, recipe.seed + 1,
+        recipe.patience, recipe.trunk_lr, recipe.freeze,
+    )  # fmt: skip
     history, chosen = fit(
-        localizer,
-        batches,
-        score,
-        loss,
-        schedule,
-        fabric=fabric,
-        progress=progress,
-        to_train=_all_but_statistics,
-    )
+        localizer, batches, score, loss, schedule,
+        fabric=fabric, progress=progress, keeper=keeper, to_train=_all_but_statistics,
+    )  # fmt: skip
     return history, chosen
 
 

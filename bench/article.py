@@ -1,0 +1,132 @@
+"""Training throughput against the tutorial's own pipeline: `python bench/article.py [--rounds 3] [--pictures 96]`.
+
+The tutorial's model and step (ResNet-50 at 300 x 300, a convolution of 1024, average pooling, 512, 4, MSE, Adam,
+batches of 16, tf.data from JPEG files) in Keras on tensorflow-cpu, and the same model here (`--recipe article`), both
+with random weights on the same pictures on disk. Pictures a second from files, over `--epochs` epochs after one batch
+to warm up; runs are interleaved, and the ratio of each pair is what counts. TensorFlow gets an environment of its own,
+made by pip in the folder `--env` at the first use.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+from datasets import caltech, some
+
+KERAS = """
+import csv, json, os, sys, time
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras
+import numpy as np
+import tensorflow as tf
+
+listing, epochs = sys.argv[1], int(sys.argv[2])
+rows = [row for row in csv.DictReader(open(listing)) if row["split"] == "train"]
+paths = [row["image"] for row in rows]
+boxes = np.array([[float(row[key]) for key in ("x1", "y1", "x2", "y2")] for row in rows], "float32")
+
+def load(path, box):
+    picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+    shape = tf.cast(tf.shape(picture)[:2], tf.float32)
+    picture = tf.image.resize(picture, (300, 300)) / 127.0 - 1.0
+    return picture, box / tf.stack([shape[1], shape[0], shape[1], shape[0]])
+
+data = tf.data.Dataset.from_tensor_slices((paths, boxes)).shuffle(len(paths), seed=0)
+data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(16, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+backbone = keras.applications.ResNet50(include_top=False, weights=None, input_shape=(300, 300, 3))
+model = keras.Sequential([
+    backbone, keras.layers.Conv2D(1024, 3, strides=2, padding="same", activation="relu"),
+    keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(512, activation="relu"), keras.layers.Dense(4),
+])
+rate = keras.optimizers.schedules.ExponentialDecay(0.0003, 3600, 0.8, staircase=True)
+model.compile(keras.optimizers.Adam(rate), loss="mse")
+model.fit(data.take(1), epochs=1, verbose=0)
+started = time.perf_counter()
+model.fit(data, epochs=epochs, verbose=0)
+seconds = time.perf_counter() - started
+print(json.dumps({"rate": len(paths) // 16 * 16 * epochs / seconds, "version": tf.__version__}))
+"""
+
+
+def ours(listing: Path, epochs: int, precision: str) -> None:
+    """In a process of its own: from the first file that is opened to the last step."""
+    import tempfile
+
+    from solobox import Recipe, Samples, train
+    from solobox.cli.console import quieten
+
+    quieten()
+    samples = Samples.read(listing)
+    recipe = Recipe.named(
+        "article", {"pretrained": "none", "test": 0.0, "full_epochs": epochs, "precision": precision}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model = train(samples, Path(folder) / "run", recipe)
+    facts = model.facts
+    seconds, history = facts["seconds"], facts["history"]
+    assert isinstance(seconds, dict)
+    assert isinstance(history, list)
+    # Decoding is done once, before the first epoch; the steps' own seconds leave validation out, as Keras does here.
+    taken = seconds["pictures"] + sum(line["seconds"] for line in history)
+    count = sum(split == "train" for split in samples.split)
+    print(json.dumps({"rate": count * epochs / taken}))
+
+
+def child(*words: str | Path) -> dict[str, object]:
+    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+    found: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--env", type=Path, default=Path("runs/tensorflow"))
+    parser.add_argument(
+        "--ours", nargs=2, default=None, metavar=("LISTING", "PRECISION"), help=argparse.SUPPRESS
+    )
+    arguments = parser.parse_args()
+    if arguments.ours:
+        ours(Path(arguments.ours[0]), arguments.epochs, arguments.ours[1])
+        return
+    python = arguments.env / "bin" / "python"
+    if not python.exists():
+        venv.create(arguments.env, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "tensorflow-cpu"], check=True)
+    training, _ = caltech()
+    rows = some(training, arguments.pictures + 2, 0)
+    listing = arguments.env / "pictures.csv"
+    with listing.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "x1", "y1", "x2", "y2", "split"])
+        for index, (image, box) in enumerate(zip(rows.images, rows.boxes.tolist(), strict=True)):
+            writer.writerow([image.resolve(), *box, "train" if index < arguments.pictures else "val"])
+    (arguments.env / "keras_side.py").write_text(KERAS)
+    ratios: dict[str, list[float]] = {"bf16-mixed": [], "32-true": []}
+    for _ in range(arguments.rounds):
+        theirs = child(python, arguments.env / "keras_side.py", listing, str(arguments.epochs))
+        for precision, found in ratios.items():
+            own = child(
+                sys.executable, __file__, "--ours", listing, precision, "--epochs", str(arguments.epochs)
+            )
+            found.append(float(str(own["rate"])) / float(str(theirs["rate"])))
+            print(
+                f"tensorflow {theirs['version']}: {float(str(theirs['rate'])):.2f} pictures/s; here, {precision}: "
+                f"{float(str(own['rate'])):.2f}; ratio {found[-1]:.2f}",
+                flush=True,
+            )
+    for precision, found in ratios.items():
+        print(f"{precision}: median ratio {statistics.median(found):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A run that was paused, or killed, goes on as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from solobox import scenes
+from solobox.errors import ConfigError, Paused
+from solobox.localizer.localizer import Localizer
+from solobox.samples import Samples
+from solobox.training.progress import Silent
+from solobox.training.recipe import Recipe
+from solobox.training.train import train
+
+QUICK = {"size": 64, "windows": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return scenes.write(tmp_path_factory.mktemp("scenes"), 30, seed=5, size=(96, 72))
+
+
+def same(a: Localizer, b: Localizer) -> None:
+    for key, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[key]), key
+
+
+def history(localizer: Localizer) -> list[dict[str, Any]]:
+    lines: Any = localizer.facts["history"]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "schedule": "cosine", "accumulate": 3, "ema": 0.0, "patience": 8},
+        {
+            "epochs": 0,
+            "full_epochs": 4,
+            "full_lr": 0.001,
+            "vectorizer": "gap",
+            "head": "regression",
+            "loss": "mse",
+        },
+        {"full_epochs": 2, "batch": 8, "freeze": 2, "trunk_lr": 0.1, "optimizer": "adam"},
+    ],
+)
+def test_resumed_is_bit_for_bit_the_same(drawn: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = Recipe.named("quick", QUICK | changes)
+    whole = train(drawn, tmp_path / "whole", recipe)
+    epochs = len(history(whole))
+    assert epochs >= 2
+    for stop_after in (epochs // 2, epochs - 1):
+        folder = tmp_path / f"parts{stop_after}"
+        with pytest.raises(Paused, match="--resume"):
+            train(drawn, folder, recipe, stop_after=stop_after)
+        assert not (folder / "config.json").exists()
+        assert len((folder / "history.csv").read_text().splitlines()) == 1 + stop_after
+        with pytest.raises(ConfigError, match="not finished"):
+            train(drawn, folder, recipe)
+        resumed = train(drawn, folder, resume=True)
+        same(whole, resumed)
+        assert history(whole) == history(resumed)
+        assert whole.facts["best"] == resumed.facts["best"]
+        assert len((folder / "history.csv").read_text().splitlines()) == 1 + epochs
+    with pytest.raises(ConfigError, match="is finished"):
+        train(drawn, folder, resume=True)
+
+
+class InterruptsAt(Silent):
+    """Sends Ctrl-C to this process in the midst of an epoch."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if note:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("step", [1, 6])
+def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Samples, tmp_path: Path, step: int) -> None:
+    recipe = Recipe.named("quick", QUICK | {"batch": 8, "accumulate": 2, "windows": 6})
+    whole = train(drawn, tmp_path / "whole", recipe)
+    with pytest.raises(Paused, match="paused in epoch 1 of the head stage"):
+        train(drawn, tmp_path / "parts", recipe, progress=InterruptsAt(step))
+    resumed = train(drawn, tmp_path / "parts", resume=True)
+    same(whole, resumed)
+    assert history(whole) == history(resumed)
+
+
+def test_other_pictures_or_another_recipe_are_refused(drawn: Samples, tmp_path: Path) -> None:
+    recipe = Recipe.named("quick", QUICK)
+    with pytest.raises(ConfigError, match="no epoch was finished"):
+        train(drawn, tmp_path / "run", resume=True)
+    with pytest.raises(Paused):
+        train(drawn, tmp_path / "run", recipe, stop_after=1)
+    with pytest.raises(ConfigError, match="not those that"):
+        train(drawn.select(range(20)), tmp_path / "run", resume=True)
+    with pytest.raises(ConfigError, match="goes on with the recipe"):
+        train(drawn, tmp_path / "run", Recipe(), resume=True)
+
+
+def test_a_run_killed_at_any_moment_goes_on(drawn: Samples, tmp_path: Path) -> None:
+    """The whole command, killed without warning; how often in a loop is `test_checkpoint`'s to try."""
+    drawn.write(tmp_path / "labels.csv")
+    words = [f"--{key}={value}" for key, value in QUICK.items()]
+    command = [sys.executable, "-c", "from solobox.cli import main; main()", "train"]
+    first = subprocess.Popen(
+        [*command, str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    first.kill()
+    first.wait()
+    assert not (tmp_path / "run" / "config.json").exists()
+    again = subprocess.run(
+        [*command, "--resume", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    whole = train(Samples.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.named("quick", QUICK))
+    same(whole, Localizer.load(tmp_path / "run"))
