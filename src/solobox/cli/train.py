@@ -26,7 +26,9 @@ else:
         for kind in (Recipe, Architecture):
             for name, knob in knobs(kind).items():
                 default = (
-                    ", ".join(map(str, knob.default)) if isinstance(knob.default, tuple) else knob.default
+                    ", ".join(map(str, knob.default)) or "none"
+                    if isinstance(knob.default, tuple)
+                    else knob.default
                 )
                 text = f"{knob.help} [default: {default}]"
                 option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]
