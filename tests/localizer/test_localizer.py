@@ -9,11 +9,14 @@ from PIL import Image
 
 from solobox import scenes
 from solobox.boxes import iou
+from solobox import boxes as geometry
 from solobox.errors import ConfigError
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
+from solobox.localizer.head import RegressionHead
 from solobox.localizer.localizer import Localizer
-from solobox.localizer.runtime import TorchFeatures, fastest
+from solobox.localizer.runtime import Features, Pixels, TorchFeatures, fastest
+from solobox.training.train import Decide
 
 
 def tiny(**changes: Any) -> Architecture:
@@ -46,7 +49,17 @@ def test_every_sensible_combination_gives_one_box_each_and_learns(vectorizer: An
     ("changes", "reason"),
     [
         ({"vectorizer": "edges", "head": "regression"}, "reads one vector"),
-        ({"size": 100}, "multiple of the coarsest stride"),
+        ({"size": 100}, "multiple of the coarsest stride, 32.* Use 96"),
+        ({"size": 31, "vectorizer": "gap"}, "less than the coarsest stride"),
+        ({"size": "own"}, "pixels or `native`"),
+        ({"size": "native"}, "use vectorizer `gap`"),
+        ({"size": "native", "vectorizer": "flatten"}, "use vectorizer `gap`"),
+        ({"strides": ()}, "positive and rise"),
+        ({"strides": (16, 8)}, "positive and rise"),
+        ({"extra": (1024,)}, "reduce the coarsest map"),
+        ({"extra": (0,), "vectorizer": "gap"}, "channels of each"),
+        ({"box": "center_size"}, "regression head"),
+        ({"box": "centre"}, "corners, center_size or corner_size"),
         ({"strides": (16,)}, "two or more maps"),
         ({"strides": (8, 32)}, "twice the stride"),
         ({"vectorizer": "mean"}, "gap, flatten or edges"),
@@ -58,6 +71,163 @@ def test_every_sensible_combination_gives_one_box_each_and_learns(vectorizer: An
 def test_a_senseless_combination_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         tiny(**changes)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["vgg11", "resnet50", "mobilenetv3_small_050", "convnext_atto", "efficientnet_b0"]
+)
+def test_any_standard_trunk_works_with_its_coarsest_map_alone(backbone: str) -> None:
+    pixels = torch.rand(2, 3, 75, 75, generator=torch.Generator().manual_seed(0)) * 255
+    for vectorizer in ("gap", "flatten"):
+        model = Localizer(
+            tiny(
+                backbone=backbone,
+                strides=(32,),
+                size=75,
+                extra=(24,),
+                vectorizer=vectorizer,
+                head="regression",
+            )
+        ).eval()
+        with torch.inference_mode():
+            maps = model.features(pixels)
+            assert len(maps) == 1
+            assert model.decide(maps).boxes.shape == (2, 4)
+            additional = model.extra
+            height, width = additional(maps)[0].shape[2:]
+        assert model.vectorizer.features == 24 * (height * width if vectorizer == "flatten" else 1)
+
+
+def test_flatten_asks_the_network_for_its_cells_and_says_that_it_fixes_the_size() -> None:
+    # of 75 px: a ResNet rounds up at each step, a ConvNeXt down
+    for backbone, cells in (("resnet18", 9), ("convnext_atto", 4)):
+        model = Localizer(tiny(backbone=backbone, size=75, vectorizer="flatten")).eval()
+        assert model.vectorizer.features == model.backbone.channels[-1] * cells
+        assert model(torch.zeros(1, 3, 75, 75)).boxes.shape == (1, 4)
+        assert not any(tensor.is_meta for tensor in model.state_dict().values())
+        with pytest.raises(ConfigError, match="use vectorizer `gap`"):
+            model(torch.zeros(1, 3, 128, 128))
+
+
+def test_with_pooling_any_input_size_works() -> None:
+    model = Localizer(tiny(backbone="resnet18", vectorizer="gap", extra=(16,))).eval()
+    for height, width in ((64, 64), (33, 120), (1, 1)):
+        assert model(torch.zeros(1, 3, height, width)).boxes.shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("form", "convention"), [("corners", "xyxy"), ("center_size", "cxcywh"), ("corner_size", "xywh")]
+)
+def test_a_regression_head_starts_from_a_centred_box_and_learns_in_any_form(
+    form: Any, convention: Any
+) -> None:
+    torch.manual_seed(0)
+    head = RegressionHead(8, hidden=16, box=form)
+    vectors, wanted = torch.randn(4, 8), torch.tensor([[0.1, 0.3, 0.4, 0.9]]).expand(4, 4)
+    centred = torch.tensor([[0.25, 0.25, 0.75, 0.75]]).expand(4, 4)
+    torch.testing.assert_close(head(vectors).boxes.detach(), centred)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        (head(vectors).boxes - wanted).square().mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        boxes, numbers = head(vectors).boxes, head.out(head.hidden(vectors).relu())
+    torch.testing.assert_close(boxes, wanted, rtol=0, atol=0.01)
+    np.testing.assert_allclose(
+        boxes.numpy(), geometry.convert(numbers.numpy(), convention, "xyxy"), atol=1e-6
+    )
+
+
+def test_a_localizer_without_additional_convolutions_saves_what_it_always_saved() -> None:
+    for shape, parts in (
+        (tiny(), {"backbone", "vectorizer", "head"}),
+        (tiny(vectorizer="gap"), {"backbone", "head"}),
+    ):
+        assert {name.split(".")[0] for name in Localizer(shape).state_dict()} == parts
+
+
+def test_additional_convolutions_are_saved_and_decide_too(tmp_path: Path) -> None:
+    shape = tiny(backbone="resnet18", vectorizer="gap", head="regression", extra=(16, 8), box="corner_size")
+    model = Localizer(shape).eval()
+    assert isinstance(model.head, RegressionHead)
+    torch.nn.init.normal_(model.head.out.weight)
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    model.save(tmp_path)
+    again = Localizer.load(tmp_path)
+    assert again.architecture == shape
+    with torch.no_grad():
+        before = again(pixels).boxes
+        assert torch.equal(before, model(pixels).boxes)
+        again.extra.layers[1].get_parameter("bias").add_(1)
+        assert not torch.allclose(again(pixels).boxes, before)
+        kept = Decide(again)
+        assert torch.equal(kept(again.features(pixels)).boxes, again(pixels).boxes)
+    assert {name.split(".")[0] for name in kept.state_dict()} == {"extra", "head"}
+
+
+class Watched:
+    """A trunk that keeps the shapes of what it is shown."""
+
+    name = "watched"
+
+    def __init__(self, inner: Features) -> None:
+        self.inner = inner
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, pixels: Pixels) -> list[torch.Tensor]:
+        self.shapes.append(pixels.shape)
+        return self.inner(pixels)
+
+
+@pytest.mark.parametrize("head", ["regression", "distribution"])
+def test_native_shows_each_picture_by_itself_at_its_own_size(tmp_path: Path, head: Any) -> None:
+    torch.manual_seed(0)
+    model = Localizer(tiny(backbone="resnet18", size="native", vectorizer="gap", head=head)).eval()
+    if isinstance(model.head, RegressionHead):
+        torch.nn.init.normal_(model.head.out.weight, std=0.01)
+    trunk = fastest(model.backbone, "native")
+    assert isinstance(trunk, TorchFeatures)
+    watched = Watched(trunk)
+    model._features = watched
+    rng = np.random.default_rng(0)
+    first, second, small = (
+        rng.integers(0, 255, (*s, 3), dtype=np.uint8) for s in ((50, 81), (90, 40), (4, 5))
+    )
+    found = model.predict([first, tmp_path / "nowhere.png", second, small])
+    assert watched.shapes == [(1, 3, 50, 81), (1, 3, 90, 40), (1, 3, 32, 40)]
+    assert [bool(p.error) for p in found] == [False, True, False, False]
+    assert [p.size for p in found] == [(81, 50), (0, 0), (40, 90), (5, 4)]
+    for pixels, prediction in ((first, found[0]), (second, found[2])):
+        with torch.inference_mode():
+            maps = trunk(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+            x1, y1, x2, y2 = model.decide([feature.float() for feature in maps]).boxes[0].tolist()
+        ordered = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
+        expected = geometry.clip(geometry.scale(ordered, *prediction.size), *prediction.size)
+        np.testing.assert_allclose(prediction.box, expected, atol=1e-4)
+
+
+def test_a_native_localizer_comes_back_and_uses_pytorch(tmp_path: Path) -> None:
+    shape = tiny(backbone="resnet18", size="native", vectorizer="gap")
+    Localizer(shape).save(tmp_path)
+    again = Localizer.load(tmp_path)
+    assert again.architecture == shape
+    assert isinstance(again._trunk(), TorchFeatures)
+    with pytest.raises(ConfigError, match="pictures of one size"):
+        _ = shape.side
+
+
+def test_a_model_from_before_a_knob_loads_with_its_default(localizer: Localizer, tmp_path: Path) -> None:
+    localizer.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key in ("extra", "box"):
+        del config["architecture"][key]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert Localizer.load(tmp_path).architecture == localizer.architecture
+    config["architecture"] = ["gap"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="holds no architecture"):
+        Localizer.load(tmp_path)
 
 
 def test_a_distribution_covers_a_little_more_than_the_picture() -> None:
@@ -198,14 +368,15 @@ def test_a_failed_save_leaves_the_old_model_whole(localizer: Localizer, tmp_path
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-def test_the_fastest_runtime_agrees_with_torch() -> None:
+@pytest.mark.parametrize("side", [96, 75])
+def test_the_fastest_runtime_agrees_with_torch(side: int) -> None:
     trunk = Backbone(pretrained="bundled").eval()
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (3, 3, 6, 6))).float()
-    smooth = torch.nn.functional.interpolate(coarse, size=(96, 96), mode="bilinear")
+    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
     pixels = smooth.to(torch.uint8).numpy()
     wanted = TorchFeatures(trunk)(pixels)
-    runtime = fastest(trunk, 96)
+    runtime = fastest(trunk, side)
     found = runtime(pixels)
     assert [f.shape for f in found] == [w.shape for w in wanted]
     for a, b in zip(found, wanted, strict=True):

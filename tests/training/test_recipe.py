@@ -24,6 +24,14 @@ def test_changes_reach_the_recipe_and_the_architecture() -> None:
     assert recipe.full_epochs == Recipe.named("full").full_epochs
 
 
+def test_a_size_is_a_number_or_native() -> None:
+    assert Recipe.named("quick", {"size": 300, "vectorizer": "gap"}).architecture.size == 300
+    alone = {"size": "native", "vectorizer": "gap", "epochs": 0, "full_epochs": 2, "batch": 1}
+    assert Recipe.named("quick", alone).architecture.size == "native"
+    with pytest.raises(ConfigError, match="size is int or 'native', not 'nativ'"):
+        Recipe.named("quick", {"size": "nativ"})
+
+
 def test_an_unknown_key_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'epochs'"):
         Recipe.named("quick", {"epoch": 3})
@@ -42,6 +50,11 @@ def test_an_unknown_key_names_the_nearest() -> None:
         ("loss", 3),
         ("head", "boxes"),
         ("strides", [8, "16"]),
+        ("extra", 1024),
+        ("size", "nativ"),
+        ("size", 320.5),
+        ("size", True),
+        ("box", "xyxy"),
     ],
 )
 def test_a_wrong_type_is_an_error_that_names_the_key(key: str, value: Any) -> None:
@@ -60,6 +73,9 @@ def test_a_wrong_type_is_an_error_that_names_the_key(key: str, value: Any) -> No
         ({"windows": 0}, "windows must be from 1"),
         ({"ema": 1.0}, "ema must be"),
         ({"sigma": float("nan")}, "sigma must be"),
+        ({"batch": 0}, "batch must be"),
+        ({"size": "native", "vectorizer": "gap"}, "--epochs 0 --full-epochs N --batch 1"),
+        ({"size": "native", "vectorizer": "gap", "epochs": 0, "full_epochs": 2}, "--batch 1"),
     ],
 )
 def test_a_senseless_recipe_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:

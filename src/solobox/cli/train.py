@@ -16,7 +16,7 @@ from solobox.files import replacing
 from solobox.formats import Annotations
 from solobox.samples import Samples
 from solobox.training.folder import must_be_unfinished, must_be_vacant
-from solobox.training.recipe import PARTS, Recipe, knobs
+from solobox.training.recipe import PARTS, Recipe, RecipeName, knobs
 
 if TYPE_CHECKING:
     Settings = Any
@@ -28,7 +28,9 @@ else:
         for kind in (Recipe, *PARTS.values()):
             for name, knob in knobs(kind).items():
                 default = (
-                    ", ".join(map(str, knob.default)) if isinstance(knob.default, tuple) else knob.default
+                    ", ".join(map(str, knob.default)) or "none"
+                    if isinstance(knob.default, tuple)
+                    else knob.default
                 )
                 text = f"{knob.help} [default: {default}]"
                 option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]
@@ -46,7 +48,7 @@ def train(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     resume: Path | None = None,
     stop_after: int = 0,
-    recipe: Literal["quick", "full"] | None = None,
+    recipe: RecipeName | None = None,
     config: Path | None = None,
     images: Path | None = None,
     keep: Literal["largest", "first"] | None = None,
@@ -69,6 +71,7 @@ def train(
         Pause after so many epochs, as if interrupted; for short slots on a shared machine.
     recipe
         quick: the trunk stays as it is, in about a minute (the default). full: then the trunk is trained too.
+        article: the tutorial's recipe as it was written, see docs/article.md.
     config
         A TOML file with a `recipe` and any of the settings below; options given here win.
     images

@@ -70,13 +70,18 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
-    """Build the dataclass `kind` from the config; unknown or missing keys are errors."""
+    """Build the dataclass `kind` from the config; unknown keys are errors.
+
+    A missing key takes its default: it was added after the model was saved, and what a new knob does by default is
+    what was done before there was one.
+    """
     given = config.get("architecture")
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(given, dict) or set(given) != names:
-        odd = sorted(set(given or {}) ^ names)
+    if not isinstance(given, dict):
+        raise ConfigError(f"{folder / CONFIG} holds no architecture; train again or restore it")
+    unknown = sorted(set(given) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    if unknown:
         raise ConfigError(
-            f"{folder / CONFIG}: the architecture's keys do not fit this version: {', '.join(odd)}"
+            f"{folder / CONFIG}: the architecture has keys that this version does not know: {', '.join(unknown)}"
         )
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
 

@@ -26,7 +26,8 @@ class Backbone(nn.Module):
         path of a ``.safetensors`` or ``.pth`` file with the network's state.
 
     Input: (B, 3, H, W) of any float type, RGB in 0..255. Output: one (B, C, H/stride, W/stride) map for each
-    stride. `channels` gives the C.
+    stride; where H or W is no multiple of the stride it is the network that rounds, up or down. `channels` gives
+    the C.
 
     Raises ConfigError for a name, a stride or weights that do not exist or do not fit.
     """
@@ -41,7 +42,7 @@ class Backbone(nn.Module):
             raise ConfigError(f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.")
         self.name = name
         self.strides = tuple(strides)
-        full = _create(name, pretrained=pretrained == "hub")
+        full = _create(name, pretrained=True) if pretrained == "hub" else _outline(name)
         state: State | None = None
         if pretrained == "hub":
             state = full.state_dict()
@@ -83,8 +84,17 @@ def _create(name: str, **options: Any) -> Any:
         ) from error
 
 
+def _outline(name: str, **options: Any) -> Any:
+    """A network's names and shapes without numbers; a VGG's fully connected layers alone take half a gigabyte."""
+    try:
+        with torch.device("meta"):
+            return _create(name, **options)
+    except ConfigError:  # some networks compute with their weights while they are made
+        return _create(name, **options)
+
+
 def _levels(name: str, strides: Sequence[int]) -> tuple[int, ...]:
-    offered = [int(r) for r in _create(name, features_only=True).feature_info.reduction()]
+    offered = [int(r) for r in _outline(name, features_only=True).feature_info.reduction()]
     unknown = [stride for stride in strides if stride not in offered]
     if unknown or not strides:
         raise ConfigError(f"the backbone {name!r} has feature maps of strides {offered}, not {unknown}")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from solobox.localizer.architecture import BoxForm
+from solobox.localizer.box_forms import from_corners, to_corners
 from solobox.localizer.vectorizer import Kind
 
 
@@ -35,20 +37,23 @@ class RegressionHead(nn.Module):
     """A fully connected layer with ReLU and four numbers: the article's head. Reads a vector.
 
     features: length of the vector. hidden: width of the layer between.
+    box: what the four numbers are, see `box_forms`; the output is corners whatever they are.
     """
 
-    def __init__(self, features: int, *, hidden: int = 512) -> None:
+    def __init__(self, features: int, *, hidden: int = 512, box: BoxForm = "corners") -> None:
         super().__init__()
+        self.box = box
         self.hidden = nn.Linear(features, hidden)
         self.out = nn.Linear(hidden, 4)
         # Start from a box in the middle of the picture; zeros would be an empty box, whose IoU has no slope.
         nn.init.zeros_(self.out.weight)
         with torch.no_grad():
-            self.out.bias.copy_(torch.tensor([0.25, 0.25, 0.75, 0.75]))
+            self.out.bias.copy_(from_corners(torch.tensor([0.25, 0.25, 0.75, 0.75]), box))
 
     def forward(self, vector: Tensor) -> Output:
         """(B, features) to boxes."""
-        return Output(self.out(F.relu(self.hidden(vector))).float())
+        numbers = self.out(F.relu(self.hidden(vector)))
+        return Output(to_corners(numbers.float(), self.box))
 
 
 class DistributionHead(nn.Module):

@@ -1,5 +1,6 @@
 """Backbone, vectorizer and head plugged together: pictures in, one box each out."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from solobox import boxes as geometry
 from solobox.errors import ConfigError, PictureError
-from solobox.localizer import artifact
+from solobox.localizer import artifact, native
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
+from solobox.localizer.extra import Extra
 from solobox.localizer.head import DistributionHead, Output, RegressionHead
 from solobox.localizer.runtime import Features, fastest
 from solobox.localizer.vectorizer import Edges, Flatten, Gap
@@ -36,9 +38,10 @@ class Localizer(nn.Module):
         learnt from drawn pictures (`solobox.scenes`), where parts and trunk are the ones they belong to; see
         `started`.
 
-    `forward` takes (B, 3, size, size) RGB in 0..255, a picture squashed to a square, and gives an `Output` with
-    boxes as fractions of its sides. `features` and `decide` are its two halves: the trunk, and vectorizer
-    with head. `started` says whether vectorizer and head began with weights that come with the install.
+    `forward` takes (B, 3, H, W) RGB in 0..255, pictures squashed to squares of `architecture.size` (or, with size
+    ``native``, of one size of their own), and gives an `Output` with boxes as fractions of the sides. `features` and
+    `decide` are its two halves: the trunk, and additional convolutions, vectorizer and head. `started` says whether
+    vectorizer and head began with weights that come with the install.
     """
 
     def __init__(
@@ -51,18 +54,19 @@ class Localizer(nn.Module):
         self.facts: dict[str, object] = {}
         self.seen: Seen | None = None
         self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
-        channels = self.backbone.channels
+        self.extra = Extra(self.backbone.channels, a.extra)
+        channels = self.extra.channels
         self.vectorizer: Gap | Flatten | Edges
         if a.vectorizer == "edges":
             self.vectorizer = Edges(channels, width=a.width, blocks=a.blocks, dropout=a.dropout)
         elif a.vectorizer == "gap":
             self.vectorizer = Gap(channels)
         else:
-            self.vectorizer = Flatten(channels, cells=(a.size // a.strides[-1]) ** 2)
+            self.vectorizer = Flatten(channels, cells_of(self.backbone, self.extra, a.side))
         length = self.vectorizer.features
         self.head: RegressionHead | DistributionHead
         if a.head == "regression":
-            self.head = RegressionHead(length, hidden=a.width)
+            self.head = RegressionHead(length, hidden=a.width, box=a.box)
         else:
             self.head = DistributionHead(
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
@@ -75,17 +79,16 @@ class Localizer(nn.Module):
         self.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs alike
 
     def features(self, pixels: Tensor) -> list[Tensor]:
-        """The trunk's maps of (B, 3, size, size) RGB in 0..255."""
+        """The trunk's maps of (B, 3, H, W) RGB in 0..255."""
         maps: list[Tensor] = self.backbone(pixels)
         return maps
 
     def decide(self, maps: Sequence[Tensor]) -> Output:
         """The boxes that feature maps tell of."""
-        output: Output = self.head(self.vectorizer(maps))
-        return output
+        return decide(self.extra, self.vectorizer, self.head, maps)
 
     def forward(self, pixels: Tensor) -> Output:
-        """Trunk, vectorizer and head."""
+        """Both halves."""
         return self.decide(self.features(pixels))
 
     # Using it ------------------------------------------------------------------------------------------
@@ -99,31 +102,35 @@ class Localizer(nn.Module):
         return list(self.stream(several))
 
     def stream(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
-        """As `predict`, one by one and in constant memory."""
+        """As `predict`, one by one and in constant memory.
+
+        With size ``native`` each picture is shown at its own size, see `native.at_own_size`.
+        """
         if self.training:
             raise ConfigError("the localizer is in training mode; call .eval() before predicting")
         source = iter(inputs)
-        while batch := list(islice(source, _BATCH)):
+        # Pictures of their own sizes make no batch.
+        together = 1 if self.architecture.size == "native" else _BATCH
+        while batch := list(islice(source, together)):
             yield from self._predict_batch(batch)
 
     def _predict_batch(self, inputs: Sequence[Input]) -> list[Prediction]:
-        side = self.architecture.size
         results = [Prediction(_name(item)) for item in inputs]
-        squares: list[np.ndarray] = []
+        shown: list[np.ndarray] = []
         readable: list[int] = []
         for index, item in enumerate(inputs):
             try:
-                picture = _picture(item, side)
+                picture, pixels = self._seen_by_trunk(item)
             except PictureError as error:
                 results[index] = replace(results[index], error=str(error))
                 continue
-            squares.append(to_square(picture.pixels, side).transpose(2, 0, 1))
+            shown.append(pixels.transpose(2, 0, 1))
             results[index] = replace(results[index], size=picture.size)
             readable.append(index)
-        if not squares:
+        if not shown:
             return results
         with torch.inference_mode():
-            maps = self._trunk()(np.stack(squares))
+            maps = self._trunk()(np.stack(shown))
             output = self.decide([feature.float() for feature in maps])
             fractions, spread = output.boxes.double().cpu().numpy(), output.spread().double().cpu().numpy()
         for row, index in enumerate(readable):
@@ -135,6 +142,15 @@ class Localizer(nn.Module):
                 spread=geometry.scale(spread[row], width, height),
             )
         return results
+
+    def _seen_by_trunk(self, item: Input) -> tuple[Picture, np.ndarray]:
+        """A picture, and the pixels (h, w, 3) of it that the trunk is shown."""
+        a = self.architecture
+        if a.size == "native":
+            picture = _picture(item, native.LONGEST)
+            return picture, native.at_own_size(picture, a.strides[-1])
+        picture = _picture(item, a.side)
+        return picture, to_square(picture.pixels, a.side)
 
     def _trunk(self) -> Features:
         """The trunk in the fastest correct runtime of this machine, made at the first use."""
@@ -184,18 +200,35 @@ class Localizer(nn.Module):
         return localizer.eval()
 
 
+def decide(extra: nn.Module, vectorizer: nn.Module, head: nn.Module, maps: Sequence[Tensor]) -> Output:
+    """The boxes that feature maps tell of, by these parts of a localizer: what it does, and training on kept maps."""
+    output: Output = head(vectorizer(extra(maps)))
+    return output
+
+
+def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:
+    """Cells of the coarsest map, after `extra`, of a square of `side` pixels.
+
+    The network itself is asked, on PyTorch's device for shapes without numbers: some round up where others round
+    down.
+    """
+    trunk, after = (copy.deepcopy(part).to("meta").eval() for part in (backbone, extra))
+    height, width = after(trunk(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
+    return int(height * width)
+
+
 def _name(item: Input) -> str:
     if isinstance(item, str | Path):
         return str(item)
     return "<bytes>" if isinstance(item, bytes) else "<pixels>"
 
 
-def _picture(item: Input, side: int) -> Picture:
+def _picture(item: Input, at_least: int) -> Picture:
     if isinstance(item, np.ndarray):
         if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8 or 0 in item.shape:
             raise PictureError(f"pixels are (h, w, 3) uint8 RGB, not {item.shape} {item.dtype}")
         return Picture(np.ascontiguousarray(item), (item.shape[1], item.shape[0]))
-    return read(item, at_least=side)
+    return read(item, at_least=at_least)
 
 
 def _ordered(box: np.ndarray) -> np.ndarray:

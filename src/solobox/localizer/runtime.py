@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from solobox.localizer.architecture import Size
 from solobox.localizer.backbone import Backbone
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Features(Protocol):
-    """A frozen trunk: a batch of square pictures to its feature maps. Any thread may call it."""
+    """A frozen trunk: a batch of pictures of one size to its feature maps. Any thread may call it."""
 
     @property
     def name(self) -> str:
@@ -37,7 +38,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
-        """(B, 3, size, size) uint8 RGB to bfloat16 maps (B, C, h, w), channels last, finest first.
+        """(B, 3, H, W) uint8 RGB to bfloat16 maps (B, C, h, w), channels last, finest first.
 
         bfloat16 whatever the trunk computes in: the head sees in use what it saw in training.
         """
@@ -176,13 +177,16 @@ def _openvino_is_installed() -> bool:
     return True
 
 
-def fastest(backbone: Backbone, size: int) -> Features:
-    """The fastest runtime for a frozen `backbone` on squares of `size` pixels that computes it correctly."""
+def fastest(backbone: Backbone, size: Size) -> Features:
+    """The fastest runtime for a frozen `backbone` on squares of `size` pixels that computes it correctly.
+
+    For pictures of their own sizes (``native``) that is PyTorch: OpenVINO's is compiled for one size.
+    """
     device = next(backbone.parameters()).device
     if device.type == "cuda":
         return TorchFeatures(backbone, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
     reference = TorchFeatures(backbone)
-    if device.type != "cpu" or not _openvino_is_installed():
+    if device.type != "cpu" or isinstance(size, str) or not _openvino_is_installed():
         return reference
     rng = np.random.default_rng(0)
     # Smooth random pictures: white noise is nothing that a trunk was made for.

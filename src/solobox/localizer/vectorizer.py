@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from solobox.errors import ConfigError
+
 Kind: TypeAlias = Literal["vector", "sequences"]
 
 
@@ -27,7 +29,7 @@ class Gap(nn.Module):
 class Flatten(nn.Module):
     """Every cell of the coarsest map side by side: (B, C, h, w) to (B, C*h*w). Fixes the input size.
 
-    cells: h*w of the coarsest map.
+    cells: h*w of the coarsest map, see `localizer.cells_of`. A map of another size raises ConfigError.
     """
 
     kind: Kind = "vector"
@@ -35,9 +37,16 @@ class Flatten(nn.Module):
     def __init__(self, channels: Sequence[int], cells: int) -> None:
         super().__init__()
         self.features = channels[-1] * cells
+        self.cells = cells
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Lay the last map out as one vector."""
+        height, width = maps[-1].shape[2:]
+        if height * width != self.cells:
+            raise ConfigError(
+                f"the vectorizer `flatten` was made for maps of {self.cells} cells and got {height} x {width}: show it "
+                "pictures of the size it was made for, or use vectorizer `gap`, which takes any"
+            )
         return maps[-1].flatten(1)
 
 

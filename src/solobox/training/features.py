@@ -104,7 +104,7 @@ def keep(
 
 def _shown(samples: Samples, row: int, count: int, recipe: Recipe, squares: Squares | None) -> Views:
     """`count` views of one picture, a single one to the pixel as prediction sees it."""
-    side = recipe.architecture.size
+    side = recipe.architecture.side
     if count == 1 and squares is None:
         return as_predicted(samples.images[row], samples.boxes[row], side)
     rng = generator(recipe.seed, 0, samples.names[row])

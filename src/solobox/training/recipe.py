@@ -6,14 +6,15 @@ The command line's options, the keys of a TOML file and what ``config.json`` kee
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from solobox.errors import ConfigError
 from solobox.localizer.architecture import Architecture, knob
 from solobox.localizer.loss_terms import parse
 from solobox.training.optimizing import Optimizing
 
-RecipeName: TypeAlias = Literal["quick", "full"]
+RecipeName: TypeAlias = Literal["quick", "full", "article"]
 Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 HeadStart: TypeAlias = Literal["scenes", "random"]
@@ -80,7 +81,7 @@ class Recipe:
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
             "sigma": (1e-4, 1), "beta": (1e-6, 1), "windows": (1, 1000), "epochs": (0, 100_000),
-            "batch": (2, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
+            "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
             "full_lr": (1e-9, 10), "trunk_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
             "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
         }  # fmt: skip
@@ -92,6 +93,11 @@ class Recipe:
             raise ConfigError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
         if self.epochs == 0 and self.full_epochs == 0:
             raise ConfigError("epochs and full_epochs are both 0: nothing would be trained")
+        if self.architecture.size == "native" and (self.epochs or self.batch != 1):
+            raise ConfigError(
+                "size `native` shows each picture by itself at its own size: there are no feature maps of one shape "
+                "to keep, and no batches. Use --epochs 0 --full-epochs N --batch 1, or give size as a number"
+            )
         needs_distribution = any(name == "kl" for _, name in parse(self.loss))
         if needs_distribution and self.architecture.head == "regression":
             raise ConfigError(
@@ -154,7 +160,11 @@ _ARTICLE = {
     "schedule": "exponential", "warmup": 0.0, "decay_rate": 0.8, "decay_steps": 3600, "staircase": True, "clip": 0.0,
 }  # fmt: skip
 
-_PRESETS: dict[str, Callable[[], Recipe]] = {"quick": Recipe, "full": lambda: Recipe(full_epochs=4)}
+_PRESETS: dict[str, Callable[[], Recipe]] = {
+    "quick": Recipe,
+    "full": lambda: Recipe(full_epochs=4),
+    "article": lambda: Recipe.named("quick", _ARTICLE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,8 @@ def _checked(key: str, value: Any, kind: Any) -> Any:
         if value in options:
             return value
         raise ConfigError(f"{key} is one of {', '.join(map(str, options))}, not {value!r}")
+    if origin in (Union, UnionType):
+        return _one_of(key, value, options)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_checked(key, item, options[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -194,3 +206,13 @@ def _checked(key: str, value: Any, kind: Any) -> Any:
     if origin is None and isinstance(value, kind) and not isinstance(value, bool):
         return value
     raise ConfigError(f"{key} is a {getattr(kind, '__name__', kind)}, not {value!r}")
+
+
+def _one_of(key: str, value: Any, kinds: tuple[Any, ...]) -> Any:
+    for kind in kinds:
+        try:
+            return _checked(key, value, kind)
+        except ConfigError:
+            continue
+    names = [" or ".join(map(repr, get_args(kind))) or kind.__name__ for kind in kinds]
+    raise ConfigError(f"{key} is {' or '.join(names)}, not {value!r}")

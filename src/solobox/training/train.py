@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from solobox.errors import ConfigError, DataError
 from solobox.files import explained
 from solobox.localizer.head import Output
-from solobox.localizer.localizer import Localizer
+from solobox.localizer.localizer import Localizer, decide
 from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.localizer.runtime import fastest, has_fast_bf16
 from solobox.samples import Samples
@@ -247,18 +247,17 @@ def _train_head(
 
 
 class Decide(nn.Module):
-    """Vectorizer and head of a localizer as a module of their own: maps in, `Output` out."""
+    """The parts of a localizer after its trunk as a module of their own: maps in, `Output` out."""
 
     def __init__(self, localizer: Localizer) -> None:
         super().__init__()
-        self.vectorizer, self.head = localizer.vectorizer, localizer.head
+        self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Feature maps in any float type; computed in the weights' type, or autocast's."""
         if not torch.is_autocast_enabled(maps[0].device.type):
             maps = [feature.float() for feature in maps]
-        output: Output = self.head(self.vectorizer(maps))
-        return output
+        return decide(self.extra, self.vectorizer, self.head, maps)
 
 
 def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:

@@ -34,7 +34,7 @@ def squares_for_tuning(
     skip_bad: bool,
 ) -> tuple[Squares, Squares]:
     """Decode all pictures once: those to train on with some pixels to spare for windows, the others as predicted."""
-    side = recipe.architecture.size
+    side = recipe.architecture.side
     sides = round(side * _OVERSAMPLING), side
     share = len(training) * sides[0] ** 2 / (len(training) * sides[0] ** 2 + len(validation) * sides[1] ** 2)
 
@@ -97,7 +97,7 @@ def _batch(squares: Squares, rows: np.ndarray, recipe: Recipe, epoch: int) -> tu
         rng = generator(recipe.seed, epoch + 1, squares.samples.names[row])
         picture = Picture(pixels, (squares.side, squares.side))
         view = views(
-            picture, squares.boxes[row] * squares.side, 1, recipe.architecture.size, rng, first_whole=plain
+            picture, squares.boxes[row] * squares.side, 1, recipe.architecture.side, rng, first_whole=plain
         )
         shown.append(view.pixels[0])
         targets.append(view.targets[0])
@@ -129,7 +129,7 @@ def seconds_of_tuning(
     localizer: Localizer, pictures: int, recipe: Recipe, loss: Loss, fabric: Fabric
 ) -> float:
     """How long `tune_everything` will take, from one step on a grey batch after one to warm up. Changes nothing."""
-    side, steps = recipe.architecture.size, -(-pictures // recipe.batch)
+    side, steps = recipe.architecture.side, -(-pictures // recipe.batch)
     wanted = {name: parameter.requires_grad for name, parameter in localizer.named_parameters()}
     localizer.requires_grad_(True).eval()
     pixels = torch.full((min(recipe.batch, pictures), 3, side, side), 127.0, device=fabric.device)
