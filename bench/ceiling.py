@@ -25,7 +25,8 @@ def errors(a: Floats, b: Floats, sides: Floats) -> Floats:
     found = (a - b) / np.concatenate([sides, sides], axis=1)
     middle = np.median(found, axis=0)
     spread = 1.4826 * np.median(np.abs(found - middle), axis=0)
-    return np.clip(found - middle, -4 * spread, 4 * spread)
+    cut: Floats = np.clip(found - middle, -4 * spread, 4 * spread)
+    return cut
 
 
 def boxes_of(samples: Samples, judge: Samples, seed: int) -> Floats:

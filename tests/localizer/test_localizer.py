@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from solobox import boxes as geometry
 from solobox import scenes
 from solobox.boxes import iou
-from solobox import boxes as geometry
 from solobox.errors import ConfigError
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
