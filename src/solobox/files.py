@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the unfinished files that killed processes left beside `path`.
+    """Remove the unfinished files, and folders of such, that killed processes left beside `path`.
 
     For a file that only one process at a time writes: another one's unfinished file looks the same. What cannot be
     removed stays; it harms nobody.
@@ -57,4 +58,7 @@ def remove_leftovers(path: Path) -> None:
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if leftover.fullmatch(other.name):
-                other.unlink()
+                if other.is_dir():
+                    shutil.rmtree(other)
+                else:
+                    other.unlink()

@@ -8,7 +8,9 @@ import errno
 import json
 import os
 import re
+import shutil
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -81,9 +83,9 @@ def save(path: Path, tree: object, *, note: Mapping[str, Json] = _NOTHING) -> No
 
     tree: see `flatten`. note: a few facts that `read_note` gives without the tensors.
 
-    The file is written beside under a hidden name, flushed to the disk, and renamed; then the folder is flushed. A
-    process killed at any moment leaves the old file or the new one, and perhaps a hidden one that the next `save`
-    removes. One process at a time may save to a path. Folders above are made.
+    The file is written beside in a hidden folder, flushed to the disk, and renamed; then the folder is flushed. A
+    process killed at any moment leaves the old file or the new one, and perhaps a hidden folder that the next
+    `save` removes. One process at a time may save to a path. Folders above are made.
 
     Raises ConfigError when it cannot be written, most often for a full disk or a read-only folder: what was there
     before is then still whole, and nothing else is left.
@@ -91,20 +93,23 @@ def save(path: Path, tree: object, *, note: Mapping[str, Json] = _NOTHING) -> No
     tensors, plain = flatten(tree)
     texts = {"tree": json.dumps(plain, allow_nan=False), "note": json.dumps(dict(note), allow_nan=False)}
     facts = {"format": FORMAT, **texts, "crc32": _checksum(tensors, texts)}
+    # safetensors may write under yet another name first: in a folder of its own that one is found again, too
     beside = unfinished(path)
+    new = beside / path.name
     try:
         with _explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path)
-            save_file(tensors, beside, metadata=facts)
-            with safe_open(beside, framework="pt"):  # its header can be read: it is not too long, for one
+            beside.mkdir()
+            save_file(tensors, new, metadata=facts)
+            with safe_open(new, framework="pt"):  # its header can be read: it is not too long, for one
                 pass
-            with beside.open("rb+") as stream:
+            with new.open("rb+") as stream:
                 os.fsync(stream.fileno())
-            beside.replace(path)
+            new.chmod(beside.stat().st_mode & 0o666)  # as the user's umask has it, not for the owner alone
+            new.replace(path)
     finally:
-        with contextlib.suppress(OSError):  # it has its name, or could not be made
-            beside.unlink()
+        shutil.rmtree(beside, ignore_errors=True)
     _settle(path)
 
 
@@ -140,8 +145,7 @@ def _apart(tree: object, place: str, tensors: dict[str, Tensor]) -> Json:
     if isinstance(tree, list | tuple) and kind in (list, tuple):
         items: list[Json] = [_apart(item, f"{place}/{index}", tensors) for index, item in enumerate(tree)]
         return items if kind is list else {"tuple": items}
-    # state_dict of a module is an OrderedDict
-    if isinstance(tree, dict) and kind.__name__ in ("dict", "OrderedDict"):
+    if isinstance(tree, dict) and kind in (dict, OrderedDict):  # a module's state_dict is the latter
         pairs: list[Json] = []
         for key, value in tree.items():
             if type(key) not in (str, int):

@@ -99,7 +99,9 @@ def _made(name: str, folder: Path, run_name: str) -> Logger:
 def _tensorboard(folder: Path, run_name: str) -> Logger:
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-    return TensorBoardLogger(folder, name="tensorboard", version=run_name)
+    # TensorBoard reads all files of a folder; two that begin within a second would have one name
+    suffix = f".{uuid.uuid4().hex[:8]}"
+    return TensorBoardLogger(folder, name="tensorboard", version=run_name, filename_suffix=suffix)
 
 
 def _mlflow(folder: Path, run_name: str) -> Logger:
