@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
     Folders above are made. When anything fails, what was at `path` before is still there, and nothing else.
     """
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    beside = unfinished(path)
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,6 +32,11 @@ def replacing(path: Path) -> Iterator[TextIO]:
             beside.unlink()
 
 
+def unfinished(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else uses, for its new contents until they are complete."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn what the file system refuses into a ``DataError`` that names `path`."""
@@ -39,3 +46,19 @@ def explained(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
     except UnicodeEncodeError as error:
         raise DataError(f"{path}: {error.object!r} cannot be written as UTF-8; rename it") from error
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the unfinished files, and folders of such, that killed processes left beside `path`.
+
+    For a file that only one process at a time writes: another one's unfinished file looks the same. What cannot be
+    removed stays; it harms nobody.
+    """
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            if leftover.fullmatch(other.name):
+                if other.is_dir():
+                    shutil.rmtree(other)
+                else:
+                    other.unlink()
