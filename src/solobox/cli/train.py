@@ -2,7 +2,6 @@
 
 import shlex
 import tomllib
-from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,32 +9,18 @@ from cyclopts import Parameter
 
 from solobox import doctor, formats
 from solobox.cli.console import as_rows, bars, console, metrics_table, out
+from solobox.cli.settings import given, options
 from solobox.errors import ConfigError, DataError
 from solobox.formats import Annotations
 from solobox.localizer.architecture import Architecture
 from solobox.samples import Samples
-from solobox.training.recipe import Recipe, knobs
+from solobox.training.recipe import Recipe
 
 if TYPE_CHECKING:
     Settings = Any
 else:
-
-    def _settings() -> type:
-        """The recipe's knobs as options that may be left out, so that a preset's own values stand."""
-        options = []
-        for kind in (Recipe, Architecture):
-            for name, knob in knobs(kind).items():
-                default = (
-                    ", ".join(map(str, knob.default)) if isinstance(knob.default, tuple) else knob.default
-                )
-                text = f"{knob.help} [default: {default}]"
-                option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]
-                options.append((name, option, field(default=None)))
-        made = make_dataclass("Settings", options, kw_only=True, frozen=True)
-        made.__module__ = __name__  # it would be "types", and cyclopts does not look into standard modules
-        return made
-
-    Settings = _settings()
+    # So that a preset's own values stand where an option is left out.
+    Settings = options(Recipe, Architecture)
 
 
 def train(
@@ -71,8 +56,7 @@ def train(
         Each knob of the recipe.
     """
     name, changes = _read_config(config)
-    given = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
-    changes |= {key: value for key, value in given.items() if value is not None}
+    changes |= given(settings)
     chosen = Recipe.named(recipe or name, changes)
     if (output / "config.json").exists():
         raise ConfigError(f"{output} already holds a model: choose another folder, or remove this one first")
