@@ -56,7 +56,7 @@ def test_of_a_backbone_by_its_name() -> None:
         (["RUN", "--size", "64", "--ram-gb", "1"], "ram-gb"),
         (["RUN", "--size", "64", "--backbone", "resnet18"], "--backbone, --size"),
         (["--plot", "l.png"], "l.svg"),
-        (["--depth", "0"], "must be >= 1"),
+        (["--depth", "0"], "Must be >= 1"),
         (["--size", "100"], "multiple of the coarsest stride"),
     ],
 )

@@ -76,8 +76,8 @@ def diagram(summary: Summary, title: str = "A localizer: one picture in, one box
             )
         for row, line in enumerate(says[index]):
             canvas.text(x + _PAD, floor + 76 + 18 * row, line, size=13)
-        for row, line in enumerate(reversed(notes[index])):
-            canvas.text(x + _PAD, bottom - 14 - 17 * row, line, size=12, fill=_SOFT)
+        for row, line in enumerate(notes[index], start=1 - len(notes[index])):
+            canvas.text(x + _PAD, bottom - 14 + 17 * row, line, size=12, fill=_SOFT)
         if index + 1 < len(panels):
             end = (x + panel.width + _GAP, middle + panel.leaves)
             canvas.arrow((x + panel.width, end[1]), end, color=_DEEP[3])
