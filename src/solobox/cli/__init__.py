@@ -12,7 +12,7 @@ app = App(
     help="Find the one thing that matters in each picture: check the data, train, measure, predict.",
     version=version("solobox"),
 )
-for _command in ("demo", "fetch", "label", "check", "train", "evaluate", "predict"):
+for _command in ("demo", "fetch", "label", "check", "train", "evaluate", "predict", "summary"):
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
 

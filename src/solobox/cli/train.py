@@ -3,7 +3,7 @@
 import json
 import shlex
 import tomllib
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,35 +11,19 @@ from cyclopts import Parameter
 
 from solobox import doctor, formats
 from solobox.cli.console import as_rows, bars, console, metrics_table, out
+from solobox.cli.settings import given, options
 from solobox.errors import ConfigError, DataError, Paused
 from solobox.files import replacing
 from solobox.formats import Annotations
 from solobox.samples import Samples
 from solobox.training.folder import must_be_unfinished, must_be_vacant
-from solobox.training.recipe import PARTS, Recipe, RecipeName, knobs
+from solobox.training.recipe import PARTS, Recipe, RecipeName
 
 if TYPE_CHECKING:
     Settings = Any
 else:
-
-    def _settings() -> type:
-        """The recipe's knobs as options that may be left out, so that a preset's own values stand."""
-        options = []
-        for kind in (Recipe, *PARTS.values()):
-            for name, knob in knobs(kind).items():
-                default = (
-                    ", ".join(map(str, knob.default)) or "none"
-                    if isinstance(knob.default, tuple)
-                    else knob.default
-                )
-                text = f"{knob.help} [default: {default}]"
-                option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]
-                options.append((name, option, field(default=None)))
-        made = make_dataclass("Settings", options, kw_only=True, frozen=True)
-        made.__module__ = __name__  # it would be "types", and cyclopts does not look into standard modules
-        return made
-
-    Settings = _settings()
+    # So that a preset's own values stand where an option is left out.
+    Settings = options(Recipe, *PARTS.values())
 
 
 def train(
@@ -84,8 +68,7 @@ def train(
         Each knob of the recipe.
     """
     name, changes = _read_config(config)
-    given = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
-    changes |= {key: value for key, value in given.items() if value is not None}
+    changes |= given(settings)
     if resume is not None:
         if data or output or recipe or changes or images or keep or skip_bad:
             raise ConfigError("--resume takes the run's folder alone: its data and settings are kept in it")

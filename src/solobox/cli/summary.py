@@ -1,0 +1,106 @@
+"""``solobox summary``: a localizer's layers as a table and as a drawing."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.table import Table
+from rich.text import Text
+
+from solobox.cli.console import out, quieten
+from solobox.cli.settings import given, options
+from solobox.errors import ConfigError
+from solobox.files import replacing
+from solobox.localizer.architecture import Architecture
+
+if TYPE_CHECKING:
+    from solobox.localizer.summary import Summary
+
+    Settings = Any
+else:
+    Settings = options(Architecture)
+
+
+def summary(
+    run: Path | None = None,
+    /,
+    *,
+    plot: Path | None = None,
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    depth: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+) -> None:
+    """List a localizer's layers: what each one gives, how much it learns, how much work it is.
+
+    Either of a trained localizer, or of one that the settings below describe; nothing is downloaded.
+
+    Parameters
+    ----------
+    run
+        The folder of a trained localizer.
+    plot
+        Draw the parts and their shapes to this SVG file.
+    json_file
+        Write the table to this file, with exact numbers.
+    depth
+        How deep the rows go: 1 the parts alone, 2 their stages, 3 and on what these are made of.
+    settings
+        Each knob of the architecture.
+    """
+    changes = given(settings)
+    if run is not None and changes:
+        knobs = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
+        raise ConfigError(
+            f"{run} has its architecture already, which {knobs} cannot change: give the folder or settings, not both"
+        )
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise ConfigError(f"{plot}: the drawing is an SVG; name it {plot.with_suffix('.svg').name}")
+    architecture = Architecture(**changes)
+    quieten()
+    from solobox.localizer.diagram import diagram
+    from solobox.localizer.localizer import Localizer
+    from solobox.localizer.summary import outline, summarize
+
+    found = summarize(outline(architecture) if run is None else Localizer.load(run))
+    name = "A localizer" if run is None else run.resolve().name
+    out.print(_table(found, depth))
+    out.print(_totals(found), highlight=False, soft_wrap=True)
+    if json_file is not None:
+        with replacing(json_file) as file:
+            json.dump(found.to_json(depth), file, indent=2)
+            file.write("\n")
+    if plot is not None:
+        with replacing(plot) as file:
+            file.write(diagram(found, f"{name}: one picture in, one box out"))
+
+
+def _table(found: "Summary", depth: int) -> Table:
+    from solobox.localizer.diagram import shaped
+
+    table = Table(header_style="bold")
+    for head in ("layer", "what it is"):
+        table.add_column(head, overflow="fold")
+    for head in ("gives", "parameters", "multiply-adds"):
+        table.add_column(head, justify="right")
+    table.add_row("picture", "RGB, squashed to a square", shaped(found.input), "", "")
+    for row in found.to_depth(depth):
+        frozen = " frozen" if row.parameters and not row.trainable else ""
+        table.add_row(
+            Text("  " * (row.depth - 1) + row.label),
+            Text(row.kind),
+            "\n".join(map(shaped, row.outputs)),
+            f"{row.parameters:,}{frozen}" if row.parameters else "",
+            f"{row.macs:,}" if row.macs else "",
+            style="bold" if row.depth == 1 and depth > 1 else "",
+        )
+    return table
+
+
+def _totals(found: "Summary") -> str:
+    learnt = "" if found.trainable == found.parameters else f", {found.trainable:,} of them not frozen"
+    return (
+        f"{found.parameters:,} parameters{learnt}; {found.macs:,} multiply-adds for one picture; "
+        f"{found.weight_bytes / 1e6:,.1f} MB of weights"
+    )
