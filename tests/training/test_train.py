@@ -67,7 +67,9 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     counts = facts["counts"]
     assert counts["train"] + counts["val"] + counts["test"] == len(drawn)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.safetensors",
         "config.json",
+        "history.csv",
         "model.safetensors",
         "seen.npz",
     ]

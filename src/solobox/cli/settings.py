@@ -13,7 +13,8 @@ def options(*kinds: type) -> type:
     made = []
     for kind in kinds:
         for name, knob in knobs(kind).items():
-            default = ", ".join(map(str, knob.default)) if isinstance(knob.default, tuple) else knob.default
+            values = knob.default if isinstance(knob.default, tuple) else (knob.default,)
+            default = ", ".join(map(str, values)) or "none"
             text = f"{knob.help} [default: {default}]"
             option = Annotated[knob.kind | None, Parameter(help=text, show_default=False)]  # type: ignore[name-defined]
             made.append((name, option, field(default=None)))

@@ -5,6 +5,7 @@ Nothing in it is ever unpickled.
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError
+from solobox.files import remove_leftovers, unfinished
 from solobox.seen import FILE as SEEN
 from solobox.seen import Seen
 
@@ -33,26 +35,33 @@ def save(
     facts: Mapping[str, object],
     seen: Seen | None,
 ) -> None:
-    """Write the files beside their names, flush them to the disk, then rename: ``config.json`` last.
+    """Write the files beside, flush them to the disk, then give them their names: ``config.json`` last.
 
     Raises ConfigError when the folder cannot be written; what was there before is then still whole.
     """
     config = {"format": FORMAT, "architecture": asdict(architecture), **facts}
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    # In a folder of their own, since what writes tensors may leave files under other names when it is killed.
+    beside = unfinished(folder / MODEL)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        model_new, config_new, seen_new = (folder / f".{name}.new" for name in (MODEL, CONFIG, SEEN))
+        remove_leftovers(folder / MODEL)
+        beside.mkdir()
+        save_file({key: value.contiguous() for key, value in state.items()}, beside / MODEL)
+        (beside / MODEL).chmod(
+            beside.stat().st_mode & 0o666
+        )  # for all whom the umask lets read, as other files
+        (beside / CONFIG).write_text(text, encoding="utf-8")
         if seen is not None:
-            seen.save(seen_new)
-            seen_new.replace(folder / SEEN)
-        save_file({key: value.contiguous() for key, value in state.items()}, model_new)
-        config_new.write_text(text, encoding="utf-8")
-        for new, final in ((model_new, MODEL), (config_new, CONFIG)):
-            with new.open("rb+") as stream:
+            seen.save(beside / SEEN)
+        for name in (MODEL, SEEN, CONFIG) if seen is not None else (MODEL, CONFIG):
+            with (beside / name).open("rb+") as stream:
                 os.fsync(stream.fileno())
-            new.replace(folder / final)
+            (beside / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"the model could not be saved in {folder}: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -30,10 +30,11 @@ _SIDE = 150
 _BOX = (0.24, 0.14, 0.70, 0.80)
 """Of the example: x1, y1, x2, y2 as fractions."""
 _NAMES = ("x1", "y1", "x2", "y2")
-_READ_THE_LAST = ("Gap", "Flatten")
+_READ_THE_LAST = ("Gap", "Flatten", "Extra")
 """Parts that read the last map alone, however many there are."""
 
 _SAYS = {
+    "Extra": "More convolutions, each of which halves the last map: fewer cells, each of which tells more.",
     "Gap": "Turns maps into plain numbers: the average of each map. What is in the picture stays, most of where it is "
     "goes.",
     "Flatten": "Turns maps into plain numbers: every cell of every map, side by side. This fixes the size of the "

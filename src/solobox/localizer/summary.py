@@ -13,9 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
+from solobox.localizer.extra import Extra
 from solobox.localizer.head import DistributionHead, Output, RegressionHead, _EdgeConv
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.vectorizer import Edges, Flatten, Gap, _Residual
+
+EXAMPLE_SIDE = 320
+"""Side of the square that a localizer of any size is summarized for."""
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -83,7 +87,8 @@ def summarize(localizer: Localizer) -> Summary:
 
     All layers are listed, whatever the depth, but those that do nothing.
     """
-    side = localizer.architecture.size
+    size = localizer.architecture.size
+    side = EXAMPLE_SIDE if isinstance(size, str) else size
     run = _Run()
     with ExitStack() as stack:
         for name, module in localizer.named_modules():
@@ -127,7 +132,7 @@ class _Run:
 
     def rows(self, module: nn.Module, path: str = "", depth: int = 1) -> Iterator[Row]:
         """What is in a module, in the order of use."""
-        inside = [(name, child) for name, child in _inside(module) if not isinstance(child, nn.Identity)]
+        inside = [(name, child) for name, child in _inside(module) if not _passes(child)]
         for label, child in sorted(inside, key=lambda item: self._first(_join(path, item[0]), item[1])):
             name = _join(path, label)
             yield Row(
@@ -219,6 +224,11 @@ def _evaluating(localizer: Localizer) -> Iterator[None]:
 # Layers in words ---------------------------------------------------------------------------------------
 
 
+def _passes(module: nn.Module) -> bool:
+    """Whether a module gives what it is given."""
+    return isinstance(module, nn.Identity) or (isinstance(module, Extra) and not len(module.layers))
+
+
 def _in_words(module: nn.Module) -> str:
     for kind, words in _WORDS:
         if isinstance(module, kind):
@@ -266,6 +276,7 @@ _Words: TypeAlias = str | Callable[[nn.Module], str]
 
 _WORDS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], _Words], ...] = (
     (Backbone, lambda part: str(part.name)),
+    (Extra, "additional convolutions"),
     (Gap, "global average pooling"),
     (Flatten, "all cells in one row"),
     (Edges, "pooling along one axis"),

@@ -16,10 +16,10 @@ from solobox.training.progress import Progress
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares, unreadable
 from solobox.training.store import Store
-from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
+from solobox.training.views import Views, as_predicted, generator, in_threads, load, processors, views
 
-_BATCH = 16
-"""Views that a thread prepares before it shows them to the trunk."""
+_BATCH = 96
+"""Views that a thread prepares before it shows them to the trunk: with fewer it waits too often (bench/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def keep(
         return _Group(kept, np.concatenate([view.targets for view in shown]), errors)
 
     progress.start(stage, len(samples))
-    groups = _grouped(len(samples), max(1, _BATCH // views_each))
+    # Of a small set, less at a time, so that no thread is left without work at the end.
+    fair = len(samples) * views_each // (4 * processors())
+    groups = _grouped(len(samples), max(1, min(_BATCH, fair) // views_each))
     store: Store | None = None
     targets: list[np.ndarray] = []
     skipped: list[str] = []

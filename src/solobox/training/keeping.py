@@ -42,7 +42,7 @@ class Progressed:
         self._folder, self._recipe, self._seen = folder, recipe, seen
         self._left = stop_after
         self._loggers = loggers
-        self._interrupted = False
+        self._interrupted = self._due = False
         self._stage = ""
         self._before: dict[str, torch.Tensor] | None = None
         self._csv = HistoryCsv(folder / HISTORY)
@@ -83,6 +83,8 @@ class Progressed:
             old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
+            if name == "head" and self._recipe.full_epochs and (self._due or self._interrupted):
+                raise Paused("paused after the head stage")
         except Paused as paused:
             raise Paused(
                 f"{self._folder}: {paused}; `solobox train --resume {self._folder}` goes on"
@@ -127,9 +129,8 @@ class Progressed:
         """Whether Ctrl-C came, or the epochs asked for are done."""
         if epoch_ended and self._left:
             self._left -= 1
-            if self._left == 0:
-                return True
-        return self._interrupted
+            self._due = self._left == 0
+        return self._due or self._interrupted
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._interrupted:

@@ -166,7 +166,7 @@ def fit(
             run.end_epoch(score(run.average).float(), schedule, rate(settings, step, max(total, 2)))
             keeper.save(run.state(), run.history)
             over = run.epoch == schedule.epochs or run.stopping.done
-            if not over and keeper.pause(epoch_ended=True):
+            if keeper.pause(epoch_ended=True) and not over:
                 raise Paused(f"paused after epoch {run.epoch} of the {schedule.stage} stage")
     module.load_state_dict(run.chosen)
     module.eval()

@@ -203,7 +203,7 @@ def _checked(key: str, value: Any, kind: Any) -> Any:
         return tuple(_checked(key, item, options[0]) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if origin is None and isinstance(value, kind) and not isinstance(value, bool):
+    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise ConfigError(f"{key} is a {getattr(kind, '__name__', kind)}, not {value!r}")
 
