@@ -11,7 +11,8 @@ from drawn import plain_pictures
 from PIL import Image
 
 from solobox.errors import ConfigError, SoloboxError
-from solobox.labelers import Candidate, cores, label, look
+from solobox.labelers import Candidate, label, look
+from solobox.machine import processors
 from solobox.labelers.running import _AHEAD, SIDE
 
 
@@ -105,7 +106,7 @@ def test_processors_that_this_process_may_not_use_do_not_count() -> None:
     before = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(before)})
-        assert cores() == 1
+        assert processors() == 1
     finally:
         os.sched_setaffinity(0, before)
-    assert cores() == len(before)
+    assert processors() == len(before)

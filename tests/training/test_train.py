@@ -153,12 +153,20 @@ def test_the_full_recipe_changes_the_trunk_and_the_quick_one_does_not(drawn: Sam
         {"vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1},
         {"vectorizer": "flatten", "head": "regression", "loss": "smooth_l1"},
         {"vectorizer": "gap", "head": "distribution", "loss": "kl + ciou"},
+        # the article's parts at a size that is no multiple of the stride
+        {"strides": (32,), "size": 75, "extra": (64,), "vectorizer": "gap", "head": "regression", "width": 64,
+         "box": "center_size", "loss": "mse", "epochs": 0, "full_epochs": 6, "windows": 1, "optimizer": "adam",
+         "schedule": "exponential", "decay_steps": 10, "staircase": True, "warmup": 0.0, "full_lr": 0.001},
+        {"strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "smooth_l1",
+         "box": "corner_size", "epochs": 0, "full_epochs": 3, "batch": 1, "accumulate": 4, "full_lr": 0.001},
     ],
-)
+)  # fmt: skip
 def test_other_parts_train_too(drawn: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
     localizer = train(drawn, tmp_path / "run", small(**changes))
     history: Any = localizer.facts["history"]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+    best: Any = localizer.facts["best"]
+    assert evaluate(localizer, drawn, "val").metrics.mean_iou == pytest.approx(best["val_iou"], abs=0.02)
 
 
 def test_negatives_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ app = App(
     name="solobox",
     help="Find the one thing that matters in each picture: check the data, train, measure, predict.",
     version=version("solobox"),
+    suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
 for _command in ("demo", "fetch", "label", "check", "train", "evaluate", "predict", "summary"):
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)

@@ -20,7 +20,7 @@ from solobox.labelers import people as _people  # noqa: F401
 from solobox.labelers.candidates import Candidate, choose
 from solobox.labelers.listing import listed
 from solobox.labelers.registry import Labeler, find, known, register
-from solobox.labelers.running import Found, cores, label, look
+from solobox.labelers.running import Found, label, look
 from solobox.labelers.writing import LabelReport, set_aside_beside, write
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "LabelReport",
     "Labeler",
     "choose",
-    "cores",
     "find",
     "known",
     "label",

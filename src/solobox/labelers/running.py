@@ -1,7 +1,6 @@
 """A labeler over many pictures, on every core, in the order of the pictures."""
 
 import contextlib
-import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from solobox.boxes import clip, is_valid, scale
 from solobox.errors import ConfigError, PictureError, SoloboxError
 from solobox.labelers.candidates import Candidate
 from solobox.labelers.registry import Labeler
+from solobox.machine import processors
 from solobox.pictures import read
 
 SIDE: Final = 1024
@@ -57,7 +57,7 @@ def label(
     that calls this with several workers needs ``if __name__ == "__main__":``, as all that starts processes does.
     ``ConfigError`` for less than one worker, ``SoloboxError`` when a worker process dies.
     """
-    workers = cores() if workers is None else workers
+    workers = processors() if workers is None else workers
     if workers < 1:
         raise ConfigError(f"workers is 1 or more, not {workers}")
     paths = map(Path, images)
@@ -67,13 +67,6 @@ def label(
     if workers <= 1:
         return (look(path, labeler) for path in ordered)
     return _in_processes(ordered, labeler, workers)
-
-
-def cores() -> int:
-    """How many processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def look(image: Path, labeler: Labeler) -> Found:

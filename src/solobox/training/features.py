@@ -11,12 +11,13 @@ from torch import Tensor
 from solobox.boxes import Floats
 from solobox.errors import DataError, PictureError
 from solobox.localizer.runtime import Features
+from solobox.machine import processors
 from solobox.samples import Samples
 from solobox.training.progress import Progress
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares, unreadable
 from solobox.training.store import Store
-from solobox.training.views import Views, as_predicted, generator, in_threads, load, processors, views
+from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
 
 _BATCH = 96
 """Views that a thread prepares before it shows them to the trunk: with fewer it waits too often (bench/LOG.md)."""

@@ -1,5 +1,6 @@
 """The state of a training run on the disk: written after each epoch, gone on from exactly."""
 
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -86,9 +87,8 @@ class Progressed:
             if name == "head" and self._recipe.full_epochs and (self._due or self._interrupted):
                 raise Paused("paused after the head stage")
         except Paused as paused:
-            raise Paused(
-                f"{self._folder}: {paused}; `solobox train --resume {self._folder}` goes on"
-            ) from None
+            again = shlex.join(["solobox", "train", "--resume", str(self._folder)])
+            raise Paused(f"{self._folder}: {paused}; `{again}` goes on") from None
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)

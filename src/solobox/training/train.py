@@ -29,7 +29,7 @@ from solobox.training.loop import Batch, Schedule, fit
 from solobox.training.progress import Progress, Silent
 from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
 from solobox.training.squares import Squares
-from solobox.training.tuning import seconds_of_tuning, squares_for_tuning, tune_everything
+from solobox.training.tuning import Shown, pictures_for_tuning, seconds_of_tuning, tune_everything
 
 
 def train(
@@ -160,9 +160,9 @@ def _stages(
         )
     unreadable: list[str] = []
     budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
-    squares: tuple[Squares, Squares] | None = None
+    squares: tuple[Shown, Shown] | None = None
     if recipe.full_epochs:
-        squares = squares_for_tuning(
+        squares = pictures_for_tuning(
             training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad
         )
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
@@ -176,7 +176,7 @@ def _stages(
     return unreadable
 
 
-def _tune(job: _Job, localizer: Localizer, squares: tuple[Squares, Squares]) -> None:
+def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
     """The stage that trains the trunk too; what it makes worse is not kept."""
     run = job.run
     before = run.before if run.stage_to_resume == "full" else copy.deepcopy(dict(localizer.state_dict()))
@@ -199,7 +199,7 @@ def _train_head(
     localizer: Localizer,
     training: Samples,
     validation: Samples,
-    squares: tuple[Squares, Squares] | None,
+    squares: tuple[Shown, Shown] | None,
     *,
     budget: float,
     skip_bad: bool,
@@ -215,6 +215,7 @@ def _train_head(
 
     def kept(samples: Samples, index: int, views: int, part: float, stage: str) -> Kept:
         decoded = squares[index] if squares else None
+        assert decoded is None or isinstance(decoded, Squares)  # noqa: S101 (the recipe refuses `native` here)
         return keep(
             decoded.samples if decoded else samples, trunk, recipe, views_each=views, budget=budget * part,
             folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded,

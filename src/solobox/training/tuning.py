@@ -3,27 +3,32 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from solobox.localizer import native
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou, within_reach
-from solobox.pictures import Picture
 from solobox.samples import Samples
 from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
 from solobox.training.progress import Progress
 from solobox.training.recipe import Recipe
-from solobox.training.squares import Squares
+from solobox.training.squares import Originals, Squares
 from solobox.training.views import generator, in_threads, views
 
 _OVERSAMPLING = 1.25
 
 
-def squares_for_tuning(
+Shown: TypeAlias = Squares | Originals
+
+
+def pictures_for_tuning(
     training: Samples,
     validation: Samples,
     recipe: Recipe,
@@ -32,8 +37,19 @@ def squares_for_tuning(
     *,
     budget: float,
     skip_bad: bool,
-) -> tuple[Squares, Squares]:
-    """Decode all pictures once: those to train on with some pixels to spare for windows, the others as predicted."""
+) -> tuple[Shown, Shown]:
+    """Decode all pictures once: those to train on with some pixels to spare for windows, the others as predicted.
+
+    Of size ``native`` they are decoded again each time.
+    """
+    stages = "pictures", "validation pictures"
+    if recipe.architecture.size == "native":
+        least = recipe.architecture.strides[-1]
+        fit_, check = (
+            Originals(samples, least, progress=progress, stage=stage, skip_bad=skip_bad)
+            for samples, stage in zip((training, validation), stages, strict=True)
+        )
+        return fit_, check
     side = recipe.architecture.side
     sides = round(side * _OVERSAMPLING), side
     share = len(training) * sides[0] ** 2 / (len(training) * sides[0] ** 2 + len(validation) * sides[1] ** 2)
@@ -43,16 +59,16 @@ def squares_for_tuning(
             samples, own, budget=budget * part, folder=out, progress=progress, stage=stage, skip_bad=skip_bad
         )
 
-    fitting = squares(training, sides[0], share, "pictures")
-    checking = squares(validation, sides[1], 1 - share, "validation pictures")
-    progress.say(f"pixels of {len(fitting)} pictures: {fitting.store.place}")
+    fitting = squares(training, sides[0], share, stages[0])
+    checking = squares(validation, sides[1], 1 - share, stages[1])
+    progress.say(f"pixels of {len(fitting)} pictures: {fitting.place}")
     return fitting, checking
 
 
 def tune_everything(
     localizer: Localizer,
-    fitting: Squares,
-    checking: Squares,
+    fitting: Shown,
+    checking: Shown,
     recipe: Recipe,
     loss: Loss,
     fabric: Fabric,
@@ -89,16 +105,14 @@ def tune_everything(
     return history, chosen
 
 
-def _batch(squares: Squares, rows: np.ndarray, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
-    """Float pixels (n, 3, size, size) and targets (n, 4) for one step."""
-    plain = recipe.windows == 1
+def _batch(pictures: Shown, rows: np.ndarray, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
+    """Float pixels (n, 3, h, w) and targets (n, 4) for one step."""
+    size, least = recipe.architecture.size, recipe.architecture.strides[-1]
+    side = size if isinstance(size, int) else partial(native.own_size, least=least)
     shown, targets = [], []
-    for row, pixels in zip(rows, squares.pixels(rows), strict=True):
-        rng = generator(recipe.seed, epoch + 1, squares.samples.names[row])
-        picture = Picture(pixels, (squares.side, squares.side))
-        view = views(
-            picture, squares.boxes[row] * squares.side, 1, recipe.architecture.side, rng, first_whole=plain
-        )
+    for row in rows:
+        rng = generator(recipe.seed, epoch + 1, pictures.samples.names[row])
+        view = views(*pictures.picture(row), 1, side, rng, first_whole=recipe.windows == 1)
         shown.append(view.pixels[0])
         targets.append(view.targets[0])
     tensor = torch.from_numpy(np.stack(shown)).float()
@@ -113,14 +127,15 @@ def _all_but_statistics(module: nn.Module) -> None:
     module.backbone.eval()
 
 
-def _ious(module: nn.Module, squares: Squares, fabric: Fabric) -> Tensor:
+def _ious(module: nn.Module, pictures: Shown, fabric: Fabric) -> Tensor:
     found = []
+    together = 32 if isinstance(pictures, Squares) else 1
     with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(squares)), -(-len(squares) // 32)):
-            pixels = torch.from_numpy(squares.pixels(rows)).permute(0, 3, 1, 2).float().to(fabric.device)
+        for rows in np.array_split(np.arange(len(pictures)), -(-len(pictures) // together)):
+            pixels = torch.from_numpy(pictures.pixels(rows)).permute(0, 3, 1, 2).float().to(fabric.device)
             with fabric.autocast():
                 boxes = module(pixels).boxes
-            truth = torch.from_numpy(squares.boxes[rows]).float()
+            truth = torch.from_numpy(pictures.boxes[rows]).float()
             found.append(box_iou(boxes.float().cpu().clamp(0, 1), truth))
     return torch.cat(found)
 
@@ -129,10 +144,13 @@ def seconds_of_tuning(
     localizer: Localizer, pictures: int, recipe: Recipe, loss: Loss, fabric: Fabric
 ) -> float:
     """How long `tune_everything` will take, from one step on a grey batch after one to warm up. Changes nothing."""
-    side, steps = recipe.architecture.side, -(-pictures // recipe.batch)
+    size, steps = recipe.architecture.size, -(-pictures // recipe.batch)
+    height, width = (
+        (480, 640) if isinstance(size, str) else (size, size)
+    )  # pictures of their own sizes: a usual one
     wanted = {name: parameter.requires_grad for name, parameter in localizer.named_parameters()}
     localizer.requires_grad_(True).eval()
-    pixels = torch.full((min(recipe.batch, pictures), 3, side, side), 127.0, device=fabric.device)
+    pixels = torch.full((min(recipe.batch, pictures), 3, height, width), 127.0, device=fabric.device)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     targets = torch.tensor([[0.25, 0.25, 0.75, 0.75]], device=fabric.device).expand(len(pixels), 4)
     seconds = 0.0

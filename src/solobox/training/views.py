@@ -1,17 +1,17 @@
 """From picture files to views: each file is decoded once, in threads that run ahead of the model."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from solobox.boxes import Floats
+from solobox.machine import processors
 from solobox.pictures import Picture, read, to_square
 from solobox.training.windows import Pixels, Window, cut, random_window, recolour, whole
 
@@ -19,6 +19,9 @@ _SHARP = 1.5
 """Pixels kept for each of the model's, so that a window of two thirds of a picture is still sharp. More are given up
 before the windows are cut, most of them by the JPEG decoder."""
 
+
+Fit: TypeAlias = Callable[[int, int], tuple[int, int]]
+"""From a window's width and height to those of its view."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,7 +69,7 @@ def views(
     picture: Picture,
     box: Floats,
     count: int,
-    side: int,
+    side: int | Fit,
     rng: np.random.Generator,
     *,
     first_whole: bool = True,
@@ -74,20 +77,19 @@ def views(
     """`count` views of a picture: the whole one as it is (unless told otherwise), then random ones.
 
     box: ``x1, y1, x2, y2`` in pixels of the full picture (`picture.size`).
+    side: of all views, or what gives each window's view its size; then there can be but one.
     """
     height, width = picture.pixels.shape[:2]
     own = box * np.array([width / picture.size[0], height / picture.size[1]] * 2)
     windows: list[Window] = [whole(width, height)] if first_whole else []
     windows += [random_window(rng, own, width, height) for _ in range(count - len(windows))]
-    shown = [cut(picture.pixels, window, side) for window in windows]
+    shown = [
+        cut(picture.pixels, w, side if isinstance(side, int) else side(w.x2 - w.x1, w.y2 - w.y1))
+        for w in windows
+    ]
     for index in range(1 if first_whole else 0, count):
         shown[index] = recolour(rng, shown[index])
     return Views(np.stack(shown), np.stack([window.to_window(own) for window in windows]))
-
-
-def processors() -> int:
-    """Processors that this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -102,8 +102,10 @@ def _place(rng: np.random.Generator, low: float, high: float, side: float, lengt
     return rng.uniform(min(first, last), max(first, last))
 
 
-def cut(pixels: Pixels, window: Window, side: int) -> Pixels:
+def cut(pixels: Pixels, window: Window, side: int | tuple[int, int]) -> Pixels:
     """A window of (h, w, 3) pixels, squashed to (3, side, side) with antialiasing; grey where it leaves the picture.
+
+    side: or a width and a height, for (3, height, width).
 
     Planes rather than pixels, because that is how PyTorch's kernel leaves them: turning them costs as much again.
     """
@@ -121,7 +123,8 @@ def cut(pixels: Pixels, window: Window, side: int) -> Pixels:
     part = np.array(part, order="C")  # a copy: PyTorch wants memory that may be written to
     # PyTorch's uint8 kernel gives Pillow's result to one level, in a third of the time.
     tensor = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
-    resized = F.interpolate(tensor, size=(side, side), mode="bilinear", antialias=True)
+    shape = (side, side) if isinstance(side, int) else side[::-1]
+    resized = F.interpolate(tensor, size=shape, mode="bilinear", antialias=True)
     return resized[0].numpy()
 
 
