@@ -12,8 +12,8 @@ from PIL import Image
 
 from solobox.errors import ConfigError, SoloboxError
 from solobox.labelers import Candidate, label, look
-from solobox.machine import processors
 from solobox.labelers.running import _AHEAD, SIDE
+from solobox.machine import processors
 
 
 def test_every_picture_in_order_whatever_the_number_of_processes(tmp_path: Path) -> None:
