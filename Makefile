@@ -25,8 +25,9 @@ $(STAMP): requirements/bootstrap.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/solobox demo -o demo
 
+# A process for each processor, and a thread in each: the tests are many small ones.
 test: lint types imports
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check

@@ -50,6 +50,13 @@ CONTROL = {
     "size": 224, "vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1, "width": 512, "epochs": 0,
     "full_epochs": 5, "full_lr": 3e-4, "batch": 16,
 }  # fmt: skip
+# Each full row is followed by a quick one of at least its seconds.
+FULL = (
+    Case("kangaroo, full", kangaroos, {}, "full"),
+    Case("kangaroo, quick, full's time", kangaroos, {"epochs": 50}),
+    Case("caltech 224, full", all_caltech, {"size": 224}, "full"),
+    Case("caltech 224, quick, full's time", all_caltech, {"size": 224, "epochs": 60}),
+)
 CASES = (
     Case("caltech 224, 2 epochs", all_caltech, {"size": 224, "epochs": 2}),
     Case("caltech 224", all_caltech, {"size": 224}),
@@ -61,6 +68,7 @@ CASES = (
     Case("kangaroo", kangaroos, {}),
     Case("the same from random", kangaroos, {"head_start": "random"}),
     Case("caltech, the control", all_caltech, CONTROL),
+    *FULL,
 )
 
 
