@@ -165,6 +165,12 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
         (["evaluate", "NORUN", "DATA"], "config.json"),
         (["predict", "RUNDIR", "nothing-*.jpg"], "nothing matches"),
         (["train", "DATA", "-o", "RUNDIR"], "already holds a model"),
+        (["train"], "name the data"),
+        (["train", "--resume", "RUNDIR"], "is finished"),
+        (["train", "--resume", "NORUN"], "no epoch was finished"),
+        (["train", "DATA", "--resume", "RUNDIR"], "the run's folder alone"),
+        (["train", "DATA", "-o", "RUN", "--size", "native"], "native"),
+        (["summary", "RUNDIR", "--backbone", "resnet18"], "RUN"),
         (["demo", "-o", "DATA"], "is a file"),
     ],
 )

@@ -43,3 +43,21 @@ def test_a_disk_that_fills_up_is_told_at_once(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match="no room for them"):
         Store(50, SHAPES, torch.bfloat16, budget=0, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read as Linux tells it")
+def test_rows_on_the_disk_take_no_memory(tmp_path: Path) -> None:
+    megabyte = (1, 1024, 1024)
+    row = torch.ones(1, *megabyte, dtype=torch.uint8)
+    store = Store(300, [megabyte], torch.uint8, budget=1e6, folder=tmp_path)
+    before = _resident()
+    for index in range(300):
+        store.put(index, [row])
+    for index in range(300):
+        assert store.get(torch.tensor([index]))[0][0, 0, -1, -1] == 1
+    assert _resident() - before < 100e6
+
+
+def _resident() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

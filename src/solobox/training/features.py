@@ -75,7 +75,7 @@ def keep(
                 errors.append((row, error))
         if not shown:
             return _Group([], np.empty((0, 4)), errors)
-        maps = trunk(np.concatenate([view.pixels for view in shown]))
+        maps = trunk(np.stack([pixels for view in shown for pixels in view.pixels]))
         kept = [feature.permute(0, 2, 3, 1) for feature in maps]
         return _Group(kept, np.concatenate([view.targets for view in shown]), errors)
 

@@ -29,9 +29,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What one picture becomes: pixels (K, 3, side, side) uint8 and targets (K, 4) in fractions of each view."""
+    """What one picture becomes: K views of (3, side, side) uint8 and targets (K, 4) in fractions of each view."""
 
-    pixels: Pixels
+    pixels: list[Pixels]
     targets: Floats
 
 
@@ -56,7 +56,7 @@ def as_predicted(path: Path, box: Floats, side: int) -> Views:
     """The whole picture as one view, to the pixel as prediction sees it. `box`: as for `views`."""
     picture = read(path, at_least=side)
     pixels = to_square(picture.pixels, side).transpose(2, 0, 1)
-    return Views(pixels[np.newaxis], (box / np.array(picture.size * 2))[np.newaxis])
+    return Views([pixels], (box / np.array(picture.size * 2))[np.newaxis])
 
 
 def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -89,7 +89,7 @@ def views(
     ]
     for index in range(1 if first_whole else 0, count):
         shown[index] = recolour(rng, shown[index])
-    return Views(np.stack(shown), np.stack([window.to_window(own) for window in windows]))
+    return Views(shown, np.stack([window.to_window(own) for window in windows]))
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

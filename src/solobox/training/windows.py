@@ -118,14 +118,14 @@ def cut(pixels: Pixels, window: Window, side: int | tuple[int, int]) -> Pixels:
         if part.size:
             canvas[y1 - window.y1 : y2 - window.y1, x1 - window.x1 : x2 - window.x1] = part
         part = canvas
-    if window.mirrored:
-        part = part[:, ::-1]
     part = np.array(part, order="C")  # a copy: PyTorch wants memory that may be written to
     # PyTorch's uint8 kernel gives Pillow's result to one level, in a third of the time.
     tensor = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
     shape = (side, side) if isinstance(side, int) else side[::-1]
     resized = F.interpolate(tensor, size=shape, mode="bilinear", antialias=True)
-    return resized[0].numpy()
+    planes = resized[0].numpy()
+    # Turned after it is small; and only read backwards, since who stacks these copies them anyway.
+    return planes[..., ::-1] if window.mirrored else planes
 
 
 def recolour(rng: np.random.Generator, pixels: Pixels) -> Pixels:
@@ -135,4 +135,6 @@ def recolour(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     tint = rng.uniform(0.9, 1.1, 3)
     tables = np.stack([((level - 127.5) * contrast + 127.5) * t + brightness for t in tint])
     tables = np.clip(np.rint(tables), 0, 255).astype(np.uint8)
-    return np.stack([np.take(table, plane) for table, plane in zip(tables, pixels, strict=True)])
+    # Bytes have the fastest look-up there is.
+    made = [plane.tobytes().translate(table.tobytes()) for table, plane in zip(tables, pixels, strict=True)]
+    return np.frombuffer(b"".join(made), np.uint8).reshape(pixels.shape)
