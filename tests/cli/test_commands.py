@@ -170,7 +170,7 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
         (["train", "--resume", "NORUN"], "no epoch was finished"),
         (["train", "DATA", "--resume", "RUNDIR"], "the run's folder alone"),
         (["train", "DATA", "-o", "RUN", "--size", "native"], "native"),
-        (["summary", "RUNDIR", "--backbone", "resnet18"], "RUN"),
+        (["summary", "RUNDIR", "--backbone", "resnet18"], "has its architecture already"),
         (["demo", "-o", "DATA"], "is a file"),
     ],
 )

@@ -36,7 +36,7 @@ def evaluate(
     wanted = chosen.has_box
     predictions = [Prediction(str(image)) for image in chosen.images]
     rows = np.flatnonzero(wanted)
-    progress.start(f"evaluating the {split} pictures", len(rows))
+    progress.start(f"evaluating: {split}", len(rows))
     for row, prediction in zip(rows, localizer.stream(chosen.images[r] for r in rows), strict=True):
         predictions[row] = prediction
         progress.advance()

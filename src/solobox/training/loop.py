@@ -199,7 +199,7 @@ class _Run:
     def note(self, epochs: int) -> str:
         """Where it is, for the progress bar."""
         loss, iou = (self.sums / self.place).tolist()
-        return f"epoch {self.epoch + 1}/{epochs}  loss {loss:.3f}  IoU {iou:.3f}"
+        return f"epoch {self.epoch + 1}/{epochs} loss {loss:.3f} IoU {iou:.3f}"
 
     def end_epoch(self, scores: Tensor, schedule: Schedule, lr: float) -> None:
         """All batches of an epoch are done, and its averaged weights reached `scores`."""

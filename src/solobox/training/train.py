@@ -222,7 +222,7 @@ def _train_head(
         )  # fmt: skip
 
     fitting = kept(training, 0, views_each, 1 - share, "features")
-    checking = kept(validation, 1, 1, share, "features of the validation pictures")
+    checking = kept(validation, 1, 1, share, "validation features")
     job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
     job.watch.lap("features")
     head = Decide(localizer)
