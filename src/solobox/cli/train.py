@@ -15,6 +15,7 @@ from solobox.cli.settings import given, options
 from solobox.errors import ConfigError, DataError, Paused
 from solobox.files import replacing
 from solobox.formats import Annotations
+from solobox.machine import is_main_process
 from solobox.samples import Samples
 from solobox.training.folder import must_be_unfinished, must_be_vacant
 from solobox.training.recipe import PARTS, Recipe, RecipeName
@@ -67,6 +68,8 @@ def train(
     settings
         Each knob of the recipe.
     """
+    if not is_main_process():
+        console.quiet = out.quiet = True
     name, changes = _read_config(config)
     changes |= given(settings)
     if resume is not None:
@@ -83,7 +86,7 @@ def train(
         chosen = Recipe.named(recipe or name, changes)
         must_be_vacant(output)
     samples = origin.read()
-    if resume is None:
+    if resume is None and is_main_process():
         origin.save(output)
     # The engine is heavy to load: bad data and bad settings are told of before it is.
     from solobox.evaluation.evaluate import evaluate
@@ -98,6 +101,8 @@ def train(
         except Paused as paused:
             progress.say(str(paused))
             return 0 if stop_after else 130
+        if not is_main_process():
+            return 0
         evaluation = evaluate(localizer, samples, "val", progress=progress)
     facts: Any = localizer.facts
     seconds = sum(facts["seconds"].values())

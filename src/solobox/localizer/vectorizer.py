@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from solobox.errors import ConfigError
+from solobox.localizer.across import BatchNorm2d, Dropout2d
 
 Kind: TypeAlias = Literal["vector", "sequences"]
 
@@ -73,8 +74,8 @@ class Edges(nn.Module):
         super().__init__()
         self.finest = nn.Conv2d(channels[0], width, 2, 2, bias=False)
         self.others = nn.ModuleList(nn.Conv2d(c, width, 1, bias=False) for c in channels[1:])
-        self.norm = nn.BatchNorm2d(width)
-        self.drop = nn.Dropout2d(dropout)
+        self.norm = BatchNorm2d(width)
+        self.drop = Dropout2d(dropout)
         self.blocks = nn.Sequential(*(_Residual(width) for _ in range(blocks)))
         self.attention = nn.Conv2d(width, 4, 1)
         self.features = 2 * width
@@ -107,9 +108,9 @@ class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm2d(width)
+        self.first_norm = BatchNorm2d(width)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm2d(width)
+        self.second_norm = BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu(self.first_norm(self.first(x)))

@@ -1,7 +1,8 @@
 """Feature maps of every view, computed once by the frozen trunk and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,17 @@ import torch
 from torch import Tensor
 
 from solobox.boxes import Floats
-from solobox.errors import DataError, PictureError
+from solobox.errors import PictureError
 from solobox.localizer.runtime import Features
 from solobox.machine import processors
 from solobox.samples import Samples
 from solobox.training.progress import Progress
+from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
-from solobox.training.squares import Squares, unreadable
+from solobox.training.squares import Squares, Unreadable, rows_of
 from solobox.training.store import Store
 from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
+from solobox.training.windows import GREY
 
 _BATCH = 96
 """Views that a thread prepares before it shows them to the trunk: with fewer it waits too often (bench/LOG.md)."""
@@ -27,11 +30,13 @@ _BATCH = 96
 class Kept:
     """Kept feature maps and what they should say.
 
-    store: a row for each view, channels last. targets: (rows, 4) float32 in fractions of the view.
+    store: a row for each view, channels last. index: (n,) the store's rows of the views there are, which are what
+    row numbers elsewhere count. targets: (n, 4) float32 in fractions of the view.
     unreadable: what was wrong with pictures that were left out.
     """
 
     store: Store
+    index: Tensor
     targets: Tensor
     unreadable: tuple[str, ...]
 
@@ -40,7 +45,7 @@ class Kept:
 
     def maps(self, rows: Tensor) -> list[Tensor]:
         """Feature maps (n, C, h, w), in memory channels last, of some rows."""
-        return [tensor.permute(0, 3, 1, 2) for tensor in self.store.get(rows)]
+        return [tensor.permute(0, 3, 1, 2) for tensor in self.store.get(self.index[rows])]
 
 
 def keep(
@@ -55,54 +60,61 @@ def keep(
     progress: Progress,
     stage: str,
     squares: Squares | None = None,
+    ranks: Ranks | None = None,
 ) -> Kept:
     """Decode each picture once, show the trunk `views_each` views of it, and keep its maps in bfloat16.
 
     samples: all with a box. budget, folder: see `Store`.
     squares: the same pictures where they were decoded already; `samples` are then `squares.samples`.
+    ranks: those of a host divide the pictures among them and share what is kept.
 
     Raises DataError for a picture that cannot be read, unless `skip_bad`.
     """
+    ranks = ranks or Ranks()
 
     def work(rows: Sequence[int]) -> _Group:
         """Decode some pictures and show them to the trunk; in a thread, so that both go on at once."""
-        shown: list[Views] = []
+        shown: dict[int, Views] = {}
         errors: list[tuple[int, PictureError]] = []
         for row in rows:
             try:
-                shown.append(_shown(samples, row, views_each, recipe, squares))
+                shown[row] = _shown(samples, row, views_each, recipe, squares)
             except PictureError as error:
                 errors.append((row, error))
         if not shown:
-            return _Group([], np.empty((0, 4)), errors)
-        maps = trunk(np.stack([pixels for view in shown for pixels in view.pixels]))
+            return _Group([], [], np.empty((0, 4)), errors)
+        maps = trunk(np.stack([pixels for view in shown.values() for pixels in view.pixels]))
         kept = [feature.permute(0, 2, 3, 1) for feature in maps]
-        return _Group(kept, np.concatenate([view.targets for view in shown]), errors)
+        return _Group(list(shown), kept, np.concatenate([view.targets for view in shown.values()]), errors)
 
-    progress.start(stage, len(samples))
     # Of a small set, less at a time, so that no thread is left without work at the end.
     fair = len(samples) * views_each // (4 * processors())
-    groups = _grouped(len(samples), max(1, min(_BATCH, fair) // views_each))
-    store: Store | None = None
-    targets: list[np.ndarray] = []
-    skipped: list[str] = []
-    filled = 0
-    for rows, group in zip(groups, in_threads(work, groups), strict=True):
-        for row, error in group.errors:
-            if not skip_bad:
-                raise DataError(unreadable(samples.where[row], error)) from error
-            skipped.append(str(error))
-        if group.maps:
-            if store is None:
-                shapes = [tuple(feature.shape[1:]) for feature in group.maps]
-                store = Store(len(samples) * views_each, shapes, torch.bfloat16, budget=budget, folder=folder)
-            store.put(filled, group.maps)
-            filled += len(group.targets)
-            targets.append(group.targets)
-        progress.advance(len(rows))
-    if store is None:
-        raise DataError(f"{stage}: none of the pictures can be read; `solobox check` lists what is wrong")
-    return Kept(store, torch.from_numpy(np.concatenate(targets)).float(), tuple(skipped))
+    groups = ranks.on_this_host(_grouped(len(samples), max(1, min(_BATCH, fair) // views_each)))
+    progress.start(stage, sum(len(rows) for rows in groups))
+    store = Store(
+        len(samples) * views_each, _shapes(trunk, recipe.architecture.side), torch.bfloat16, budget=budget,
+        folder=folder, ranks=ranks,
+    )  # fmt: skip
+    targets = torch.full((len(samples) * views_each, 4), -torch.inf)
+    bad = Unreadable(samples, ranks, skip_bad=skip_bad)
+    with bad.collecting():
+        for rows, group in zip(groups, in_threads(work, groups, beside=ranks.local_size), strict=True):
+            for row, error in group.errors:
+                bad.add(row, error)
+            for first, part in group.runs(views_each):
+                store.put(first * views_each, [feature[part] for feature in group.maps])
+                wanted = torch.from_numpy(group.targets[part]).float()
+                targets[first * views_each : first * views_each + len(wanted)] = wanted
+            progress.advance(len(rows))
+    targets = ranks.greatest(targets)  # of a picture that nobody could read they are still minus infinity
+    index = rows_of(targets, stage)
+    return Kept(store, index, targets[index], tuple(bad.remarks))
+
+
+def _shapes(trunk: Features, side: int) -> list[tuple[int, ...]]:
+    """Of the maps of one view, channels last: the trunk itself is asked."""
+    maps = trunk(np.full((1, 3, side, side), GREY, dtype=np.uint8))
+    return [(int(feature.shape[2]), int(feature.shape[3]), int(feature.shape[1])) for feature in maps]
 
 
 def _shown(samples: Samples, row: int, count: int, recipe: Recipe, squares: Squares | None) -> Views:
@@ -118,11 +130,22 @@ def _shown(samples: Samples, row: int, count: int, recipe: Recipe, squares: Squa
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Some pictures' maps (channels last), targets (n, 4), and the rows that could not be read."""
+    """The pictures that could be read, in order; their maps (channels last) and targets (n, 4); and what failed."""
 
+    pictures: list[int]
     maps: list[Tensor]
     targets: Floats
     errors: list[tuple[int, PictureError]]
+
+    def runs(self, views_each: int) -> Iterator[tuple[int, slice]]:
+        """The first of each run of neighbouring pictures, and which of the maps' rows are the run's."""
+        ends = [
+            at
+            for at in range(1, len(self.pictures) + 1)
+            if at == len(self.pictures) or self.pictures[at] != self.pictures[at - 1] + 1
+        ]
+        for start, end in pairwise([0, *ends]):
+            yield self.pictures[start], slice(start * views_each, end * views_each)
 
 
 def _grouped(count: int, size: int) -> list[range]:

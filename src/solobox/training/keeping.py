@@ -17,6 +17,7 @@ from solobox.training import checkpoint
 from solobox.training.folder import CHECKPOINT, HISTORY
 from solobox.training.logs import HistoryCsv, Logger
 from solobox.training.loop import Epoch
+from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
 
 
@@ -26,6 +27,7 @@ class Progressed:
     folder: the run's. seen: the pictures it trains on. stop_after: pause after so many epochs, 0 for never.
     resume: go on from the checkpoint in the folder.
     loggers: told of each epoch.
+    ranks: each has such an object; the main rank's writes, and what stops it stops them all.
 
     Raises ConfigError where there is nothing to go on from, or where the data is no longer what the run began with.
     """
@@ -39,10 +41,11 @@ class Progressed:
         stop_after: int = 0,
         resume: bool = False,
         loggers: Sequence[Logger] = (),
+        ranks: Ranks | None = None,
     ) -> None:
         self._folder, self._recipe, self._seen = folder, recipe, seen
         self._left = stop_after
-        self._loggers = loggers
+        self._loggers, self._ranks = loggers, ranks or Ranks()
         self._interrupted = self._due = False
         self._stage = ""
         self._before: dict[str, torch.Tensor] | None = None
@@ -84,7 +87,11 @@ class Progressed:
             old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
-            if name == "head" and self._recipe.full_epochs and (self._due or self._interrupted):
+            if (
+                name == "head"
+                and self._recipe.full_epochs
+                and self._ranks.any(self._due or self._interrupted)
+            ):
                 raise Paused("paused after the head stage")
         except Paused as paused:
             again = shlex.join(["solobox", "train", "--resume", str(self._folder)])
@@ -109,6 +116,9 @@ class Progressed:
 
     def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
         """Write the checkpoint, then the history; tell the loggers when an epoch has ended."""
+        self._ranks.on_main(lambda: self._write(state, history))
+
+    def _write(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
         tree = {
             "stage": self._stage,
             "fit": state,

@@ -1,6 +1,7 @@
 """The loop: steps, a running average of the weights, a score after each epoch, the best epoch kept."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,15 +12,20 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError, Paused
+from solobox.localizer.across import Part, sharing, tell
 from solobox.localizer.losses import Loss, box_iou
 from solobox.training.optimizing import EarlyStopping, Optimizing, groups, make, rate, set_rate
 from solobox.training.progress import Progress
+from solobox.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from solobox.localizer.head import Output
 
-Batch = tuple[Any, Tensor]
-"""What the module takes, and the targets (B, 4) as fractions of the input's sides."""
+Batch = tuple[Any, Tensor, Part]
+"""What the module takes, the targets (B, 4) as fractions of the input's sides, and which part of a batch this is."""
+
+_LOOK = 20
+"""Steps between two looks at what is elsewhere: each makes a GPU, or the other ranks, wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,10 @@ class Schedule:
 
 
 class Keeper(Protocol):
-    """Where the state of a running stage goes, so that it can go on later; and who says when to pause."""
+    """Where the state of a running stage goes, so that it can go on later; and who says when to pause.
+
+    On several ranks each has one of its own, all are asked, and the main one's alone writes.
+    """
 
     def resumed(self) -> dict[str, Any] | None:
         """The state to go on from, or None to begin."""
@@ -108,65 +117,80 @@ def fit(
 
     module: takes a batch's first part and gives an `Output`.
     batches: of an epoch and a place in it, both counted from 0: the batches from there on, `schedule.batches` in a
-        whole epoch. A function of these two alone.
-    score: of a module in evaluation mode, one figure for each validation picture, higher is better.
+        whole epoch, of each what this rank is shown (`Ranks.part`). A function of these two alone.
+    score: of a module in evaluation mode, one figure for each validation picture, higher is better; on every rank
+        the same.
+    fabric: of one process, or of several that train together: they give what one would on the same batches, up to the
+        order in which numbers are added.
     to_train: how the module is put into training mode.
     keeper: keeps the state after each epoch. Going on from such a state gives, bit for bit, what an uninterrupted
-        run gives on the same machine.
+        run gives on the same machine, if that trains on the CPU; GPUs add in an order of their own.
 
     Gives the history and the chosen epoch's place in it. Raises Paused when the keeper says so. The global random
     state is left as it was.
     """
-    keeper = keeper or Forgets()
+    keeper, ranks = keeper or Forgets(), Ranks(fabric)
     parts = groups(module, trunk_lr=schedule.trunk_lr, freeze=schedule.freeze)
-    learnt = [parameter for group in parts for parameter in group["params"]]
     settings = schedule.optimizing
-    run = _Run(module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience))
+    run = _Run(
+        module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience), fabric
+    )
     wrapped, optimizer = fabric.setup(module, run.optimizer)
+    layers = sharing(module)
     state = keeper.resumed()
     if state is not None:
         run.load(state)
     total = schedule.epochs * schedule.steps
     progress.start(schedule.stage, schedule.epochs * schedule.batches)
     progress.advance(run.epoch * schedule.batches + run.place)
+    near, note = fabric.device.type == "cpu" and ranks.size == 1, ""
     with torch.random.fork_rng(devices=_devices(fabric)):
         while run.epoch < schedule.epochs and not run.stopping.done:
             to_train(module)
             started = time.perf_counter()
-            for inputs, targets in batches(run.epoch, run.place):
+            for inputs, targets, part in batches(run.epoch, run.place):
                 step = run.epoch * schedule.steps + run.place // settings.accumulate
                 first = run.place - run.place % settings.accumulate
                 last = min(first + settings.accumulate, schedule.batches) - 1
                 torch.manual_seed(_mix(schedule.seed, run.epoch * schedule.batches + run.place))
+                tell(layers, part)
+                weight = ranks.weight(part)
                 with fabric.no_backward_sync(wrapped, enabled=run.place != last):
                     output: Output = wrapped(inputs)
-                    value = loss(output, targets)
-                    if not torch.isfinite(value):
-                        raise ConfigError(
-                            f"the loss is {float(value)} at step {step + 1} of {schedule.stage}: lower the rate"
-                        )
+                    value = loss(output, targets) * weight
                     fabric.backward(value / (last - first + 1))
-                if run.place == last:
+                run.add(value.detach(), box_iou(output.boxes.detach(), targets).mean() * weight)
+                looks = near or run.place % _LOOK == 0 or run.place == schedule.batches
+                if looks:
+                    # Before the weights follow it, where that costs nothing.
+                    run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
+                if run.place == last + 1:
                     # one cycle of a single step would be all end and no cycle
                     set_rate(optimizer, rate(settings, step, max(total, 2)))
                     if settings.clip:
-                        torch.nn.utils.clip_grad_norm_(learnt, settings.clip)
+                        # An infinite gradient is for the scaler of 16-mixed to skip, and for `look` to tell of.
+                        fabric.clip_gradients(
+                            wrapped, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+                        )
                     optimizer.step()
                     optimizer.zero_grad()
                     _follow(run.average, module, min(schedule.ema, (2 + step) / (11 + step)))
-                run.add(value.detach(), box_iou(output.boxes.detach(), targets).mean())
-                progress.advance(note=run.note(schedule.epochs))
+                note = run.note(schedule.epochs) if looks else note
+                progress.advance(note=note)
                 # Between two steps there are no gradients, which are no part of the state.
                 between = run.place % settings.accumulate == 0 and run.place < schedule.batches
-                if between and keeper.pause(epoch_ended=False):
+                asked = between and (looks or ranks.size == 1)
+                if asked and ranks.any(keeper.pause(epoch_ended=False)):
                     run.seconds += time.perf_counter() - started
+                    run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
                     keeper.save(run.state(), run.history)
                     raise Paused(f"paused in epoch {run.epoch + 1} of the {schedule.stage} stage")
+            tell(layers, None)
             run.seconds += time.perf_counter() - started
             run.end_epoch(score(run.average).float(), schedule, rate(settings, step, max(total, 2)))
             keeper.save(run.state(), run.history)
             over = run.epoch == schedule.epochs or run.stopping.done
-            if keeper.pause(epoch_ended=True) and not over:
+            if ranks.any(keeper.pause(epoch_ended=True)) and not over:
                 raise Paused(f"paused after epoch {run.epoch} of the {schedule.stage} stage")
     module.load_state_dict(run.chosen)
     module.eval()
@@ -182,19 +206,29 @@ class _Run:
         optimizer: torch.optim.Optimizer,
         average: nn.Module,
         stopping: EarlyStopping,
+        fabric: Fabric,
     ) -> None:
         self.module, self.optimizer, self.average, self.stopping = module, optimizer, average, stopping
+        self._precision = fabric.strategy.precision
         self.epoch = self.place = self.kept = 0
         self.seconds = 0.0
-        self.sums = torch.zeros(2, dtype=torch.float64)
+        self._device = fabric.device
+        self.sums = self._nothing()
         self.history: list[Epoch] = []
         self.best: Tensor | None = None
         self.chosen: dict[str, Tensor] = {}
 
     def add(self, loss: Tensor, iou: Tensor) -> None:
-        """A batch is done."""
-        self.sums += torch.stack([loss, iou]).double().cpu()
+        """A batch is done. The sums stay on the device: to fetch them would make it wait."""
+        self.sums += torch.stack([loss, iou]).to(self.sums.dtype)
         self.place += 1
+
+    def look(self, ranks: Ranks, where: str) -> None:
+        """Make the sums those of all ranks. Raises ConfigError where the loss is no longer a number."""
+        self.sums = ranks.mean(self.sums)
+        value = float(self.sums[0])
+        if not math.isfinite(value):
+            raise ConfigError(f"the loss is {value} at {where}: lower the learning rate")
 
     def note(self, epochs: int) -> str:
         """Where it is, for the progress bar."""
@@ -213,7 +247,10 @@ class _Run:
             self.kept, self.chosen = self.epoch, copy.deepcopy(self.average.state_dict())
         self.stopping.update(is_best)
         self.epoch, self.place, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums = torch.zeros(2, dtype=torch.float64)
+        self.sums = self._nothing()
+
+    def _nothing(self) -> Tensor:
+        return torch.zeros(2, dtype=torch.float64, device=self._device)
 
     def state(self) -> dict[str, Any]:
         """Everything, as tensors and plain values."""
@@ -223,7 +260,8 @@ class _Run:
             "chosen": dict(self.chosen),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
-            "sums": self.sums,
+            "sums": self.sums.cpu(),
+            "precision": self._precision.state_dict(),
             "epoch": self.epoch,
             "place": self.place,
             "kept": self.kept,
@@ -237,7 +275,9 @@ class _Run:
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.chosen, self.best, self.sums = state["chosen"], state["best"], state["sums"]
+        self._precision.load_state_dict(state["precision"])
+        self.chosen, self.best = state["chosen"], state["best"]
+        self.sums = state["sums"].to(self._device)
         self.epoch, self.place, self.kept = state["epoch"], state["place"], state["kept"]
         self.seconds = state["seconds"]
         self.stopping.load_state_dict(state["stopping"])

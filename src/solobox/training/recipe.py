@@ -61,7 +61,7 @@ class Recipe:
         "Passes over the kept feature maps, at least, the trunk frozen; a small set gets more. "
         "0: leave this stage out.",
     )
-    batch: int = knob(32, "Views in a training step.")
+    batch: int = knob(32, "Views in a training step, of all devices together.")
     ema: float = knob(
         0.99, "Decay, per step, of the running average of the weights that is kept. 0: no average."
     )
@@ -75,8 +75,16 @@ class Recipe:
     seed: int = knob(0, "Seed of everything random.")
     precision: Precision = knob("auto", "`auto` is bf16-mixed where the hardware has it, else 32-true.")
     accelerator: Accelerator = knob("auto", "`auto` is a GPU where there is one, else the CPU.")
+    devices: int = knob(
+        0,
+        "Devices (GPUs, or processes on a CPU) to train on, on each host; they share each batch. "
+        "0: what torchrun or SLURM started, else one.",
+    )
+    nodes: int = knob(0, "Hosts to train on. 0: what torchrun or SLURM started, else one.")
     loggers: tuple[str, ...] = knob((), "Also tell `tensorboard`, `mlflow` or `wandb` of each epoch.")
-    ram_gb: float = knob(4.0, "Keep features and pixels in memory up to this size, beyond it on disk.")
+    ram_gb: float = knob(
+        4.0, "Keep features and pixels of a host in memory up to this size, beyond it on disk."
+    )
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
@@ -84,6 +92,7 @@ class Recipe:
             "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
             "full_lr": (1e-9, 10), "trunk_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
             "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
+            "devices": (0, 1000), "nodes": (0, 100_000),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value = getattr(self, name)

@@ -1,25 +1,29 @@
 """Pictures for stages that show them to the model again and again: where they can be, squashed to squares and kept."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from solobox.boxes import Floats
-from solobox.errors import DataError, PictureError
+from solobox.errors import DataError, PictureError, SoloboxError
 from solobox.localizer import native
 from solobox.pictures import Picture, read, to_square
 from solobox.samples import Samples
 from solobox.training.progress import Progress
+from solobox.training.ranks import Ranks
 from solobox.training.store import Store
 from solobox.training.views import in_threads
 from solobox.training.windows import Pixels
 
 
 class Squares:
-    """Pictures of `side` x `side` pixels in a `Store`, each decoded once.
+    """Pictures of `side` x `side` pixels in a `Store`, each decoded once on each host.
 
-    samples: all with a box. Those that can be read are what `self.samples` holds, in the same order as the rows.
+    samples: all with a box. Those that can be read are what `self.samples` holds; row numbers are theirs.
     unreadable: what was wrong with the others.
     boxes: (N, 4) as fractions of the sides.
     budget, folder: see `Store`.
@@ -37,34 +41,40 @@ class Squares:
         progress: Progress,
         stage: str,
         skip_bad: bool,
+        ranks: Ranks,
     ) -> None:
-        progress.start(stage, len(samples))
         self.side = side
-        self.unreadable: list[str] = []
-        self.store = Store(len(samples), [(side, side, 3)], torch.uint8, budget=budget, folder=folder)
-        boxes: list[Floats] = []
-        rows: list[int] = []
-        for row, found in enumerate(in_threads(lambda path: _square(path, side), samples.images)):
-            progress.advance()
-            if isinstance(found, PictureError):
-                if not skip_bad:
-                    raise DataError(unreadable(samples.where[row], found)) from found
-                self.unreadable.append(str(found))
-                continue
-            self.store.put(len(rows), [torch.from_numpy(found.pixels).unsqueeze(0)])
-            width, height = found.size
-            boxes.append(samples.boxes[row] / [width, height, width, height])
-            rows.append(row)
-        if not rows:
-            raise DataError(f"{stage}: none of the pictures can be read; `solobox check` lists what is wrong")
-        self.boxes, self.samples = np.stack(boxes), samples.select(np.array(rows))
+        self.store = Store(
+            len(samples), [(side, side, 3)], torch.uint8, budget=budget, folder=folder, ranks=ranks
+        )
+        boxes = torch.full((len(samples), 4), -torch.inf, dtype=torch.float64)
+        bad = Unreadable(samples, ranks, skip_bad=skip_bad)
+        own = ranks.on_this_host(range(len(samples)))
+        progress.start(stage, len(own))
+        found_in_turn = in_threads(
+            lambda row: _square(samples.images[row], side), own, beside=ranks.local_size
+        )
+        with bad.collecting():
+            for row, found in zip(own, found_in_turn, strict=True):
+                progress.advance()
+                if isinstance(found, PictureError):
+                    bad.add(row, found)
+                    continue
+                self.store.put(row, [torch.from_numpy(found.pixels).unsqueeze(0)])
+                width, height = found.size
+                boxes[row] = torch.from_numpy(samples.boxes[row] / [width, height, width, height])
+        boxes = ranks.greatest(boxes)  # of a picture that nobody could read it is still minus infinity
+        self._rows = rows_of(boxes, stage)
+        self.unreadable = bad.remarks
+        self.boxes = boxes[self._rows].numpy()
+        self.samples = samples.select(self._rows.numpy())
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def pixels(self, rows: np.ndarray) -> Pixels:
         """(n, side, side, 3) uint8."""
-        return self.store.get(torch.from_numpy(np.asarray(rows)))[0].numpy()
+        return self.store.get(self._rows[torch.from_numpy(np.asarray(rows))])[0].numpy()
 
     @property
     def place(self) -> str:
@@ -125,6 +135,47 @@ def _size(path: Path) -> tuple[int, int] | PictureError:
         return read(path, at_least=1).size
     except PictureError as error:
         return error
+
+
+class Unreadable:
+    """Pictures that could not be read: an error that all ranks raise together, or remarks where they are left out."""
+
+    def __init__(self, samples: Samples, ranks: Ranks, *, skip_bad: bool) -> None:
+        self._samples, self._ranks, self._skip_bad = samples, ranks, skip_bad
+        self._found: dict[int, str] = {}
+
+    def add(self, row: int, error: PictureError) -> None:
+        """Note one. Raises DataError unless such pictures are left out."""
+        if not self._skip_bad:
+            raise DataError(unreadable(self._samples.where[row], error)) from error
+        self._found[row] = str(error)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """While the block runs, this rank reads its share; at its end the ranks tell one another."""
+        failed: SoloboxError | None = None
+        try:
+            yield
+        except SoloboxError as error:
+            if self._ranks.size == 1:
+                raise
+            failed = error
+        self._ranks.agree(failed)
+        for found in self._ranks.gathered(self._found):
+            self._found |= found  # hosts find the same
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was wrong with each, in the pictures' order."""
+        return [self._found[row] for row in sorted(self._found)]
+
+
+def rows_of(values: Tensor, stage: str) -> Tensor:
+    """The rows of (N, 4) that some rank has filled, (n,) int64. Raises DataError where there are none."""
+    rows = torch.isfinite(values).all(dim=1).nonzero().flatten()
+    if not len(rows):
+        raise DataError(f"{stage}: none of the pictures can be read; `solobox check` lists what is wrong")
+    return rows
 
 
 def unreadable(where: str, error: PictureError) -> str:

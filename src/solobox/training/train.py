@@ -24,9 +24,10 @@ from solobox.seen import Seen
 from solobox.training.features import Kept, keep
 from solobox.training.folder import must_be_unfinished, must_be_vacant
 from solobox.training.keeping import Progressed, recipe_of
-from solobox.training.logs import loggers
+from solobox.training.logs import Logger, loggers
 from solobox.training.loop import Batch, Schedule, fit
 from solobox.training.progress import Progress, Silent
+from solobox.training.ranks import Ranks, launched
 from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
 from solobox.training.squares import Squares
 from solobox.training.tuning import Shown, pictures_for_tuning, seconds_of_tuning, tune_everything
@@ -52,9 +53,12 @@ def train(
     resume: go on with the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
 
+    With several devices (`Recipe.devices`, torchrun, SLURM) every process runs this function and gets the localizer;
+    the main one writes, and alone says anything. The hosts have to see the same pictures and the same `out`.
+
     Two runs of the same recipe on the same data and machine give the same weights, bit for bit, and so does a run
-    that was paused and resumed. Raises DataError for data that cannot be trained on, ConfigError for settings that
-    do not work here, Paused when it stopped before the end (`stop_after`, Ctrl-C, SIGTERM).
+    that was paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for
+    settings that do not work here, Paused when it stopped before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
     progress, out = progress or Silent(), Path(out)
     recipe = _recipe(out, recipe, resume=resume)
@@ -70,15 +74,22 @@ def train(
         raise DataError(
             f"{len(training)} pictures to train on and {len(validation)} to validate with: both need one"
         )
-    seen = Seen.of(training.images, validation.images)
-    trackers = loggers(recipe.loggers, out, out.resolve().name)
-    run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers)
+    precision = _precision(recipe.precision, recipe.accelerator)
+    fabric = launched(recipe.accelerator, precision, devices=recipe.devices, nodes=recipe.nodes)
+    ranks = Ranks(fabric)
+    if ranks.size > recipe.batch:
+        raise ConfigError(
+            f"a batch of {recipe.batch} cannot be shared by {ranks.size} devices: raise --batch"
+        )
+    if not ranks.is_main:
+        progress = Silent()
+    seen = ranks.on_main(lambda: Seen.of(training.images, validation.images))
+    trackers: list[Logger] = []
+    ranks.on_main(lambda: trackers.extend(loggers(recipe.loggers, out, out.resolve().name)))
+    run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers, ranks=ranks)
     for tracker in trackers:
         tracker.log_hyperparams(recipe.flat())
 
-    fabric = Fabric(
-        accelerator=recipe.accelerator, devices=1, precision=_precision(recipe.precision, recipe.accelerator)
-    )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
@@ -93,6 +104,7 @@ def train(
         progress,
         run,
         watch,
+        ranks,
     )
     unreadable = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
@@ -116,9 +128,10 @@ def train(
         "seconds": watch.laps,
         "versions": versions(),
     }
-    localizer.save(out)
+    ranks.on_main(lambda: localizer.save(out))
     for tracker in trackers:
         tracker.finalize("success")
+    ranks.barrier()  # what the main one wrote is there when any returns
     return localizer
 
 
@@ -145,6 +158,7 @@ class _Job:
     progress: Progress
     run: Progressed
     watch: "Stopwatch"
+    ranks: Ranks
 
 
 def _stages(
@@ -153,7 +167,8 @@ def _stages(
     """Head, then perhaps the trunk, from where the run is. Gives what was wrong with pictures that were left out."""
     recipe, run, progress = job.recipe, job.run, job.progress
     if recipe.full_epochs and job.fabric.device.type == "cpu":
-        minutes = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric) / 60
+        seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
+        minutes = seconds / 60
         progress.say(
             f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
             "(Ctrl-C stops it; --recipe quick does without)"
@@ -163,7 +178,7 @@ def _stages(
     squares: tuple[Shown, Shown] | None = None
     if recipe.full_epochs:
         squares = pictures_for_tuning(
-            training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad
+            training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad, ranks=job.ranks
         )
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
         job.watch.lap("pictures")
@@ -218,7 +233,7 @@ def _train_head(
         assert decoded is None or isinstance(decoded, Squares)  # noqa: S101 (the recipe refuses `native` here)
         return keep(
             decoded.samples if decoded else samples, trunk, recipe, views_each=views, budget=budget * part,
-            folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded,
+            folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded, ranks=job.ranks,
         )  # fmt: skip
 
     fitting = kept(training, 0, views_each, 1 - share, "features")
@@ -229,9 +244,11 @@ def _train_head(
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(fitting))
-        for rows in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
+        for together in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
+            part = job.ranks.part(len(together))
+            rows = together[part.rows]
             maps = [feature.to(fabric.device) for feature in fitting.maps(rows)]
-            yield maps, within_reach(fitting.targets[rows], recipe.architecture.cells).to(fabric.device)
+            yield maps, within_reach(fitting.targets[rows], recipe.architecture.cells).to(fabric.device), part
 
     schedule = Schedule(
         "head", recipe.passes(len(fitting)), -(-len(fitting) // recipe.batch), recipe.optimizing, recipe.ema,
@@ -262,14 +279,18 @@ class Decide(nn.Module):
 
 
 def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
-    """IoU of each kept picture (N,) by a head, boxes clipped to the picture as in prediction."""
-    found = []
+    """IoU of each kept picture (N,) by a head, boxes clipped to the picture as in prediction.
+
+    Of several ranks each measures its share, no picture twice; all get all figures.
+    """
+    ranks = Ranks(fabric)
+    found = torch.zeros(len(kept))
     with torch.inference_mode():
-        for rows in torch.split(torch.arange(len(kept)), 64):
+        for rows in torch.split(torch.arange(len(kept))[ranks.rank :: ranks.size], 64):
             with fabric.autocast():
                 boxes = module([feature.to(fabric.device) for feature in kept.maps(rows)]).boxes
-            found.append(box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows]))
-    return torch.cat(found)
+            found[rows] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
+    return ranks.total(found)
 
 
 class Stopwatch:

@@ -18,6 +18,7 @@ from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.samples import Samples
 from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
 from solobox.training.progress import Progress
+from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Originals, Squares
 from solobox.training.views import generator, in_threads, views
@@ -37,6 +38,7 @@ def pictures_for_tuning(
     *,
     budget: float,
     skip_bad: bool,
+    ranks: Ranks,
 ) -> tuple[Shown, Shown]:
     """Decode all pictures once: those to train on with some pixels to spare for windows, the others as predicted.
 
@@ -56,7 +58,14 @@ def pictures_for_tuning(
 
     def squares(samples: Samples, own: int, part: float, stage: str) -> Squares:
         return Squares(
-            samples, own, budget=budget * part, folder=out, progress=progress, stage=stage, skip_bad=skip_bad
+            samples,
+            own,
+            budget=budget * part,
+            folder=out,
+            progress=progress,
+            stage=stage,
+            skip_bad=skip_bad,
+            ranks=ranks,
         )
 
     fitting = squares(training, sides[0], share, stages[0])
@@ -81,6 +90,7 @@ def tune_everything(
     trunk's batch normalisation keeps its statistics: batches are small, and ImageNet's are good.
     """
     localizer.requires_grad_(True)
+    ranks = Ranks(fabric)
     steps = -(-len(fitting) // recipe.batch)
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
@@ -88,8 +98,11 @@ def tune_everything(
         groups = [
             order[at : at + recipe.batch] for at in range(start * recipe.batch, len(order), recipe.batch)
         ]
-        for pixels, targets in in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), groups):
-            yield pixels.to(fabric.device), targets.to(fabric.device)
+        parts = [ranks.part(len(rows)) for rows in groups]
+        own = [rows[part.rows] for rows, part in zip(groups, parts, strict=True)]
+        made = in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), own, beside=ranks.local_size)
+        for (pixels, targets), part in zip(made, parts, strict=True):
+            yield pixels.to(fabric.device), targets.to(fabric.device), part
 
     def score(module: nn.Module) -> Tensor:
         return _ious(module, checking, fabric)
@@ -128,20 +141,24 @@ def _all_but_statistics(module: nn.Module) -> None:
 
 
 def _ious(module: nn.Module, pictures: Shown, fabric: Fabric) -> Tensor:
-    found = []
+    ranks = Ranks(fabric)
+    found = torch.zeros(len(pictures))
+    own = np.arange(len(pictures))[ranks.rank :: ranks.size]
     together = 32 if isinstance(pictures, Squares) else 1
     with torch.inference_mode():
-        for rows in np.array_split(np.arange(len(pictures)), -(-len(pictures) // together)):
+        for rows in np.array_split(own, -(-len(own) // together) or 1):
+            if not len(rows):
+                continue
             pixels = torch.from_numpy(pictures.pixels(rows)).permute(0, 3, 1, 2).float().to(fabric.device)
             with fabric.autocast():
                 boxes = module(pixels).boxes
             truth = torch.from_numpy(pictures.boxes[rows]).float()
-            found.append(box_iou(boxes.float().cpu().clamp(0, 1), truth))
-    return torch.cat(found)
+            found[torch.from_numpy(rows)] = box_iou(boxes.float().cpu().clamp(0, 1), truth)
+    return ranks.total(found)
 
 
 def seconds_of_tuning(
-    localizer: Localizer, pictures: int, recipe: Recipe, loss: Loss, fabric: Fabric
+    localizer: Localizer, pictures: int, recipe: Recipe, loss: Loss, fabric: Fabric, ranks: Ranks
 ) -> float:
     """How long `tune_everything` will take, from one step on a grey batch after one to warm up. Changes nothing."""
     size, steps = recipe.architecture.size, -(-pictures // recipe.batch)
@@ -150,7 +167,8 @@ def seconds_of_tuning(
     )  # pictures of their own sizes: a usual one
     wanted = {name: parameter.requires_grad for name, parameter in localizer.named_parameters()}
     localizer.requires_grad_(True).eval()
-    pixels = torch.full((min(recipe.batch, pictures), 3, height, width), 127.0, device=fabric.device)
+    part = ranks.part(min(recipe.batch, pictures))
+    pixels = torch.full((part.stop - part.start, 3, height, width), 127.0, device=fabric.device)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     targets = torch.tensor([[0.25, 0.25, 0.75, 0.75]], device=fabric.device).expand(len(pixels), 4)
     seconds = 0.0

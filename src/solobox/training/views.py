@@ -92,9 +92,12 @@ def views(
     return Views(shown, np.stack([window.to_window(own) for window in windows]))
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work` on each item in order, by as many threads as processors, a few items ahead of the reader."""
-    workers = processors()
+def in_threads(work: Callable[[T], R], items: Iterable[T], *, beside: int = 1) -> Iterator[R]:
+    """`work` on each item in order, in threads, a few items ahead of the reader.
+
+    beside: how many processes do so on this machine; they share the processors.
+    """
+    workers = max(processors() // beside, 1)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:

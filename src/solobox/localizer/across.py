@@ -1,0 +1,115 @@
+"""Layers whose result depends on the whole batch, for a batch that several processes (ranks) share.
+
+Each rank is shown some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
+computes what one process alone would on all rows: batch normalisation takes the statistics of the whole batch, and
+dropout draws the mask of the whole batch from the common seed and uses its own rows of it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows from `start` up to, not with, `stop` of a batch of `total`: what one rank is shown of it."""
+
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def is_all(self) -> bool:
+        """Whether the batch is not divided."""
+        return self.stop - self.start == self.total
+
+    @property
+    def rows(self) -> slice:
+        """These rows of the batch."""
+        return slice(self.start, self.stop)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """As PyTorch's own, and by the statistics of the whole batch where `part` is only some of its rows.
+
+    PyTorch's SyncBatchNorm would do that on GPUs alone.
+    """
+
+    part: Part | None = None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
+        """(B, C, h, w) to the same."""
+        part = self.part
+        if not self.training or part is None or part.is_all:
+            return super().forward(input)
+        wide = input.float()
+        count = part.total * input.shape[2] * input.shape[3]
+        mean = _Sum.apply(wide.sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        centred = wide - mean.view(1, -1, 1, 1)
+        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics, whose variance is the unbiased one."""
+        assert self.running_mean is not None  # noqa: S101
+        assert self.running_var is not None  # noqa: S101
+        assert self.num_batches_tracked is not None  # noqa: S101
+        assert self.momentum is not None  # noqa: S101
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+
+
+class Dropout2d(nn.Dropout2d):
+    """As PyTorch's own, and by the mask of the whole batch where `part` is only some of its rows.
+
+    All ranks must have the same random state.
+    """
+
+    part: Part | None = None
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
+        """(B, C, h, w) to the same."""
+        part = self.part
+        if not self.training or part is None or part.is_all or self.p == 0:
+            return F.dropout2d(input, self.p, self.training)
+        # The same draws as PyTorch makes for a batch of so many.
+        mask = input.new_empty(part.total, input.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+        return input * mask[part.rows]
+
+
+def sharing(module: nn.Module) -> list[BatchNorm2d | Dropout2d]:
+    """The layers of a module that have to know of the whole batch."""
+    return [layer for layer in module.modules() if isinstance(layer, BatchNorm2d | Dropout2d)]
+
+
+def tell(layers: Iterable[BatchNorm2d | Dropout2d], part: Part | None) -> None:
+    """Say which rows of which batch come next."""
+    for layer in layers:
+        layer.part = part
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all ranks; the gradient of a sum is the sum of the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(own)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(gradients[0])
+
+
+def _summed(own: Tensor) -> Tensor:
+    total = own.clone(memory_format=torch.contiguous_format)
+    torch.distributed.all_reduce(total)
+    return total

@@ -1,0 +1,163 @@
+"""Several processes (ranks) that train one model together: what each does of the work, and how they agree.
+
+They are started by Fabric (`devices`), by torchrun or by SLURM. Every rank runs the whole program; what there can be
+but one of (files, trackers, the console) is the main rank's, and what each computes a part of is put together here.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from solobox.errors import ConfigError, SoloboxError
+from solobox.localizer.across import Part
+
+T = TypeVar("T")
+
+
+def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
+    """A Fabric for so many devices on each of so many hosts, whose processes have met.
+
+    devices, nodes: 0 for what torchrun or SLURM has started, or else one.
+
+    Raises ConfigError where that cannot be had.
+    """
+    started = _started()
+    wanted = devices or started[0], nodes or started[1]
+    if started != (1, 1) and wanted != started:
+        raise ConfigError(
+            f"devices {wanted[0]} and nodes {wanted[1]} were asked for, but this run was started with {started[0]} "
+            f"processes on each of {started[1]} hosts: leave --devices and --nodes out, or make them agree"
+        )
+    several = wanted != (1, 1)
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            strategy="ddp" if several else "auto",
+            devices=wanted[0],
+            num_nodes=wanted[1],
+            precision=precision,
+        )
+        if several:
+            fabric.launch()
+    except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
+        raise ConfigError(f"{wanted[0]} devices on {wanted[1]} hosts cannot be used here: {error}") from error
+    return fabric
+
+
+def _started() -> tuple[int, int]:
+    """Processes on each host, and hosts, as torchrun or SLURM started them; (1, 1) where neither did."""
+    if TorchElasticEnvironment.detect():
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return local, max(int(os.environ.get("WORLD_SIZE", "1")) // local, 1)
+    if SLURMEnvironment.detect():
+        nodes = int(os.environ.get("SLURM_NNODES", os.environ.get("SLURM_JOB_NUM_NODES", "1")))
+        return max(int(os.environ["SLURM_NTASKS"]) // nodes, 1), nodes
+    return 1, 1
+
+
+class Ranks:
+    """The processes that train together, as one of them sees them.
+
+    fabric: whose processes have met; None for a process alone, for which everything here is free.
+
+    size: how many there are. rank: which one this is, from 0, the main one. local_size, local, node: the same among
+    those of this host, and which host it is.
+    """
+
+    def __init__(self, fabric: Fabric | None = None) -> None:
+        self.size = fabric.world_size if fabric else 1
+        several = fabric is not None and self.size > 1
+        self._fabric = fabric if several else None
+        self.rank = fabric.global_rank if fabric and several else 0
+        self.local = fabric.local_rank if fabric and several else 0
+        self.node = fabric.node_rank if fabric and several else 0
+        self.local_size = int(getattr(fabric.strategy, "num_processes", 1)) if fabric and several else 1
+        self.is_main = self.rank == 0
+
+    def part(self, total: int) -> Part:
+        """What this rank is shown of a batch; one with fewer rows than ranks is shown to all of them whole."""
+        if total < self.size:
+            return Part(0, total, total)
+        each, over = divmod(total, self.size)
+        start = self.rank * each + min(self.rank, over)
+        return Part(start, start + each + (self.rank < over), total)
+
+    def weight(self, part: Part) -> float:
+        """What to multiply means over `part` by, so that their mean over all ranks is that over the whole batch."""
+        return 1.0 if part.is_all else (part.stop - part.start) * self.size / part.total
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks, the same on each to the bit."""
+        return self._reduced(tensor, "sum")
+
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over all ranks."""
+        return self._reduced(tensor, "sum") / self.size if self._fabric else tensor
+
+    def greatest(self, tensor: Tensor) -> Tensor:
+        """The greatest value of all ranks, number by number."""
+        return self._reduced(tensor, "max")
+
+    def any(self, flag: bool) -> bool:  # noqa: FBT001
+        """Whether any rank says so."""
+        return bool(self.greatest(torch.tensor(float(flag)))) if self._fabric else flag
+
+    def gathered(self, value: T) -> list[T]:
+        """What each rank has, by rank."""
+        if self._fabric is None:
+            return [value]
+        found: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def agree(self, error: SoloboxError | None) -> None:
+        """Raise the first rank's error on every rank, so that none waits for one that has given up."""
+        for found in self.gathered(error):
+            if found is not None:
+                raise found
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """What `work` gives, done by the main rank alone. What it raises is raised on every rank."""
+        return self._given(work if self.is_main else None)[0]
+
+    def on_host(self, work: Callable[[], T]) -> T:
+        """What `work` gives, done once on each host. What it raises is raised on every rank."""
+        return self._given(work if self.local == 0 else None)[self.node]
+
+    def on_this_host(self, items: Sequence[T]) -> Sequence[T]:
+        """Of work that is done once on each host, the items that are for this rank."""
+        return items[self.local :: self.local_size]
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self._fabric is not None:
+            self._fabric.barrier()
+
+    def _given(self, work: Callable[[], T] | None) -> dict[int, T]:
+        """What the ranks that have work to do make of it, by host."""
+        if self._fabric is None and work is not None:
+            return {self.node: work()}
+        made: dict[int, T] = {}
+        error: SoloboxError | None = None
+        try:
+            if work is not None:
+                made[self.node] = work()
+        except SoloboxError as raised:
+            error = raised
+        self.agree(error)
+        return {node: value for found in self.gathered(made) for node, value in found.items()}
+
+    def _reduced(self, tensor: Tensor, how: str) -> Tensor:
+        if self._fabric is None:
+            return tensor
+        there = tensor.to(self._fabric.device, copy=True)
+        operation = torch.distributed.ReduceOp.MAX if how == "max" else torch.distributed.ReduceOp.SUM
+        torch.distributed.all_reduce(there, op=operation)
+        return there.to(tensor.device)
