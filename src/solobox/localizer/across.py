@@ -49,9 +49,9 @@ class BatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         wide = input.float()
         count = part.total * input.shape[2] * input.shape[3]
-        mean = _Sum.apply(wide.sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        mean = _over_ranks(wide.sum(dim=(0, 2, 3))) / count
         centred = wide - mean.view(1, -1, 1, 1)
-        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count  # type: ignore[no-untyped-call]
+        variance = _over_ranks(centred.square().sum(dim=(0, 2, 3))) / count
         self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
@@ -95,6 +95,12 @@ def tell(layers: Iterable[BatchNorm2d | Dropout2d], part: Part | None) -> None:
     """Say which rows of which batch come next."""
     for layer in layers:
         layer.part = part
+
+
+def _over_ranks(own: Tensor) -> Tensor:
+    """The sum over all ranks, which gradients go through."""
+    total: Tensor = _Sum.apply(own)
+    return total
 
 
 class _Sum(torch.autograd.Function):
