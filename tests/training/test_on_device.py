@@ -46,7 +46,8 @@ class Replay:
 
     def normal(self, mean: float, deviation: float, count: int) -> np.ndarray:
         drawn = torch.tensor([self.random() for _ in range(count)], dtype=torch.float64)
-        return mean + deviation * torch.special.ndtri(drawn).numpy()
+        standard: np.ndarray = torch.special.ndtri(drawn).numpy()
+        return mean + deviation * standard
 
 
 def replay(numbers: np.ndarray) -> np.random.Generator:
