@@ -8,10 +8,15 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from solobox import scenes
+from solobox.localizer.localizer import Localizer
+from solobox.localizer.losses import Loss
 from solobox.training import windows
+from solobox.training.features import Kept
+from solobox.training.loop import Forgets
 from solobox.training.on_device import (
     NUMBERS,
     Resident,
@@ -25,7 +30,10 @@ from solobox.training.on_device import (
     uploaded,
 )
 from solobox.training.progress import Silent
+from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares
+from solobox.training.store import Store
+from solobox.training.tuning import from_resident, tune_everything
 from solobox.training.windows import Window
 
 CPU = torch.device("cpu")
@@ -275,3 +283,72 @@ def test_a_quarter_of_the_free_memory_is_the_limit(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 8000))
     assert has_room(250, torch.device("cuda"))
     assert not has_room(251, torch.device("cuda"))
+
+
+# Training ---------------------------------------------------------------------------------------------------
+
+
+def small(**changes: Any) -> Recipe:
+    settings = {"size": 64, "width": 16, "bins": 8, "batch": 5, "epochs": 0, "full_epochs": 2, "seed": 3}
+    return Recipe.named("full", settings | changes)
+
+
+def test_batches_go_on_from_a_place_as_they_would_have() -> None:
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (12, 40, 3, 40), dtype=np.uint8))
+    resident = Resident(pixels, torch.from_numpy(random_boxes(rng, 12, 1)).float())
+    groups = [np.array(rows) for rows in ([3, 9, 0, 4, 11], [1, 2, 5, 6, 7], [8, 10])]
+    whole = list(from_resident(resident, groups, small(), 1))
+    assert [len(pixels) for pixels, _ in whole] == [5, 5, 2]
+    for a, b in zip(whole[1:], from_resident(resident, groups[1:], small(), 1), strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])
+    other = list(from_resident(resident, groups, small(), 2))
+    assert not torch.equal(whole[0][0], other[0][0])
+    assert whole[0][0].shape == (5, 3, 64, 64)
+    assert float(torch.cat([targets for _, targets in whole]).min()) >= -0.05
+
+
+@pytest.mark.parametrize("windows_each", [1, 3])
+def test_the_whole_net_trains_on_resident_pictures(squares: Squares, windows_each: int) -> None:
+    """Without windows the pictures are those that the other path shows: the losses of the first epoch agree."""
+    recipe, fabric = small(windows=windows_each), Fabric(accelerator="cpu", devices=1)
+    histories = []
+    for resident in (Resident.of(squares, CPU), None):
+        torch.manual_seed(0)
+        localizer = Localizer(recipe.architecture, pretrained="bundled").eval()
+        before = {key: value.clone() for key, value in localizer.state_dict().items()}
+        history, _ = tune_everything(
+            localizer, squares, squares_of(squares, 64), recipe, Loss.parse(recipe.loss, sigma=recipe.sigma),
+            fabric, Silent(), Forgets(), resident=resident,
+        )  # fmt: skip
+        after = localizer.state_dict()
+        assert any(not torch.equal(after[key], value) for key, value in before.items() if "backbone" in key)
+        histories.append(history)
+    ours, others = histories
+    assert len(ours) == len(others) == 2
+    same = windows_each == 1
+    assert (abs(ours[0].train_loss - others[0].train_loss) < 0.01 * others[0].train_loss) == same
+
+
+def squares_of(squares: Squares, side: int) -> Squares:
+    return Squares(
+        squares.samples, side, budget=1e9, folder=squares.samples.images[0].parent, progress=Silent(),
+        stage="pictures", skip_bad=False,
+    )  # fmt: skip
+
+
+def test_kept_maps_that_were_moved_are_those_of_the_store(tmp_path: Path) -> None:
+    shapes = [(4, 4, 3), (2, 2, 5)]
+    store = Store(210, shapes, torch.bfloat16, budget=1e9, folder=tmp_path)  # two rows were left out
+    given_ = [torch.randn(208, *shape).bfloat16() for shape in shapes]
+    store.put(0, given_)
+    kept = Kept(store, torch.rand(208, 4), ())
+    assert kept.near(CPU) is kept
+    moved = kept.moved(CPU)
+    assert [len(tensor) for tensor in moved.resident] == [208, 208]
+    rows = torch.tensor([207, 0, 96, 95, 96])
+    for own, wanted, tensor in zip(moved.maps(rows, CPU), kept.maps(rows, CPU), given_, strict=True):
+        assert torch.equal(own, wanted)
+        assert torch.equal(own, tensor[rows].permute(0, 3, 1, 2))
+        assert own.stride() == wanted.stride()
