@@ -1,5 +1,6 @@
 """What runs on a GPU, on the CPU: the same code, against the scalar functions of `windows` as the oracle."""
 
+from functools import partialmethod
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,12 +10,13 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from solobox import scenes
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss
 from solobox.training import windows
+from solobox.training.compiling import is_compiled
 from solobox.training.features import Kept
 from solobox.training.loop import Forgets
 from solobox.training.on_device import (
@@ -352,3 +354,50 @@ def test_kept_maps_that_were_moved_are_those_of_the_store(tmp_path: Path) -> Non
         assert torch.equal(own, wanted)
         assert torch.equal(own, tensor[rows].permute(0, 3, 1, 2))
         assert own.stride() == wanted.stride()
+
+
+def test_a_long_run_is_compiled_and_learns_the_same(
+    squares: Squares, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but the making of kernels, as in test_compiling; of a tiny trunk, with its first stage frozen."""
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    recipe = small(
+        backbone="test_resnet",
+        pretrained="none",
+        batch=6,
+        freeze=1,
+        vectorizer="gap",
+        head="regression",
+        loss="mse",
+    )
+    histories, states = [], []
+    for long in (False, True):
+        monkeypatch.setattr("solobox.training.tuning.pays", lambda device, steps, long=long: long)
+        torch.manual_seed(0)
+        localizer = Localizer(recipe.architecture).eval()
+        loss, watches = Loss.parse(recipe.loss, sigma=recipe.sigma), Watches(localizer)
+        history, _ = tune_everything(
+            localizer, squares, squares_of(squares, 64), recipe, loss, Fabric(accelerator="cpu", devices=1),
+            watches, Forgets(), resident=Resident.of(squares, CPU),
+        )  # fmt: skip
+        assert watches.seen == [long] * 4
+        assert not is_compiled(localizer)
+        histories.append([line.train_loss for line in history])
+        states.append(localizer.state_dict())
+    assert histories[0] == pytest.approx(histories[1], rel=1e-4)
+    for key, value in states[0].items():
+        torch.testing.assert_close(states[1][key], value, rtol=1e-3, atol=1e-4)
+
+
+class Watches(Silent):
+    """Sees at each step whether a module is compiled, and has no ear for remarks: there should be none."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module, self.seen = module, list[bool]()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if note:
+            self.seen.append(is_compiled(self._module))
+
+    def say(self, text: str) -> None:
+        pytest.fail(text)

@@ -112,21 +112,14 @@ def tune_everything(
         recipe.patience, recipe.trunk_lr, recipe.freeze,
     )  # fmt: skip
 
-    def trial() -> Tensor:
-        _all_but_statistics(localizer)
-        inputs, targets = next(batches(0, 0))
-        with fabric.autocast():
-            output = localizer(inputs)
-        return loss(output, targets)
-
     # Pictures of their own sizes would be compiled for each size.
     if isinstance(fitting, Squares) and pays(fabric.device, recipe.full_epochs * steps):
         freeze_depth(localizer.backbone, recipe.freeze)  # as `fit` will: it is compiled for what is trained
-        compiled(localizer, trial, progress.say)
+        compiled(localizer, lambda: loss_of(localizer, next(batches(0, 0)), loss, fabric), progress.say)
     try:
         return fit(
             localizer, batches, score, loss, schedule,
-            fabric=fabric, progress=progress, keeper=keeper, to_train=_all_but_statistics,
+            fabric=fabric, progress=progress, keeper=keeper, to_train=to_train,
         )  # fmt: skip
     finally:
         eager(localizer)
@@ -160,7 +153,19 @@ def _batch(pictures: Shown, rows: np.ndarray, recipe: Recipe, epoch: int) -> tup
     return torch.from_numpy(np.stack(shown)), wanted
 
 
-def _all_but_statistics(module: nn.Module) -> None:
+def loss_of(localizer: Localizer, batch: Batch, loss: Loss, fabric: Fabric) -> Tensor:
+    """The loss of a batch in a step of training, for `compiled` to learn what will be computed."""
+    to_train(localizer)
+    inputs, targets = batch
+    kind = fabric.device.type
+    with fabric.autocast():
+        # Fabric shows them in the lower precision, in which levels are exact too.
+        inputs = inputs.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else inputs
+        output = localizer(inputs)
+    return loss(output, targets)
+
+
+def to_train(module: nn.Module) -> None:
     """Training mode, except for the trunk's normalisation layers."""
     module.train()
     assert isinstance(module, Localizer)  # noqa: S101
