@@ -1,7 +1,7 @@
 """Feature maps of every view, computed once by the frozen trunk and kept."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from solobox.errors import PictureError
 from solobox.localizer.runtime import Features
 from solobox.machine import processors
 from solobox.samples import Samples
+from solobox.training.on_device import has_room, uploaded
 from solobox.training.progress import Progress
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
@@ -33,19 +34,40 @@ class Kept:
     store: a row for each view, channels last. index: (n,) the store's rows of the views there are, which are what
     row numbers elsewhere count. targets: (n, 4) float32 in fractions of the view.
     unreadable: what was wrong with pictures that were left out.
+    resident: the store's tensors on a GPU, where they lie there too; see `near`.
     """
 
     store: Store
     index: Tensor
     targets: Tensor
     unreadable: tuple[str, ...]
+    resident: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def maps(self, rows: Tensor) -> list[Tensor]:
-        """Feature maps (n, C, h, w), in memory channels last, of some rows."""
-        return [tensor.permute(0, 3, 1, 2) for tensor in self.store.get(self.index[rows])]
+    def maps(self, rows: Tensor, device: torch.device) -> list[Tensor]:
+        """Feature maps (n, C, h, w) on `device`, in memory channels last, of some rows, which the CPU has."""
+        if self.resident:
+            there = uploaded(rows, device)
+            found = [tensor[there] for tensor in self.resident]
+        else:
+            found = [uploaded(tensor, device) for tensor in self.store.get(self.index[rows])]
+        return [tensor.permute(0, 3, 1, 2) for tensor in found]
+
+    def near(self, device: torch.device) -> "Kept":
+        """The same, its maps on `device` where that is a GPU with room for them, see `has_room`."""
+        return self.moved(device) if has_room(self.store.nbytes, device) else self
+
+    def moved(self, device: torch.device) -> "Kept":
+        """The same, its maps on `device`, whatever the room."""
+        parts = torch.split(torch.arange(len(self)), _BATCH)
+        first = self.store.get(self.index[:1])
+        moved = [own.new_empty(len(self), *own.shape[1:], device=device) for own in first]
+        for rows in parts:
+            for own, new in zip(moved, self.store.get(self.index[rows]), strict=True):
+                own[rows[0] : rows[-1] + 1] = uploaded(new, device)
+        return replace(self, resident=tuple(moved))
 
 
 def keep(

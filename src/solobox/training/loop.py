@@ -140,6 +140,7 @@ def fit(
     state = keeper.resumed()
     if state is not None:
         run.load(state)
+    follow = _Follower(run.average, module)
     total = schedule.epochs * schedule.steps
     progress.start(schedule.stage, schedule.epochs * schedule.batches)
     progress.advance(run.epoch * schedule.batches + run.place)
@@ -174,7 +175,7 @@ def fit(
                         )
                     optimizer.step()
                     optimizer.zero_grad()
-                    _follow(run.average, module, min(schedule.ema, (2 + step) / (11 + step)))
+                    follow(min(schedule.ema, (2 + step) / (11 + step)))
                 note = run.note(schedule.epochs) if looks else note
                 progress.advance(note=note)
                 # Between two steps there are no gradients, which are no part of the state.
@@ -304,11 +305,24 @@ def _mix(seed: int, step: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, module: nn.Module, decay: float) -> None:
-    """Move the running average a step towards the module: floating point tensors; others are copied."""
-    for own, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-        if own.is_floating_point():
-            own.lerp_(new, 1 - decay)
-        else:
-            own.copy_(new)
+class _Follower:
+    """Moves the running average a step towards the module: floating point tensors; others are copied.
+
+    The lists are made once and all tensors of one moved by one call: a few kernels on a GPU rather than one for each
+    tensor. Both modules must keep their tensors, whose numbers alone may change.
+    """
+
+    def __init__(self, average: nn.Module, module: nn.Module) -> None:
+        self._moved: tuple[list[Tensor], list[Tensor]] = [], []
+        self._copied: tuple[list[Tensor], list[Tensor]] = [], []
+        for own, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+            lists = self._moved if own.is_floating_point() else self._copied
+            lists[0].append(own)
+            lists[1].append(new)
+
+    @torch.no_grad()
+    def __call__(self, decay: float) -> None:
+        """decay: what stays of the average."""
+        torch._foreach_lerp_(*self._moved, 1 - decay)
+        if self._copied[0]:
+            torch._foreach_copy_(*self._copied)

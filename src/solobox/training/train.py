@@ -26,6 +26,7 @@ from solobox.training.folder import must_be_unfinished, must_be_vacant
 from solobox.training.keeping import Progressed, recipe_of
 from solobox.training.logs import Logger, loggers
 from solobox.training.loop import Batch, Schedule, fit
+from solobox.training.on_device import fit_on, uploaded
 from solobox.training.progress import Progress, Silent
 from solobox.training.ranks import Ranks, launched
 from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
@@ -197,8 +198,11 @@ def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None
     before = run.before if run.stage_to_resume == "full" else copy.deepcopy(dict(localizer.state_dict()))
     earlier, chosen = run.earlier, run.chosen
     with run.stage("full", before if earlier else None) as keeper:
+        resident = fit_on(squares[0], job.fabric.device, job.ranks)
+        if resident is not None:
+            job.progress.say(f"they also lie on the GPU: {resident.pixels.nbytes / 1e9:.2f} GB")
         more, place = tune_everything(
-            localizer, *squares, job.recipe, job.loss, job.fabric, job.progress, keeper
+            localizer, *squares, job.recipe, job.loss, job.fabric, job.progress, keeper, resident=resident
         )
     if earlier and before is not None and earlier[chosen].val_iou > more[place].val_iou:
         job.progress.say("training the trunk did not help: the localizer from before it is kept")
@@ -239,6 +243,7 @@ def _train_head(
     fitting = kept(training, 0, views_each, 1 - share, "features")
     checking = kept(validation, 1, 1, share, "validation features")
     job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
+    fitting, checking = (some.near(fabric.device) for some in (fitting, checking))
     job.watch.lap("features")
     head = Decide(localizer)
 
@@ -247,8 +252,8 @@ def _train_head(
         for together in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
             part = job.ranks.part(len(together))
             rows = together[part.rows]
-            maps = [feature.to(fabric.device) for feature in fitting.maps(rows)]
-            yield maps, within_reach(fitting.targets[rows], recipe.architecture.cells).to(fabric.device), part
+            targets = within_reach(fitting.targets[rows], recipe.architecture.cells)
+            yield fitting.maps(rows, fabric.device), uploaded(targets, fabric.device), part
 
     schedule = Schedule(
         "head", recipe.passes(len(fitting)), -(-len(fitting) // recipe.batch), recipe.optimizing, recipe.ema,
@@ -288,7 +293,7 @@ def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
     with torch.inference_mode():
         for rows in torch.split(torch.arange(len(kept))[ranks.rank :: ranks.size], 64):
             with fabric.autocast():
-                boxes = module([feature.to(fabric.device) for feature in kept.maps(rows)]).boxes
+                boxes = module(kept.maps(rows, fabric.device)).boxes
             found[rows] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
     return ranks.total(found)
 

@@ -1,7 +1,7 @@
 """The full stage: the trunk trained too, on windows of pictures that are decoded once and kept."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,10 @@ from solobox.localizer import native
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.samples import Samples
+from solobox.training.compiling import compiled, eager, pays
 from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
+from solobox.training.on_device import Resident, draws, uploaded
+from solobox.training.optimizing import freeze_depth
 from solobox.training.progress import Progress
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
@@ -83,11 +86,15 @@ def tune_everything(
     fabric: Fabric,
     progress: Progress,
     keeper: Keeper,
+    *,
+    resident: Resident | None = None,
 ) -> tuple[list[Epoch], int]:
     """Train trunk, vectorizer and head together for `recipe.full_epochs` passes over the pictures.
 
     Each pass shows each picture once, in a window drawn anew (the whole picture when `recipe.windows` is 1). The
     trunk's batch normalisation keeps its statistics: batches are small, and ImageNet's are good.
+
+    resident: `fitting` on a GPU. Windows and colours are then made there, by other random numbers than on a CPU.
     """
     localizer.requires_grad_(True)
     ranks = Ranks(fabric)
@@ -100,9 +107,12 @@ def tune_everything(
         ]
         parts = [ranks.part(len(rows)) for rows in groups]
         own = [rows[part.rows] for rows, part in zip(groups, parts, strict=True)]
-        made = in_threads(lambda rows: _batch(fitting, rows, recipe, epoch), own, beside=ranks.local_size)
+        if resident is not None:
+            made = from_resident(resident, own, recipe, epoch)
+        else:
+            made = _from_host(fitting, own, recipe, epoch, fabric.device, beside=ranks.local_size)
         for (pixels, targets), part in zip(made, parts, strict=True):
-            yield pixels.to(fabric.device), targets.to(fabric.device), part
+            yield pixels, targets, part
 
     def score(module: nn.Module) -> Tensor:
         return _ious(module, checking, fabric)
@@ -111,15 +121,55 @@ def tune_everything(
         "full", recipe.full_epochs, steps, replace(recipe.optimizing, lr=recipe.full_lr), recipe.ema, recipe.seed + 1,
         recipe.patience, recipe.trunk_lr, recipe.freeze,
     )  # fmt: skip
-    history, chosen = fit(
-        localizer, batches, score, loss, schedule,
-        fabric=fabric, progress=progress, keeper=keeper, to_train=_all_but_statistics,
-    )  # fmt: skip
-    return history, chosen
+
+    # Pictures of their own sizes would be compiled for each size; and ranks meet in the midst of the network.
+    alike = isinstance(fitting, Squares) and ranks.size == 1
+    if alike and pays(fabric.device, recipe.full_epochs * steps):
+        freeze_depth(localizer.backbone, recipe.freeze)  # as `fit` will: it is compiled for what is trained
+        compiled(localizer, lambda: loss_of(localizer, next(batches(0, 0)), loss, fabric), progress.say)
+    try:
+        return fit(
+            localizer, batches, score, loss, schedule,
+            fabric=fabric, progress=progress, keeper=keeper, to_train=to_train,
+        )  # fmt: skip
+    finally:
+        eager(localizer)
+
+
+def from_resident(
+    resident: Resident, groups: Sequence[np.ndarray], recipe: Recipe, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pixels and targets of some groups of rows, made on the device on which the pictures lie."""
+    device, side = resident.pixels.device, recipe.architecture.side
+    # All that an epoch takes from the CPU goes up at once: steps need not wait for it.
+    numbers = None if recipe.windows == 1 else uploaded(draws(recipe.seed, epoch, len(resident)), device)
+    places = np.cumsum([len(rows) for rows in groups])[:-1].tolist()
+    order = uploaded(torch.from_numpy(np.concatenate(groups)), device)
+    for rows in torch.tensor_split(order, places):
+        pixels, targets = resident.batch(rows, side, numbers)
+        yield pixels, within_reach(targets, recipe.architecture.cells)
+
+
+def _from_host(
+    pictures: Shown,
+    groups: Sequence[np.ndarray],
+    recipe: Recipe,
+    epoch: int,
+    device: torch.device,
+    *,
+    beside: int,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same, made by the CPU's threads."""
+    for pixels, targets in in_threads(
+        lambda rows: _batch(pictures, rows, recipe, epoch), groups, beside=beside
+    ):
+        # Made floats where they are used: bytes get there four times as fast.
+        floats = uploaded(pixels, device).to(torch.float32, memory_format=torch.channels_last)
+        yield floats, uploaded(targets, device)
 
 
 def _batch(pictures: Shown, rows: np.ndarray, recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
-    """Float pixels (n, 3, h, w) and targets (n, 4) for one step."""
+    """Pixels (n, 3, h, w) uint8 and targets (n, 4) for one step."""
     size, least = recipe.architecture.size, recipe.architecture.strides[-1]
     side = size if isinstance(size, int) else partial(native.own_size, least=least)
     shown, targets = [], []
@@ -128,12 +178,23 @@ def _batch(pictures: Shown, rows: np.ndarray, recipe: Recipe, epoch: int) -> tup
         view = views(*pictures.picture(row), 1, side, rng, first_whole=recipe.windows == 1)
         shown.append(view.pixels[0])
         targets.append(view.targets[0])
-    tensor = torch.from_numpy(np.stack(shown)).float()
     wanted = within_reach(torch.from_numpy(np.stack(targets)).float(), recipe.architecture.cells)
-    return tensor.contiguous(memory_format=torch.channels_last), wanted
+    return torch.from_numpy(np.stack(shown)), wanted
 
 
-def _all_but_statistics(module: nn.Module) -> None:
+def loss_of(localizer: Localizer, batch: Batch, loss: Loss, fabric: Fabric) -> Tensor:
+    """The loss of a batch in a step of training, for `compiled` to learn what will be computed."""
+    to_train(localizer)
+    inputs, targets, _ = batch
+    kind = fabric.device.type
+    with fabric.autocast():
+        # Fabric shows them in the lower precision, in which levels are exact too.
+        inputs = inputs.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else inputs
+        output = localizer(inputs)
+    return loss(output, targets)
+
+
+def to_train(module: nn.Module) -> None:
     """Training mode, except for the trunk's normalisation layers."""
     module.train()
     assert isinstance(module, Localizer)  # noqa: S101
@@ -149,9 +210,9 @@ def _ious(module: nn.Module, pictures: Shown, fabric: Fabric) -> Tensor:
         for rows in np.array_split(own, -(-len(own) // together) or 1):
             if not len(rows):
                 continue
-            pixels = torch.from_numpy(pictures.pixels(rows)).permute(0, 3, 1, 2).float().to(fabric.device)
+            pixels = uploaded(torch.from_numpy(pictures.pixels(rows)), fabric.device).permute(0, 3, 1, 2)
             with fabric.autocast():
-                boxes = module(pixels).boxes
+                boxes = module(pixels.float()).boxes
             truth = torch.from_numpy(pictures.boxes[rows]).float()
             found[torch.from_numpy(rows)] = box_iou(boxes.float().cpu().clamp(0, 1), truth)
     return ranks.total(found)

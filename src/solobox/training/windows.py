@@ -22,6 +22,26 @@ CLOSE_SHARE = 0.25
 WIDE = (0.75, 1.15)
 """Side of a wide window, in sides of the picture."""
 
+ASPECT = 0.15
+"""How far the logarithm of a wide window's aspect ratio is from the picture's, at most."""
+
+CLOSE = (0.4, 0.85)
+"""What the box fills of a close window along an axis."""
+
+PLACE = (0.5, 0.2)
+"""Where in a close window the box is along an axis, 0 at its beginning and 1 at its end: mean and deviation."""
+
+SLACK = 0.05
+"""Share of the box that a wide window may leave out on a side, and of the picture by which it may leave that."""
+
+LEAST = 8
+"""Pixels of a window's side, at least: with fewer there would be nothing to see."""
+
+CONTRAST = (0.7, 1.3)
+BRIGHTNESS = (-51, 51)
+TINT = (0.9, 1.1)
+"""What the distance of a level from the middle, and each channel, is multiplied by; brightness is added."""
+
 GREY = 127
 """What lies outside a picture: about the mean that backbones subtract."""
 
@@ -76,20 +96,20 @@ def random_window(rng: np.random.Generator, box: npt.ArrayLike, width: int, heig
     """
     x1, y1, x2, y2 = (float(v) for v in np.asarray(box, dtype=np.float64))
     if rng.random() < CLOSE_SHARE:
-        sides = (x2 - x1) / rng.uniform(0.4, 0.85), (y2 - y1) / rng.uniform(0.4, 0.85)
-        places = np.clip(rng.normal(0.5, 0.2, 2), 0, 1)
+        sides = (x2 - x1) / rng.uniform(*CLOSE), (y2 - y1) / rng.uniform(*CLOSE)
+        places = np.clip(rng.normal(*PLACE, 2), 0, 1)
         left, top = x1 - places[0] * (sides[0] - (x2 - x1)), y1 - places[1] * (sides[1] - (y2 - y1))
     else:
         scale, aspect = (
             np.exp(rng.uniform(np.log(WIDE[0]), np.log(WIDE[1]))),
-            np.exp(rng.uniform(-0.15, 0.15)),
+            np.exp(rng.uniform(-ASPECT, ASPECT)),
         )
         # an object that fills the frame stays in it: an edge that cannot be seen teaches nothing
-        sides = max(width * scale * aspect, 0.95 * (x2 - x1)), max(height * scale / aspect, 0.95 * (y2 - y1))
+        least = (1 - SLACK) * (x2 - x1), (1 - SLACK) * (y2 - y1)
+        sides = max(width * scale * aspect, least[0]), max(height * scale / aspect, least[1])
         left = _place(rng, x1, x2, sides[0], width)
         top = _place(rng, y1, y2, sides[1], height)
-    # Never narrower than a few pixels, however tiny the box is: there would be nothing to see.
-    right, bottom = left + max(sides[0], 8), top + max(sides[1], 8)
+    right, bottom = left + max(sides[0], LEAST), top + max(sides[1], LEAST)
     return Window(round(left), round(top), round(right), round(bottom), bool(rng.random() < 0.5))
 
 
@@ -97,8 +117,8 @@ def _place(rng: np.random.Generator, low: float, high: float, side: float, lengt
     """Where a window of `side` begins, so that it keeps all but 5% of ``low..high`` in a picture of `length`."""
     if side >= length:
         return rng.uniform(length - side, 0)
-    slack = 0.05 * (high - low)
-    first, last = max(high - slack - side, -0.05 * length), min(low + slack, 1.05 * length - side)
+    slack = SLACK * (high - low)
+    first, last = max(high - slack - side, -SLACK * length), min(low + slack, (1 + SLACK) * length - side)
     return rng.uniform(min(first, last), max(first, last))
 
 
@@ -131,8 +151,8 @@ def cut(pixels: Pixels, window: Window, side: int | tuple[int, int]) -> Pixels:
 def recolour(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     """A random brightness, contrast and tint of (3, h, w) pixels: one table of 256 values for each channel."""
     level = np.arange(256, dtype=np.float32)
-    contrast, brightness = rng.uniform(0.7, 1.3), rng.uniform(-51, 51)
-    tint = rng.uniform(0.9, 1.1, 3)
+    contrast, brightness = rng.uniform(*CONTRAST), rng.uniform(*BRIGHTNESS)
+    tint = rng.uniform(*TINT, 3)
     tables = np.stack([((level - 127.5) * contrast + 127.5) * t + brightness for t in tint])
     tables = np.clip(np.rint(tables), 0, 255).astype(np.uint8)
     # Bytes have the fastest look-up there is.
