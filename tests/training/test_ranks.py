@@ -26,8 +26,11 @@ from solobox.training.train import train
 PROGRAM = Path(__file__).parent / "ranks_program.py"
 QUICK: dict[str, Any] = {
     "size": 64, "windows": 2, "epochs": 1, "full_epochs": 1, "width": 16, "bins": 8, "batch": 7, "precision": "32-true",
-    "accelerator": "cpu",
+    "accelerator": "cpu", "lr": 0.0005, "full_lr": 0.00002,
 }  # fmt: skip
+"""At rates that do not multiply what numbers lose by being added in another order: at ten times these, training of so
+small a net is chaotic, and from about the hundredth step on two runs part by more than 1e-5 through rounding alone."""
+
 ARTICLE: dict[str, Any] = QUICK | {
     "vectorizer": "gap", "head": "regression", "extra": [8], "epochs": 0, "full_epochs": 2, "full_lr": 0.001,
     "loss": "mse", "batch": 9, "accumulate": 2,
