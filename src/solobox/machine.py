@@ -1,6 +1,7 @@
 """What this machine gives this process."""
 
 import os
+import sys
 
 
 def processors() -> int:
@@ -16,3 +17,9 @@ def is_main_process() -> bool:
     return all(
         os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
     )
+
+
+def processes_have_met() -> bool:
+    """Whether the processes that were started together are in touch: from then on the first one speaks for all."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()

@@ -61,6 +61,12 @@ def two(drawn: Path, folder: Path) -> Reports:
     shutil.copytree(drawn.parent, broken)
     spoilt = sorted(broken.glob("**/*.jpg"))[3]
     spoilt.write_bytes(spoilt.read_bytes()[:900])
+    lonely = folder / "lonely.csv"
+    rows = drawn.read_text().splitlines()
+    places = [f"{drawn.parent / row.split(',', 1)[0]},{row.split(',', 1)[1]}" for row in rows[1:]]
+    splits = ["val", *["train"] * (PICTURES - 1)]
+    body = [f"{row},{split}" for row, split in zip(places, splits, strict=True)]
+    lonely.write_text("\n".join([f"{rows[0]},split", *body]) + "\n")
     paused = {"data": str(drawn), "run": str(folder / "paused")}
     stopped = {"data": str(drawn), "run": str(folder / "stopped")}
     bad = {"data": str(broken / drawn.name), "changes": QUICK | {"full_epochs": 0}}
@@ -72,6 +78,8 @@ def two(drawn: Path, folder: Path) -> Reports:
         {"name": "bad", **bad, "run": str(folder / "bad")},
         {"name": "skipping", **bad, "run": str(folder / "skipping"), "options": {"skip_bad": True}},
         {"name": "on disk", "data": str(drawn), "run": str(folder / "disk"), "changes": QUICK | {"ram_gb": 0.0}},
+        {"name": "one to validate", "data": str(lonely), "run": str(folder / "lonely"), "changes": QUICK},
+        {"name": "two maps", "data": str(drawn), "run": str(folder / "maps"), "changes": QUICK | {"strides": [8, 16]}},
         {"name": "small", "data": str(drawn), "run": str(folder / "small"), "changes": QUICK | {"batch": 1}},
         {"name": "many", "data": str(drawn), "run": str(folder / "many"), "changes": QUICK | {"devices": 3}},
     ]  # fmt: skip
@@ -132,6 +140,18 @@ def test_one_of_them_writes(two: Reports, folder: Path, drawn: Path, tmp_path: P
     assert len(rows) == 1 + len(two["quick"][0]["history"])
 
 
+def test_fewer_pictures_than_ranks_to_validate_with(two: Reports) -> None:
+    first, second = two["one to validate"]
+    assert first["counts"]["val"] == 1
+    assert figures(first["history"]) == figures(second["history"])
+
+
+def test_a_trunk_with_more_stages_than_are_used(two: Reports) -> None:
+    first, second = two["two maps"]
+    assert [line["stage"] for line in first["history"]][-1] == "full"
+    assert first["weights"] == second["weights"]
+
+
 def test_a_signal_that_one_of_them_gets_pauses_them_all(two: Reports, folder: Path) -> None:
     for report in two["terminated"]:
         assert report["error"].startswith("Paused:")
@@ -183,7 +203,15 @@ def test_the_command_starts_its_own_processes_and_speaks_once(drawn: Path, tmp_p
             {"TORCHELASTIC_RUN_ID": "a", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "12"},
             (4, 3),
         ),
-        ({"SLURM_NTASKS": "16", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "train"}, (8, 2)),
+        (
+            {
+                "SLURM_NTASKS": "16",
+                "SLURM_NTASKS_PER_NODE": "8",
+                "SLURM_NNODES": "2",
+                "SLURM_JOB_NAME": "train",
+            },
+            (8, 2),
+        ),
         ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "interactive"}, (1, 1)),
     ],
 )
@@ -195,6 +223,21 @@ def test_what_torchrun_and_slurm_started_is_found(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert ranks._started() == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "nodes", "said"),
+    [({"SLURM_PROCID": "2"}, 0, "not the first of its job"), ({}, 2, "MASTER_ADDR")],
+)
+def test_a_start_that_cannot_work_is_told(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], nodes: int, said: str
+) -> None:
+    for name in (*VARIABLES, "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=said):
+        launched("cpu", "32-true", devices=0, nodes=nodes)
 
 
 def test_devices_that_are_not_there_are_told() -> None:

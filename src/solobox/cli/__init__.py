@@ -6,6 +6,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
+from solobox.machine import processes_have_met
 
 app = App(
     name="solobox",
@@ -26,6 +27,9 @@ def main() -> None:
     except CycloptsError:  # it has been printed
         sys.exit(2)
     except SoloboxError as error:
+        console.quiet = (
+            console.quiet and processes_have_met()
+        )  # before that, what is wrong here nobody else knows
         console.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except ModuleNotFoundError as error:

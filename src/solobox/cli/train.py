@@ -100,7 +100,7 @@ def train(
             )  # fmt: skip
         except Paused as paused:
             progress.say(str(paused))
-            return 0 if stop_after else 130
+            return 0 if stop_after or not is_main_process() else 130
         if not is_main_process():
             return 0
         evaluation = evaluate(localizer, samples, "val", progress=progress)

@@ -119,7 +119,7 @@ def keep(
     )  # fmt: skip
     targets = torch.full((len(samples) * views_each, 4), -torch.inf)
     bad = Unreadable(samples, ranks, skip_bad=skip_bad)
-    with bad.collecting():
+    with ranks.agreeing():
         for rows, group in zip(groups, in_threads(work, groups, beside=ranks.local_size), strict=True):
             for row, error in group.errors:
                 bad.add(row, error)
@@ -128,6 +128,7 @@ def keep(
                 wanted = torch.from_numpy(group.targets[part]).float()
                 targets[first * views_each : first * views_each + len(wanted)] = wanted
             progress.advance(len(rows))
+    bad.share()
     targets = ranks.greatest(targets)  # of a picture that nobody could read they are still minus infinity
     index = rows_of(targets, stage)
     return Kept(store, index, targets[index], tuple(bad.remarks))

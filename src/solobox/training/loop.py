@@ -144,7 +144,7 @@ def fit(
     total = schedule.epochs * schedule.steps
     progress.start(schedule.stage, schedule.epochs * schedule.batches)
     progress.advance(run.epoch * schedule.batches + run.place)
-    near, note = fabric.device.type == "cpu" and ranks.size == 1, ""
+    on_cpu, note = fabric.device.type == "cpu", ""
     with torch.random.fork_rng(devices=_devices(fabric)):
         while run.epoch < schedule.epochs and not run.stopping.done:
             to_train(module)
@@ -154,14 +154,16 @@ def fit(
                 first = run.place - run.place % settings.accumulate
                 last = min(first + settings.accumulate, schedule.batches) - 1
                 torch.manual_seed(_mix(schedule.seed, run.epoch * schedule.batches + run.place))
-                tell(layers, part)
+                tell(layers, None if part.is_all else part)
                 weight = ranks.weight(part)
                 with fabric.no_backward_sync(wrapped, enabled=run.place != last):
                     output: Output = wrapped(inputs)
                     value = loss(output, targets) * weight
                     fabric.backward(value / (last - first + 1))
                 run.add(value.detach(), box_iou(output.boxes.detach(), targets).mean() * weight)
-                looks = near or run.place % _LOOK == 0 or run.place == schedule.batches
+                looks = (
+                    (on_cpu and ranks.size == 1) or run.place % _LOOK == 0 or run.place == schedule.batches
+                )
                 if looks:
                     # Before the weights follow it, where that costs nothing.
                     run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
@@ -175,12 +177,13 @@ def fit(
                         )
                     optimizer.step()
                     optimizer.zero_grad()
-                    follow(min(schedule.ema, (2 + step) / (11 + step)))
+                    if schedule.ema:
+                        follow(min(schedule.ema, (2 + step) / (11 + step)))
                 note = run.note(schedule.epochs) if looks else note
                 progress.advance(note=note)
                 # Between two steps there are no gradients, which are no part of the state.
                 between = run.place % settings.accumulate == 0 and run.place < schedule.batches
-                asked = between and (looks or ranks.size == 1)
+                asked = between and (ranks.size == 1 or on_cpu or step % _LOOK == 0)
                 if asked and ranks.any(keeper.pause(epoch_ended=False)):
                     run.seconds += time.perf_counter() - started
                     run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
@@ -188,6 +191,8 @@ def fit(
                     raise Paused(f"paused in epoch {run.epoch + 1} of the {schedule.stage} stage")
             tell(layers, None)
             run.seconds += time.perf_counter() - started
+            if not schedule.ema:
+                follow(0.0)
             run.end_epoch(score(run.average).float(), schedule, rate(settings, step, max(total, 2)))
             keeper.save(run.state(), run.history)
             over = run.epoch == schedule.epochs or run.stopping.done
@@ -276,7 +281,7 @@ class _Run:
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self._precision.load_state_dict(state["precision"])
+        self._precision.load_state_dict(state.get("precision", {}))
         self.chosen, self.best = state["chosen"], state["best"]
         self.sums = state["sums"].to(self._device)
         self.epoch, self.place, self.kept = state["epoch"], state["place"], state["kept"]

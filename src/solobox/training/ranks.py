@@ -5,7 +5,9 @@ but one of (files, trackers, the console) is the main rank's, and what each comp
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -13,13 +15,20 @@ import torch.distributed
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from solobox.errors import ConfigError, SoloboxError
 from solobox.localizer.across import Part
+from solobox.machine import is_main_process
 
 T = TypeVar("T")
+
+
+_PATIENCE = timedelta(days=1)
+"""How long a rank waits for the others, which may have more or larger pictures to decode. One that died is noticed by
+what started it, not by this."""
 
 
 def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
@@ -27,7 +36,7 @@ def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> F
 
     devices, nodes: 0 for what torchrun or SLURM has started, or else one.
 
-    Raises ConfigError where that cannot be had.
+    Raises ConfigError where that cannot be had, or is not what this process was started as.
     """
     started = _started()
     wanted = devices or started[0], nodes or started[1]
@@ -36,11 +45,17 @@ def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> F
             f"devices {wanted[0]} and nodes {wanted[1]} were asked for, but this run was started with {started[0]} "
             f"processes on each of {started[1]} hosts: leave --devices and --nodes out, or make them agree"
         )
+    missing = [name for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if started == (1, 1) and wanted[1] > 1 and missing:
+        raise ConfigError(
+            f"{wanted[1]} nodes were asked for, but nothing says how they find each other: start this with torchrun or "
+            f"SLURM on each of them, or set {', '.join(missing)}"
+        )
     several = wanted != (1, 1)
     try:
         fabric = Fabric(
             accelerator=accelerator,
-            strategy="ddp" if several else "auto",
+            strategy=DDPStrategy(timeout=_PATIENCE) if several else "auto",
             devices=wanted[0],
             num_nodes=wanted[1],
             precision=precision,
@@ -49,6 +64,16 @@ def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> F
             fabric.launch()
     except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(f"{wanted[0]} devices on {wanted[1]} hosts cannot be used here: {error}") from error
+    if fabric.world_size != wanted[0] * wanted[1]:
+        raise ConfigError(
+            f"{wanted[0]} devices on {wanted[1]} hosts were asked for, but {fabric.world_size} processes were started: "
+            "start as many as devices (with SLURM: --ntasks-per-node)"
+        )
+    if not several and not is_main_process():
+        raise ConfigError(
+            "this process is not the first of its job, by its environment (RANK, SLURM_PROCID, ...), but was not "
+            "started in a way that several can train together: use torchrun, or a SLURM job that is not `interactive`"
+        )
     return fabric
 
 
@@ -58,7 +83,7 @@ def _started() -> tuple[int, int]:
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return local, max(int(os.environ.get("WORLD_SIZE", "1")) // local, 1)
     if SLURMEnvironment.detect():
-        nodes = int(os.environ.get("SLURM_NNODES", os.environ.get("SLURM_JOB_NUM_NODES", "1")))
+        nodes = int(os.environ.get("SLURM_NNODES", "1"))
         return max(int(os.environ["SLURM_NTASKS"]) // nodes, 1), nodes
     return 1, 1
 
@@ -118,8 +143,19 @@ class Ranks:
         torch.distributed.all_gather_object(found, value)
         return found
 
-    def agree(self, error: SoloboxError | None) -> None:
-        """Raise the first rank's error on every rank, so that none waits for one that has given up."""
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """What the block raises on any rank is raised on all of them at its end, so that none waits in vain."""
+        if self._fabric is None:
+            yield
+            return
+        error: SoloboxError | None = None
+        try:
+            yield
+        except SoloboxError as raised:
+            error = raised
+        except Exception as raised:  # noqa: BLE001 (the others have to be told, whatever it is)
+            error = ConfigError(f"rank {self.rank}: {type(raised).__name__}: {raised}")
         for found in self.gathered(error):
             if found is not None:
                 raise found
@@ -143,16 +179,10 @@ class Ranks:
 
     def _given(self, work: Callable[[], T] | None) -> dict[int, T]:
         """What the ranks that have work to do make of it, by host."""
-        if self._fabric is None and work is not None:
-            return {self.node: work()}
         made: dict[int, T] = {}
-        error: SoloboxError | None = None
-        try:
+        with self.agreeing():
             if work is not None:
                 made[self.node] = work()
-        except SoloboxError as raised:
-            error = raised
-        self.agree(error)
         return {node: value for found in self.gathered(made) for node, value in found.items()}
 
     def _reduced(self, tensor: Tensor, how: str) -> Tensor:

@@ -1,7 +1,5 @@
 """Pictures for stages that show them to the model again and again: where they can be, squashed to squares and kept."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from solobox.boxes import Floats
-from solobox.errors import DataError, PictureError, SoloboxError
+from solobox.errors import DataError, PictureError
 from solobox.localizer import native
 from solobox.pictures import Picture, read, to_square
 from solobox.samples import Samples
@@ -54,7 +52,7 @@ class Squares:
         found_in_turn = in_threads(
             lambda row: _square(samples.images[row], side), own, beside=ranks.local_size
         )
-        with bad.collecting():
+        with ranks.agreeing():
             for row, found in zip(own, found_in_turn, strict=True):
                 progress.advance()
                 if isinstance(found, PictureError):
@@ -63,6 +61,7 @@ class Squares:
                 self.store.put(row, [torch.from_numpy(found.pixels).unsqueeze(0)])
                 width, height = found.size
                 boxes[row] = torch.from_numpy(samples.boxes[row] / [width, height, width, height])
+        bad.share()
         boxes = ranks.greatest(boxes)  # of a picture that nobody could read it is still minus infinity
         self._rows = rows_of(boxes, stage)
         self.unreadable = bad.remarks
@@ -138,7 +137,7 @@ def _size(path: Path) -> tuple[int, int] | PictureError:
 
 
 class Unreadable:
-    """Pictures that could not be read: an error that all ranks raise together, or remarks where they are left out."""
+    """Pictures that could not be read: an error, or remarks where they are left out."""
 
     def __init__(self, samples: Samples, ranks: Ranks, *, skip_bad: bool) -> None:
         self._samples, self._ranks, self._skip_bad = samples, ranks, skip_bad
@@ -150,19 +149,10 @@ class Unreadable:
             raise DataError(unreadable(self._samples.where[row], error)) from error
         self._found[row] = str(error)
 
-    @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """While the block runs, this rank reads its share; at its end the ranks tell one another."""
-        failed: SoloboxError | None = None
-        try:
-            yield
-        except SoloboxError as error:
-            if self._ranks.size == 1:
-                raise
-            failed = error
-        self._ranks.agree(failed)
-        for found in self._ranks.gathered(self._found):
-            self._found |= found  # hosts find the same
+    def share(self) -> None:
+        """Tell the other ranks; hosts find the same."""
+        for found in self._ranks.gathered(dict(self._found)):
+            self._found |= found
 
     @property
     def remarks(self) -> list[str]:

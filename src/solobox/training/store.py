@@ -143,8 +143,8 @@ def _shared_file(size: int, folder: Path, ranks: Ranks) -> BinaryIO:
         return name
 
     path = Path(ranks.on_host(named))
-    stream = path.open("r+b", buffering=0)
-    ranks.barrier()
+    with ranks.agreeing():
+        stream = path.open("r+b", buffering=0)
 
     def filled() -> None:
         path.unlink()

@@ -3,7 +3,7 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,8 @@ def train(
         progress = Silent()
     seen = ranks.on_main(lambda: Seen.of(training.images, validation.images))
     trackers: list[Logger] = []
-    ranks.on_main(lambda: trackers.extend(loggers(recipe.loggers, out, out.resolve().name)))
+    ranks.on_main(lambda: _begin(trackers, recipe, out))
     run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers, ranks=ranks)
-    for tracker in trackers:
-        tracker.log_hyperparams(recipe.flat())
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -129,11 +127,20 @@ def train(
         "seconds": watch.laps,
         "versions": versions(),
     }
-    ranks.on_main(lambda: localizer.save(out))
+    ranks.on_main(lambda: _finish(localizer, out, trackers))  # and it is written when any returns
+    return localizer
+
+
+def _begin(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
+    trackers += loggers(recipe.loggers, out, out.resolve().name)
+    for tracker in trackers:
+        tracker.log_hyperparams(recipe.flat())
+
+
+def _finish(localizer: Localizer, out: Path, trackers: Sequence[Logger]) -> None:
+    localizer.save(out)
     for tracker in trackers:
         tracker.finalize("success")
-    ranks.barrier()  # what the main one wrote is there when any returns
-    return localizer
 
 
 def _recipe(out: Path, recipe: Recipe | None, *, resume: bool) -> Recipe:
@@ -174,6 +181,7 @@ def _stages(
             f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
             "(Ctrl-C stops it; --recipe quick does without)"
         )
+        job.watch.lap("estimate")
     unreadable: list[str] = []
     budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
     squares: tuple[Shown, Shown] | None = None
@@ -292,6 +300,8 @@ def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
     found = torch.zeros(len(kept))
     with torch.inference_mode():
         for rows in torch.split(torch.arange(len(kept))[ranks.rank :: ranks.size], 64):
+            if not len(rows):  # fewer pictures than ranks
+                continue
             with fabric.autocast():
                 boxes = module(kept.maps(rows, fabric.device)).boxes
             found[rows] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])

@@ -1,5 +1,6 @@
 """The full stage: the trunk trained too, on windows of pictures that are decoded once and kept."""
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.samples import Samples
 from solobox.training.compiling import compiled, eager, pays
+from solobox.training.folding import folded
 from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
 from solobox.training.on_device import Resident, draws, uploaded
 from solobox.training.optimizing import freeze_depth
@@ -97,6 +99,8 @@ def tune_everything(
     resident: `fitting` on a GPU. Windows and colours are then made there, by other random numbers than on a CPU.
     """
     localizer.requires_grad_(True)
+    for name in unreached(localizer.backbone, recipe.architecture.strides[-1]):
+        localizer.backbone.get_parameter(name).requires_grad_(False)
     ranks = Ranks(fabric)
     steps = -(-len(fitting) // recipe.batch)
 
@@ -128,12 +132,24 @@ def tune_everything(
         freeze_depth(localizer.backbone, recipe.freeze)  # as `fit` will: it is compiled for what is trained
         compiled(localizer, lambda: loss_of(localizer, next(batches(0, 0)), loss, fabric), progress.say)
     try:
-        return fit(
-            localizer, batches, score, loss, schedule,
-            fabric=fabric, progress=progress, keeper=keeper, to_train=to_train,
-        )  # fmt: skip
+        with folded(localizer.backbone):
+            return fit(
+                localizer, batches, score, loss, schedule,
+                fabric=fabric, progress=progress, keeper=keeper, to_train=to_train,
+            )  # fmt: skip
     finally:
         eager(localizer)
+
+
+def unreached(trunk: nn.Module, coarsest: int) -> list[str]:
+    """Names of parameters that no map depends on: some networks of timm keep stages beyond the last that is asked for.
+
+    coarsest: stride of the coarsest map. Ranks would wait for gradients of these in vain.
+    """
+    shape_only = copy.deepcopy(trunk).to("meta").requires_grad_(True).eval()
+    maps = shape_only(torch.empty(1, 3, 2 * coarsest, 2 * coarsest, device="meta"))
+    torch.stack([feature.sum() for feature in maps]).sum().backward()  # type: ignore[no-untyped-call]
+    return [name for name, parameter in shape_only.named_parameters() if parameter.grad is None]
 
 
 def from_resident(
@@ -233,12 +249,13 @@ def seconds_of_tuning(
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     targets = torch.tensor([[0.25, 0.25, 0.75, 0.75]], device=fabric.device).expand(len(pixels), 4)
     seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        with fabric.autocast():
-            output = localizer(pixels)
-        loss(output, targets).backward()  # type: ignore[no-untyped-call]
-        seconds = time.perf_counter() - started
+    with folded(localizer.backbone):
+        for _ in range(2):
+            started = time.perf_counter()
+            with fabric.autocast():
+                output = localizer(pixels)
+            loss(output, targets).backward()  # type: ignore[no-untyped-call]
+            seconds = time.perf_counter() - started
     localizer.zero_grad(set_to_none=True)
     for name, parameter in localizer.named_parameters():
         parameter.requires_grad_(wanted[name])
