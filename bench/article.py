@@ -2,9 +2,10 @@
 
 The tutorial's model and step (ResNet-50 at 300 x 300, a convolution of 1024, average pooling, 512, 4, MSE, Adam,
 batches of 16, tf.data from JPEG files) in Keras on tensorflow-cpu, and the same model here (`--recipe article`), both
-with random weights on the same pictures on disk. Pictures a second from files, over `--epochs` epochs after one batch
-to warm up; runs are interleaved, and the ratio of each pair is what counts. TensorFlow gets an environment of its own,
-made by pip in the folder `--env` at the first use.
+with random weights on the same pictures on disk. Keras trains in two ways: `fit`, which compiles the step, and a loop with
+a gradient tape as tutorials write it, which does not. Pictures a second from files, over `--epochs` epochs after one
+batch to warm up; runs are interleaved, and the ratio of each pair is what counts. TensorFlow gets an environment of its
+own, made by pip in the folder `--env` at the first use.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-listing, epochs = sys.argv[1], int(sys.argv[2])
+listing, epochs, way = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 rows = [row for row in csv.DictReader(open(listing)) if row["split"] == "train"]
 paths = [row["image"] for row in rows]
 boxes = np.array([[float(row[key]) for key in ("x1", "y1", "x2", "y2")] for row in rows], "float32")
@@ -43,13 +44,26 @@ model = keras.Sequential([
     backbone, keras.layers.Conv2D(1024, 3, strides=2, padding="same", activation="relu"),
     keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(512, activation="relu"), keras.layers.Dense(4),
 ])
-rate = keras.optimizers.schedules.ExponentialDecay(0.0003, 3600, 0.8, staircase=True)
-model.compile(keras.optimizers.Adam(rate), loss="mse")
-model.fit(data.take(1), epochs=1, verbose=0)
+optimizer = keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.0003, 3600, 0.8, staircase=True))
+
+def loop(batches):
+    for pictures, wanted in batches:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(model(pictures, training=True) - wanted))
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+
+def fit(batches):
+    model.fit(batches, epochs=1, verbose=0)
+
+model.compile(optimizer, loss="mse")
+train = {"fit": fit, "loop": loop}[way]
+train(data.take(1))
 started = time.perf_counter()
-model.fit(data, epochs=epochs, verbose=0)
+for _ in range(epochs):
+    train(data)
 seconds = time.perf_counter() - started
-print(json.dumps({"rate": len(paths) // 16 * 16 * epochs / seconds, "version": tf.__version__}))
+print(json.dumps({"rate": len(paths) // 16 * 16 * epochs / seconds}))
 """
 
 
@@ -111,21 +125,32 @@ def main() -> None:
         for index, (image, box) in enumerate(zip(rows.images, rows.boxes.tolist(), strict=True)):
             writer.writerow([image.resolve(), *box, "train" if index < arguments.pictures else "val"])
     (arguments.env / "keras_side.py").write_text(KERAS)
-    ratios: dict[str, list[float]] = {"bf16-mixed": [], "32-true": []}
+    precisions, ways = ("bf16-mixed", "32-true"), ("fit", "loop")
+    ratios: dict[tuple[str, str], list[float]] = {}
     for _ in range(arguments.rounds):
-        theirs = child(python, arguments.env / "keras_side.py", listing, str(arguments.epochs))
-        for precision, found in ratios.items():
-            own = child(
-                sys.executable, __file__, "--ours", listing, precision, "--epochs", str(arguments.epochs)
+        theirs = {
+            way: rate(child(python, arguments.env / "keras_side.py", listing, str(arguments.epochs), way))
+            for way in ways
+        }
+        own = {
+            precision: rate(
+                child(
+                    sys.executable, __file__, "--ours", listing, precision, "--epochs", str(arguments.epochs)
+                )
             )
-            found.append(float(str(own["rate"])) / float(str(theirs["rate"])))
-            print(
-                f"tensorflow {theirs['version']}: {float(str(theirs['rate'])):.2f} pictures/s; here, {precision}: "
-                f"{float(str(own['rate'])):.2f}; ratio {found[-1]:.2f}",
-                flush=True,
-            )
-    for precision, found in ratios.items():
-        print(f"{precision}: median ratio {statistics.median(found):.2f}")
+            for precision in precisions
+        }
+        for precision in precisions:
+            for way in ways:
+                ratios.setdefault((precision, way), []).append(own[precision] / theirs[way])
+        both = {**theirs, **own}
+        print("pictures/s: " + ", ".join(f"{name} {value:.2f}" for name, value in both.items()), flush=True)
+    for (precision, way), found in ratios.items():
+        print(f"{precision} against {way}: median ratio {statistics.median(found):.2f}")
+
+
+def rate(report: dict[str, object]) -> float:
+    return float(str(report["rate"]))
 
 
 if __name__ == "__main__":
