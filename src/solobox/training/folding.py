@@ -121,10 +121,10 @@ class _FoldedConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
         weight, bias = _scaled(self)
         if self.kernel_size == (1, 1) and self.groups == 1 and self.padding == (0, 0):
-            down, right = self.stride
             kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-            cells = input[:, :, ::down, ::right].to(kind).contiguous(memory_format=torch.channels_last)
-            made: Tensor = _Pointwise.apply(cells, weight.flatten(1).to(kind), bias.to(kind))
+            made: Tensor = _Pointwise.apply(
+                input.to(kind), weight.flatten(1).to(kind), bias.to(kind), _pair(self.stride)
+            )
             return made
         slow = _is_slow(self, input)
         with torch.autocast("cpu", enabled=torch.is_autocast_enabled("cpu") and not slow):
@@ -140,21 +140,27 @@ class _Pointwise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(maps, weight)
-        batch, _, height, width = maps.shape
-        out = maps.new_empty(batch, len(weight), height, width).contiguous(memory_format=torch.channels_last)
-        torch.addmm(bias, _cells(maps), weight.t(), out=_cells(out))
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int]) -> Tensor:
+        used = maps[:, :, :: stride[0], :: stride[1]].contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(used, weight)
+        ctx.stride, ctx.whole = stride, maps.shape
+        batch, _, height, width = used.shape
+        out = used.new_empty(batch, len(weight), height, width).contiguous(memory_format=torch.channels_last)
+        torch.addmm(bias, _cells(used), weight.t(), out=_cells(out))
         return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        maps, weight = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        used, weight = ctx.saved_tensors
         given = gradients[0].contiguous(memory_format=torch.channels_last)
-        below = torch.empty_like(maps) if ctx.needs_input_grad[0] else None
-        if below is not None:
+        below = None
+        if ctx.needs_input_grad[0]:
+            below = torch.empty_like(used)
             torch.mm(_cells(given), weight, out=_cells(below))
-        return below, _cells(given).t() @ _cells(maps), _cells(given).sum(dim=0)
+            if ctx.stride != (1, 1):  # the cells between have no part in it
+                part, below = below, used.new_zeros(ctx.whole).contiguous(memory_format=torch.channels_last)
+                below[:, :, :: ctx.stride[0], :: ctx.stride[1]] = part
+        return below, _cells(given).t() @ _cells(used), _cells(given).sum(dim=0), None
 
 
 def _cells(maps: Tensor) -> Tensor:

@@ -98,13 +98,12 @@ class Ranks:
     """
 
     def __init__(self, fabric: Fabric | None = None) -> None:
-        self.size = fabric.world_size if fabric else 1
-        several = fabric is not None and self.size > 1
-        self._fabric = fabric if several else None
-        self.rank = fabric.global_rank if fabric and several else 0
-        self.local = fabric.local_rank if fabric and several else 0
-        self.node = fabric.node_rank if fabric and several else 0
-        self.local_size = int(getattr(fabric.strategy, "num_processes", 1)) if fabric and several else 1
+        self._fabric = fabric if fabric is not None and fabric.world_size > 1 else None
+        self.size, self.rank, self.local, self.node, self.local_size = 1, 0, 0, 0, 1
+        if self._fabric is not None:
+            self.size, self.rank = self._fabric.world_size, self._fabric.global_rank
+            self.local, self.node = self._fabric.local_rank, self._fabric.node_rank
+            self.local_size = int(getattr(self._fabric.strategy, "num_processes", 1))
         self.is_main = self.rank == 0
 
     def part(self, total: int) -> Part:
@@ -171,11 +170,6 @@ class Ranks:
     def on_this_host(self, items: Sequence[T]) -> Sequence[T]:
         """Of work that is done once on each host, the items that are for this rank."""
         return items[self.local :: self.local_size]
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
-        if self._fabric is not None:
-            self._fabric.barrier()
 
     def _given(self, work: Callable[[], T] | None) -> dict[int, T]:
         """What the ranks that have work to do make of it, by host."""
