@@ -143,14 +143,12 @@ def _shared_file(size: int, folder: Path, ranks: Ranks) -> BinaryIO:
         return name
 
     path = Path(ranks.on_host(named))
-    with ranks.agreeing():
-        stream = path.open("r+b", buffering=0)
-
-    def filled() -> None:
-        path.unlink()
-        _reserve(stream, size, folder)
-
-    ranks.on_host(filled)
+    try:
+        with ranks.agreeing():
+            stream = path.open("r+b", buffering=0)
+    finally:
+        ranks.on_host(path.unlink)
+    ranks.on_host(lambda: _reserve(stream, size, folder))
     return stream
 
 
