@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_commands(folder: Path) -> None:
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+    lines = [line for line in lines if "--devices" not in line]
     assert [shlex.split(line)[1] for line in lines] == ["check", "train", "evaluate", "predict"]
     for line in lines:
         code = "from solobox.cli import main; main()"
@@ -37,6 +38,26 @@ def test_the_commands(folder: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     for name in ("report.html", "boxes.csv", "drawn/one.jpg"):
         assert (folder / name).stat().st_size > 0
+
+
+def test_the_commands_for_several_devices(folder: Path) -> None:
+    """As they stand, but for two processes on a CPU and a small model; what SLURM would start is not run."""
+    lines = re.findall(
+        r"^    ((?:solobox|torchrun) .*(?:--devices|--nproc-per-node).*?)(?:  +#.*)?$", README, re.MULTILINE
+    )
+    assert len(lines) == 2
+    small = ["--accelerator", "cpu", "--size", "64", "--windows", "1", "--epochs", "1", "--width", "16"]
+    for line in lines:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        program, *words = shlex.split(line)
+        words = ["2" if word == "4" else word for word in words]
+        done = subprocess.run(
+            [Path(sys.executable).with_name(program), *words, *small],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.stderr.count("were not touched") == 1
+        assert (folder / "run" / "config.json").exists()
 
 
 def test_the_python(folder: Path) -> None:
@@ -70,5 +91,6 @@ def test_every_setting_that_it_names_exists() -> None:
         "--with",
         "--plot",
     }
+    known |= {"--nproc-per-node", "--ntasks-per-node"}  # torchrun's and SLURM's
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
     assert named <= known, named - known
