@@ -51,7 +51,7 @@ def scales(boxes: npt.ArrayLike, spread: npt.ArrayLike) -> Floats:
     predicted, own = np.asarray(boxes, dtype=np.float64), np.asarray(spread, dtype=np.float64)
     sides = np.abs(predicted[..., 2:] - predicted[..., :2])
     sides = np.maximum(np.concatenate([sides, sides], axis=-1), np.finfo(np.float64).tiny)
-    return np.where(np.isnan(own), sides, np.maximum(own, FLOOR * sides))
+    return np.asarray(np.where(np.isnan(own), sides, np.maximum(own, FLOOR * sides)), dtype=np.float64)
 
 
 def scores(truth: npt.ArrayLike, predicted: npt.ArrayLike, scale: npt.ArrayLike) -> Floats:
