@@ -186,11 +186,11 @@ class Knob:
 
 
 def knobs(kind: type) -> dict[str, Knob]:
-    """The plain settings of `Recipe` or `Architecture` by name; a nested dataclass is not one."""
+    """The plain settings of `Recipe` or `Architecture` by name: the fields that have a text for people."""
     hints = get_type_hints(kind)
     found = {}
     for item in fields(kind):
-        if item.name not in PARTS:
+        if "help" in item.metadata:
             found[item.name] = Knob(hints[item.name], _default(item), item.metadata.get("help", ""))
     return found
 

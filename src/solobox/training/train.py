@@ -4,7 +4,7 @@ import copy
 import importlib.metadata
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from solobox.localizer.losses import Loss, box_iou, within_reach
 from solobox.localizer.runtime import fastest, has_fast_bf16
 from solobox.samples import Samples
 from solobox.seen import Seen
+from solobox.training.calibrating import Source, calibrated, of_kept, of_shown
 from solobox.training.features import Kept, keep
 from solobox.training.folder import must_be_unfinished, must_be_vacant
 from solobox.training.keeping import Progressed, recipe_of
@@ -46,8 +47,9 @@ def train(
 ) -> Localizer:
     """Train a localizer and leave it in the folder `out`, ready for `Localizer.load`.
 
-    samples: labelled pictures; those without a box are not used yet. Rows without a split are split by hash,
-        and those of the test split are not even opened.
+    samples: labelled pictures. From those without a box the localizer learns `Prediction.presence`, if some are in both
+        the train and the val part. Rows without a split are split by hash, and those of the test split are not even
+        opened.
     out: a folder that holds no model yet.
     recipe: default `Recipe()`, the quick one; of a run that is resumed, its own.
     skip_bad: leave out pictures that cannot be read, and count them, rather than stop.
@@ -67,14 +69,20 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
     parts = samples.with_splits(val=recipe.val, test=recipe.test)
-    training, validation = (parts.of_split(name).positives() for name in ("train", "val"))
-    negatives = len(parts) - int(parts.has_box.sum())
-    if negatives:
-        progress.say(f"{negatives} pictures without a box are kept in the table; training uses the others")
-    if not len(training) or not len(validation):
+    training, validation = (parts.of_split(name) for name in ("train", "val"))
+    positives = [int(part.has_box.sum()) for part in (training, validation)]
+    if not all(positives):
         raise DataError(
-            f"{len(training)} pictures to train on and {len(validation)} to validate with: both need one"
+            f"{positives[0]} pictures to train on and {positives[1]} to validate with: both need one"
         )
+    negatives = [len(part) - count for part, count in zip((training, validation), positives, strict=True)]
+    if not all(negatives):
+        if any(negatives):
+            progress.say(
+                f"presence is not learned: of the pictures without a box {negatives[0]} are to train on and "
+                f"{negatives[1]} to validate with, and both need one. List more of them, or give them a split"
+            )
+        training, validation = training.positives(), validation.positives()
     precision = _precision(recipe.precision, recipe.accelerator)
     fabric = launched(recipe.accelerator, precision, devices=recipe.devices, nodes=recipe.nodes)
     ranks = Ranks(fabric)
@@ -91,7 +99,8 @@ def train(
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
+        architecture = replace(recipe.architecture, presence=all(negatives))
+        localizer = Localizer(architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     watch.lap("model")
@@ -105,21 +114,25 @@ def train(
         watch,
         ranks,
     )
-    unreadable = _stages(job, localizer, training, validation, skip_bad=skip_bad)
+    unreadable, shown = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
         progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
     localizer.seen = seen
+    together = 1 if architecture.size == "native" else 32
+    trust = ranks.on_main(lambda: calibrated(localizer, *shown, together=together))
+    trust.give(localizer)
+    watch.lap("calibration")
     best = run.earlier[run.chosen]
     localizer.facts = {
         "recipe": _recipe_facts(recipe),
         "history": [line.to_dict() for line in run.earlier],
         "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
         "counts": {
-            "train": len(training),
-            "val": len(validation),
+            "train": positives[0],
+            "val": positives[1],
             "test": int(parts.of_split("test").has_box.sum()),
-            "negatives": negatives,
+            "negatives": len(parts) - int(parts.has_box.sum()),
             "unreadable": len(unreadable),
         },
         "unreadable": unreadable,
@@ -171,8 +184,11 @@ class _Job:
 
 def _stages(
     job: _Job, localizer: Localizer, training: Samples, validation: Samples, *, skip_bad: bool
-) -> list[str]:
-    """Head, then perhaps the trunk, from where the run is. Gives what was wrong with pictures that were left out."""
+) -> tuple[list[str], tuple[Source, Source]]:
+    """Head, then perhaps the trunk, from where the run is.
+
+    Gives what was wrong with pictures that were left out, and what there is to calibrate with.
+    """
     recipe, run, progress = job.recipe, job.run, job.progress
     if recipe.full_epochs and job.fabric.device.type == "cpu":
         seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
@@ -192,12 +208,14 @@ def _stages(
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
         job.watch.lap("pictures")
     if recipe.epochs and run.stage_to_resume != "full":
-        unreadable += _train_head(
+        fitting, checking = _train_head(
             job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
         )
-    if squares is not None:
-        _tune(job, localizer, squares)
-    return unreadable
+        unreadable += [*fitting.unreadable, *checking.unreadable]
+    if squares is None:
+        return unreadable, (of_kept(fitting, training.group), of_kept(checking, validation.group))
+    _tune(job, localizer, squares)
+    return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer))
 
 
 def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
@@ -230,8 +248,8 @@ def _train_head(
     *,
     budget: float,
     skip_bad: bool,
-) -> list[str]:
-    """The quick stage: feature maps once, then the head on them."""
+) -> tuple[Kept, Kept]:
+    """The quick stage: feature maps once, then the head on them. Gives the maps of both parts."""
     recipe, fabric = job.recipe, job.fabric
     size = recipe.architecture.size
     trunk = fastest(localizer.backbone, size)
@@ -274,7 +292,7 @@ def _train_head(
         )  # fmt: skip
     job.run.stage_ended(history, chosen)
     job.watch.lap("head")
-    return [*fitting.unreadable, *checking.unreadable]
+    return fitting, checking
 
 
 class Decide(nn.Module):
@@ -283,28 +301,31 @@ class Decide(nn.Module):
     def __init__(self, localizer: Localizer) -> None:
         super().__init__()
         self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
+        self.presence = localizer.presence
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Feature maps in any float type; computed in the weights' type, or autocast's."""
         if not torch.is_autocast_enabled(maps[0].device.type):
             maps = [feature.float() for feature in maps]
-        return decide(self.extra, self.vectorizer, self.head, maps)
+        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
 
 
 def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
-    """IoU of each kept picture (N,) by a head, boxes clipped to the picture as in prediction.
+    """IoU of each kept picture with the object (N,) by a head, boxes clipped to the picture as in prediction.
 
     Of several ranks each measures its share, no picture twice; all get all figures.
     """
     ranks = Ranks(fabric)
-    found = torch.zeros(len(kept))
+    having = torch.isfinite(kept.targets).all(dim=1).nonzero().flatten()
+    found = torch.zeros(len(having))
     with torch.inference_mode():
-        for rows in torch.split(torch.arange(len(kept))[ranks.rank :: ranks.size], 64):
-            if not len(rows):  # fewer pictures than ranks
+        for places in torch.split(torch.arange(len(having))[ranks.rank :: ranks.size], 64):
+            if not len(places):  # fewer pictures than ranks
                 continue
+            rows = having[places]
             with fabric.autocast():
                 boxes = module(kept.maps(rows, fabric.device)).boxes
-            found[rows] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
+            found[places] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
     return ranks.total(found)
 
 
