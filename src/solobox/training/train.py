@@ -3,34 +3,31 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
 from solobox.errors import ConfigError, DataError
 from solobox.files import explained
-from solobox.localizer.head import Output
-from solobox.localizer.localizer import Localizer, decide
-from solobox.localizer.losses import Loss, box_iou, within_reach
-from solobox.localizer.runtime import fastest, has_fast_bf16
+from solobox.localizer.localizer import Localizer
+from solobox.localizer.losses import Loss
+from solobox.localizer.runtime import fastest
 from solobox.samples import Samples
 from solobox.seen import Seen
 from solobox.training.calibrating import Source, calibrated, of_kept, of_shown
 from solobox.training.features import Kept, keep
-from solobox.training.folder import must_be_unfinished, must_be_vacant
+from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
+from solobox.training.folds import Bank, assigned
+from solobox.training.heads import Decide, fit_head, ious
 from solobox.training.keeping import Progressed, recipe_of
 from solobox.training.logs import Logger, loggers
-from solobox.training.loop import Batch, Schedule, fit
-from solobox.training.on_device import fit_on, uploaded
+from solobox.training.on_device import fit_on
 from solobox.training.progress import Progress, Silent
-from solobox.training.ranks import Ranks, launched
-from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
+from solobox.training.ranks import Ranks, launched, precision_of
+from solobox.training.recipe import Recipe, knobs
 from solobox.training.squares import Squares
 from solobox.training.tuning import Shown, pictures_for_tuning, seconds_of_tuning, tune_everything
 
@@ -83,9 +80,13 @@ def train(
                 f"{negatives[1]} to validate with, and both need one. List more of them, or give them a split"
             )
         training, validation = training.positives(), validation.positives()
-    precision = _precision(recipe.precision, recipe.accelerator)
+    if recipe.folds:
+        assigned(training, recipe.folds)  # or it says why not, before the long part
+    precision = precision_of(recipe.precision, recipe.accelerator)
     fabric = launched(recipe.accelerator, precision, devices=recipe.devices, nodes=recipe.nodes)
     ranks = Ranks(fabric)
+    if recipe.folds and ranks.size > 1:
+        raise ConfigError("folds are trained on one device: leave --folds out, or start one process")
     if ranks.size > recipe.batch:
         raise ConfigError(
             f"a batch of {recipe.batch} cannot be shared by {ranks.size} devices: raise --batch"
@@ -271,62 +272,19 @@ def _train_head(
     job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
     fitting, checking = (some.near(fabric.device) for some in (fitting, checking))
     job.watch.lap("features")
-    head = Decide(localizer)
-
-    def batches(epoch: int, start: int) -> Iterator[Batch]:
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(fitting))
-        for together in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
-            part = job.ranks.part(len(together))
-            rows = together[part.rows]
-            targets = within_reach(fitting.targets[rows], recipe.architecture.cells)
-            yield fitting.maps(rows, fabric.device), uploaded(targets, fabric.device), part
-
-    schedule = Schedule(
-        "head", recipe.passes(len(fitting)), -(-len(fitting) // recipe.batch), recipe.optimizing, recipe.ema,
-        recipe.seed, recipe.patience,
-    )  # fmt: skip
+    untrained = copy.deepcopy(Decide(localizer))
     with job.run.stage("head") as keeper:
-        history, chosen = fit(
-            head, batches, lambda module: ious(module, checking, fabric), job.loss, schedule,
-            fabric=fabric, progress=job.progress, keeper=keeper,
+        history, chosen = fit_head(
+            Decide(localizer), fitting, lambda module: ious(module, checking, fabric), recipe, job.loss, fabric=fabric,
+            progress=job.progress, keeper=keeper, ranks=job.ranks,
         )  # fmt: skip
     job.run.stage_ended(history, chosen)
     job.watch.lap("head")
+    if recipe.folds:
+        bank = Bank.around(training, recipe, fitting, trunk, untrained, fabric, job.progress)
+        bank.out_of_fold(recipe.folds).write(job.out / OUT_OF_FOLD)
+        job.watch.lap("folds")
     return fitting, checking
-
-
-class Decide(nn.Module):
-    """The parts of a localizer after its trunk as a module of their own: maps in, `Output` out."""
-
-    def __init__(self, localizer: Localizer) -> None:
-        super().__init__()
-        self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
-        self.presence = localizer.presence
-
-    def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps in any float type; computed in the weights' type, or autocast's."""
-        if not torch.is_autocast_enabled(maps[0].device.type):
-            maps = [feature.float() for feature in maps]
-        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
-
-
-def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
-    """IoU of each kept picture with the object (N,) by a head, boxes clipped to the picture as in prediction.
-
-    Of several ranks each measures its share, no picture twice; all get all figures.
-    """
-    ranks = Ranks(fabric)
-    having = torch.isfinite(kept.targets).all(dim=1).nonzero().flatten()
-    found = torch.zeros(len(having))
-    with torch.inference_mode():
-        for places in torch.split(torch.arange(len(having))[ranks.rank :: ranks.size], 64):
-            if not len(places):  # fewer pictures than ranks
-                continue
-            rows = having[places]
-            with fabric.autocast():
-                boxes = module(kept.maps(rows, fabric.device)).boxes
-            found[places] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
-    return ranks.total(found)
 
 
 class Stopwatch:
@@ -352,14 +310,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _precision(wanted: Precision, accelerator: Accelerator) -> Any:
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available() and accelerator != "cpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if has_fast_bf16() else "32-true"
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
