@@ -77,7 +77,19 @@ class Comparison:
                 f"{signed(found.difference)} mean IoU {between}, {self.name} {often}, which chance alone could give"
             )
         word = "better" if found.difference > 0 else "worse"
-        return f"{self.name} is {word} than {self.other} by {abs(found.difference):.3f} mean IoU: {between}, {often}"
+        return f"{self.name} is {word} than {self.other} by {abs(found.difference):.3f} mean IoU {between}, {often}"
+
+    @property
+    def unfair(self) -> str:
+        """Where one run has seen more of the pictures in its training than the other: a warning; else nothing."""
+        one, other, n = self.first.n_seen, self.second.n_seen, self.first.metrics.n
+        if one == other:
+            return ""
+        more, seen, less = (self.name, one, other) if one > other else (self.other, other, one)
+        return (
+            f"{more} used {seen:,} of these {n:,} pictures in its training, the other run {less:,}: the comparison "
+            f"flatters {more}"
+        )
 
     def extremes(self, count: int = 6) -> tuple[list[int], list[int]]:
         """Rows of the pictures with the largest gains and losses, at most `count` each, the largest first.
