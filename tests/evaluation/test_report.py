@@ -1,126 +1,19 @@
 import base64
 import io
 import re
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_pages import EVIL, RUN, SECTIONS, Page, make, parse, report
 
 from solobox.drawing import PREDICTED, TRUTH
 from solobox.errors import DataError
-from solobox.evaluation.comparing import compare
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts, write_report
-from solobox.evaluation.report.trust import OTHER
 from solobox.prediction import Prediction
 from solobox.samples import Samples
-
-EVIL = '<script>alert("x")</script>&.jpg'
-VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
-SECTIONS = ["result", "trust", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
-RUN = RunFacts(
-    name="runs/<b>one</b>",
-    recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
-    history=[
-        {"epoch": e, "train_loss": 2.0 / e, "val_iou": 1 - 1 / (e + 1), "seconds": 1.5} for e in (1, 2, 3)
-    ],
-    backbone="tf_efficientnet_lite0",
-    seed=7,
-    data="boxes.csv",
-    command="solobox train boxes.csv -o 'runs/a & b'",
-    versions={"torch": "2.11.0"},
-    counts={"train": 80, "val": 10, "test": 10, "negatives": 2, "skipped": 1},
-    seconds={"features": 12.34, "head": 200.0},
-    best_epoch=2,
-)
-
-
-@dataclass
-class Page(HTMLParser):
-    """What a test wants to know of a page; fails on tags that do not close in order."""
-
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: str = ""
-    numbers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if self.tags and (name := self.tags[-1][1].get("data-metric")) and name not in self.numbers:
-            self.numbers[name] = data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", self.text)
-
-
-def parse(path: Path) -> Page:
-    page = Page()
-    page.feed(path.read_text("utf-8"))
-    page.close()
-    assert page.open == []
-    return page
-
-
-def make(
-    folder: Path,
-    n: int,
-    *,
-    labels: bool = True,
-    names: dict[int, str] | None = None,
-    lost: tuple[int, ...] = (),
-) -> Evaluation:
-    """An evaluation of n grey pictures, each box a little worse than the last; `lost` are unreadable."""
-    rng = np.random.default_rng(0)
-    images, boxes, predictions = [], [], []
-    for i in range(n):
-        path = folder / f"picture_{i:03}.png"
-        width, height = int(rng.integers(60, 120)), int(rng.integers(60, 120))
-        Image.new("RGB", (width, height), (110, 120, 130)).save(path)
-        box = np.array([10.0, 12.0, width - 15.0, height - 10.0])
-        images.append(path)
-        boxes.append(box)
-        shift = np.array([0.3 * i, 0, 0.3 * i, 0])
-        predictions.append(
-            Prediction(str(path), error=f"broken <i>{i}</i>")
-            if i in lost
-            else Prediction(str(path), box + shift, (width, height))
-        )
-    samples = Samples(
-        images=images,
-        boxes=np.array(boxes).reshape(-1, 4),
-        label=[("cat", "dog")[i % 2] for i in range(n)] if labels else None,
-        names=[(names or {}).get(i, image.name) for i, image in enumerate(images)],
-    )
-    return evaluate_predictions(samples, predictions, "test")
-
-
-def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
-    path = folder / "report.html"
-    write_report(path, evaluation, title=title, run=run)
-    return parse(path)
 
 
 @pytest.fixture(scope="module")
@@ -326,37 +219,6 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     assert sorted(tmp_path.iterdir()) == before
 
 
-def trusted(
-    evaluation: Evaluation, *, negatives: int = 4, margin: float = 4, shift: float = 0, groups: bool = False
-) -> Evaluation:
-    """The same pictures by a model that says how far each box can be trusted, and some without the object."""
-    move = np.array([shift, 0, shift, 0])
-    found = [
-        p
-        if p.error
-        else replace(
-            p,
-            box=p.box + move,
-            low=p.box + move - margin,
-            high=p.box + move + margin,
-            presence=min(0.3 + 0.02 * row, 1.0),
-            familiarity=(row + 1) / 50,
-        )
-        for row, p in enumerate(evaluation.predictions)
-    ]
-    n = len(found)
-    samples = evaluation.samples
-    everything = Samples(
-        images=[*samples.images, *samples.images[:negatives]],
-        boxes=np.concatenate([samples.boxes, np.full((negatives, 4), np.nan)]),
-        label=[*samples.label, *[""] * negatives],
-        names=[*samples.names, *[f"empty_{row}" for row in range(negatives)]],
-        group=[f"p{row // 2}" for row in range(n + negatives)] if groups else None,
-    )
-    absent = [Prediction("", np.ones(4), (60, 60), presence=0.2 + 0.2 * row) for row in range(negatives)]
-    return evaluate_predictions(everything, [*found, *absent], "test")
-
-
 def test_the_interval_stands_beside_the_headline(page: Page, evaluation: Evaluation) -> None:
     found = evaluation.intervals["mean_iou"]
     assert f"1 is perfect, 0 is a miss95%: {found.low:.3f} to {found.high:.3f}" in page.words
@@ -377,112 +239,6 @@ def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> N
         assert words in page.words
     for words in ("AUROC", "Outer box", "least familiar", "Against"):
         assert words not in page.words
-
-
-def test_how_far_to_trust_it(evaluation: Evaluation, tmp_path: Path) -> None:
-    known = trusted(evaluation, groups=True)
-    page = report(tmp_path, known)
-    coverage, presence, familiarity = known.coverage, known.presence, known.familiarity
-    assert coverage is not None
-    assert presence is not None
-    assert familiarity is not None
-    assert page.numbers["coverage"] == f"{100 * coverage.share:.1f}%"
-    assert page.numbers["auroc"] == f"{presence.auroc:.3f}"
-    assert page.numbers["ece"] == f"{presence.ece:.3f}"
-    assert (page.numbers["missed"], page.numbers["false_alarms"]) == ("9", "2")
-    assert "promised: 90.0%" in page.words
-    assert f"Here the median is {familiarity.median:.2f}" in page.words
-    assert "20 groups that the 40 pictures come in" in page.words
-    assert "4 pictures without one were looked at for the presence alone" in page.words
-    labels = [svg.get("aria-label") or "" for svg in page.of("svg")]
-    for words in (
-        "hold the true box",
-        "Reliability diagram",
-        "with and without the object",
-        "familiarity of 39",
-    ):
-        assert any(words in label for label in labels)
-    alts = [image["alt"] or "" for image in page.of("img")]
-    assert [alt.split(" with ")[0] for alt in alts if "its familiarity is" in alt] == [
-        known.samples.names[row] for row in (0, 1, 2, 4, 5, 6)
-    ]
-    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("picture_", ""))
-    ids = [a["id"] for _, a in page.tags if a.get("id")]
-    assert len(ids) == len(set(ids))
-
-
-@pytest.mark.parametrize(
-    ("margin", "says"),
-    [
-        (0.01, "less than promised, by more than chance"),
-        (40, "more than promised"),
-        (11, "within what chance"),
-    ],
-)
-def test_margins_that_do_not_hold_are_called_so(
-    evaluation: Evaluation, tmp_path: Path, margin: float, says: str
-) -> None:
-    page = report(tmp_path, trusted(evaluation, margin=margin))
-    assert says in page.words
-
-
-def test_presence_without_negatives_is_half_known(evaluation: Evaluation, tmp_path: Path) -> None:
-    page = report(tmp_path, trusted(evaluation, negatives=0))
-    assert "no pictures without it to measure that on. Of the pictures with it, 9 have" in page.words
-    assert "AUROC" not in page.words
-
-
-def test_another_run_on_the_same_pictures(evaluation: Evaluation, tmp_path: Path) -> None:
-    one, other = trusted(evaluation), replace(trusted(evaluation, shift=3), n_seen=5)
-    found = compare(one, other, "new", "<b>old</b>")
-    write_report(tmp_path / "report.html", one, title="A report", run=RUN, comparison=found)
-    page = parse(tmp_path / "report.html")
-    assert [s["id"] for s in page.of("section")] == ["result", "comparison", *SECTIONS[1:]]
-    assert found.mean_iou.clear
-    assert f"{found.sentence}." in page.words
-    assert "<b>old</b> used 5 of these 40 pictures in its training" in page.words
-    assert "cannot be told" not in page.words
-    row = found.by_size[0]
-    assert (row.name, row.n) == ("small", 13)
-    assert f"small13{row.first:.3f}{row.second:.3f}+{row.paired.difference:.3f}" in page.words
-    label = found.by_label[0]
-    assert f"cat20{label.first:.3f}{label.second:.3f}" in page.words
-    gains, losses = found.extremes()
-    assert losses == []
-    alts = [image["alt"] or "" for image in page.of("img") if "those of both runs" in (image["alt"] or "")]
-    assert [alt.split(" with ")[0] for alt in alts] == [one.samples.names[row] for row in gains]
-    assert "Largest losses" not in page.words
-    for svg in ("IoU of this run against", "Histogram of the differences", "Difference of the mean IoU"):
-        assert any(svg in (image.get("aria-label") or "") for image in page.of("svg"))
-    picture = next(i for i in page.of("img") if "those of both runs" in (i["alt"] or ""))
-    data = (picture["src"] or "").split(",", 1)[1]
-    with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
-        pixels = np.asarray(thumbnail.convert("RGB")).astype(int)
-    for color in (TRUTH, PREDICTED, OTHER):
-        assert (np.abs(pixels - color).sum(axis=2) < 60).any()
-
-
-def test_a_difference_that_chance_could_give_is_called_so(evaluation: Evaluation, tmp_path: Path) -> None:
-    boxes = np.array([p.box for p in evaluation.predictions])
-    noise = np.random.default_rng(0).normal(0, 0.5, boxes.shape)
-    moved = [replace(p, box=p.box + noise[row]) for row, p in enumerate(evaluation.predictions)]
-    again = [replace(p, box=p.box - noise[row]) for row, p in enumerate(evaluation.predictions)]
-    one, other = (evaluate_predictions(evaluation.samples, found, "test") for found in (moved, again))
-    found = compare(one, other, "a", "b")
-    assert not found.mean_iou.clear
-    write_report(tmp_path / "report.html", one, title="A report", run=None, comparison=found)
-    page = parse(tmp_path / "report.html")
-    assert "a and b cannot be told apart on these 40 pictures" in page.words
-    assert "cannot be told from chance" in page.words
-
-
-@pytest.mark.parametrize("n", [0, 1, 2])
-def test_few_pictures_of_two_runs_make_a_page(tmp_path: Path, n: int) -> None:
-    one = make(tmp_path, n)
-    write_report(tmp_path / "r.html", one, title="", run=None, comparison=compare(one, one, "a", "b"))
-    page = parse(tmp_path / "r.html")
-    assert ("cannot be compared on so few" in page.words) == (n < 2)
-    assert "nan" not in page.words
 
 
 @pytest.mark.real
