@@ -18,7 +18,7 @@ from solobox.samples import Samples
 
 EVIL = '<script>alert("x")</script>&.jpg'
 VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
-SECTIONS = ["result", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
+SECTIONS = ["result", "trust", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
 RUN = RunFacts(
     name="runs/<b>one</b>",
     recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
