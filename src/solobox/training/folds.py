@@ -66,9 +66,10 @@ class OutOfFold:
             raise DataError(f"{self.samples.where[row]}: {self.predictions[row].error}")
         side = self.bank.recipe.architecture.side
         square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
-        maps = [feature.float() for feature in self.bank.trunk(np.ascontiguousarray(square))]
+        device = self.bank.fabric.device
+        maps = [feature.float().to(device) for feature in self.bank.trunk(np.ascontiguousarray(square))]
         with torch.inference_mode():
-            output = self.heads[self.fold[row]](maps)
+            output = _on_cpu([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
         return _predictions(output, [str(self.samples.images[row])], [size])[0]
 
@@ -169,9 +170,11 @@ class Bank:
     def fit(self, pictures: npt.ArrayLike, stage: str = "head", *, seed: int | None = None) -> Decide:
         """A head trained on some pictures, given as a mask (N,), as `train` would on these alone.
 
-        seed: default that of the recipe. Raises DataError where none of them has a box.
+        seed: default that of the recipe. Raises DataError where none of them has a box, ValueError for what is no mask.
         """
-        wanted = np.asarray(pictures, dtype=np.bool_)
+        wanted = np.asarray(pictures)
+        if wanted.dtype != np.bool_ or wanted.shape != (len(self.samples),):
+            raise ValueError(f"a mask has shape ({len(self.samples)},), not {wanted.dtype} of {wanted.shape}")
         count = int((wanted & self.readable).sum())
         if not (wanted & self.readable & self.samples.has_box).any():
             raise DataError("none of the pictures to train on has a box and can be read")
@@ -190,17 +193,8 @@ class Bank:
 
     def outputs(self, head: Decide, pictures: Sequence[int] | Rows) -> Output:
         """What a head says of some pictures (n), which can be read; on the CPU."""
-        found: list[Output] = []
         with torch.inference_mode():
-            for maps in self._maps(pictures):
-                found.append(head(maps))
-        positions = found[0].positions
-        return Output(
-            torch.cat([one.boxes for one in found]).cpu(),
-            _together([one.logits for one in found]),
-            None if positions is None else positions.cpu(),
-            _together([one.presence for one in found]),
-        )
+            return _on_cpu([head(maps) for maps in self._maps(pictures)])
 
     def features(self, pictures: Sequence[int] | Rows) -> Floats:
         """Pooled features (n, D) of some pictures (n), which can be read; see `Familiarity`."""
@@ -239,9 +233,10 @@ class Bank:
                 continue
             output = self.outputs(heads[-1], rows)
             others = np.flatnonzero((fold >= 0) & (fold != number))[:: max(len(fold) // _MOST, 1)]
-            distances[rows] = Familiarity.of(features[others], features[rows]).distance(features[rows])
+            if len(others) > 1:  # one picture alone has no spread
+                distances[rows] = Familiarity.of(features[others], features[rows]).distance(features[rows])
             if output.presence is not None:
-                logits[rows] = output.presence.cpu()
+                logits[rows] = output.presence
             names = [str(self.samples.images[row]) for row in rows]
             for row, found in zip(
                 rows, _predictions(output, names, [self.sizes[r] for r in rows]), strict=True
@@ -249,9 +244,12 @@ class Bank:
                 predictions[row] = found
         likeness = _ranks_of(distances[known])
         probabilities = np.full(len(known), np.nan)
-        if self.start.presence is not None:
+        present = self.samples.has_box[known]
+        if (
+            self.start.presence is not None and not present.all()
+        ):  # those without it may be the unreadable ones
             own = logits[torch.from_numpy(known)]
-            warmth = temperature(own, torch.from_numpy(self.samples.has_box[known]))
+            warmth = temperature(own, torch.from_numpy(present))
             probabilities = (own / warmth).sigmoid().double().numpy()
         for place, row in enumerate(known):
             predictions[row] = replace(
@@ -319,13 +317,24 @@ def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int
     return made
 
 
+def _on_cpu(outputs: Sequence[Output]) -> Output:
+    """Outputs of one head after each other, as one."""
+    positions = outputs[0].positions
+    return Output(
+        torch.cat([one.boxes for one in outputs]).cpu(),
+        _together([one.logits for one in outputs]),
+        None if positions is None else positions.cpu(),
+        _together([one.presence for one in outputs]),
+    )
+
+
 def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
     there = [part.cpu() for part in parts if part is not None]
     return torch.cat(there) if there else None
 
 
 def _ranks_of(distances: Floats) -> Floats:
-    """Of each distance the share that are at least as far, itself among them."""
-    ordered = np.sort(distances)
-    at_least = len(distances) - np.searchsorted(ordered, distances, side="left")
-    return np.asarray(at_least / max(len(distances), 1), dtype=np.float64)
+    """Of each distance the share that are at least as far, itself among them; NaN stays and does not count."""
+    ordered = np.sort(distances[~np.isnan(distances)])
+    at_least = len(ordered) - np.searchsorted(ordered, distances, side="left")
+    return np.where(np.isnan(distances), np.nan, at_least / max(len(ordered), 1))
