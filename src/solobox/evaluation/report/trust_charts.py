@@ -23,9 +23,8 @@ def coverage_bars(coverage: Coverage, name: str) -> str:
     with chart(60 + 34 * len(rows)) as (figure, (axes,)):
         axes.barh(places, shares, height=0.56, color=BLUE, linewidth=0)
         axes.axvline(coverage.level, color=ORANGE, linewidth=2, linestyle=_DOTTED)
-        for place, share in zip(places, shares, strict=True):
-            axes.annotate(f"{100 * share:.0f}%", (0, place), (6, 0), textcoords="offset points", va="center")
-        axes.set(yticks=places, yticklabels=[word for word, _ in rows], ylim=(len(rows) - 0.5, -0.5))
+        words = [f"{word}  {100 * share:.0f}%" for word, share in rows]
+        axes.set(yticks=places, yticklabels=words, ylim=(len(rows) - 0.5, -0.5))
         axes.set(xlim=(0, 1), xlabel="pictures whose margins hold the true box")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(visible=False, axis="y")
@@ -38,7 +37,6 @@ def reliability_diagram(bins: Reliability, name: str) -> str:
     width = np.diff(bins.edges)
     with chart(330, rows=2, ratios=(3, 1)) as (figure, (axes, below)):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=_DOTTED)
-        axes.plot(bins.probability[filled], bins.share[filled], color=BLUE, linewidth=1.2, alpha=0.6)
         axes.plot(
             bins.probability[filled], bins.share[filled], "o", color=BLUE, markersize=6, markeredgewidth=0
         )
