@@ -191,6 +191,13 @@ def test_a_fit_is_a_function_of_its_pictures_and_seed(bank: Bank) -> None:
     ]
 
 
+def test_without_pictures_to_choose_by_no_patience_is_lost(bank: Bank) -> None:
+    """By a figure that never gets better the second epoch would have been the last."""
+    first = np.arange(len(bank.samples)) < 15
+    hasty = replace(bank, recipe=replace(bank.recipe, patience=1))
+    assert torch.equal(*(one.outputs(one.fit(first), [20, 21]).boxes for one in (bank, hasty)))
+
+
 def test_masks_and_pictures_that_cannot_teach_are_refused(bank: Bank) -> None:
     with pytest.raises(DataError, match="none of the pictures"):
         bank.fit(~bank.samples.has_box)

@@ -181,9 +181,10 @@ class Bank:
         views = min(self.recipe.views_each(count), self.kept.views_each)
         rows = self.kept.of_pictures(torch.from_numpy(wanted))
         rows = rows[self.kept.index[rows] % self.kept.views_each < views]
-        recipe = self.recipe if seed is None else replace(self.recipe, seed=seed)
+        # All epochs are as good as another here, since nothing is held out to choose by, nor to lose patience with: the
+        # last one is kept.
+        recipe = replace(self.recipe, seed=self.recipe.seed if seed is None else seed, patience=0)
         head = copy.deepcopy(self.start)
-        # All epochs are as good as another here, since nothing is held out to choose by: the last one is kept.
         fit_head(
             head, self.kept, lambda _: torch.zeros(1), recipe,
             Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta), fabric=self.fabric, progress=self.progress,
@@ -287,9 +288,7 @@ def assigned(samples: Samples, folds: int) -> npt.NDArray[np.int64]:
     """
     if folds < 2:
         raise ConfigError(f"folds are two or more, not {folds}")
-    units = [
-        f"g{group}" if group else f"n{name}" for group, name in zip(samples.group, samples.names, strict=True)
-    ]
+    units = units_of(samples)
     fold_of: dict[str, int] = {}
     with_box = Counter(unit for unit, box in zip(units, samples.has_box.tolist(), strict=True) if box)
     if len(with_box) < folds:
@@ -305,6 +304,14 @@ def assigned(samples: Samples, folds: int) -> npt.NDArray[np.int64]:
             fold_of[unit] = filled.index(min(filled))
             filled[fold_of[unit]] += counts[unit]
     return np.array([fold_of[unit] for unit in units], dtype=np.int64)
+
+
+def units_of(samples: Samples) -> list[str]:
+    """What each of N pictures never parts from, by name: its group, or itself alone where it has none."""
+    # The prefix keeps a picture named like a group out of it.
+    return [
+        f"g{group}" if group else f"n{name}" for group, name in zip(samples.group, samples.names, strict=True)
+    ]
 
 
 def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
