@@ -70,7 +70,7 @@ def train(
     """
     if not is_main_process():
         console.quiet = out.quiet = True
-    name, changes = _read_config(config)
+    name, changes = read_config(config)
     changes |= given(settings)
     if resume is not None:
         if data or output or recipe or changes or images or keep or skip_bad:
@@ -197,7 +197,8 @@ def read_checked(
     return samples
 
 
-def _read_config(path: Path | None) -> tuple[str, dict[str, Any]]:
+def read_config(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """The name of a recipe and changes to it, of a TOML file; ``quick`` and none without a file."""
     if path is None:
         return "quick", {}
     try:
