@@ -22,7 +22,12 @@ def predicted(
     box: npt.ArrayLike, spread: float = 5.0, *, presence: float = np.nan, familiarity: float = np.nan
 ) -> Prediction:
     return Prediction(
-        "p.jpg", np.asarray(box, dtype=np.float64), SIZE, np.full(4, spread), presence=presence, familiarity=familiarity
+        "p.jpg",
+        np.asarray(box, dtype=np.float64),
+        SIZE,
+        np.full(4, spread),
+        presence=presence,
+        familiarity=familiarity,
     )
 
 
@@ -181,7 +186,9 @@ def test_faults_are_found_among_labels_with_natural_noise() -> None:
     wrong = rng.permutation(400)[:40]
     labels[wrong, 2] += rng.choice([-45, 45], 40)
     samples = Samples([f"{row}.jpg" for row in range(400)], labels)
-    found = audit(samples, [predicted(box, spread) for box, spread in zip(model, rng.uniform(2, 5, 400))])
+    found = audit(
+        samples, [predicted(box, spread) for box, spread in zip(model, rng.uniform(2, 5, 400), strict=True)]
+    )
     assert {finding.row for finding in found.findings[:40]} == set(wrong.tolist())
     assert {finding.row for finding in found.flagged} == set(wrong.tolist())
     assert {finding.kind for finding in found.flagged} == {Kind.EDGE}
@@ -211,7 +218,9 @@ def sets(draw: st.DrawFn, least: int = 5) -> tuple[Floats, Floats, Floats]:
     count = draw(st.integers(least, 12))
 
     def some(strategy: st.SearchStrategy[float], width: int) -> Floats:
-        return np.array(draw(st.lists(strategy, min_size=count * width, max_size=count * width))).reshape(-1, width)
+        return np.array(draw(st.lists(strategy, min_size=count * width, max_size=count * width))).reshape(
+            -1, width
+        )
 
     first, size = some(corner, 2), some(sides, 2)
     model = np.concatenate([first, first + size], axis=1)
@@ -219,9 +228,14 @@ def sets(draw: st.DrawFn, least: int = 5) -> tuple[Floats, Floats, Floats]:
 
 
 @given(sets(), st.floats(0.01, 100))
-def test_scores_do_not_depend_on_the_size_of_pictures(data: tuple[Floats, Floats, Floats], factor: float) -> None:
+def test_scores_do_not_depend_on_the_size_of_pictures(
+    data: tuple[Floats, Floats, Floats], factor: float
+) -> None:
     labels, model, spread = data
-    once, again = disagreement(labels, model, spread), disagreement(labels * factor, model * factor, spread * factor)
+    once, again = (
+        disagreement(labels, model, spread),
+        disagreement(labels * factor, model * factor, spread * factor),
+    )
     np.testing.assert_allclose(once.score, again.score, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(once.units, again.units, rtol=1e-9, atol=1e-9)
 
@@ -248,7 +262,7 @@ def test_no_overlap_ranks_above_an_overlap_that_is_as_many_units_off(
     labels, model, spread = data
     box = np.array([300.0, 300, 300 + width, 300 + height])
     # the right edge of both is off by the width; the left one only of that which shares nothing with the box
-    wider, beside = box + [0, 0, width, 0], box + [width, 0, width, 0]
+    wider, beside = box + np.array([0, 0, width, 0]), box + np.array([width, 0, width, 0])
     rows = np.concatenate([labels, [wider], [beside]])
     at = np.concatenate([model, [box], [box]])
     own = np.concatenate([spread, np.full((2, 4), 3.0)])
@@ -260,9 +274,7 @@ def test_no_overlap_ranks_above_an_overlap_that_is_as_many_units_off(
 def test_findings_are_ordered_and_complete(data: tuple[Floats, Floats, Floats]) -> None:
     labels, model, spread = data
     samples = Samples([f"{row}.jpg" for row in range(len(labels))], labels)
-    rows = [
-        Prediction("p", box, (500, 500), own) for box, own in zip(model, spread, strict=True)
-    ]
+    rows = [Prediction("p", box, (500, 500), own) for box, own in zip(model, spread, strict=True)]
     found = audit(samples, rows)
     assert sorted(finding.row for finding in found.findings) == list(range(len(labels)))
     score = [finding.score for finding in found.findings]
