@@ -228,11 +228,11 @@ def describe(label: Floats, model: Floats, units: Floats) -> tuple[Kind, str]:
     inside = np.concatenate([np.maximum(label[:2], model[:2]), np.minimum(label[2:], model[2:])])
     smaller = min(float(boxes.area(label)), float(boxes.area(model)))
     within = float(boxes.area(inside)) >= _INSIDE * smaller
-    overlap, unsure = float(boxes.iou(label, model)), f"{np.abs(units).max():.1f} times what is usual"
+    overlap, unsure = float(boxes.iou(label, model)), f"{np.abs(units).max():.1f} times the usual difference"
     if overlap == 0:
-        return Kind.WRONG_PLACE, f"the label shares nothing with the model's box, {unsure} away"
+        return Kind.WRONG_PLACE, f"the label shares nothing with the model's box: an edge is off by {unsure}"
     if overlap < _APART and not within:
-        return Kind.WRONG_PLACE, f"the label shares little with the model's box, {unsure} away"
+        return Kind.WRONG_PLACE, f"the label shares little with the model's box: an edge is off by {unsure}"
     if rest.max() <= _ALONE * abs(error[worst]):
         way = "out" if error[worst] > 0 else "in"
         far = f"{abs(label[worst] - model[worst]):.0f} px further {way} than the model's, {unsure}"
@@ -280,7 +280,7 @@ def _agrees(units: Floats, label: Floats, model: Floats) -> str:
     worst = int(np.argmax(np.abs(units)))
     return (
         f"the {_EDGES[worst]} edge is the furthest from the model's, {abs(label[worst] - model[worst]):.0f} px or "
-        f"{abs(units[worst]):.1f} times what is usual"
+        f"{abs(units[worst]):.1f} times the usual difference"
     )
 
 
