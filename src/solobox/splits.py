@@ -47,14 +47,14 @@ def _hash(unit: str, purpose: str) -> float:
     return (int.from_bytes(digest.digest(), "big") >> 11) / 2**53
 
 
-def _ranked(units: Iterable[str], purpose: str) -> dict[str, float]:
+def ranked(units: Iterable[str], purpose: str) -> dict[str, float]:
     """Order units by their hash; gives unit to hash."""
     return dict(sorted(((unit, _hash(unit, purpose)) for unit in units), key=lambda pair: (pair[1], pair[0])))
 
 
 def _split_by_hash(units: Sequence[str], positive: set[str], *, val: float, test: float) -> tuple[str, ...]:
     """Split units, one for each row: the lowest hashes are test, the next val, the rest train."""
-    places = _ranked(set(units), "split")
+    places = ranked(set(units), "split")
     total = len(positive)
     if total < 2 and val + test > 0:
         raise DataError(_too_few(total))
@@ -86,7 +86,7 @@ def _carved(units: Sequence[str], split: Sequence[str], positive: set[str], val:
     """Move the units of lowest hash from train to val, `val` being a fraction of train."""
     elsewhere = {unit for unit, name in zip(units, split, strict=True) if name != "train"}
     # With another hash than the split's: where that one made the test part, all of train lies above it.
-    places = _ranked(set(units) - elsewhere, "val")
+    places = ranked(set(units) - elsewhere, "val")
     order = [unit for unit in places if unit in positive]
     if len(order) < 2:
         raise DataError(f"no row is val, and {_too_few(len(order), 'train')}")

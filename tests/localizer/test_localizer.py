@@ -16,7 +16,7 @@ from solobox.localizer.backbone import Backbone
 from solobox.localizer.head import RegressionHead
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.runtime import Features, Pixels, TorchFeatures, fastest
-from solobox.training.train import Decide
+from solobox.training.heads import Decide
 
 
 def tiny(**changes: Any) -> Architecture:

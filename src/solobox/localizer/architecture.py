@@ -58,6 +58,8 @@ class Architecture:
     blocks: int = knob(1, "Residual blocks of the `edges` vectorizer.")
     dropout: float = knob(0.1, "Share of channels dropped in training by the `edges` vectorizer.")
     bins: int = knob(32, "Bins of the `distribution` head in each cell of the second finest map.")
+    # No knob: training sets it where there are pictures without the object to learn from.
+    presence: bool = False
 
     def __post_init__(self) -> None:
         rising = all(a < b for a, b in pairwise(self.strides))

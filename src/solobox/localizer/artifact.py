@@ -11,6 +11,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ from solobox.seen import Seen
 FORMAT = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
 START = "head_start.safetensors"
-RESERVED = ("format", "architecture")
+RESERVED = ("format", "architecture", "margins")
 
 A = TypeVar("A")
 
@@ -109,12 +111,18 @@ def load_start(parts: Mapping[str, nn.Module]) -> bool:
     return True
 
 
-def load_state(folder: Path, module: nn.Module) -> None:
-    """Fill `module` with the folder's tensors; all must be there and fit."""
+def load_state(folder: Path, module: nn.Module, *, besides: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Fill `module` with the folder's tensors; all must be there and fit.
+
+    Gives those whose names begin with `besides`, without that, which are not the module's.
+    """
     path = folder / MODEL
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {MODEL}: training did not finish, or the file was moved")
     try:
-        module.load_state_dict(load_file(path))
+        given = load_file(path)
+        module.load_state_dict({key: value for key, value in given.items() if not key.startswith(besides)})
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ConfigError(f"{path} is damaged or of another architecture: {error}") from error
+    others = {key.removeprefix(besides): value for key, value in given.items() if key.startswith(besides)}
+    return {key: value.float().numpy() for key, value in others.items()}

@@ -18,11 +18,13 @@ class Output(NamedTuple):
     logits: (B, 4, N) float32, for each edge the unnormalised log-probabilities of N equal bins, or None for a
         head that gives numbers alone.
     positions: (N,) the centres of these bins as fractions, or None.
+    presence: (B,) float32, logits of the object's being there, see `Presence`; None where that is not learned.
     """
 
     boxes: Tensor
     logits: Tensor | None = None
     positions: Tensor | None = None
+    presence: Tensor | None = None
 
     def spread(self) -> Tensor:
         """Standard deviation of each edge's distribution, (B, 4) in fractions; NaN without distributions."""

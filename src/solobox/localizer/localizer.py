@@ -13,13 +13,16 @@ from torch import Tensor, nn
 
 from solobox import boxes as geometry
 from solobox.errors import ConfigError, PictureError
+from solobox.familiarity import Familiarity
 from solobox.localizer import artifact, native
 from solobox.localizer.architecture import Architecture
 from solobox.localizer.backbone import Backbone
 from solobox.localizer.extra import Extra
 from solobox.localizer.head import DistributionHead, Output, RegressionHead
+from solobox.localizer.presence import Presence
 from solobox.localizer.runtime import Features, fastest
 from solobox.localizer.vectorizer import Edges, Flatten, Gap
+from solobox.margins import DEFAULT_LEVEL, Calibration, scales
 from solobox.pictures import Picture, read, to_square
 from solobox.prediction import Prediction
 from solobox.seen import Seen
@@ -27,6 +30,8 @@ from solobox.seen import Seen
 Input: TypeAlias = str | Path | bytes | np.ndarray[Any, Any]
 
 _BATCH = 16
+_FAMILIARITY = "familiarity."
+"""How names of the tensors of `Localizer.familiarity` begin in the model's file."""
 
 
 class Localizer(nn.Module):
@@ -53,6 +58,8 @@ class Localizer(nn.Module):
         self.architecture = a
         self.facts: dict[str, object] = {}
         self.seen: Seen | None = None
+        self.calibration: Calibration | None = None
+        self.familiarity: Familiarity | None = None
         self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
         self.extra = Extra(self.backbone.channels, a.extra)
         channels = self.extra.channels
@@ -71,6 +78,7 @@ class Localizer(nn.Module):
             self.head = DistributionHead(
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
             )
+        self.presence = Presence(self.backbone.channels) if a.presence else None
         self.started = (
             head_start == "scenes"
             and pretrained == "bundled"
@@ -85,7 +93,7 @@ class Localizer(nn.Module):
 
     def decide(self, maps: Sequence[Tensor]) -> Output:
         """The boxes that feature maps tell of."""
-        return decide(self.extra, self.vectorizer, self.head, maps)
+        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
 
     def forward(self, pixels: Tensor) -> Output:
         """Both halves."""
@@ -93,26 +101,58 @@ class Localizer(nn.Module):
 
     # Using it ------------------------------------------------------------------------------------------
 
-    def predict(self, inputs: Sequence[Input] | Input) -> list[Prediction]:
+    def predict(
+        self, inputs: Sequence[Input] | Input, *, level: float | None = None, outer: bool = False
+    ) -> list[Prediction]:
         """One `Prediction` for each input, in order; a picture that cannot be read has its `error` set.
 
         inputs: one or several of: a path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8.
+        level: probability with which the true box lies between the margins, `Prediction.low` and `high`. By default
+            0.9, or no margins where this model was not calibrated for that.
+        outer: margins outwards alone, narrower: with that probability nothing of the object lies beyond them.
+
+        Raises ConfigError for a level that this model has no margins for.
         """
         several = [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
-        return list(self.stream(several))
+        return list(self.stream(several, level=level, outer=outer))
 
-    def stream(self, inputs: Iterable[Input]) -> Iterator[Prediction]:
+    def stream(
+        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
+    ) -> Iterator[Prediction]:
         """As `predict`, one by one and in constant memory.
 
         With size ``native`` each picture is shown at its own size, see `native.at_own_size`.
         """
         if self.training:
             raise ConfigError("the localizer is in training mode; call .eval() before predicting")
-        source = iter(inputs)
+        level = self._level(level, outer=outer)
+        return self._streamed(iter(inputs), level, outer=outer)
+
+    def _streamed(self, source: Iterator[Input], level: float | None, *, outer: bool) -> Iterator[Prediction]:
         # Pictures of their own sizes make no batch.
         together = 1 if self.architecture.size == "native" else _BATCH
         while batch := list(islice(source, together)):
-            yield from self._predict_batch(batch)
+            for prediction in self._predict_batch(batch):
+                yield self._with_margins(prediction, level, outer=outer)
+
+    def _level(self, wanted: float | None, *, outer: bool) -> float | None:
+        """The level of margins to give, None for none."""
+        if self.calibration is None:
+            if wanted is not None:
+                raise ConfigError("this model was not calibrated and has no margins: train it again")
+            return None
+        if wanted is not None:
+            self.calibration.factor(wanted, outer=outer)  # or it says why there is none
+            return wanted
+        return DEFAULT_LEVEL if DEFAULT_LEVEL in self.calibration.two_sided else None
+
+    def _with_margins(self, prediction: Prediction, level: float | None, *, outer: bool) -> Prediction:
+        if level is None or prediction.error:
+            return prediction
+        assert self.calibration is not None  # noqa: S101 (see `_level`)
+        unit = scales(prediction.box, prediction.spread)
+        low, high = self.calibration.band(prediction.box, unit, prediction.size, level, outer=outer)
+        return replace(prediction, low=low, high=high)
 
     def _predict_batch(self, inputs: Sequence[Input]) -> list[Prediction]:
         results = [Prediction(_name(item)) for item in inputs]
@@ -130,9 +170,11 @@ class Localizer(nn.Module):
         if not shown:
             return results
         with torch.inference_mode():
-            maps = self._trunk()(np.stack(shown))
-            output = self.decide([feature.float() for feature in maps])
+            maps = self.maps(np.stack(shown))
+            output = self.decide(maps)
             fractions, spread = output.boxes.double().cpu().numpy(), output.spread().double().cpu().numpy()
+            presence = self.probabilities(output)
+            likeness = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan)
         for row, index in enumerate(readable):
             width, height = results[index].size
             box = geometry.scale(_ordered(fractions[row]), width, height)
@@ -140,6 +182,8 @@ class Localizer(nn.Module):
                 results[index],
                 box=geometry.clip(box, width, height),
                 spread=geometry.scale(spread[row], width, height),
+                presence=float(presence[row]),
+                familiarity=float(likeness[row]),
             )
         return results
 
@@ -151,6 +195,19 @@ class Localizer(nn.Module):
             return picture, native.at_own_size(picture, a.strides[-1])
         picture = _picture(item, a.side)
         return picture, to_square(picture.pixels, a.side)
+
+    def maps(self, pixels: np.ndarray) -> list[Tensor]:
+        """The trunk's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine."""
+        return [feature.float() for feature in self._trunk()(pixels)]
+
+    def probabilities(self, output: Output) -> np.ndarray:
+        """`Prediction.presence` of a batch, (B,) float64; NaN where it was not learned."""
+        if output.presence is None or self.presence is None:
+            return np.full(len(output.boxes), np.nan)
+        calibrated: np.ndarray = (
+            (output.presence / self.presence.temperature).double().sigmoid().cpu().numpy()
+        )
+        return calibrated
 
     def _trunk(self) -> Features:
         """The trunk in the fastest correct runtime of this machine, made at the first use."""
@@ -181,10 +238,16 @@ class Localizer(nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into a folder, each of them whole or not at all.
 
-        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture, and
-        `seen`, which pictures it was trained on, in ``seen.npz``.
+        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture and
+        the quantiles of margins (`calibration`), and `seen`, which pictures it was trained on, in ``seen.npz``.
         """
-        artifact.save(Path(folder), self.architecture, self.state_dict(), self.facts, self.seen)
+        margins = {"margins": self.calibration.to_dict()} if self.calibration else {}
+        state = dict(self.state_dict())
+        if self.familiarity is not None:
+            state |= {
+                f"{_FAMILIARITY}{name}": torch.from_numpy(a) for name, a in self.familiarity.arrays().items()
+            }
+        artifact.save(Path(folder), self.architecture, state, margins | self.facts, self.seen)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Localizer":
@@ -194,16 +257,32 @@ class Localizer(nn.Module):
         """
         config = artifact.read_config(Path(folder))
         localizer = cls(artifact.architecture(config, Architecture, Path(folder)))
-        artifact.load_state(Path(folder), localizer)
+        figures = artifact.load_state(Path(folder), localizer, besides=_FAMILIARITY)
+        localizer.familiarity = Familiarity.from_arrays(figures)
+        if "margins" in config:
+            localizer.calibration = Calibration.from_dict(config["margins"])
         localizer.facts = {key: value for key, value in config.items() if key not in artifact.RESERVED}
         localizer.seen = Seen.load(Path(folder))
         return localizer.eval()
 
 
-def decide(extra: nn.Module, vectorizer: nn.Module, head: nn.Module, maps: Sequence[Tensor]) -> Output:
+def decide(
+    extra: nn.Module,
+    vectorizer: nn.Module,
+    head: nn.Module,
+    presence: nn.Module | None,
+    maps: Sequence[Tensor],
+) -> Output:
     """The boxes that feature maps tell of, by these parts of a localizer: what it does, and training on kept maps."""
     output: Output = head(vectorizer(extra(maps)))
-    return output
+    return output if presence is None else output._replace(presence=presence(maps))
+
+
+def pooled(maps: Sequence[Tensor]) -> np.ndarray:
+    """What `familiarity` looks at: means of all maps (B, C, h, w) over their cells, side by side, (B, D) float32."""
+    means = torch.cat([feature.float().mean(dim=(2, 3)) for feature in maps], dim=1)
+    found: np.ndarray = means.cpu().numpy()
+    return found
 
 
 def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:

@@ -112,7 +112,22 @@ class Loss:
         return cls(parse(text), sigma, beta)
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
-        """The sum for a batch: a scalar."""
+        """The sum for a batch: a scalar.
+
+        target: (B, 4); a row of NaN is a picture without the object, which only a model that learns presence may be
+        shown. It teaches nothing about boxes; the means over those that do are weighted by their share, so that the
+        loss of a batch is the mean of those of its parts. The binary cross-entropy of presence is added.
+        """
+        if output.presence is None:
+            return self._of_boxes(output, target)
+        present = torch.isfinite(target).all(dim=1)
+        total = F.binary_cross_entropy_with_logits(output.presence, present.float())
+        if present.any():
+            share = present.float().mean()
+            total = total + share * self._of_boxes(_rows(output, present), target[present])
+        return total
+
+    def _of_boxes(self, output: Output, target: Tensor) -> Tensor:
         total = output.boxes.new_zeros(())
         for weight, name in self.terms:
             if name == "kl":
@@ -122,6 +137,11 @@ class Loss:
             else:
                 total = total + weight * _ON_BOXES[name](output.boxes, target)
         return total
+
+
+def _rows(output: Output, rows: Tensor) -> Output:
+    logits = None if output.logits is None else output.logits[rows]
+    return Output(output.boxes[rows], logits, output.positions)
 
 
 def within_reach(targets: Tensor, cells: int) -> Tensor:

@@ -18,7 +18,7 @@ from solobox.training.on_device import has_room, uploaded
 from solobox.training.progress import Progress
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
-from solobox.training.squares import Squares, Unreadable, rows_of
+from solobox.training.squares import Squares, Unreadable, rows_of, with_nan, without
 from solobox.training.store import Store
 from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
 from solobox.training.windows import GREY
@@ -32,7 +32,9 @@ class Kept:
     """Kept feature maps and what they should say.
 
     store: a row for each view, channels last. index: (n,) the store's rows of the views there are, which are what
-    row numbers elsewhere count. targets: (n, 4) float32 in fractions of the view.
+    row numbers elsewhere count. targets: (n, 4) float32 in fractions of the view, NaN without the object.
+    views_each: of each picture, the whole one first. pictures: (n,) the place of each view's picture in what was to be
+    kept.
     unreadable: what was wrong with pictures that were left out.
     resident: the store's tensors on a GPU, where they lie there too; see `near`.
     """
@@ -41,10 +43,24 @@ class Kept:
     index: Tensor
     targets: Tensor
     unreadable: tuple[str, ...]
+    views_each: int = 1
     resident: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def pictures(self) -> Tensor:
+        """See the class."""
+        return self.index // self.views_each
+
+    def wholes(self) -> Tensor:
+        """The rows of the views that are whole pictures."""
+        return (self.index % self.views_each == 0).nonzero().flatten()
+
+    def of_pictures(self, wanted: Tensor) -> Tensor:
+        """The rows of all views of some pictures, which are given as a mask over all that were to be kept."""
+        return wanted[self.pictures].nonzero().flatten()
 
     def maps(self, rows: Tensor, device: torch.device) -> list[Tensor]:
         """Feature maps (n, C, h, w) on `device`, in memory channels last, of some rows, which the CPU has."""
@@ -86,7 +102,7 @@ def keep(
 ) -> Kept:
     """Decode each picture once, show the trunk `views_each` views of it, and keep its maps in bfloat16.
 
-    samples: all with a box. budget, folder: see `Store`.
+    samples: those without a box are without the object. budget, folder: see `Store`.
     squares: the same pictures where they were decoded already; `samples` are then `squares.samples`.
     ranks: those of a host divide the pictures among them and share what is kept.
 
@@ -125,13 +141,13 @@ def keep(
                 bad.add(row, error)
             for first, part in group.runs(views_each):
                 store.put(first * views_each, [feature[part] for feature in group.maps])
-                wanted = torch.from_numpy(group.targets[part]).float()
+                wanted = without(torch.from_numpy(group.targets[part]).float())
                 targets[first * views_each : first * views_each + len(wanted)] = wanted
             progress.advance(len(rows))
     bad.share()
     targets = ranks.greatest(targets)  # of a picture that nobody could read they are still minus infinity
     index = rows_of(targets, stage)
-    return Kept(store, index, targets[index], tuple(bad.remarks))
+    return Kept(store, index, with_nan(targets[index]), tuple(bad.remarks), views_each)
 
 
 def _shapes(trunk: Features, side: int) -> list[tuple[int, ...]]:

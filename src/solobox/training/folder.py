@@ -14,6 +14,10 @@ HISTORY = "history.csv"
 """A row for each epoch."""
 
 
+OUT_OF_FOLD = "out_of_fold.csv"
+"""A row for each training picture, of a head that did not learn from it; where folds were asked for."""
+
+
 def must_be_vacant(folder: Path) -> None:
     """Raise ConfigError where a new run would write over another."""
     if (folder / CONFIG).exists():

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from solobox.localizer.head import Output
 
 Batch = tuple[Any, Tensor, Part]
-"""What the module takes, the targets (B, 4) as fractions of the input's sides, and which part of a batch this is."""
+"""What the module takes, the targets (B, 4) as fractions of the input's sides, and which part of a batch this is.
+
+A row of targets is NaN where the object is not in the picture."""
 
 _LOOK = 20
 """Steps between two looks at what is elsewhere: each makes a GPU, or the other ranks, wait."""
@@ -160,7 +162,7 @@ def fit(
                     output: Output = wrapped(inputs)
                     value = loss(output, targets) * weight
                     fabric.backward(value / (last - first + 1))
-                run.add(value.detach(), box_iou(output.boxes.detach(), targets).mean() * weight)
+                run.add(value.detach(), *_overlap(output.boxes.detach(), targets, weight))
                 looks = (
                     (on_cpu and ranks.size == 1) or run.place % _LOOK == 0 or run.place == schedule.batches
                 )
@@ -224,9 +226,9 @@ class _Run:
         self.best: Tensor | None = None
         self.chosen: dict[str, Tensor] = {}
 
-    def add(self, loss: Tensor, iou: Tensor) -> None:
+    def add(self, loss: Tensor, iou: Tensor, present: Tensor) -> None:
         """A batch is done. The sums stay on the device: to fetch them would make it wait."""
-        self.sums += torch.stack([loss, iou]).to(self.sums.dtype)
+        self.sums += torch.stack([loss, iou, present]).to(self.sums.dtype)
         self.place += 1
 
     def look(self, ranks: Ranks, where: str) -> None:
@@ -238,12 +240,12 @@ class _Run:
 
     def note(self, epochs: int) -> str:
         """Where it is, for the progress bar."""
-        loss, iou = (self.sums / self.place).tolist()
+        loss, iou = self._means(self.place)
         return f"epoch {self.epoch + 1}/{epochs} loss {loss:.3f} IoU {iou:.3f}"
 
     def end_epoch(self, scores: Tensor, schedule: Schedule, lr: float) -> None:
         """All batches of an epoch are done, and its averaged weights reached `scores`."""
-        loss, iou = (self.sums / schedule.batches).tolist()
+        loss, iou = self._means(schedule.batches)
         reached = float(scores.mean())
         self.history.append(Epoch(schedule.stage, self.epoch + 1, loss, iou, reached, lr, self.seconds))
         is_best = self.best is None or reached > float(self.best.mean())
@@ -255,8 +257,13 @@ class _Run:
         self.epoch, self.place, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = self._nothing()
 
+    def _means(self, batches: int) -> tuple[float, float]:
+        """Loss of a batch, and IoU of a picture with the object (0 where there was none)."""
+        loss, iou, present = self.sums.tolist()
+        return loss / batches, iou / present if present else 0.0
+
     def _nothing(self) -> Tensor:
-        return torch.zeros(2, dtype=torch.float64, device=self._device)
+        return torch.zeros(3, dtype=torch.float64, device=self._device)
 
     def state(self) -> dict[str, Any]:
         """Everything, as tensors and plain values."""
@@ -288,6 +295,13 @@ class _Run:
         self.seconds = state["seconds"]
         self.stopping.load_state_dict(state["stopping"])
         self.history = [Epoch(**line) for line in state["history"]]
+
+
+def _overlap(boxes: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """The sum of IoUs and the number of pictures with the object, both as shares of a batch and weighted."""
+    overlap = box_iou(boxes, targets)
+    present = torch.isfinite(overlap)
+    return torch.where(present, overlap, 0).mean() * weight, present.float().mean() * weight
 
 
 def not_worse(scores: Tensor, best: Tensor) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from solobox.training.ranks import Ranks
 from solobox.training.squares import Originals, Squares
+from solobox.training.views import generator
 from solobox.training.windows import (
     ASPECT,
     BRIGHTNESS,
@@ -26,6 +27,7 @@ from solobox.training.windows import (
     SLACK,
     TINT,
     WIDE,
+    stand_in,
 )
 
 NUMBERS = 11
@@ -56,11 +58,13 @@ class Resident:
     """Square pictures on a device.
 
     pixels: (N, S, 3, S) uint8 RGB: rows, channels, columns, the order in which `cut` needs no copies.
-    boxes: (N, 4) float32 as fractions of the sides.
+    boxes: (N, 4) float32 as fractions of the sides, NaN without the object.
+    aims: (N, 4) the same with `windows.stand_in` for a box that is not there: what windows are drawn around.
     """
 
     pixels: Tensor
     boxes: Tensor
+    aims: Tensor
 
     @classmethod
     def of(cls, squares: Squares, device: torch.device) -> "Resident":
@@ -70,7 +74,14 @@ class Resident:
         for rows in np.split(np.arange(count), range(_TOGETHER, count, _TOGETHER)):
             part = uploaded(torch.from_numpy(squares.pixels(rows)), device)
             pixels[rows[0] : rows[-1] + 1] = part.permute(0, 1, 3, 2)
-        return cls(pixels, uploaded(torch.from_numpy(squares.boxes).float(), device))
+        aims = [
+            box if np.isfinite(box).all() else stand_in(generator(0, 0, name))
+            for box, name in zip(squares.boxes, squares.samples.names, strict=True)
+        ]
+        boxes, around = (
+            uploaded(torch.from_numpy(own).float(), device) for own in (squares.boxes, np.stack(aims))
+        )
+        return cls(pixels, boxes, around)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -88,7 +99,7 @@ class Resident:
             whole[:, 2:] = length
             return cut(pixels, whole, torch.zeros_like(rows, dtype=torch.bool), side), boxes
         own, boxes = numbers[rows], boxes * length
-        windows, mirrored = random_windows(own, boxes, length)
+        windows, mirrored = random_windows(own, self.aims[rows] * length, length)
         shown = recolour(own, cut(pixels, windows, mirrored, side))
         return shown, to_windows(boxes, windows, mirrored)
 

@@ -21,7 +21,9 @@ from torch import Tensor
 
 from solobox.errors import ConfigError, SoloboxError
 from solobox.localizer.across import Part
+from solobox.localizer.runtime import has_fast_bf16
 from solobox.machine import is_main_process
+from solobox.training.recipe import Accelerator, Precision
 
 T = TypeVar("T")
 
@@ -186,3 +188,12 @@ class Ranks:
         operation = torch.distributed.ReduceOp.MAX if how == "max" else torch.distributed.ReduceOp.SUM
         torch.distributed.all_reduce(there, op=operation)
         return there.to(tensor.device)
+
+
+def precision_of(wanted: Precision, accelerator: Accelerator) -> Any:
+    """The precision that is meant, as Fabric calls it."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available() and accelerator != "cpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if has_fast_bf16() else "32-true"

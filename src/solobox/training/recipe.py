@@ -66,6 +66,11 @@ class Recipe:
         0.99, "Decay, per step, of the running average of the weights that is kept. 0: no average."
     )
     patience: int = knob(0, "Stop a stage after so many epochs without a new best one. 0: never.")
+    folds: int = knob(
+        0,
+        "Also train so many heads, each without a part of the training pictures, and measure each on that part: "
+        "out_of_fold.csv in the run's folder. 0: do not.",
+    )
     full_epochs: int = knob(0, "Passes over the pictures in which the whole trunk is trained too.")
     full_lr: float = knob(0.0001, "Peak learning rate of that stage.")
     trunk_lr: float = knob(1.0, "The trunk's learning rate in that stage, as a multiple of the head's.")
@@ -92,7 +97,7 @@ class Recipe:
             "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
             "full_lr": (1e-9, 10), "trunk_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
             "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
-            "devices": (0, 1000), "nodes": (0, 100_000),
+            "folds": (0, 1000), "devices": (0, 1000), "nodes": (0, 100_000),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
@@ -106,6 +111,11 @@ class Recipe:
             raise ConfigError(
                 "size `native` shows each picture by itself at its own size: there are no feature maps of one shape "
                 "to keep, and no batches. Use --epochs 0 --full-epochs N --batch 1, or give size as a number"
+            )
+        if self.folds == 1 or (self.folds and (self.full_epochs or self.devices > 1 or self.nodes > 1)):
+            raise ConfigError(
+                "folds are two or more, of heads on kept features, on one device: they do not go with a trunk that is "
+                "trained too (full_epochs) or with several devices"
             )
         needs_distribution = any(name == "kl" for _, name in parse(self.loss))
         if needs_distribution and self.architecture.head == "regression":
@@ -186,11 +196,11 @@ class Knob:
 
 
 def knobs(kind: type) -> dict[str, Knob]:
-    """The plain settings of `Recipe` or `Architecture` by name; a nested dataclass is not one."""
+    """The plain settings of `Recipe` or `Architecture` by name: the fields that have a text for people."""
     hints = get_type_hints(kind)
     found = {}
     for item in fields(kind):
-        if item.name not in PARTS:
+        if "help" in item.metadata:
             found[item.name] = Knob(hints[item.name], _default(item), item.metadata.get("help", ""))
     return found
 

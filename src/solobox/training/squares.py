@@ -21,9 +21,10 @@ from solobox.training.windows import Pixels
 class Squares:
     """Pictures of `side` x `side` pixels in a `Store`, each decoded once on each host.
 
-    samples: all with a box. Those that can be read are what `self.samples` holds; row numbers are theirs.
+    samples: those without a box are without the object. Those that can be read are what `self.samples` holds; row
+        numbers are theirs.
     unreadable: what was wrong with the others.
-    boxes: (N, 4) as fractions of the sides.
+    boxes: (N, 4) as fractions of the sides, NaN without the object.
     budget, folder: see `Store`.
 
     Raises DataError for a picture that cannot be read, unless `skip_bad`.
@@ -60,12 +61,12 @@ class Squares:
                     continue
                 self.store.put(row, [torch.from_numpy(found.pixels).unsqueeze(0)])
                 width, height = found.size
-                boxes[row] = torch.from_numpy(samples.boxes[row] / [width, height, width, height])
+                boxes[row] = without(torch.from_numpy(samples.boxes[row] / [width, height, width, height]))
         bad.share()
         boxes = ranks.greatest(boxes)  # of a picture that nobody could read it is still minus infinity
         self._rows = rows_of(boxes, stage)
         self.unreadable = bad.remarks
-        self.boxes = boxes[self._rows].numpy()
+        self.boxes = with_nan(boxes[self._rows]).numpy()
         self.samples = samples.select(self._rows.numpy())
 
     def __len__(self) -> int:
@@ -162,10 +163,20 @@ class Unreadable:
 
 def rows_of(values: Tensor, stage: str) -> Tensor:
     """The rows of (N, 4) that some rank has filled, (n,) int64. Raises DataError where there are none."""
-    rows = torch.isfinite(values).all(dim=1).nonzero().flatten()
+    rows = (values > -torch.inf).all(dim=1).nonzero().flatten()
     if not len(rows):
         raise DataError(f"{stage}: none of the pictures can be read; `solobox check` lists what is wrong")
     return rows
+
+
+def without(boxes: Tensor) -> Tensor:
+    """Boxes that ranks can take the greatest of: infinity where there is no object, above what nobody has filled."""
+    return torch.nan_to_num(boxes, nan=torch.inf)
+
+
+def with_nan(boxes: Tensor) -> Tensor:
+    """The inverse of `without`."""
+    return torch.where(torch.isposinf(boxes), torch.nan, boxes)
 
 
 def unreadable(where: str, error: PictureError) -> str:

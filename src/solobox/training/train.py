@@ -3,33 +3,31 @@
 import copy
 import importlib.metadata
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
 
 from solobox.errors import ConfigError, DataError
 from solobox.files import explained
-from solobox.localizer.head import Output
-from solobox.localizer.localizer import Localizer, decide
-from solobox.localizer.losses import Loss, box_iou, within_reach
-from solobox.localizer.runtime import fastest, has_fast_bf16
+from solobox.localizer.localizer import Localizer
+from solobox.localizer.losses import Loss
+from solobox.localizer.runtime import fastest
 from solobox.samples import Samples
 from solobox.seen import Seen
+from solobox.training.calibrating import Source, calibrated, of_kept, of_shown
 from solobox.training.features import Kept, keep
-from solobox.training.folder import must_be_unfinished, must_be_vacant
+from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
+from solobox.training.folds import Bank, assigned
+from solobox.training.heads import Decide, fit_head, ious
 from solobox.training.keeping import Progressed, recipe_of
 from solobox.training.logs import Logger, loggers
-from solobox.training.loop import Batch, Schedule, fit
-from solobox.training.on_device import fit_on, uploaded
+from solobox.training.on_device import fit_on
 from solobox.training.progress import Progress, Silent
-from solobox.training.ranks import Ranks, launched
-from solobox.training.recipe import Accelerator, Precision, Recipe, knobs
+from solobox.training.ranks import Ranks, launched, precision_of
+from solobox.training.recipe import Recipe, knobs
 from solobox.training.squares import Squares
 from solobox.training.tuning import Shown, pictures_for_tuning, seconds_of_tuning, tune_everything
 
@@ -46,8 +44,9 @@ def train(
 ) -> Localizer:
     """Train a localizer and leave it in the folder `out`, ready for `Localizer.load`.
 
-    samples: labelled pictures; those without a box are not used yet. Rows without a split are split by hash,
-        and those of the test split are not even opened.
+    samples: labelled pictures. From those without a box the localizer learns `Prediction.presence`, if some are in both
+        the train and the val part. Rows without a split are split by hash, and those of the test split are not even
+        opened.
     out: a folder that holds no model yet.
     recipe: default `Recipe()`, the quick one; of a run that is resumed, its own.
     skip_bad: leave out pictures that cannot be read, and count them, rather than stop.
@@ -67,17 +66,27 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
     parts = samples.with_splits(val=recipe.val, test=recipe.test)
-    training, validation = (parts.of_split(name).positives() for name in ("train", "val"))
-    negatives = len(parts) - int(parts.has_box.sum())
-    if negatives:
-        progress.say(f"{negatives} pictures without a box are kept in the table; training uses the others")
-    if not len(training) or not len(validation):
+    training, validation = (parts.of_split(name) for name in ("train", "val"))
+    positives = [int(part.has_box.sum()) for part in (training, validation)]
+    if not all(positives):
         raise DataError(
-            f"{len(training)} pictures to train on and {len(validation)} to validate with: both need one"
+            f"{positives[0]} pictures to train on and {positives[1]} to validate with: both need one"
         )
-    precision = _precision(recipe.precision, recipe.accelerator)
+    negatives = [len(part) - count for part, count in zip((training, validation), positives, strict=True)]
+    if not all(negatives):
+        if any(negatives):
+            progress.say(
+                f"presence is not learned: of the pictures without a box {negatives[0]} are to train on and "
+                f"{negatives[1]} to validate with, and both need one. List more of them, or give them a split"
+            )
+        training, validation = training.positives(), validation.positives()
+    if recipe.folds:
+        assigned(training, recipe.folds)  # or it says why not, before the long part
+    precision = precision_of(recipe.precision, recipe.accelerator)
     fabric = launched(recipe.accelerator, precision, devices=recipe.devices, nodes=recipe.nodes)
     ranks = Ranks(fabric)
+    if recipe.folds and ranks.size > 1:
+        raise ConfigError("folds are trained on one device: leave --folds out, or start one process")
     if ranks.size > recipe.batch:
         raise ConfigError(
             f"a batch of {recipe.batch} cannot be shared by {ranks.size} devices: raise --batch"
@@ -91,7 +100,8 @@ def train(
 
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
+        architecture = replace(recipe.architecture, presence=all(negatives))
+        localizer = Localizer(architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     watch.lap("model")
@@ -105,21 +115,25 @@ def train(
         watch,
         ranks,
     )
-    unreadable = _stages(job, localizer, training, validation, skip_bad=skip_bad)
+    unreadable, shown = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
         progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
     localizer.seen = seen
+    together = 1 if architecture.size == "native" else 32
+    trust = ranks.on_main(lambda: calibrated(localizer, *shown, together=together))
+    trust.give(localizer)
+    watch.lap("calibration")
     best = run.earlier[run.chosen]
     localizer.facts = {
         "recipe": _recipe_facts(recipe),
         "history": [line.to_dict() for line in run.earlier],
         "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
         "counts": {
-            "train": len(training),
-            "val": len(validation),
+            "train": positives[0],
+            "val": positives[1],
             "test": int(parts.of_split("test").has_box.sum()),
-            "negatives": negatives,
+            "negatives": len(parts) - int(parts.has_box.sum()),
             "unreadable": len(unreadable),
         },
         "unreadable": unreadable,
@@ -171,8 +185,11 @@ class _Job:
 
 def _stages(
     job: _Job, localizer: Localizer, training: Samples, validation: Samples, *, skip_bad: bool
-) -> list[str]:
-    """Head, then perhaps the trunk, from where the run is. Gives what was wrong with pictures that were left out."""
+) -> tuple[list[str], tuple[Source, Source]]:
+    """Head, then perhaps the trunk, from where the run is.
+
+    Gives what was wrong with pictures that were left out, and what there is to calibrate with.
+    """
     recipe, run, progress = job.recipe, job.run, job.progress
     if recipe.full_epochs and job.fabric.device.type == "cpu":
         seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
@@ -192,12 +209,14 @@ def _stages(
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
         job.watch.lap("pictures")
     if recipe.epochs and run.stage_to_resume != "full":
-        unreadable += _train_head(
+        fitting, checking = _train_head(
             job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
         )
-    if squares is not None:
-        _tune(job, localizer, squares)
-    return unreadable
+        unreadable += [*fitting.unreadable, *checking.unreadable]
+    if squares is None:
+        return unreadable, (of_kept(fitting, training.group), of_kept(checking, validation.group))
+    _tune(job, localizer, squares)
+    return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer))
 
 
 def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
@@ -230,8 +249,8 @@ def _train_head(
     *,
     budget: float,
     skip_bad: bool,
-) -> list[str]:
-    """The quick stage: feature maps once, then the head on them."""
+) -> tuple[Kept, Kept]:
+    """The quick stage: feature maps once, then the head on them. Gives the maps of both parts."""
     recipe, fabric = job.recipe, job.fabric
     size = recipe.architecture.size
     trunk = fastest(localizer.backbone, size)
@@ -253,59 +272,19 @@ def _train_head(
     job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
     fitting, checking = (some.near(fabric.device) for some in (fitting, checking))
     job.watch.lap("features")
-    head = Decide(localizer)
-
-    def batches(epoch: int, start: int) -> Iterator[Batch]:
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(fitting))
-        for together in torch.split(torch.from_numpy(order), recipe.batch)[start:]:
-            part = job.ranks.part(len(together))
-            rows = together[part.rows]
-            targets = within_reach(fitting.targets[rows], recipe.architecture.cells)
-            yield fitting.maps(rows, fabric.device), uploaded(targets, fabric.device), part
-
-    schedule = Schedule(
-        "head", recipe.passes(len(fitting)), -(-len(fitting) // recipe.batch), recipe.optimizing, recipe.ema,
-        recipe.seed, recipe.patience,
-    )  # fmt: skip
+    untrained = copy.deepcopy(Decide(localizer))
     with job.run.stage("head") as keeper:
-        history, chosen = fit(
-            head, batches, lambda module: ious(module, checking, fabric), job.loss, schedule,
-            fabric=fabric, progress=job.progress, keeper=keeper,
+        history, chosen = fit_head(
+            Decide(localizer), fitting, lambda module: ious(module, checking, fabric), recipe, job.loss, fabric=fabric,
+            progress=job.progress, keeper=keeper, ranks=job.ranks,
         )  # fmt: skip
     job.run.stage_ended(history, chosen)
     job.watch.lap("head")
-    return [*fitting.unreadable, *checking.unreadable]
-
-
-class Decide(nn.Module):
-    """The parts of a localizer after its trunk as a module of their own: maps in, `Output` out."""
-
-    def __init__(self, localizer: Localizer) -> None:
-        super().__init__()
-        self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
-
-    def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps in any float type; computed in the weights' type, or autocast's."""
-        if not torch.is_autocast_enabled(maps[0].device.type):
-            maps = [feature.float() for feature in maps]
-        return decide(self.extra, self.vectorizer, self.head, maps)
-
-
-def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
-    """IoU of each kept picture (N,) by a head, boxes clipped to the picture as in prediction.
-
-    Of several ranks each measures its share, no picture twice; all get all figures.
-    """
-    ranks = Ranks(fabric)
-    found = torch.zeros(len(kept))
-    with torch.inference_mode():
-        for rows in torch.split(torch.arange(len(kept))[ranks.rank :: ranks.size], 64):
-            if not len(rows):  # fewer pictures than ranks
-                continue
-            with fabric.autocast():
-                boxes = module(kept.maps(rows, fabric.device)).boxes
-            found[rows] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
-    return ranks.total(found)
+    if recipe.folds:
+        bank = Bank.around(training, recipe, fitting, trunk, untrained, fabric, job.progress)
+        bank.out_of_fold(recipe.folds).write(job.out / OUT_OF_FOLD)
+        job.watch.lap("folds")
+    return fitting, checking
 
 
 class Stopwatch:
@@ -331,14 +310,6 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _precision(wanted: Precision, accelerator: Accelerator) -> Any:
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available() and accelerator != "cpu":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if has_fast_bf16() else "32-true"
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:

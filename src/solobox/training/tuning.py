@@ -218,19 +218,22 @@ def to_train(module: nn.Module) -> None:
 
 
 def _ious(module: nn.Module, pictures: Shown, fabric: Fabric) -> Tensor:
+    """IoU of each picture with the object."""
     ranks = Ranks(fabric)
-    found = torch.zeros(len(pictures))
-    own = np.arange(len(pictures))[ranks.rank :: ranks.size]
+    having = np.flatnonzero(np.isfinite(pictures.boxes).all(axis=1))
+    found = torch.zeros(len(having))
+    own = np.arange(len(having))[ranks.rank :: ranks.size]
     together = 32 if isinstance(pictures, Squares) else 1
     with torch.inference_mode():
-        for rows in np.array_split(own, -(-len(own) // together) or 1):
-            if not len(rows):
+        for places in np.array_split(own, -(-len(own) // together) or 1):
+            if not len(places):
                 continue
+            rows = having[places]
             pixels = uploaded(torch.from_numpy(pictures.pixels(rows)), fabric.device).permute(0, 3, 1, 2)
             with fabric.autocast():
                 boxes = module(pixels.float()).boxes
             truth = torch.from_numpy(pictures.boxes[rows]).float()
-            found[torch.from_numpy(rows)] = box_iou(boxes.float().cpu().clamp(0, 1), truth)
+            found[torch.from_numpy(places)] = box_iou(boxes.float().cpu().clamp(0, 1), truth)
     return ranks.total(found)
 
 

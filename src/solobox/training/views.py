@@ -13,7 +13,7 @@ import numpy as np
 from solobox.boxes import Floats
 from solobox.machine import processors
 from solobox.pictures import Picture, read, to_square
-from solobox.training.windows import Pixels, Window, cut, random_window, recolour, whole
+from solobox.training.windows import Pixels, Window, cut, random_window, recolour, stand_in, whole
 
 _SHARP = 1.5
 """Pixels kept for each of the model's, so that a window of two thirds of a picture is still sharp. More are given up
@@ -29,7 +29,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What one picture becomes: K views of (3, side, side) uint8 and targets (K, 4) in fractions of each view."""
+    """What one picture becomes: K views of (3, side, side) uint8 and targets (K, 4) in fractions of each view.
+
+    Targets are NaN where the picture is without the object.
+    """
 
     pixels: list[Pixels]
     targets: Floats
@@ -76,13 +79,14 @@ def views(
 ) -> Views:
     """`count` views of a picture: the whole one as it is (unless told otherwise), then random ones.
 
-    box: ``x1, y1, x2, y2`` in pixels of the full picture (`picture.size`).
+    box: ``x1, y1, x2, y2`` in pixels of the full picture (`picture.size`); NaN where there is no object.
     side: of all views, or what gives each window's view its size; then there can be but one.
     """
     height, width = picture.pixels.shape[:2]
     own = box * np.array([width / picture.size[0], height / picture.size[1]] * 2)
+    aim = own if np.isfinite(own).all() else stand_in(rng) * np.array([width, height] * 2)
     windows: list[Window] = [whole(width, height)] if first_whole else []
-    windows += [random_window(rng, own, width, height) for _ in range(count - len(windows))]
+    windows += [random_window(rng, aim, width, height) for _ in range(count - len(windows))]
     shown = [
         cut(picture.pixels, w, side if isinstance(side, int) else side(w.x2 - w.x1, w.y2 - w.y1))
         for w in windows

@@ -82,6 +82,17 @@ class Window:
         )
 
 
+def stand_in(rng: np.random.Generator) -> Floats:
+    """A box (4,), as fractions of the sides, where a picture without the object might have it.
+
+    Windows of such a picture are drawn around it, so that they are of the same kinds as those of the others: else the
+    window and not what is in it would tell the two apart.
+    """
+    sides = rng.uniform(0.3, 0.8, 2)
+    corner = rng.uniform(0, 1, 2) * (1 - sides)
+    return np.concatenate([corner, corner + sides])
+
+
 def whole(width: int, height: int) -> Window:
     """The window that is the picture."""
     return Window(0, 0, width, height)

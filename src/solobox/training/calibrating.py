@@ -1,0 +1,117 @@
+"""What a trained localizer says of how far it can be trusted, from pictures that its training held out.
+
+Those are the validation pictures, which also chose the epoch. That choice is between a handful of states that hardly
+differ, and what it takes from the promise of the margins is too little to be measured (bench/margins.py); to hold yet
+another part out would cost small sets more.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solobox.familiarity import Familiarity
+from solobox.localizer.localizer import Localizer, pooled
+from solobox.localizer.presence import temperature
+from solobox.margins import Calibration, scales
+from solobox.pictures import to_square
+from solobox.training.features import Kept
+from solobox.training.squares import Originals, Squares
+
+_MOST = 2048
+"""Training pictures that the figures of familiarity are made from, at most, drawn evenly."""
+
+_TOGETHER = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Whole pictures that a localizer can be shown.
+
+    targets: (n, 4) as fractions, NaN for a picture without the object. groups: n names.
+    maps: of some of them, by row numbers, in float32.
+    """
+
+    targets: Tensor
+    groups: Sequence[str]
+    maps: Callable[[Tensor], list[Tensor]]
+
+
+def of_kept(kept: Kept, groups: Sequence[str]) -> Source:
+    """The first view of each kept picture, which is the whole one. groups: of all pictures that were to be kept."""
+    wholes = kept.wholes()
+    names = [groups[row] for row in kept.pictures[wholes].tolist()]
+    cpu = torch.device("cpu")
+    return Source(
+        kept.targets[wholes],
+        names,
+        lambda rows: [feature.float().cpu() for feature in kept.maps(wholes[rows], cpu)],
+    )
+
+
+def of_shown(shown: Squares | Originals, localizer: Localizer) -> Source:
+    """Pictures that are decoded and shown to the trunk as it is now."""
+
+    def maps(rows: Tensor) -> list[Tensor]:
+        pixels = shown.pixels(rows.numpy())
+        if isinstance(shown, Squares) and shown.side != localizer.architecture.side:  # some pixels to spare
+            pixels = np.stack([to_square(own, localizer.architecture.side) for own in pixels])
+        return localizer.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+
+    return Source(torch.from_numpy(shown.boxes).float(), shown.samples.group, maps)
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What `calibrated` found. temperature: of presence, None where it was not learned."""
+
+    calibration: Calibration
+    familiarity: Familiarity | None
+    temperature: float | None
+
+    def give(self, localizer: Localizer) -> None:
+        """Let the localizer say it from now on."""
+        localizer.calibration, localizer.familiarity = self.calibration, self.familiarity
+        if self.temperature is not None and localizer.presence is not None:
+            localizer.presence.temperature.fill_(self.temperature)
+
+
+@torch.inference_mode()
+def calibrated(
+    localizer: Localizer, training: Source, held_out: Source, *, together: int = _TOGETHER
+) -> Trust:
+    """Margins, the temperature of presence, and familiarity.
+
+    together: pictures in a batch, 1 where they have sizes of their own.
+    """
+    boxes, spread, logits, features = [], [], [], []
+    for rows in torch.split(torch.arange(len(held_out.targets)), together):
+        maps = held_out.maps(rows)
+        output = localizer.decide(maps)
+        features.append(pooled(maps))
+        boxes.append(_as_predicted(output.boxes).double().numpy())
+        spread.append(output.spread().double().numpy())
+        logits.append(torch.zeros(len(rows)) if output.presence is None else output.presence)
+    found, own = np.concatenate(boxes), np.concatenate(spread)
+    truth = held_out.targets.double().numpy()
+    present = np.isfinite(truth).all(axis=1)
+    names = [name for name, wanted in zip(held_out.groups, present.tolist(), strict=True) if wanted]
+    calibration = Calibration.of(
+        truth[present], found[present], scales(found, own)[present], names if any(names) else None
+    )
+    warmth = None
+    if localizer.presence is not None and not present.all():
+        warmth = float(temperature(torch.cat(logits), torch.from_numpy(present)))
+    count = len(training.targets)
+    chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, _MOST)).round().astype(np.int64))
+    seen = [pooled(training.maps(rows)) for rows in torch.split(chosen, together)]
+    familiarity = Familiarity.of(np.concatenate(seen), np.concatenate(features)) if count > 1 else None
+    return Trust(calibration, familiarity, warmth)
+
+
+def _as_predicted(boxes: Tensor) -> Tensor:
+    """Corners in order and in the picture, as `Localizer.stream` gives them."""
+    low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
+    return torch.cat([low, high], dim=1).clamp(0, 1)

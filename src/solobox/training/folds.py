@@ -1,0 +1,331 @@
+"""Predictions for every labelled picture by a head that did not learn from it: what kept features make cheap.
+
+The trunk looks at each picture once. After that a head is trained in seconds, so it can be trained again without some
+pictures, and asked about them: cross-validation (Stone, 1974).
+"""
+
+import copy
+import csv
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from solobox import boxes as geometry
+from solobox.boxes import Floats
+from solobox.errors import ConfigError, DataError
+from solobox.familiarity import Familiarity
+from solobox.files import replacing
+from solobox.localizer.head import Output
+from solobox.localizer.localizer import Localizer, pooled
+from solobox.localizer.losses import Loss
+from solobox.localizer.presence import temperature
+from solobox.localizer.runtime import Features, fastest
+from solobox.pictures import probe, to_square
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+from solobox.splits import ranked
+from solobox.training.features import Kept, keep
+from solobox.training.heads import Decide, fit_head
+from solobox.training.progress import Progress, Silent
+from solobox.training.ranks import launched, precision_of
+from solobox.training.recipe import Recipe
+
+Rows = npt.NDArray[np.intp]
+
+_TOGETHER = 64
+
+_MOST = 2048
+"""Pictures that figures of familiarity are made from, about, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutOfFold:
+    """What was said of N pictures by heads that had not learnt from them.
+
+    samples: the pictures. predictions: one for each, in order; one that could not be read has its `error`.
+    fold: (N,), which part of the data each was held out with, -1 for one that could not be read.
+    """
+
+    samples: Samples
+    predictions: tuple[Prediction, ...]
+    fold: npt.NDArray[np.int64]
+    bank: "Bank"
+    heads: tuple[Decide, ...]
+
+    def look(self, row: int, pixels: npt.NDArray[np.uint8]) -> Prediction:
+        """What the head that did not learn from a picture says of other pixels (h, w, 3) of it."""
+        if self.fold[row] < 0:
+            raise DataError(f"{self.samples.where[row]}: {self.predictions[row].error}")
+        side = self.bank.recipe.architecture.side
+        square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
+        maps = [feature.float() for feature in self.bank.trunk(np.ascontiguousarray(square))]
+        with torch.inference_mode():
+            output = self.heads[self.fold[row]](maps)
+        size = pixels.shape[1], pixels.shape[0]
+        return _predictions(output, [str(self.samples.images[row])], [size])[0]
+
+    def write(self, path: Path) -> None:
+        """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each picture that was read and has a box."""
+        with replacing(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["image", "group", "fold", "x1", "y1", "x2", "y2", "iou"])
+            for row in np.flatnonzero(self.samples.has_box & (self.fold >= 0)):
+                found = self.predictions[row].box
+                overlap = float(geometry.iou(found, self.samples.boxes[row]))
+                cells = [f"{value:.2f}" for value in found]
+                names = self.samples.names[row], self.samples.group[row]
+                writer.writerow([*names, int(self.fold[row]), *cells, f"{overlap:.6f}"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bank:
+    """Kept features of labelled pictures, from which heads are trained on any of them.
+
+    samples: N pictures. kept: their views. start: untrained, what every training begins with.
+    sizes: width and height of each in pixels. errors: what is wrong with each, or the empty string.
+    """
+
+    samples: Samples
+    recipe: Recipe
+    kept: Kept
+    trunk: Features
+    start: Decide
+    fabric: Fabric
+    sizes: tuple[tuple[int, int], ...]
+    errors: tuple[str, ...]
+    progress: Progress = field(default_factory=Silent)
+
+    @classmethod
+    def of(
+        cls,
+        samples: Samples,
+        recipe: Recipe,
+        *,
+        folder: Path,
+        least: int | None = None,
+        skip_bad: bool = False,
+        progress: Progress | None = None,
+    ) -> "Bank":
+        """Show the trunk all pictures.
+
+        folder: where features go that do not fit into memory; nothing is left there.
+        least: the fewest pictures that a head will be trained on: small sets are shown in more views.
+        skip_bad: leave out pictures that cannot be read, rather than raise DataError.
+        """
+        progress = progress or Silent()
+        if recipe.full_epochs or recipe.architecture.size == "native":
+            raise ConfigError(
+                "this trains heads on kept features, and a trunk that is trained too, or pictures of their own sizes, "
+                "have none: use --recipe quick and a number of pixels for --size"
+            )
+        fabric = launched(
+            recipe.accelerator, precision_of(recipe.precision, recipe.accelerator), devices=1, nodes=1
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            architecture = replace(recipe.architecture, presence=not samples.has_box.all())
+            localizer = Localizer(architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
+        localizer.to(fabric.device).eval()
+        trunk = fastest(localizer.backbone, recipe.architecture.size)
+        kept = keep(
+            samples, trunk, recipe, views_each=recipe.views_each(least or len(samples)), budget=recipe.ram_gb * 1e9,
+            folder=folder, skip_bad=skip_bad, progress=progress, stage="features",
+        )  # fmt: skip
+        return cls.around(
+            samples, recipe, kept.near(fabric.device), trunk, Decide(localizer), fabric, progress
+        )
+
+    @classmethod
+    def around(
+        cls,
+        samples: Samples,
+        recipe: Recipe,
+        kept: Kept,
+        trunk: Features,
+        start: Decide,
+        fabric: Fabric,
+        progress: Progress,
+    ) -> "Bank":
+        """Of features that are there already."""
+        there = set(kept.pictures.tolist())
+        sizes = [probe(path).size if row in there else (0, 0) for row, path in enumerate(samples.images)]
+        remarks = iter(kept.unreadable)
+        errors = ["" if row in there else next(remarks, "cannot be read") for row in range(len(samples))]
+        return cls(samples, recipe, kept, trunk, start, fabric, tuple(sizes), tuple(errors), progress)
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """Which pictures there are features of, (N,)."""
+        return np.array([not error for error in self.errors])
+
+    def fit(self, pictures: npt.ArrayLike, stage: str = "head", *, seed: int | None = None) -> Decide:
+        """A head trained on some pictures, given as a mask (N,), as `train` would on these alone.
+
+        seed: default that of the recipe. Raises DataError where none of them has a box.
+        """
+        wanted = np.asarray(pictures, dtype=np.bool_)
+        count = int((wanted & self.readable).sum())
+        if not (wanted & self.readable & self.samples.has_box).any():
+            raise DataError("none of the pictures to train on has a box and can be read")
+        views = min(self.recipe.views_each(count), self.kept.views_each)
+        rows = self.kept.of_pictures(torch.from_numpy(wanted))
+        rows = rows[self.kept.index[rows] % self.kept.views_each < views]
+        recipe = self.recipe if seed is None else replace(self.recipe, seed=seed)
+        head = copy.deepcopy(self.start)
+        # All epochs are as good as another here, since nothing is held out to choose by: the last one is kept.
+        fit_head(
+            head, self.kept, lambda _: torch.zeros(1), recipe,
+            Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta), fabric=self.fabric, progress=self.progress,
+            rows=rows, stage=stage,
+        )  # fmt: skip
+        return head.eval()
+
+    def outputs(self, head: Decide, pictures: Sequence[int] | Rows) -> Output:
+        """What a head says of some pictures (n), which can be read; on the CPU."""
+        found: list[Output] = []
+        with torch.inference_mode():
+            for maps in self._maps(pictures):
+                found.append(head(maps))
+        positions = found[0].positions
+        return Output(
+            torch.cat([one.boxes for one in found]).cpu(),
+            _together([one.logits for one in found]),
+            None if positions is None else positions.cpu(),
+            _together([one.presence for one in found]),
+        )
+
+    def features(self, pictures: Sequence[int] | Rows) -> Floats:
+        """Pooled features (n, D) of some pictures (n), which can be read; see `Familiarity`."""
+        return np.concatenate([pooled(maps) for maps in self._maps(pictures)]).astype(np.float64)
+
+    def _maps(self, pictures: Sequence[int] | Rows) -> Iterator[list[Tensor]]:
+        """The maps of whole pictures, some at a time, in float32."""
+        wholes = self.kept.wholes()
+        place = dict(zip(self.kept.pictures[wholes].tolist(), wholes.tolist(), strict=True))
+        rows = torch.tensor([place[int(picture)] for picture in pictures], dtype=torch.int64)
+        for some in torch.split(rows, _TOGETHER):
+            yield [feature.float() for feature in self.kept.maps(some, self.fabric.device)]
+
+    def predict(self, head: Decide, pictures: Sequence[int] | Rows) -> list[Prediction]:
+        """What a head says of some pictures, in order; presence and familiarity are left out."""
+        output = self.outputs(head, pictures)
+        names = [str(self.samples.images[row]) for row in pictures]
+        return _predictions(output, names, [self.sizes[row] for row in pictures])
+
+    def out_of_fold(self, folds: int) -> OutOfFold:
+        """Train `folds` heads, each without a part of the pictures, and ask each about that part."""
+        fold = np.where(self.readable, assigned(self.samples, folds), -1)
+        predictions = [
+            Prediction(str(image), error=error)
+            for image, error in zip(self.samples.images, self.errors, strict=True)
+        ]
+        heads, logits = [], torch.zeros(len(self.samples))
+        known = np.flatnonzero(fold >= 0)
+        distances = np.full(len(self.samples), np.nan)
+        features = np.zeros((len(self.samples), self.features(known[:1]).shape[1]))
+        features[known] = self.features(known)
+        for number in range(folds):
+            rows = np.flatnonzero(fold == number)
+            heads.append(self.fit((fold >= 0) & (fold != number), f"fold {number + 1} of {folds}"))
+            if not len(rows):
+                continue
+            output = self.outputs(heads[-1], rows)
+            others = np.flatnonzero((fold >= 0) & (fold != number))[:: max(len(fold) // _MOST, 1)]
+            distances[rows] = Familiarity.of(features[others], features[rows]).distance(features[rows])
+            if output.presence is not None:
+                logits[rows] = output.presence.cpu()
+            names = [str(self.samples.images[row]) for row in rows]
+            for row, found in zip(
+                rows, _predictions(output, names, [self.sizes[r] for r in rows]), strict=True
+            ):
+                predictions[row] = found
+        likeness = _ranks_of(distances[known])
+        probabilities = np.full(len(known), np.nan)
+        if self.start.presence is not None:
+            own = logits[torch.from_numpy(known)]
+            warmth = temperature(own, torch.from_numpy(self.samples.has_box[known]))
+            probabilities = (own / warmth).sigmoid().double().numpy()
+        for place, row in enumerate(known):
+            predictions[row] = replace(
+                predictions[row], presence=float(probabilities[place]), familiarity=float(likeness[place])
+            )
+        return OutOfFold(self.samples, tuple(predictions), fold, self, tuple(heads))
+
+
+def out_of_fold(
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    folds: int = 5,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> OutOfFold:
+    """Out-of-fold predictions of all pictures of `samples`, whatever their split; see `Bank`.
+
+    Raises DataError for a picture that cannot be read, unless `skip_bad`, and where there are fewer than `folds` groups
+    of pictures with a box.
+    """
+    assigned(samples, folds)  # or it says why not, before the long part
+    with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
+        fewest = max(len(samples) * (folds - 1) // folds, 1)
+        bank = Bank.of(
+            samples, recipe, folder=Path(folder), least=fewest, skip_bad=skip_bad, progress=progress
+        )
+        return bank.out_of_fold(folds)
+
+
+def assigned(samples: Samples, folds: int) -> npt.NDArray[np.int64]:
+    """Which fold each of N pictures is held out with, (N,): whole groups, in equal numbers, by a hash of their names.
+
+    Raises ConfigError for fewer than two folds, DataError where fewer groups than folds have a box.
+    """
+    if folds < 2:
+        raise ConfigError(f"folds are two or more, not {folds}")
+    units = [
+        f"g{group}" if group else f"n{name}" for group, name in zip(samples.group, samples.names, strict=True)
+    ]
+    fold_of: dict[str, int] = {}
+    with_box = Counter(unit for unit, box in zip(units, samples.has_box.tolist(), strict=True) if box)
+    if len(with_box) < folds:
+        raise DataError(
+            f"{len(with_box)} pictures with a box (a group counts as one) make no {folds} folds: use fewer of them"
+        )
+    rest = Counter(unit for unit in units if unit not in with_box)
+    for counts in (with_box, rest):
+        filled = [0] * folds
+        order = list(ranked(counts, "fold"))
+        # The largest first, since small ones can even out what they leave.
+        for unit in sorted(order, key=lambda unit: -counts[unit]):
+            fold_of[unit] = filled.index(min(filled))
+            filled[fold_of[unit]] += counts[unit]
+    return np.array([fold_of[unit] for unit in units], dtype=np.int64)
+
+
+def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+    fractions, spread = output.boxes.double().numpy(), output.spread().double().numpy()
+    made = []
+    for own, deviation, name, (width, height) in zip(fractions, spread, names, sizes, strict=True):
+        corners = np.concatenate([np.minimum(own[:2], own[2:]), np.maximum(own[:2], own[2:])])
+        box = geometry.clip(geometry.scale(corners, width, height), width, height)
+        made.append(Prediction(name, box, (width, height), geometry.scale(deviation, width, height)))
+    return made
+
+
+def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
+    there = [part.cpu() for part in parts if part is not None]
+    return torch.cat(there) if there else None
+
+
+def _ranks_of(distances: Floats) -> Floats:
+    """Of each distance the share that are at least as far, itself among them."""
+    ordered = np.sort(distances)
+    at_least = len(distances) - np.searchsorted(ordered, distances, side="left")
+    return np.asarray(at_least / max(len(distances), 1), dtype=np.float64)
