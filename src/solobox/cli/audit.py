@@ -1,7 +1,6 @@
 """``solobox audit``: which labels a model that was trained without them disagrees with."""
 
 import shlex
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -102,10 +101,8 @@ def audit(
     for target in (output, report, fix):
         if target is not None:
             refuse_to_replace(target, samples)
-    with bars() as progress, tempfile.TemporaryDirectory() as folder:
-        held_out = out_of_fold(
-            samples, chosen, folds=folds, folder=Path(folder), skip_bad=skip_bad, progress=progress
-        )
+    with bars() as progress:
+        held_out = out_of_fold(samples, chosen, folds=folds, skip_bad=skip_bad, progress=progress)
         found = judge(samples, held_out.predictions, second_look(samples, held_out))
     out.print(_table(found, samples))
     console.print(_counted(found), highlight=False, markup=False, soft_wrap=True)
