@@ -13,6 +13,7 @@ from solobox.cli.console import bars, console, out
 from solobox.cli.settings import given, options
 from solobox.cli.train import Origin, read_config
 from solobox.errors import ConfigError
+from solobox.evaluation.audit_fix import refuse_to_replace
 from solobox.samples import Samples
 from solobox.training.recipe import PARTS, Recipe, RecipeName
 
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     Settings = Any
 else:
     # So that a preset's own values stand where an option is left out.
-    Settings = options(Recipe, *PARTS.values())
+    Settings = options(Recipe, *PARTS.values(), without=("folds",))
 
+_FOLDS = 5
 _PRINTED = 15  # labels in the table, at most
 
 
@@ -35,7 +37,7 @@ def audit(
     report: Path | None = None,
     fix: Path | None = None,
     apply: Path | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     recipe: RecipeName | None = None,
     config: Path | None = None,
     images: Path | None = None,
@@ -62,7 +64,7 @@ def audit(
     apply
         Decisions that the page saved. Nothing is trained then.
     folds
-        Parts that the pictures are dealt into.
+        Parts that the pictures are dealt into: 5, if the TOML file does not say.
     recipe
         As for training, but for its shares of validation and test pictures.
     config
@@ -86,23 +88,23 @@ def audit(
             raise ConfigError("--apply takes what was decided, and trains nothing: give it --fix alone")
         _say(_applied(origin.read(), apply, fix))
         return
-    if folds < 2:
-        raise ConfigError(f"--folds is 2 or more, not {folds}: some pictures have to be left to train on")
-    chosen = Recipe.named(recipe or name, changes)
+    chosen = Recipe.named(
+        recipe or name, {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
+    )
     samples = origin.read()
+    for target in (output, report, fix):
+        if target is not None:
+            refuse_to_replace(target, samples)
     # Heavy to load: bad data and bad settings are told of before.
     from solobox.evaluation.audit import audit as judge
     from solobox.evaluation.audit_fix import apply as write_clean
-    from solobox.evaluation.audit_fix import by_rule, refuse_to_replace, write_audit
+    from solobox.evaluation.audit_fix import by_rule, write_audit
     from solobox.evaluation.audit_page import write_audit_page
     from solobox.evaluation.second_look import second_look
     from solobox.training.folds import out_of_fold
 
-    for target in (output, report, fix):
-        if target is not None:
-            refuse_to_replace(target, samples)
     with bars() as progress:
-        held_out = out_of_fold(samples, chosen, folds=folds, skip_bad=skip_bad, progress=progress)
+        held_out = out_of_fold(samples, chosen, folds=chosen.folds, skip_bad=skip_bad, progress=progress)
         found = judge(samples, held_out.predictions, second_look(samples, held_out))
     out.print(_table(found, samples))
     console.print(_counted(found), highlight=False, markup=False, soft_wrap=True)

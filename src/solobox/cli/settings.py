@@ -1,5 +1,6 @@
 """Knobs as options of a command, made from the dataclasses that they live in."""
 
+from collections.abc import Collection
 from dataclasses import field, fields, make_dataclass
 from typing import Annotated, Any
 
@@ -8,11 +9,16 @@ from cyclopts import Parameter
 from solobox.training.recipe import knobs
 
 
-def options(*kinds: type) -> type:
-    """A dataclass with an option for each knob of these, which may be left out so that other values stand."""
+def options(*kinds: type, without: Collection[str] = ()) -> type:
+    """A dataclass with an option for each knob of these, which may be left out so that other values stand.
+
+    without: knobs that are no options here.
+    """
     made = []
     for kind in kinds:
         for name, knob in knobs(kind).items():
+            if name in without:
+                continue
             values = knob.default if isinstance(knob.default, tuple) else (knob.default,)
             default = ", ".join(map(str, values)) or "none"
             text = f"{knob.help} [default: {default}]"

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -81,7 +81,6 @@ class Card:
     """
 
     name: str
-    rank: int
     finding: Finding
     label: list[float] | None
     model: list[float] | None
@@ -95,19 +94,24 @@ class Card:
 
 def _card(finding: Finding, samples: Samples) -> Card:
     row = finding.row
-    texts = samples.names[row], row, finding
-    rectangles = tuple(_rectangle(box) for box in (finding.label, finding.model, finding.second))
+    card = Card(
+        samples.names[row],
+        finding,
+        _rectangle(finding.label),
+        _rectangle(finding.model),
+        _rectangle(finding.second),
+    )
     try:
         picture = pictures.read(samples.images[row], at_least=_SIDE)
     except PictureError as error:
-        return Card(*texts, *rectangles, error=str(error))
+        return replace(card, error=str(error))
     image = Image.fromarray(picture.pixels)
     image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
     uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     width, height = picture.size
-    return Card(*texts, *rectangles, uri, width, height, max(width, height) / 220)
+    return replace(card, uri=uri, width=width, height=height, line=max(width, height) / 220)
 
 
 def _rectangle(box: Floats) -> list[float] | None:
