@@ -40,6 +40,18 @@ def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def rival(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another run, which was trained on what the first one held out, too."""
+    folder = tmp_path_factory.mktemp("rivals")
+    head, *lines = (drawn / "annotations.csv").read_text().splitlines()
+    data = folder / "all.csv"
+    data.write_text("\n".join([f"{head},split", *[f"{line},train" for line in lines]]))
+    done = solobox("train", data, "-o", folder / "rival", "--images", drawn, *SMALL, "--seed", "1")
+    assert done.returncode == 0, done.stderr
+    return folder / "rival"
+
+
 def test_help_names_every_command_and_loads_no_torch() -> None:
     code = (
         "import sys\nfrom solobox.cli import app\napp('--help', result_action='return_none')\n"
@@ -76,6 +88,52 @@ def test_evaluate_writes_what_it_promises(run: Path, drawn: Path, tmp_path: Path
     assert 0 < metrics["n"] < 40
     assert sum(label["n"] for label in metrics["by_label"].values()) == metrics["n"]
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    low, high = metrics["intervals"]["mean_iou"]
+    assert low <= metrics["mean_iou"] <= high
+    assert f"95% confidence {low:.3f} to {high:.3f} (bootstrap over {metrics['n']} pictures" in done.stdout
+    assert "against" not in metrics
+
+
+def test_evaluate_compares_two_runs_on_the_same_pictures(
+    run: Path, rival: Path, drawn: Path, tmp_path: Path
+) -> None:
+    words: list[str | Path] = [
+        "--split",
+        "all",
+        "--json",
+        tmp_path / "m.json",
+        "--report",
+        tmp_path / "r.html",
+    ]
+    done = solobox("evaluate", run, drawn / "annotations.csv", "--against", rival, *words)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "m.json").read_text())
+    found = facts["against"]
+    assert (found["run"], found["n"], facts["n"]) == ("rival", 40, 40)
+    difference = facts["mean_iou"] - found["metrics"]["mean_iou"]
+    assert found["figures"]["mean_iou"]["difference"] == pytest.approx(difference)
+    assert difference != 0
+    said = f"{difference:+.3f}".replace("-", "−") if not found["clear"] else f"{abs(difference):.3f}"
+    assert f"by {said} mean IoU" in " ".join(done.stdout.split())
+    page = (tmp_path / "r.html").read_text()
+    assert 'id="comparison"' in page
+    assert "rival" in page
+    assert "the comparison flatters rival" in " ".join(done.stderr.split())
+
+
+def test_two_runs_of_one_name_are_told_apart_on_the_part_that_the_first_never_saw(
+    run: Path, rival: Path, drawn: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "run"
+    shutil.copytree(rival, other)
+    done = solobox(
+        "evaluate", run, drawn / "annotations.csv", "--against", other, "--json", tmp_path / "m.json"
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "m.json").read_text())
+    assert (facts["n_seen"], facts["against"]["n_seen"]) == (0, facts["n"])
+    assert f"the comparison flatters {other}" in " ".join(done.stderr.split())
+    assert str(run) in done.stdout.replace("\n", "")
 
 
 def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, tmp_path: Path) -> None:
@@ -163,6 +221,7 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
         (["train", "DATA", "-o", "RUN", "--epochz", "3"], "epochs"),
         (["train", "nowhere.csv", "-o", "RUN"], "nowhere.csv"),
         (["evaluate", "NORUN", "DATA"], "config.json"),
+        (["evaluate", "RUNDIR", "DATA", "--against", "NORUN"], "config.json"),
         (["predict", "RUNDIR", "nothing-*.jpg"], "nothing matches"),
         (["train", "DATA", "-o", "RUNDIR"], "already holds a model"),
         (["train"], "name the data"),

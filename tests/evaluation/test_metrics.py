@@ -193,6 +193,87 @@ def test_an_evaluation_of_negatives_alone_is_empty() -> None:
     assert evaluation.iou.shape == (0,)
 
 
+def trusted(n: int, *, groups: bool = False) -> tuple[Samples, list[Prediction]]:
+    """n pictures with a box and n without, with all that a prediction can say of how far it can be trusted."""
+    truth = np.array([[10.0, 10, 30 + row, 40] for row in range(n)] + [[NAN] * 4] * n)
+    samples = Samples(
+        images=[f"{row}.jpg" for row in range(2 * n)],
+        boxes=truth,
+        group=[f"p{row // 3}" for row in range(2 * n)] if groups else None,
+    )
+    box = np.array([10.0, 10, 35, 40])
+    found = [
+        Prediction(
+            f"{row}.jpg",
+            box,
+            (100, 100),
+            low=box - 6,
+            high=box + 6,
+            presence=min(max(0.4 + 0.05 * (n - row), 0.0), 1.0),
+            familiarity=0.01 * row + 0.005,
+        )
+        for row in range(2 * n)
+    ]
+    return samples, found
+
+
+def test_an_evaluation_knows_how_far_to_trust_it() -> None:
+    samples, found = trusted(10)
+    evaluation = evaluate_predictions(samples, found, "test", level=0.8)
+    assert evaluation.negatives == tuple(found[10:])
+    metrics = evaluation.metrics
+    assert set(evaluation.intervals) == {"mean_iou", "iou50", "iou75", "iou90"}
+    for name, interval in evaluation.intervals.items():
+        assert interval.low <= getattr(metrics, name) <= interval.high
+        assert interval.low < interval.high
+    assert evaluation.coverage is not None
+    assert (evaluation.coverage.level, evaluation.coverage.n) == (0.8, 10)
+    assert evaluation.coverage.share == 1.0  # 30 to 39 lie within 35 - 6 and 35 + 6
+    assert evaluation.presence is not None
+    assert evaluation.presence.auroc == 1
+    assert (evaluation.n_missed, evaluation.n_false_alarms) == (1, 0)  # the last has 0.45
+    assert evaluation.familiarity is not None
+    assert evaluation.familiarity.n == 10
+    assert evaluation.familiarity.strange == pytest.approx(0.1)
+    plain = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
+    assert plain["intervals"]["mean_iou"] == [
+        evaluation.intervals["mean_iou"].low,
+        evaluation.intervals["mean_iou"].high,
+    ]
+    assert (plain["coverage"]["share"], plain["presence"]["auroc"], plain["familiarity"]["n"]) == (1, 1, 10)
+    assert (plain["n_missed"], plain["n_false_alarms"], plain["n_groups"]) == (1, 0, 0)
+
+
+def test_missed_and_false_alarms_are_counted_at_a_half() -> None:
+    samples = Samples(images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4] * 2)
+    found = [Prediction("", presence=value) for value in (0.5, 0.49, 0.5, 0.49)]
+    evaluation = evaluate_predictions(samples, found, "all")
+    assert (evaluation.n_missed, evaluation.n_false_alarms) == (1, 1)
+
+
+def test_groups_are_counted_and_widen_the_interval() -> None:
+    (samples, found), (apart, _) = trusted(30, groups=True), trusted(30)
+    together, single = (evaluate_predictions(of, found, "test") for of in (samples, apart))
+    assert (together.n_groups, single.n_groups) == (10, 0)
+    width = [e.intervals["mean_iou"].high - e.intervals["mean_iou"].low for e in (together, single)]
+    assert width[0] > 1.3 * width[1]
+
+
+def test_what_a_model_does_not_say_is_null() -> None:
+    samples = Samples(images=["a.jpg", "b.jpg", "n.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4])
+    box = np.array([0.0, 0, 9, 8])
+    found = [Prediction(name, box, (20, 20)) for name in ("a.jpg", "b.jpg", "n.jpg")]
+    plain = json.loads(json.dumps(evaluate_predictions(samples, found, "test").to_dict(), allow_nan=False))
+    for key in ("presence", "coverage", "familiarity", "n_missed", "n_false_alarms"):
+        assert plain[key] is None
+    alone = evaluate_predictions(samples.select([0]), found[:1], "test").to_dict()
+    assert alone["intervals"] == dict.fromkeys(("mean_iou", "iou50", "iou75", "iou90"))
+    # Presence without negatives: no figure, but what was missed is known.
+    known = [Prediction("a.jpg", box, (20, 20), presence=0.2)]
+    evaluation = evaluate_predictions(samples.select([0]), known, "test")
+    assert (evaluation.presence, evaluation.n_missed, evaluation.n_false_alarms) == (None, 1, None)
+
+
 def test_predictions_and_samples_go_pair_by_pair() -> None:
     samples = Samples(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
     with pytest.raises(ValueError, match="2 samples but 1 prediction"):

@@ -1,13 +1,12 @@
 import base64
 import io
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_pages import EVIL, RUN, SECTIONS, Page, make, parse, report
 
 from solobox.drawing import PREDICTED, TRUTH
 from solobox.errors import DataError
@@ -15,110 +14,6 @@ from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts, write_report
 from solobox.prediction import Prediction
 from solobox.samples import Samples
-
-EVIL = '<script>alert("x")</script>&.jpg'
-VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
-SECTIONS = ["result", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
-RUN = RunFacts(
-    name="runs/<b>one</b>",
-    recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
-    history=[
-        {"epoch": e, "train_loss": 2.0 / e, "val_iou": 1 - 1 / (e + 1), "seconds": 1.5} for e in (1, 2, 3)
-    ],
-    backbone="tf_efficientnet_lite0",
-    seed=7,
-    data="boxes.csv",
-    command="solobox train boxes.csv -o 'runs/a & b'",
-    versions={"torch": "2.11.0"},
-    counts={"train": 80, "val": 10, "test": 10, "negatives": 2, "skipped": 1},
-    seconds={"features": 12.34, "head": 200.0},
-    best_epoch=2,
-)
-
-
-@dataclass
-class Page(HTMLParser):
-    """What a test wants to know of a page; fails on tags that do not close in order."""
-
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: str = ""
-    numbers: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
-        if self.tags and (name := self.tags[-1][1].get("data-metric")) and name not in self.numbers:
-            self.numbers[name] = data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", self.text)
-
-
-def parse(path: Path) -> Page:
-    page = Page()
-    page.feed(path.read_text("utf-8"))
-    page.close()
-    assert page.open == []
-    return page
-
-
-def make(
-    folder: Path,
-    n: int,
-    *,
-    labels: bool = True,
-    names: dict[int, str] | None = None,
-    lost: tuple[int, ...] = (),
-) -> Evaluation:
-    """An evaluation of n grey pictures, each box a little worse than the last; `lost` are unreadable."""
-    rng = np.random.default_rng(0)
-    images, boxes, predictions = [], [], []
-    for i in range(n):
-        path = folder / f"picture_{i:03}.png"
-        width, height = int(rng.integers(60, 120)), int(rng.integers(60, 120))
-        Image.new("RGB", (width, height), (110, 120, 130)).save(path)
-        box = np.array([10.0, 12.0, width - 15.0, height - 10.0])
-        images.append(path)
-        boxes.append(box)
-        shift = np.array([0.3 * i, 0, 0.3 * i, 0])
-        predictions.append(
-            Prediction(str(path), error=f"broken <i>{i}</i>")
-            if i in lost
-            else Prediction(str(path), box + shift, (width, height))
-        )
-    samples = Samples(
-        images=images,
-        boxes=np.array(boxes).reshape(-1, 4),
-        label=[("cat", "dog")[i % 2] for i in range(n)] if labels else None,
-        names=[(names or {}).get(i, image.name) for i, image in enumerate(images)],
-    )
-    return evaluate_predictions(samples, predictions, "test")
-
-
-def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
-    path = folder / "report.html"
-    write_report(path, evaluation, title=title, run=run)
-    return parse(path)
 
 
 @pytest.fixture(scope="module")
@@ -322,6 +217,28 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     with pytest.raises(DataError, match=r"report\.html: cannot be written"):
         write_report(tmp_path / "report.html", evaluation, title="", run=None)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_interval_stands_beside_the_headline(page: Page, evaluation: Evaluation) -> None:
+    found = evaluation.intervals["mean_iou"]
+    assert f"1 is perfect, 0 is a miss95%: {found.low:.3f} to {found.high:.3f}" in page.words
+    assert (
+        f"lies between {found.low:.3f} and {found.high:.3f} (bootstrap, 2,000 resamples of 40 pictures)"
+        in page.words
+    )
+    shares = evaluation.intervals["iou90"]
+    assert f"0.9 or more95%: {100 * shares.low:.1f}% to {100 * shares.high:.1f}%" in page.words
+
+
+def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> None:
+    for words in (
+        "Margins are not known: the model was not calibrated for them",
+        "it was not learned, since the training data had no pictures without the object",
+        "Familiarity is not known",
+    ):
+        assert words in page.words
+    for words in ("AUROC", "Outer box", "least familiar", "Against"):
+        assert words not in page.words
 
 
 @pytest.mark.real

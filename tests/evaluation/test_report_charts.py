@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from solobox.evaluation.report import charts
+from solobox.evaluation.bootstrap import paired
+from solobox.evaluation.comparing import Part
+from solobox.evaluation.coverage import measure_coverage
+from solobox.evaluation.presence import reliability
+from solobox.evaluation.report import charts, trust_charts
 from solobox.evaluation.report.facts import running_median
 
 RNG = np.random.default_rng(0)
@@ -24,6 +28,26 @@ def draw(n: int) -> dict[str, str]:
         "training": charts.training_curve(HISTORY, 4, "training"),
         "objects": charts.object_sizes(side, "objects"),
         "where": charts.coverage_map(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "where"),
+        **draw_trust(n),
+    }
+
+
+def draw_trust(n: int) -> dict[str, str]:
+    truth = np.tile([10.0, 10, 50, 50], (n, 1))
+    coverage = measure_coverage(
+        truth, truth, truth - 2, truth + RNG.uniform(-1, 5, (n, 1)), np.full((n, 2), 90)
+    )
+    assert coverage is not None
+    values, present = RNG.uniform(0, 1, n), RNG.uniform(0, 1, n) < 0.5
+    compared = Part("small", n, 0.8, 0.7, paired(values, RNG.uniform(0, 1, n)))
+    return {
+        "margins": trust_charts.coverage_bars(coverage, "margins"),
+        "reliability": trust_charts.reliability_diagram(reliability(values, present), "reliability"),
+        "presences": trust_charts.presence_histogram(values, values / 2, "presences"),
+        "familiar": trust_charts.familiarity_histogram(values, "familiar"),
+        "beside": trust_charts.iou_against_iou(values, values**2, "beside")[0],
+        "differences": trust_charts.differences(values - values**2, "differences"),
+        "sizes": trust_charts.intervals([compared, compared], "sizes"),
     }
 
 
@@ -87,6 +111,30 @@ def test_the_histogram_counts_every_picture_once() -> None:
     unit = min(h for h in heights if h)
     assert sum(round(h / unit) for h in heights) == len(iou)
     assert round(heights[18] / unit) == 2
+
+
+def test_two_runs_are_thinned_out_and_one_that_equals_itself_is_drawn() -> None:
+    values = np.linspace(0, 1, 10_000)
+    svg, shown = trust_charts.iou_against_iou(values, values**2, "beside")
+    assert 1000 < shown <= 1500
+    assert len(svg) < 400_000
+    assert "<svg" in trust_charts.differences(np.zeros(5), "differences")
+
+
+def test_a_panel_of_pictures_that_are_not_there_is_left_out() -> None:
+    svg = trust_charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
+    assert "with the object" in svg
+    assert "without the object" not in svg.replace("with and without the object", "")
+
+
+def test_the_reliability_diagram_has_a_dot_for_each_filled_bin() -> None:
+    bins = reliability([0.02, 0.5, 0.51, 0.98], [False, True, False, True])
+    root = ElementTree.fromstring(trust_charts.reliability_diagram(bins, "r"))
+    (dots,) = [
+        [use for use in group.iter("use") if "fill: var(--blue)" in (use.get("style") or "")]
+        for group in [root]
+    ]
+    assert len(dots) == 3
 
 
 @pytest.mark.parametrize(

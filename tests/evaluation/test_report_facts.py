@@ -64,13 +64,6 @@ def test_few_points_have_no_running_median(n: int) -> None:
     assert len(facts.running_median(np.arange(n, dtype=float), np.ones(n))[0]) == 0
 
 
-def test_uncertainty_is_the_normal_interval() -> None:
-    iou = np.random.default_rng(0).normal(0.8, 0.05, 400)
-    assert facts.uncertainty(iou) == pytest.approx(1.96 * 0.05 / 20, rel=0.1)
-    assert np.isnan(facts.uncertainty(np.array([0.5])))
-    assert np.isnan(facts.uncertainty(np.empty(0)))
-
-
 @given(st.lists(st.floats(0, 1), max_size=60).map(np.array))
 def test_best_and_worst_never_share_a_picture(iou: Floats) -> None:
     best, worst = facts.extremes(iou)

@@ -6,12 +6,15 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from solobox.evaluation.metrics import Evaluation
 
 console = Console(stderr=True)
 """For remarks, bars and errors."""
@@ -99,6 +102,40 @@ def as_rows(metrics: Mapping[str, object]) -> Rows:
         ("all", metrics),
         *((name or "(no label)", row) for name, row in by_label.items()),
     ]
+
+
+def trust_lines(evaluation: "Evaluation") -> list[str]:
+    """How far the figures and the model can be trusted, a line for each thing that is known."""
+    n, found = evaluation.metrics.n, evaluation.intervals.get("mean_iou")
+    lines = []
+    if found is not None and found.low == found.low:  # NaN is unequal to itself
+        by = f"{n:,} pictures" + (f" in {evaluation.n_groups:,} groups" if evaluation.n_groups else "")
+        lines.append(
+            f"mean IoU: {evaluation.metrics.mean_iou:.3f}, {100 * found.level:g}% confidence {found.low:.3f} to "
+            f"{found.high:.3f} (bootstrap over {by})"
+        )
+    if margins := evaluation.coverage:
+        between = margins.interval
+        known = f" ({100 * between.level:g}% confidence {between.low:.3f} to {between.high:.3f})"
+        lines.append(
+            f"margins at {margins.level:g}: they hold the whole true box in {margins.share:.3f} of {margins.n:,} "
+            f"pictures{known if between.low == between.low else ''}; outer box {margins.outer_to_predicted:.2f} times "
+            "the predicted one's area"
+        )
+    if presence := evaluation.presence:
+        lines.append(
+            f"presence: AUROC {presence.auroc:.3f}, expected calibration error {presence.ece:.3f} "
+            f"({presence.n_positives:,} pictures with the object, {presence.n_negatives:,} without)"
+        )
+    wrong = ((evaluation.n_missed, "missed objects"), (evaluation.n_false_alarms, "false alarms"))
+    if counts := [f"{number:,} {what}" for number, what in wrong if number is not None]:
+        lines.append(f"presence at 0.5: {', '.join(counts)}")
+    if familiar := evaluation.familiarity:
+        lines.append(
+            f"familiarity: median {familiar.median:.2f}; {100 * familiar.strange:.1f}% of the pictures are like hardly "
+            "any of training"
+        )
+    return lines
 
 
 def command_line() -> str:

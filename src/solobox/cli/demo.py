@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from PIL import Image
 
 from solobox import scenes
-from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out
+from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out, trust_lines
 from solobox.drawing import Tile, contact_sheet, predicted, truth
 from solobox.errors import DataError
 from solobox.files import explained, replacing
@@ -58,6 +58,8 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
         run=run_facts(localizer, "demo", command_line()),
     )
     out.print(metrics_table("test pictures", as_rows(metrics)))
+    for line in trust_lines(evaluation):
+        out.print(line, highlight=False, markup=False)
     for name, what in (
         ("sheet.png", "pictures with their boxes"), ("report.html", "the report: open it in a browser"),
         ("metrics.json", "the metrics"), ("boxes.csv", "the predicted boxes"),

@@ -10,7 +10,6 @@ from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts
 from solobox.localizer.localizer import Localizer
-from solobox.prediction import Prediction
 from solobox.samples import Samples
 from solobox.training.progress import Progress, Silent
 
@@ -24,24 +23,32 @@ def evaluate(
     *,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict each labelled picture of a split and measure the boxes.
+    """Predict each labelled picture of a split and measure the boxes, and how far they can be trusted.
 
     split: see `part`; ``all`` takes every row. How many of the measured pictures training had seen is counted.
 
-    Pictures without a box are counted, not measured; an unreadable one counts with an IoU of 0. Raises DataError
-    when the split holds no picture with a box.
+    Pictures without a box are predicted too, for the presence of the object alone; an unreadable one with a box counts
+    with an IoU of 0. Raises DataError when the split holds no picture with a box.
+    """
+    return evaluate_on(localizer, part(localizer, samples, split), split, progress=progress)
+
+
+def evaluate_on(
+    localizer: Localizer, chosen: Samples, split: SplitName, *, progress: Progress | None = None
+) -> Evaluation:
+    """As `evaluate`, on pictures that are chosen already: two localizers are compared on the same ones.
+
+    chosen: the pictures, at least one of them with a box. split: how they were chosen, for people.
     """
     progress = progress or Silent()
-    chosen = part(localizer, samples, split)
-    wanted = chosen.has_box
-    predictions = [Prediction(str(image)) for image in chosen.images]
-    rows = np.flatnonzero(wanted)
-    progress.start(f"evaluating: {split}", len(rows))
-    for row, prediction in zip(rows, localizer.stream(chosen.images[r] for r in rows), strict=True):
-        predictions[row] = prediction
+    predictions = []
+    progress.start(f"evaluating: {split}", len(chosen))
+    for prediction in localizer.stream(chosen.images):
+        predictions.append(prediction)
         progress.advance()
-    seen = localizer.seen.parts([chosen.images[row] for row in rows]) if localizer.seen else np.array([""])
-    return replace(evaluate_predictions(chosen, predictions, split), n_seen=int((seen != "").sum()))
+    positives = chosen.positives().images
+    n_seen = int((localizer.seen.parts(positives) != "").sum()) if localizer.seen else 0
+    return replace(evaluate_predictions(chosen, predictions, split), n_seen=n_seen)
 
 
 def part(localizer: Localizer, samples: Samples, split: SplitName) -> Samples:

@@ -3,17 +3,24 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from solobox import boxes
 from solobox.boxes import Floats
+from solobox.evaluation import bootstrap
+from solobox.evaluation.bootstrap import Interval
+from solobox.evaluation.coverage import Coverage, measure_coverage
+from solobox.evaluation.familiarity import Familiarity
+from solobox.evaluation.plain import Json, ends, number
+from solobox.evaluation.presence import THRESHOLD, Presence
+from solobox.margins import DEFAULT_LEVEL
 from solobox.prediction import Prediction
 from solobox.samples import Samples
 
-Json: TypeAlias = "str | int | float | dict[str, Json] | None"
+SHARES = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
+"""The IoU that a picture must reach to count in each share."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def _numbers(metrics: Metrics) -> dict[str, Json]:
         "edge_mae_px": metrics.edge_mae_px,
         "center_mae_px": metrics.center_mae_px,
     }
-    return {"n": metrics.n, **{k: v if math.isfinite(v) else None for k, v in numbers.items()}}
+    return {"n": metrics.n, **{k: number(v) for k, v in numbers.items()}}
 
 
 def measure(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str] | None = None) -> Metrics:
@@ -90,6 +97,16 @@ def ious(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Floats:
     return np.nan_to_num(boxes.iou(_rows(truth), _found_or_nan(_rows(predicted))), nan=0.0)
 
 
+def figures(iou: npt.ArrayLike) -> dict[str, Floats]:
+    """What the mean IoU and the shares are means of, by their names in `Metrics`: each shape (N,), in [0, 1].
+
+    iou: shape (N,), of the pictures.
+    """
+    values = np.asarray(iou, dtype=np.float64)
+    reached = {name: (values >= least).astype(np.float64) for name, least in SHARES.items()}
+    return {"mean_iou": values, **reached}
+
+
 def _measure(true: Floats, found: Floats, by_label: Mapping[str, Metrics] | None = None) -> Metrics:
     overlap = ious(true, found)
     has_box = np.isfinite(found).all(axis=1)
@@ -97,17 +114,14 @@ def _measure(true: Floats, found: Floats, by_label: Mapping[str, Metrics] | None
     center = (error[:, :2] + error[:, 2:]) / 2
     return Metrics(
         n=len(true),
-        mean_iou=_mean(overlap),
-        iou50=_mean(overlap >= 0.5),
-        iou75=_mean(overlap >= 0.75),
-        iou90=_mean(overlap >= 0.9),
+        **{name: _mean(values) for name, values in figures(overlap).items()},
         edge_mae_px=_mean(np.abs(error)),
         center_mae_px=_mean(np.hypot(center[:, 0], center[:, 1])),
         by_label=by_label or {},
     )
 
 
-def _mean(values: npt.NDArray[np.float64] | npt.NDArray[np.bool_]) -> float:
+def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
@@ -132,10 +146,20 @@ class Evaluation:
     predictions: one for each of `samples`, in the same order.
     metrics: over those pictures.
     split: which part of the data it is, for people: ``test``, ``val``, ``train`` or ``all``.
-    n_negatives: how many pictures of that part have no box and were left out.
+    n_negatives: how many pictures of that part have no box; no metric of boxes is about them.
     n_unreadable: how many of the N pictures could not be read.
     iou: shape (N,), float64; 0 for a picture that could not be read.
     n_seen: how many of the N pictures the model was trained on, or had its epoch chosen by.
+    negatives: what was predicted for the pictures without a box.
+    intervals: of `mean_iou`, `iou50`, `iou75` and `iou90`, by these names: what their means may be off by, by the
+        bootstrap, see `bootstrap.mean_intervals`; whole groups at a time where there are groups.
+    n_groups: how many groups the N pictures come in, a picture without one counting as one; 0 where none has one.
+    presence: how good the probabilities of presence are; None where the model gives none, or where pictures with the
+        object or without it are missing.
+    n_missed, n_false_alarms: pictures with the object whose presence is below `presence.THRESHOLD`, and pictures
+        without it that reach it; None where the model gives no probability for any picture of that kind.
+    coverage: how often the margins hold the true box; None where the model gives no margins.
+    familiarity: of the N pictures; None where the model has no figure for it.
     """
 
     samples: Samples
@@ -146,23 +170,43 @@ class Evaluation:
     n_unreadable: int
     iou: Floats
     n_seen: int = 0
+    negatives: tuple[Prediction, ...] = ()
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    n_groups: int = 0
+    presence: Presence | None = None
+    n_missed: int | None = None
+    n_false_alarms: int | None = None
+    coverage: Coverage | None = None
+    familiarity: Familiarity | None = None
 
     def to_dict(self) -> dict[str, Json]:
-        """Give the metrics and the counts as plain JSON values."""
+        """Give the metrics and the counts as plain JSON values, null for what is not known."""
         counts: dict[str, Json] = {
             "n_negatives": self.n_negatives,
             "n_unreadable": self.n_unreadable,
             "n_seen": self.n_seen,
+            "n_groups": self.n_groups,
+            "n_missed": self.n_missed,
+            "n_false_alarms": self.n_false_alarms,
         }
-        return {"split": self.split, **counts, **self.metrics.to_dict()}
+        trust: dict[str, Json] = {
+            "intervals": {name: ends(interval) for name, interval in self.intervals.items()},
+            "coverage": self.coverage.to_dict() if self.coverage else None,
+            "presence": self.presence.to_dict() if self.presence else None,
+            "familiarity": self.familiarity.to_dict() if self.familiarity else None,
+        }
+        return {"split": self.split, **counts, **self.metrics.to_dict(), **trust}
 
 
-def evaluate_predictions(samples: Samples, predictions: Sequence[Prediction], split: str) -> Evaluation:
+def evaluate_predictions(
+    samples: Samples, predictions: Sequence[Prediction], split: str, *, level: float = DEFAULT_LEVEL
+) -> Evaluation:
     """Compare predictions with the boxes of samples.
 
-    samples: the pictures of one part of the data; those without a box are counted and left out.
+    samples: the pictures of one part of the data. Of those without a box only the presence is measured.
     predictions: one for each of `samples`, in the same order.
     split: the name of that part.
+    level: the probability that the predictions' margins were made for.
 
     Raises ValueError when their numbers differ.
     """
@@ -170,13 +214,32 @@ def evaluate_predictions(samples: Samples, predictions: Sequence[Prediction], sp
         raise ValueError(f"{len(samples)} samples but {len(predictions)} predictions")
     positives = samples.positives()
     kept = tuple(p for p, has_box in zip(predictions, samples.has_box, strict=True) if has_box)
-    found = np.array([p.box for p in kept], dtype=np.float64).reshape(-1, 4)
+    negatives = tuple(p for p, has_box in zip(predictions, samples.has_box, strict=True) if not has_box)
+    found, low, high = (
+        np.array([getattr(p, key) for p in kept], dtype=np.float64).reshape(-1, 4)
+        for key in ("box", "low", "high")
+    )
+    iou = ious(positives.boxes, found)
+    of_each = figures(iou)
+    intervals = bootstrap.mean_intervals(np.stack(list(of_each.values()), axis=1), positives.group)
+    grouped = any(positives.group)
+    there, absent = (np.array([p.presence for p in part], dtype=np.float64) for part in (kept, negatives))
     return Evaluation(
         samples=positives,
         predictions=kept,
         metrics=measure(positives.boxes, found, positives.label),
         split=split,
-        n_negatives=len(samples) - len(positives),
+        n_negatives=len(negatives),
         n_unreadable=sum(bool(p.error) for p in kept),
-        iou=ious(positives.boxes, found),
+        iou=iou,
+        negatives=negatives,
+        intervals=dict(zip(of_each, intervals, strict=True)),
+        n_groups=len(np.unique(bootstrap.units(len(kept), positives.group))) if grouped else 0,
+        presence=Presence.of(there, absent),
+        n_missed=int((there < THRESHOLD).sum()) if np.isfinite(there).any() else None,
+        n_false_alarms=int((absent >= THRESHOLD).sum()) if np.isfinite(absent).any() else None,
+        coverage=measure_coverage(
+            positives.boxes, found, low, high, [p.size for p in kept], positives.group, level=level
+        ),
+        familiarity=Familiarity.of([p.familiarity for p in kept]),
     )

@@ -190,10 +190,8 @@ class Bank:
 
     def outputs(self, head: Decide, pictures: Sequence[int] | Rows) -> Output:
         """What a head says of some pictures (n), which can be read; on the CPU."""
-        found: list[Output] = []
         with torch.inference_mode():
-            for maps in self._maps(pictures):
-                found.append(head(maps))
+            found: list[Output] = [head(maps) for maps in self._maps(pictures)]
         positions = found[0].positions
         return Output(
             torch.cat([one.boxes for one in found]).cpu(),

@@ -1,48 +1,13 @@
 """The charts of the report: arrays in, inline SVG out, with the colours and letters of the page around it."""
 
-import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
-import matplotlib.style
 import numpy as np
-from defusedxml import ElementTree
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from solobox.boxes import Floats
+from solobox.evaluation.report.canvas import BLUE, MUTED, ORANGE, chart, svg
 
-# Colours are names for the style sheet: an SVG inside the page follows its light and dark mode.
-INK, MUTED, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
-_STYLE: dict[str, object] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "solobox",
-    "font.family": "DejaVu Sans",  # for the layout; the page's own, narrower letters are shown
-    "font.size": 11,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 0,
-    "xtick.major.pad": 6,
-    "ytick.major.size": 0,
-}
-_WIDTH = 400  # in the SVG's units; about the width of a phone, so that letters keep their size there
 _MOST_POINTS = 1500
 _MAP_COLOR = (0.18, 0.52, 0.82)  # of the map of positions, whose strength is its opacity
 
@@ -54,20 +19,20 @@ def iou_histogram(iou: Floats, name: str) -> str:
     edges = np.linspace(low, 1, round((1 - low) / step) + 1)
     # A hair is added so that an IoU of 0.9 falls into the bar that starts at 0.9, whatever its last bit is.
     counts, _ = np.histogram(np.minimum(iou + 1e-9, 1), edges)
-    with _chart(230) as (figure, (axes,)):
+    with chart(230) as (figure, (axes,)):
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
         for threshold in (0.5, 0.75, 0.9):
             axes.axvline(threshold, color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
         axes.set(xlabel="IoU", ylabel="pictures", xlim=(low - 0.004, 1.0))
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return _svg(figure, name, f"Histogram of the IoU of {len(iou)} pictures")
+        return svg(figure, name, f"Histogram of the IoU of {len(iou)} pictures")
 
 
 def success_curve(iou: Floats, name: str) -> str:
     """Draw the share of pictures at or above each IoU, shape (M,), with the three usual thresholds marked."""
     thresholds = np.linspace(0, 1, 201)
-    with _chart(230) as (figure, (axes,)):
+    with chart(230) as (figure, (axes,)):
         axes.plot(thresholds, _reached(iou, thresholds), color=BLUE, linewidth=2.2)
         marked = np.array([0.5, 0.75, 0.9])
         for x, y in zip(marked, _reached(iou, marked), strict=True):
@@ -77,7 +42,7 @@ def success_curve(iou: Floats, name: str) -> str:
             )
         axes.set(xlabel="IoU", ylabel="pictures at or above it", xlim=(0, 1), ylim=(0, 1.05))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        return _svg(figure, name, "Share of the pictures at or above each IoU")
+        return svg(figure, name, "Share of the pictures at or above each IoU")
 
 
 def iou_by_size(side: Floats, iou: Floats, median: tuple[Floats, Floats], name: str) -> tuple[str, int]:
@@ -88,21 +53,21 @@ def iou_by_size(side: Floats, iou: Floats, median: tuple[Floats, Floats], name: 
     """
     order = np.argsort(side, kind="stable")
     shown = order[:: -(-len(order) // _MOST_POINTS)]
-    with _chart(250) as (figure, (axes,)):
+    with chart(250) as (figure, (axes,)):
         alpha = 0.45 if len(shown) > 60 else 0.85
         axes.plot(side[shown], iou[shown], "o", color=BLUE, markersize=5, markeredgewidth=0, alpha=alpha)
         axes.plot(*median, color=ORANGE, linewidth=2.2, solid_capstyle="round")
         axes.set(xlabel="side of the object, share of the picture's", ylabel="IoU")
         axes.set(ylim=(min(0.5, float(np.floor(iou.min() * 10)) / 10) - 0.02, 1.02))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        return _svg(figure, name, f"IoU against object size for {len(iou)} pictures"), len(shown)
+        return svg(figure, name, f"IoU against object size for {len(iou)} pictures"), len(shown)
 
 
 def edge_boxes(errors: Floats, name: str) -> str:
     """Draw a box plot for each edge from signed errors in percent, (M, 4): left, top, right, bottom."""
     low, first, middle, third, high = np.percentile(errors, [5, 25, 50, 75, 95], axis=0)
     rows = np.arange(4)
-    with _chart(200) as (figure, (axes,)):
+    with chart(200) as (figure, (axes,)):
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.hlines(rows, low, high, color=BLUE, linewidth=1.6)
         axes.barh(rows, third - first, left=first, height=0.46, color=BLUE, linewidth=0)
@@ -112,7 +77,7 @@ def edge_boxes(errors: Floats, name: str) -> str:
         axes.set(xlim=(-reach, reach), xlabel="inside  ←  error in % of the box's side  →  outside")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g}".replace("-", "−") if v else "0"))
         axes.grid(visible=False, axis="y")
-        return _svg(figure, name, "Box plots of the signed error of the four edges")
+        return svg(figure, name, "Box plots of the signed error of the four edges")
 
 
 def training_curve(history: Sequence[Mapping[str, float]], best_epoch: int | None, name: str) -> str:
@@ -124,7 +89,7 @@ def training_curve(history: Sequence[Mapping[str, float]], best_epoch: int | Non
     ]
     if not panels:
         return ""
-    with _chart(40 + 125 * len(panels), rows=len(panels)) as (figure, axes):
+    with chart(40 + 125 * len(panels), rows=len(panels)) as (figure, axes):
         for panel, (title, lines) in zip(axes, panels, strict=True):
             for (key, x, y), color in zip(lines, (BLUE, ORANGE), strict=False):
                 panel.plot(x, y, color=color, linewidth=2, marker="o", markersize=3.5 if len(x) < 40 else 0)
@@ -136,19 +101,19 @@ def training_curve(history: Sequence[Mapping[str, float]], best_epoch: int | Non
             panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
             panel.yaxis.set_major_locator(MaxNLocator(4))
         axes[-1].set_xlabel("epoch")
-        return _svg(figure, name, "Training curve: " + " and ".join(title for title, _ in panels))
+        return svg(figure, name, "Training curve: " + " and ".join(title for title, _ in panels))
 
 
 def object_sizes(side: Floats, name: str) -> str:
     """Draw a histogram of the objects' sides as fractions of the pictures', shape (M,)."""
     counts, edges = np.histogram(np.clip(side, 0, 1), np.linspace(0, 1, 21))
-    with _chart(230) as (figure, (axes,)):
+    with chart(230) as (figure, (axes,)):
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
         axes.set(xlabel="side of the object, share of the picture's", ylabel="pictures", xlim=(0, 1))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(visible=False, axis="x")
-        return _svg(figure, name, f"Histogram of the sizes of {len(side)} objects")
+        return svg(figure, name, f"Histogram of the sizes of {len(side)} objects")
 
 
 def coverage_map(share: Floats, fixed: Floats, name: str) -> str:
@@ -158,7 +123,7 @@ def coverage_map(share: Floats, fixed: Floats, name: str) -> str:
     image[..., :3] = _MAP_COLOR
     image[..., 3] = share / max(share.max(), 1e-9)
     x1, y1, x2, y2 = fixed
-    with _chart(230) as (figure, (axes,)):
+    with chart(230) as (figure, (axes,)):
         axes.imshow(image, extent=(0, 1, 1, 0), aspect="auto", interpolation="none")
         axes.plot(
             [x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=ORANGE, linewidth=2, linestyle=(0, (4, 2))
@@ -168,7 +133,7 @@ def coverage_map(share: Floats, fixed: Floats, name: str) -> str:
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(visible=False)
         axes.spines[["top", "right"]].set_visible(True)
-        return _svg(figure, name, "Map of where in the pictures the objects lie")
+        return svg(figure, name, "Map of where in the pictures the objects lie")
 
 
 def _reached(iou: Floats, thresholds: Floats) -> Floats:
@@ -179,39 +144,3 @@ def _points(history: Sequence[Mapping[str, float]], key: str) -> tuple[list[floa
     rows = [(row.get("epoch", i), row[key]) for i, row in enumerate(history, 1) if key in row]
     rows = [(x, y) for x, y in rows if np.isfinite(y)]
     return [x for x, _ in rows], [y for _, y in rows]
-
-
-@contextmanager
-def _chart(height: int, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    # Settings are read when the parts are made and again when they are written, so both happen inside; a
-    # person's own matplotlib settings do not reach the report.
-    with matplotlib.style.context(["default", _STYLE]):
-        figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
-        yield figure, list(figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0])
-
-
-def _svg(figure: Figure, name: str, label: str) -> str:
-    """Write a figure as an SVG element for an HTML page: no name spaces, no style of its own, unique ids."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    root = ElementTree.fromstring(buffer.getvalue(), forbid_dtd=False)
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith(("}metadata", "}style")):
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.partition("}")[2]
-        element.attrib = {k.rpartition("}")[2]: _local(v, name) for k, v in element.attrib.items()}
-        if "id" in element.attrib:
-            element.set("id", f"{name}-{element.get('id')}")
-    for key in ("width", "height", "version"):
-        root.attrib.pop(key, None)
-    root.attrib |= {"role": "img", "aria-label": label, "class": "chart"}
-    text: str = ElementTree.tostring(root, encoding="unicode")
-    for color, variable in _VARIABLES.items():
-        text = text.replace(color, f"var({variable})")
-    return text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
-
-
-def _local(value: str, name: str) -> str:
-    return re.sub(r"^#|(?<=url\(#)", lambda m: f"{m[0]}{name}-", value)

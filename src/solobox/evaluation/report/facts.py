@@ -1,6 +1,5 @@
 """What the report says about a training run, and the statistics it computes from an evaluation."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 
 from solobox import boxes
 from solobox.boxes import Floats
+from solobox.evaluation.coverage import object_sides
 from solobox.evaluation.metrics import Evaluation
 
 
@@ -65,7 +65,7 @@ class Measured:
     @property
     def object_side(self) -> Floats:
         """The object's side as a fraction of the picture's: square root of the share of the area, (M,)."""
-        return np.sqrt(boxes.area(self.fractions))
+        return object_sides(self.truth, self.size)
 
 
 def measured(evaluation: Evaluation) -> Measured:
@@ -111,11 +111,6 @@ def running_median(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     order = np.argsort(x, kind="stable")
     view = np.lib.stride_tricks.sliding_window_view
     return np.median(view(x[order], window), axis=1), np.median(view(y[order], window), axis=1)
-
-
-def uncertainty(iou: Floats) -> float:
-    """Half of the 95% confidence interval of the mean; NaN for fewer than two pictures."""
-    return float(1.96 * iou.std(ddof=1) / math.sqrt(len(iou))) if len(iou) > 1 else math.nan
 
 
 def extremes(iou: Floats, best: int = 6, worst: int = 20) -> tuple[list[int], list[int]]:

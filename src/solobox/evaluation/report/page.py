@@ -1,29 +1,32 @@
 """The page of the report: what stands on it, its pictures, and writing it."""
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from solobox import boxes, drawing, pictures
+from solobox import boxes, drawing
 from solobox.boxes import Floats
-from solobox.errors import PictureError
+from solobox.evaluation import bootstrap
+from solobox.evaluation.comparing import Comparison, signed
 from solobox.evaluation.metrics import Evaluation, Metrics
-from solobox.evaluation.report import charts, facts
+from solobox.evaluation.report import charts, facts, trust
 from solobox.evaluation.report.facts import Measured, RunFacts
+from solobox.evaluation.report.shots import Shot, shoot
 from solobox.files import replacing
 
-_SIDE = 400  # of a picture in the report, in pixels: sharp on a phone, small enough for one file
-_QUALITY = 80
 
-
-def write_report(path: Path, evaluation: Evaluation, *, title: str, run: RunFacts | None) -> None:
+def write_report(
+    path: Path,
+    evaluation: Evaluation,
+    *,
+    title: str,
+    run: RunFacts | None,
+    comparison: Comparison | None = None,
+) -> None:
     """Write the report of an evaluation: one HTML file that needs nothing else and loads nothing.
 
     The same evaluation gives the same bytes. The file appears whole or not at all.
@@ -31,25 +34,14 @@ def write_report(path: Path, evaluation: Evaluation, *, title: str, run: RunFact
     path: of the HTML file; its folder is made, and a file of that name is replaced.
     title: heading of the page.
     run: how the model came about; None leaves those parts out, and the page says so.
+    comparison: of this evaluation with that of another run, see `comparing.compare`; None leaves that part out.
 
     Raises ``DataError`` when the file cannot be written.
     """
-    text = _environment().get_template("report.html.j2").render(_context(evaluation, title, run))
+    text = _environment().get_template("report.html.j2").render(_context(evaluation, title, run, comparison))
     with replacing(Path(path)) as file:
         # File names may hold bytes that are no UTF-8; a page must not fail for them.
         file.write(text.encode("utf-8", "replace").decode("utf-8"))
-
-
-@dataclass(frozen=True)
-class Shot:
-    """One picture of the report: its name, its IoU, and a drawn thumbnail (`uri` is empty without one)."""
-
-    name: str
-    iou: float
-    uri: str = ""
-    width: int = 0
-    height: int = 0
-    error: str = ""
 
 
 def _environment() -> Environment:
@@ -60,11 +52,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": _share, "fixed": _fixed, "value": _value}
+    environment.filters |= {"share": _share, "fixed": _fixed, "value": _value, "signed": signed}
     return environment
 
 
-def _context(evaluation: Evaluation, title: str, run: RunFacts | None) -> dict[str, object]:
+def _context(
+    evaluation: Evaluation, title: str, run: RunFacts | None, comparison: Comparison | None
+) -> dict[str, object]:
     known = facts.measured(evaluation)
     best, worst = facts.extremes(known.iou)
     return {
@@ -74,7 +68,11 @@ def _context(evaluation: Evaluation, title: str, run: RunFacts | None) -> dict[s
         "metrics": evaluation.metrics,
         "labels": _by_label(evaluation.metrics),
         "summary": _summary(evaluation, known),
-        "charts": _charts(evaluation.iou, known, run),
+        "intervals": {name: of for name, of in evaluation.intervals.items() if np.isfinite(of.low)},
+        "resamples": bootstrap.RESAMPLES,
+        "charts": _charts(evaluation, known, run, comparison),
+        "compared": trust.compared(comparison) if comparison else None,
+        "least_familiar": trust.least_familiar(evaluation),
         "best": [_shot(evaluation, known, i) for i in best],
         "worst": [_shot(evaluation, known, i) for i in worst],
         "unreadable": [
@@ -88,6 +86,7 @@ def _context(evaluation: Evaluation, title: str, run: RunFacts | None) -> dict[s
         "history_keys": list(dict.fromkeys(key for row in run.history for key in row)) if run else [],
         "truth_color": "#{:02x}{:02x}{:02x}".format(*drawing.TRUTH),
         "predicted_color": "#{:02x}{:02x}{:02x}".format(*drawing.PREDICTED),
+        "other_color": "#{:02x}{:02x}{:02x}".format(*trust.OTHER),
     }
 
 
@@ -102,7 +101,6 @@ def _summary(evaluation: Evaluation, known: Measured) -> dict[str, float]:
     summary = {
         "close": int((iou >= 0.9).sum()),
         "missed": int((iou < 0.5).sum()),
-        "uncertainty": facts.uncertainty(iou),
         "edge_percent": float("nan"),
         "fixed_iou": float("nan"),
     }
@@ -113,9 +111,13 @@ def _summary(evaluation: Evaluation, known: Measured) -> dict[str, float]:
     return summary
 
 
-def _charts(all_iou: Floats, known: Measured, run: RunFacts | None) -> dict[str, Markup | int]:
+def _charts(
+    evaluation: Evaluation, known: Measured, run: RunFacts | None, comparison: Comparison | None
+) -> dict[str, Markup | int]:
     """Draw every chart that there is something to draw for."""
-    drawn: dict[str, str] = {}
+    drawn, all_iou = trust.charts_of(evaluation), evaluation.iou
+    beside, dots = trust.compared_charts(comparison) if comparison else ({}, 0)
+    drawn |= beside
     shown, median = 0, (np.empty(0), np.empty(0))
     if len(known.iou):
         side = known.object_side
@@ -129,7 +131,7 @@ def _charts(all_iou: Floats, known: Measured, run: RunFacts | None) -> dict[str,
         drawn["where"] = charts.coverage_map(facts.coverage(known.fractions), fixed, "where")
     if run is not None:
         drawn["training"] = charts.training_curve(run.history, run.best_epoch, "training")
-    notes: dict[str, Markup | int] = {"shown": shown, "median": len(median[0])}
+    notes: dict[str, Markup | int] = {"shown": shown, "dots": dots, "median": len(median[0])}
     return notes | {name: Markup(svg) for name, svg in drawn.items() if svg}  # noqa: S704
 
 
@@ -152,22 +154,9 @@ def _spans(known: Measured) -> list[tuple[str, Floats]]:
 def _shot(evaluation: Evaluation, known: Measured, i: int) -> Shot:
     row = int(known.index[i])
     name, iou = evaluation.samples.names[row], float(known.iou[i])
-    try:
-        picture = pictures.read(evaluation.samples.images[row], at_least=_SIDE)
-    except PictureError as error:
-        return Shot(name, iou, error=str(error))
-    height, width = picture.pixels.shape[:2]
-    ratio = width / picture.size[0], height / picture.size[1]
-    outlines = [
-        drawing.predicted(boxes.scale(known.predicted[i], *ratio)),
-        drawing.truth(boxes.scale(known.truth[i], *ratio)),
-    ]
-    image = drawing.draw_reduced(picture.pixels, outlines, _SIDE)
-    buffer = io.BytesIO()
-    # Colour at full resolution: thin coloured lines are what these pictures are for.
-    image.save(buffer, format="JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    uri = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return Shot(name, iou, uri, *image.size)
+    outlines = [drawing.predicted(known.predicted[i]), drawing.truth(known.truth[i])]
+    alt = f"{name} with the true and the predicted box; their IoU is {iou:.2f}"
+    return shoot(evaluation.samples.images[row], name, outlines, f"IoU {iou:.2f}", alt)
 
 
 def _share(value: float) -> str:
