@@ -194,6 +194,18 @@ def test_faults_are_found_among_labels_with_natural_noise() -> None:
     assert {finding.kind for finding in found.flagged} == {Kind.EDGE}
 
 
+@pytest.mark.parametrize("spread", [0.0, 5.0, float("nan")])
+def test_a_prediction_of_no_size_is_held_against_as_well(spread: float) -> None:
+    """With a regression head: its corners may meet."""
+    model = np.tile(MODEL, (len(HONEST), 1))
+    labels = np.concatenate([model + HONEST, [MODEL, MODEL]])
+    samples = Samples([f"{row}.jpg" for row in range(62)], labels)
+    empty = [predicted((180, 140, 180, 140), spread), predicted((0, 90, 0, 90), spread)]
+    found = audit(samples, [*(predicted(box, spread) for box in model), *empty])
+    assert {finding.row for finding in found.flagged} == {60, 61}
+    assert all(np.isfinite(finding.score) for finding in found.findings)
+
+
 def test_nothing_to_audit() -> None:
     assert audit(Samples([], []), []).findings == ()
     assert threshold([]) == LEAST
@@ -258,7 +270,7 @@ def test_the_score_grows_with_the_distance(
 def test_no_overlap_ranks_above_an_overlap_that_is_as_many_units_off(
     data: tuple[Floats, Floats, Floats], width: float, height: float
 ) -> None:
-    """ObjectLab calls a label that shares nothing with the prediction a perfect one."""
+    """ObjectLab's score of a place calls a label perfect that shares nothing with the prediction."""
     labels, model, spread = data
     box = np.array([300.0, 300, 300 + width, 300 + height])
     # the right edge of both is off by the width; the left one only of that which shares nothing with the box

@@ -48,6 +48,7 @@ _ROOM = 1.5  # area of a label, in areas of the model's box, from which on it ma
 _MERGED = 0.75  # IoU of a label with the hull of two boxes, from which on it is both
 _ALIKE = 0.2  # a second object's least share of the first one's area
 _ALONE = 0.4  # of one edge's error, what the others may be at most for it to be that edge alone
+_TINY = 1e-3
 _STRANGE = 0.02  # familiarity up to which it is said that the picture is like no other
 
 
@@ -137,9 +138,11 @@ def disagreement(labels: npt.ArrayLike, predicted: npt.ArrayLike, spread: npt.Ar
     if not len(truth):
         return Disagreement(np.zeros((0, 4)), np.zeros(0))
     sides = np.tile(found[:, 2:] - found[:, :2], 2)
-    scale, error = margins.scales(found, own), (truth - found) * _OUTWARDS
+    # a regression head may give a box of no size, which would be no unit at all
+    scale = np.maximum(margins.scales(found, own), _TINY * np.tile(truth[:, 2:] - truth[:, :2], 2))
+    error = (truth - found) * _OUTWARDS
     usual = np.median(np.abs(error) / scale, axis=0) / _NORMAL
-    units = error / np.maximum(np.hypot(usual * scale, FLOOR * sides), np.finfo(np.float64).tiny)
+    units = error / np.hypot(np.maximum(usual, _TINY) * scale, FLOOR * sides)
     return Disagreement(units, np.abs(units).max(axis=1) * (2 - boxes.iou(truth, found)))
 
 
@@ -242,19 +245,15 @@ def describe(label: Floats, model: Floats, units: Floats) -> tuple[Kind, str]:
     if within or np.square(grown).sum() >= np.square(moved).sum():
         large = boxes.area(label) > boxes.area(model)
         kind = Kind.TOO_BIG if large else Kind.TOO_SMALL
+        if (model[2:] <= model[:2]).any():
+            return kind, "the model's box has no area"
         width, height = (label[2:] - label[:2]) / (model[2:] - model[:2])
-        return (
-            kind,
-            f"the label is {width:.2f} times as wide and {height:.2f} times as high as the model's box",
-        )
+        sized = f"{width:.2f} times as wide and {height:.2f} times as high as the model's box"
+        return kind, f"the label is {sized}"
     x, y = ((label[2:] + label[:2]) - (model[2:] + model[:2])) / 2
-    ways = [
-        f"{abs(by):.0f} px to the {there if by > 0 else back}"
-        if axis == 0
-        else f"{abs(by):.0f} px {there if by > 0 else back}"
-        for axis, (by, there, back) in enumerate(((x, "right", "left"), (y, "down", "up")))
-    ]
-    return Kind.SHIFTED, f"the label lies {ways[0]} and {ways[1]} of the model's box, {unsure}"
+    across = f"{abs(x):.0f} px to the {'right' if x > 0 else 'left'}"
+    down = f"{abs(y):.0f} px {'down' if y > 0 else 'up'}"
+    return Kind.SHIFTED, f"the label lies {across} and {down} from the model's box, {unsure}"
 
 
 def _surprise(presence: Floats, has_box: npt.NDArray[np.bool_]) -> Floats:
