@@ -14,22 +14,9 @@ app = App(
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-_COMMANDS = {
-    "demo": "The whole job on pictures that the program draws itself.",
-    "fetch": "Download a public data set from its owners.",
-    "label": "First boxes without a person.",
-    "check": "Find what is wrong with labelled pictures.",
-    "train": "Train a localizer.",
-    "curve": "Say what more labels would bring.",
-    "audit": "Find labels that are probably wrong.",
-    "evaluate": "Measure a trained localizer.",
-    "predict": "Find the box in each picture.",
-    "summary": "List a model's layers, and draw it.",
-}
-"""Said here too, since to ask the commands themselves would load them all."""
-
-for _command, _help in _COMMANDS.items():
-    app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_help)
+_COMMANDS = "demo", "fetch", "label", "check", "train", "curve", "audit", "evaluate", "predict", "summary"
+for _command in _COMMANDS:
+    app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
 
 def main() -> None:
