@@ -156,16 +156,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("splits", "pipeline"), help="only this part")
     arguments = parser.parse_args()
     quieten()
     training, test = caltech()
+    if arguments.only != "splits":
+        pipeline(training, test, arguments.size, arguments.seeds)
+    if arguments.only == "pipeline":
+        return
     splits(frozen(training, test, arguments.size, 0), "Caltech", arguments.splits)
     with tempfile.TemporaryDirectory() as folder:
         drawn = scenes.write(folder, 1100, seed=11)
         rows = np.arange(len(drawn))
         made = frozen(drawn.select(rows < 600), drawn.select(rows >= 600), arguments.size, 0)
     splits(made, "scenes", arguments.splits)
-    pipeline(training, test, arguments.size, arguments.seeds)
 
 
 if __name__ == "__main__":
