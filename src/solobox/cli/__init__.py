@@ -14,7 +14,18 @@ app = App(
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-for _command in ("demo", "fetch", "label", "check", "train", "audit", "evaluate", "predict", "summary"):
+for _command in (
+    "demo",
+    "fetch",
+    "label",
+    "check",
+    "train",
+    "curve",
+    "audit",
+    "evaluate",
+    "predict",
+    "summary",
+):
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
 

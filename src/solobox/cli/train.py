@@ -1,5 +1,6 @@
 """``solobox train``: from labelled pictures to a folder with a trained localizer."""
 
+import csv
 import json
 import shlex
 import tomllib
@@ -17,7 +18,7 @@ from solobox.files import replacing
 from solobox.formats import Annotations
 from solobox.machine import is_main_process
 from solobox.samples import Samples
-from solobox.training.folder import must_be_unfinished, must_be_vacant
+from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
 from solobox.training.recipe import PARTS, Recipe, RecipeName
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def train(
     facts: Any = localizer.facts
     seconds = sum(facts["seconds"].values())
     out.print(metrics_table("validation pictures", as_rows(evaluation.metrics.to_dict())))
+    if facts["recipe"]["folds"]:
+        out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
     counts = facts["counts"]
     again = ["solobox", "evaluate", str(output), *origin.words()]
     rest = (
@@ -195,6 +198,24 @@ def read_checked(
     samples = Samples.from_annotations(annotations, keep=keep, skip_bad=skip_bad)
     console.print(samples.summary(), highlight=False, markup=False)
     return samples
+
+
+def _out_of_fold(path: Path) -> str:
+    """In a sentence what `OutOfFold.write` wrote, and how far it may be off."""
+    from solobox.evaluation.bootstrap import mean_intervals, units
+
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    reached, groups = [float(row["iou"]) for row in rows], [row["group"] for row in rows]
+    (found,) = mean_intervals([[value] for value in reached], groups)
+    mean, folds = sum(reached) / len(rows), len({row["fold"] for row in rows})
+    by = f"{len(rows):,} pictures"
+    if any(groups):
+        by += f" in {int(units(len(rows), groups).max()) + 1:,} groups"
+    known = ""
+    if found.low == found.low:  # NaN is unequal to itself
+        known = f", {100 * found.level:g}% confidence {found.low:.3f} to {found.high:.3f} (bootstrap)"
+    return f"out of fold: mean IoU {mean:.3f}{known}, over {by} in {folds} folds: {path}"
 
 
 def read_config(path: Path | None) -> tuple[str, dict[str, Any]]:

@@ -66,9 +66,10 @@ class OutOfFold:
             raise DataError(f"{self.samples.where[row]}: {self.predictions[row].error}")
         side = self.bank.recipe.architecture.side
         square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
-        maps = [feature.float() for feature in self.bank.trunk(np.ascontiguousarray(square))]
+        device = self.bank.fabric.device
+        maps = [feature.float().to(device) for feature in self.bank.trunk(np.ascontiguousarray(square))]
         with torch.inference_mode():
-            output = self.heads[self.fold[row]](maps)
+            output = _on_cpu([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
         return _predictions(output, [str(self.samples.images[row])], [size])[0]
 
@@ -169,18 +170,21 @@ class Bank:
     def fit(self, pictures: npt.ArrayLike, stage: str = "head", *, seed: int | None = None) -> Decide:
         """A head trained on some pictures, given as a mask (N,), as `train` would on these alone.
 
-        seed: default that of the recipe. Raises DataError where none of them has a box.
+        seed: default that of the recipe. Raises DataError where none of them has a box, ValueError for what is no mask.
         """
-        wanted = np.asarray(pictures, dtype=np.bool_)
+        wanted = np.asarray(pictures)
+        if wanted.dtype != np.bool_ or wanted.shape != (len(self.samples),):
+            raise ValueError(f"a mask has shape ({len(self.samples)},), not {wanted.dtype} of {wanted.shape}")
         count = int((wanted & self.readable).sum())
         if not (wanted & self.readable & self.samples.has_box).any():
             raise DataError("none of the pictures to train on has a box and can be read")
         views = min(self.recipe.views_each(count), self.kept.views_each)
         rows = self.kept.of_pictures(torch.from_numpy(wanted))
         rows = rows[self.kept.index[rows] % self.kept.views_each < views]
-        recipe = self.recipe if seed is None else replace(self.recipe, seed=seed)
+        # All epochs are as good as another here, since nothing is held out to choose by, nor to lose patience with: the
+        # last one is kept.
+        recipe = replace(self.recipe, seed=self.recipe.seed if seed is None else seed, patience=0)
         head = copy.deepcopy(self.start)
-        # All epochs are as good as another here, since nothing is held out to choose by: the last one is kept.
         fit_head(
             head, self.kept, lambda _: torch.zeros(1), recipe,
             Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta), fabric=self.fabric, progress=self.progress,
@@ -191,14 +195,7 @@ class Bank:
     def outputs(self, head: Decide, pictures: Sequence[int] | Rows) -> Output:
         """What a head says of some pictures (n), which can be read; on the CPU."""
         with torch.inference_mode():
-            found: list[Output] = [head(maps) for maps in self._maps(pictures)]
-        positions = found[0].positions
-        return Output(
-            torch.cat([one.boxes for one in found]).cpu(),
-            _together([one.logits for one in found]),
-            None if positions is None else positions.cpu(),
-            _together([one.presence for one in found]),
-        )
+            return _on_cpu([head(maps) for maps in self._maps(pictures)])
 
     def features(self, pictures: Sequence[int] | Rows) -> Floats:
         """Pooled features (n, D) of some pictures (n), which can be read; see `Familiarity`."""
@@ -237,9 +234,10 @@ class Bank:
                 continue
             output = self.outputs(heads[-1], rows)
             others = np.flatnonzero((fold >= 0) & (fold != number))[:: max(len(fold) // _MOST, 1)]
-            distances[rows] = Familiarity.of(features[others], features[rows]).distance(features[rows])
+            if len(others) > 1:  # one picture alone has no spread
+                distances[rows] = Familiarity.of(features[others], features[rows]).distance(features[rows])
             if output.presence is not None:
-                logits[rows] = output.presence.cpu()
+                logits[rows] = output.presence
             names = [str(self.samples.images[row]) for row in rows]
             for row, found in zip(
                 rows, _predictions(output, names, [self.sizes[r] for r in rows]), strict=True
@@ -247,9 +245,12 @@ class Bank:
                 predictions[row] = found
         likeness = _ranks_of(distances[known])
         probabilities = np.full(len(known), np.nan)
-        if self.start.presence is not None:
+        present = self.samples.has_box[known]
+        if (
+            self.start.presence is not None and not present.all()
+        ):  # those without it may be the unreadable ones
             own = logits[torch.from_numpy(known)]
-            warmth = temperature(own, torch.from_numpy(self.samples.has_box[known]))
+            warmth = temperature(own, torch.from_numpy(present))
             probabilities = (own / warmth).sigmoid().double().numpy()
         for place, row in enumerate(known):
             predictions[row] = replace(
@@ -287,9 +288,7 @@ def assigned(samples: Samples, folds: int) -> npt.NDArray[np.int64]:
     """
     if folds < 2:
         raise ConfigError(f"folds are two or more, not {folds}")
-    units = [
-        f"g{group}" if group else f"n{name}" for group, name in zip(samples.group, samples.names, strict=True)
-    ]
+    units = units_of(samples)
     fold_of: dict[str, int] = {}
     with_box = Counter(unit for unit, box in zip(units, samples.has_box.tolist(), strict=True) if box)
     if len(with_box) < folds:
@@ -307,6 +306,14 @@ def assigned(samples: Samples, folds: int) -> npt.NDArray[np.int64]:
     return np.array([fold_of[unit] for unit in units], dtype=np.int64)
 
 
+def units_of(samples: Samples) -> list[str]:
+    """What each of N pictures never parts from, by name: its group, or itself alone where it has none."""
+    # The prefix keeps a picture named like a group out of it.
+    return [
+        f"g{group}" if group else f"n{name}" for group, name in zip(samples.group, samples.names, strict=True)
+    ]
+
+
 def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
     fractions, spread = output.boxes.double().numpy(), output.spread().double().numpy()
     made = []
@@ -317,13 +324,24 @@ def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int
     return made
 
 
+def _on_cpu(outputs: Sequence[Output]) -> Output:
+    """Outputs of one head after each other, as one."""
+    positions = outputs[0].positions
+    return Output(
+        torch.cat([one.boxes for one in outputs]).cpu(),
+        _together([one.logits for one in outputs]),
+        None if positions is None else positions.cpu(),
+        _together([one.presence for one in outputs]),
+    )
+
+
 def _together(parts: Sequence[Tensor | None]) -> Tensor | None:
     there = [part.cpu() for part in parts if part is not None]
     return torch.cat(there) if there else None
 
 
 def _ranks_of(distances: Floats) -> Floats:
-    """Of each distance the share that are at least as far, itself among them."""
-    ordered = np.sort(distances)
-    at_least = len(distances) - np.searchsorted(ordered, distances, side="left")
-    return np.asarray(at_least / max(len(distances), 1), dtype=np.float64)
+    """Of each distance the share that are at least as far, itself among them; NaN stays and does not count."""
+    ordered = np.sort(distances[~np.isnan(distances)])
+    at_least = len(ordered) - np.searchsorted(ordered, distances, side="left")
+    return np.where(np.isnan(distances), np.nan, at_least / max(len(ordered), 1))

@@ -13,6 +13,10 @@ from matplotlib.figure import Figure
 # Colours are names for the style sheet: an SVG inside the page follows its light and dark mode.
 INK, MUTED, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
+_LIGHT = {
+    "--ink": "#24262b", "--muted": "#666b75", "--line": "#e4e2dd", "--blue": "#2378b5", "--orange": "#d36a0b"
+}  # fmt: skip
+_PAPER = "#ffffff"
 _STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "solobox",
@@ -78,6 +82,19 @@ def svg(figure: Figure, name: str, label: str) -> str:
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
     return text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
+
+
+def standalone(element: str) -> str:
+    """What `svg` gave as a file that is read without a page: with name spaces, and the page's light colours."""
+    for variable, color in _LIGHT.items():
+        element = element.replace(f"var({variable})", color)
+    element = element.replace("font-family: inherit", "font-family: 'DejaVu Sans', sans-serif")
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    paper = f'<rect width="100%" height="100%" fill="{_PAPER}"/>'
+    head, rest = element.split(">", 1)
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n{head.replace("<svg", f"<svg {spaces}", 1)}>{paper}{rest}\n'
+    )
 
 
 def _local(value: str, name: str) -> str:

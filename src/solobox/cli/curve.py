@@ -1,0 +1,91 @@
+"""``solobox curve``: whether more labels would help."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from solobox.cli.console import bars, console, out
+from solobox.cli.settings import given, options
+from solobox.cli.train import read_checked
+from solobox.files import replacing
+from solobox.training.recipe import PARTS, Recipe
+
+if TYPE_CHECKING:
+    from solobox.training.curve import Curve
+
+    Settings = Any
+else:
+    # Heads on kept features alone are trained, on one device, and there is no part that only chooses or measures.
+    Settings = options(
+        Recipe, *PARTS.values(),
+        but=(
+            "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
+            "loggers",
+        ),
+    )  # fmt: skip
+
+
+def curve(
+    data: Path,
+    *,
+    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    plot: Path | None = None,
+    repetitions: int = 5,
+    images: Path | None = None,
+    keep: Literal["largest", "first"] | None = None,
+    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[Settings | None, Parameter(name="*")] = None,
+) -> None:
+    """Find out whether more labels would help: the learning curve.
+
+    Trains on an eighth, a quarter, half and most of the labelled pictures, measures on others, and says what twice as
+    many would bring. Pictures without a box are left out, and those that the data itself calls test.
+
+    Parameters
+    ----------
+    data
+        Labelled pictures, as for training.
+    output
+        Write the curve to this CSV file: pictures, mean_iou, low, high (a 95% band), kind (measured or expected).
+    plot
+        Draw it into this SVG file.
+    repetitions
+        The pictures are held out in so many parts, each once; each takes four trainings.
+    images
+        The folder that picture names are relative to, instead of the file's own.
+    keep
+        Of a picture with several boxes take this one; without it such pictures are left out.
+    skip_bad
+        Leave out rows with errors, and count them, rather than refuse the data.
+    settings
+        Each knob of the recipe.
+    """
+    recipe = Recipe.named("quick", given(settings))
+    samples = read_checked(data, images, keep, skip_bad=skip_bad)
+    # Heavy to load: bad data is told of before.
+    from solobox.evaluation.report.curve_chart import curve_chart
+    from solobox.training.curve import learning_curve
+
+    with bars() as progress:
+        found = learning_curve(samples, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress)
+    out.print(_table(found))
+    out.print(found.sentence(), highlight=False, markup=False, soft_wrap=True)
+    if output is not None:
+        found.write(output)
+        console.print(f"curve: {output}", highlight=False, markup=False)
+    if plot is not None:
+        with replacing(plot) as file:
+            file.write(curve_chart(found))
+        console.print(f"plot: {plot}", highlight=False, markup=False)
+
+
+def _table(found: "Curve") -> Table:
+    table = Table(title="learning curve", title_justify="left", header_style="bold")
+    for head in ("pictures", "mean IoU", "95% band", ""):
+        table.add_column(head, justify="right" if head else "left")
+    for point in found.points:
+        band = f"{point.low:.3f} to {point.high:.3f}"
+        table.add_row(f"{point.pictures:,}", f"{point.mean_iou:.3f}", band, point.kind)
+    return table

@@ -1,0 +1,280 @@
+"""The learning curve: how good heads are that learnt from a part of the labels, and what more of them would bring.
+
+Of each held-out part of the pictures every size of training set is asked, and each size is a part of the next one, so
+that the sizes are compared on the same pictures. What more labels would bring is read off an inverse power law through
+the measured points, which errors of learners follow over wide ranges of sizes (Cortes et al., 1994, "Learning Curves:
+Asymptotic Values and Rate of Convergence"; Figueroa et al., 2012, "Predicting sample size required for classification
+performance"; Hestness et al., 2017, "Deep Learning Scaling is Predictable, Empirically"). Such a law says nothing of
+labels of another kind than those there are: other places, better boxes.
+"""
+
+import csv
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from solobox import boxes as geometry
+from solobox.boxes import Floats
+from solobox.errors import ConfigError, DataError
+from solobox.files import replacing
+from solobox.samples import Samples
+from solobox.splits import ranked
+from solobox.training.folds import Bank, assigned, units_of
+from solobox.training.progress import Progress
+from solobox.training.recipe import Recipe
+
+Kind: TypeAlias = Literal["measured", "expected"]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+LEAST = 16
+"""Pictures with a box, fewer of which have no curve that is worth drawing."""
+
+LEVEL = 0.95
+"""The probability of the bands."""
+
+_PARTS = (1 / 8, 1 / 4, 1 / 2)
+"""Of all labels; what is not held out is the last size."""
+
+_DRAWS = 1000
+
+_RATES = np.geomspace(0.1, 2, 61)
+"""Exponents that are tried."""
+
+_HARDLY = 0.005
+"""A gain of mean IoU below which labelling as many pictures again is not worth it."""
+
+_UNSURE = 0.02
+"""How wide the band of a gain may be that begins below that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """Mean IoU of n training pictures: ``a - b * n ** -c`` with ``a <= 1``, ``b >= 0`` and ``c > 0``."""
+
+    a: float
+    b: float
+    c: float
+
+    def __call__(self, pictures: float) -> float:
+        """The mean IoU expected from so many, which grows with them."""
+        return float(self.a - self.b * pictures**-self.c)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A size of the training set in pictures, the mean IoU there, and the 95% band around it."""
+
+    pictures: int
+    mean_iou: float
+    low: float
+    high: float
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What twice as many labels are expected to add to the mean IoU, and the 95% band around it."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Measured sizes, then all labels and twice as many, as the law expects them; sizes ascend."""
+
+    points: tuple[Point, ...]
+    law: Law
+    gain: Gain
+
+    def sentence(self) -> str:
+        """What twice as many labels are expected to bring, for a person."""
+        gain, twice = self.gain, f"twice as many labels ({self.points[-1].pictures:,} pictures)"
+        if gain.high < _HARDLY:
+            return f"Hardly anything is to be expected of {twice}: less than {_HARDLY:g} mean IoU."
+        if gain.low < _HARDLY and gain.high - gain.low > _UNSURE:
+            return (
+                f"What {twice} would bring cannot be told from these: from {gain.low:.3f} to {gain.high:.3f} mean IoU "
+                "all is possible."
+            )
+        return (
+            f"{twice.capitalize()} are expected to bring about +{gain.expected:.3f} mean IoU ({gain.low:.3f} to "
+            f"{gain.high:.3f})."
+        )
+
+    def write(self, path: Path) -> None:
+        """A CSV with ``pictures,mean_iou,low,high,kind``, a row for each point. Raises DataError as `replacing`."""
+        with replacing(path) as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["pictures", "mean_iou", "low", "high", "kind"])
+            for point in self.points:
+                figures = [f"{value:.6f}" for value in (point.mean_iou, point.low, point.high)]
+                writer.writerow([point.pictures, *figures, point.kind])
+
+
+def learning_curve(
+    samples: Samples,
+    recipe: Recipe,
+    *,
+    repetitions: int = 5,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Curve:
+    """Measure the learning curve of labelled pictures.
+
+    samples: those without a box are left out, since it is boxes that are judged, and so are those whose split the data
+        itself calls test. All others count, whatever their split.
+    repetitions: 3 or more. The pictures are held out in so many parts, each once; groups stay whole.
+    skip_bad: leave out pictures that cannot be read, rather than raise DataError.
+
+    Raises DataError where there are fewer than `LEAST` pictures, or too few or too large groups; ConfigError for too
+    few repetitions, and for a recipe that trains the trunk.
+    """
+    samples = samples.select(samples.has_box & (np.array(samples.split) != "test"))
+    _must_suffice(len(samples), len(set(units_of(samples))), repetitions)
+    with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
+        fewest = max(round(len(samples) * _PARTS[0]), 1)
+        bank = Bank.of(
+            samples, recipe, folder=Path(folder), least=fewest, skip_bad=skip_bad, progress=progress
+        )
+        readable = bank.readable
+        units = np.array(units_of(samples))
+        _must_suffice(int(readable.sum()), len(set(units[readable].tolist())), repetitions)
+        part = np.where(readable, assigned(samples, repetitions), -1)
+        reached = np.full((len(_PARTS) + 1, len(samples)), np.nan)
+        sizes = np.zeros((len(_PARTS) + 1, repetitions))
+        for number in range(repetitions):
+            held_out, rest = np.flatnonzero(part == number), (part >= 0) & (part != number)
+            wanted = [share * readable.sum() for share in _PARTS]
+            for place, chosen in enumerate(nested(units, rest, wanted, f"curve {number}")):
+                sizes[place, number] = chosen.sum()
+                stage = f"{chosen.sum():,} pictures, {number + 1} of {repetitions}"
+                head = bank.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
+                found = np.stack([one.box for one in bank.predict(head, held_out)])
+                reached[place, held_out] = geometry.iou(found, samples.boxes[held_out])
+    return curve_of(
+        sizes.mean(axis=1), reached[:, readable], part[readable], units[readable], seed=recipe.seed
+    )
+
+
+def nested(units: npt.ArrayLike, rest: Mask, wanted: list[float], purpose: str) -> list[Mask]:
+    """Ever larger sets of whole units, each a part of the next one; the last is all of `rest`.
+
+    units: of each of N pictures. rest: (N,), which may be taken. wanted: how many pictures, about, ascending.
+    purpose: decides in what order units are taken.
+
+    Gives masks (N,), one more than `wanted`; none is empty.
+    """
+    names = np.asarray(units)
+    order = list(ranked(set(names[rest].tolist()), purpose))
+    counts = np.array([int((names[rest] == unit).sum()) for unit in order])
+    middles = np.cumsum(counts) - counts / 2
+    taken = [max(int(np.searchsorted(middles, count, side="right")), 1) for count in wanted]
+    return [rest & np.isin(names, order[:number]) for number in (*taken, len(order))]
+
+
+def curve_of(
+    sizes: Floats, reached: Floats, part: npt.ArrayLike, units: npt.ArrayLike, *, seed: int = 0
+) -> Curve:
+    """The curve of what was measured.
+
+    sizes: (K,) pictures that were trained on, ascending. reached: (K, N), the IoU of each picture, held out.
+    part: (N,), which repetition it was held out in, and so which heads it was shown to. units: (N,), of each picture.
+
+    Its bands come from a bootstrap in two steps, repetitions and in each of them units of held-out pictures, all sizes
+    at once (Davison & Hinkley, 1997, "Bootstrap Methods and their Application", 3.8); the law is fitted anew to each.
+    Raises DataError where the sizes do not differ enough to tell anything.
+    """
+    count = reached.shape[1]
+    if sizes[-1] < 2 * sizes[0]:
+        raise DataError(
+            f"the groups are too large for a learning curve: the smallest training set has {sizes[0]:.0f} pictures and "
+            f"the largest {sizes[-1]:.0f}"
+        )
+    means = reached.mean(axis=1)
+    drawn = _drawn(reached, np.asarray(part), np.asarray(units), seed)
+    law, laws = fitted(sizes, means[np.newaxis])[0], fitted(sizes, drawn)
+    points = [
+        Point(round(size), float(mean), *_band(column), "measured")
+        for size, mean, column in zip(sizes.tolist(), means, drawn.T, strict=True)
+    ]
+    expected = []
+    for size in (count, 2 * count):
+        column = _at(laws, size)
+        expected.append(column)
+        points.append(Point(size, float(_at(law, size)), *_band(column), "expected"))
+    gain = Gain(float(_at(law, 2 * count) - _at(law, count)), *_band(expected[1] - expected[0]))
+    return Curve(tuple(points), Law(*law.tolist()), gain)
+
+
+def fitted(sizes: Floats, reached: Floats) -> Floats:
+    """The laws with the least squared errors: (K,) sizes and B times (K,) mean IoUs, (B, K), to (B, 3) ``a, b, c``.
+
+    Errors of larger sets weigh more, in proportion to their rank (Figueroa et al., 2012): small sets differ more from
+    draw to draw, and follow the law less. For each exponent on a grid the best ``a`` and ``b`` are known exactly.
+    """
+    weights = np.arange(1, len(sizes) + 1, dtype=np.float64)
+    weights /= weights.sum()
+    x = sizes ** -_RATES[:, np.newaxis]  # (C, K)
+    x_mean, y_mean = x @ weights, reached @ weights  # (C,), (B,)
+    x_off, y_off = x - x_mean[:, np.newaxis], reached - y_mean[:, np.newaxis]
+    slopes = -(y_off * weights) @ x_off.T / (weights * x_off**2).sum(axis=1)  # (B, C)
+    b = np.maximum(slopes, 0)
+    a = y_mean[:, np.newaxis] + b * x_mean
+    # Where it would end above 1, the best that ends at 1: the sum of squares is convex.
+    capped = ((1 - reached) * weights) @ x.T / (weights * x**2).sum(axis=1)
+    b, a = np.where(a > 1, np.maximum(capped, 0), b), np.minimum(a, 1)
+    errors = ((reached[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(
+        axis=2
+    )
+    best = errors.argmin(axis=1)
+    rows = np.arange(len(reached))
+    return np.stack([a[rows, best], b[rows, best], _RATES[best]], axis=1)
+
+
+def _at(laws: Floats, pictures: int) -> Floats:
+    """What laws (..., 3) say of a size."""
+    a, b, c = np.moveaxis(laws, -1, 0)
+    return np.asarray(a - b * float(pictures) ** -c, dtype=np.float64)
+
+
+def _drawn(reached: Floats, part: npt.NDArray[np.int64], units: npt.NDArray[np.str_], seed: int) -> Floats:
+    """Mean IoUs (draws, K) of repetitions and units in them, drawn with repeats."""
+    random = np.random.default_rng(seed)
+    sums = []  # of each repetition (units, K + 1), in the last column how many pictures
+    for number in np.unique(part):
+        rows = part == number
+        _, member = np.unique(units[rows], return_inverse=True)
+        columns = [*reached[:, rows], np.ones(rows.sum())]
+        sums.append(np.stack([np.bincount(member, column) for column in columns], axis=1))
+    drawn = np.zeros((_DRAWS, len(reached) + 1))
+    for draw in range(_DRAWS):
+        for number in random.integers(len(sums), size=len(sums)):
+            own = sums[number]
+            drawn[draw] += np.bincount(random.integers(len(own), size=len(own)), minlength=len(own)) @ own
+    return np.asarray(drawn[:, :-1] / drawn[:, -1:], dtype=np.float64)
+
+
+def _band(values: Floats) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _must_suffice(pictures: int, units: int, repetitions: int) -> None:
+    if repetitions < 3:
+        raise ConfigError(f"a learning curve takes 3 repetitions or more, not {repetitions}")
+    if pictures < LEAST:
+        raise DataError(
+            f"{pictures} pictures with a box that can be read are too few for a learning curve, which takes {LEAST}: "
+            "label more, that much is certain"
+        )
+    if units < repetitions:
+        raise DataError(
+            f"{units} groups of pictures with a box cannot be held out in {repetitions} parts: a learning curve takes "
+            f"{repetitions} groups or more"
+        )
