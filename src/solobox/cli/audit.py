@@ -91,9 +91,8 @@ def audit(
             raise ConfigError("--apply takes what was decided, and trains nothing: give it --fix alone")
         _say(_applied(origin.read(), apply, fix))
         return
-    chosen = Recipe.named(
-        recipe or name, {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
-    )
+    changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
+    chosen = Recipe.named(name, changes)
     samples = origin.read()
     for target in (output, report, fix):
         if target is not None:
