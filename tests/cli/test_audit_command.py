@@ -163,7 +163,7 @@ def test_a_bad_decision_is_named_and_nothing_is_written(
         (["--report", "DATA"], "is one of the files that are read"),
         (["--fix", "DATA"], "is one of the files that are read"),
         (["-o", "PICTURE"], "is one of the pictures"),
-        (["--recipe", "full"], "a trunk that is"),
+        (["--config", "FULL"], "a trunk that is"),
         (["--folds", "49"], "folds"),
     ],
 )
@@ -171,7 +171,9 @@ def test_mistakes_get_a_sentence_and_touch_nothing(
     drawn: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     before = digest(drawn)
+    (tmp_path.parent / "full.toml").write_text('recipe = "full"\n')
     places = {
+        "FULL": tmp_path.parent / "full.toml",
         "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "PICTURE": drawn / "images" / "00000.jpg",
     }  # fmt: skip
     done = solobox("audit", drawn / "annotations.csv", *[places.get(word, word) for word in words])

@@ -15,7 +15,7 @@ from solobox.cli.train import Origin, read_config
 from solobox.errors import ConfigError
 from solobox.evaluation.audit_fix import refuse_to_replace
 from solobox.samples import Samples
-from solobox.training.recipe import PARTS, Recipe, RecipeName
+from solobox.training.recipe import PARTS, Recipe
 
 if TYPE_CHECKING:
     from solobox.evaluation.audit import Audit
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    # So that a preset's own values stand where an option is left out.
-    Settings = options(Recipe, *PARTS.values(), without=("folds",))
+    # Heads on kept features alone are trained, on one device, and every picture is held out once.
+    Settings = options(
+        Recipe, *PARTS.values(),
+        but=(
+            "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
+            "loggers",
+        ),
+    )  # fmt: skip
 
 _FOLDS = 5
 _PRINTED = 15  # labels in the table, at most
@@ -38,7 +44,6 @@ def audit(
     fix: Path | None = None,
     apply: Path | None = None,
     folds: int | None = None,
-    recipe: RecipeName | None = None,
     config: Path | None = None,
     images: Path | None = None,
     keep: Literal["largest", "first"] | None = None,
@@ -65,10 +70,8 @@ def audit(
         Decisions that the page saved. Nothing is trained then.
     folds
         Parts that the pictures are dealt into: 5, if the TOML file does not say.
-    recipe
-        As for training, but for its shares of validation and test pictures.
     config
-        A TOML file with a `recipe` and any of the settings below; options given here win.
+        A TOML file with any of the settings of training; options given here win.
     images
         The folder that picture names are relative to, instead of the file's own.
     keep
@@ -84,13 +87,12 @@ def audit(
     if apply is not None:
         if fix is None:
             raise ConfigError("--apply needs --fix: name the new CSV that the decisions make")
-        if output or report or recipe or changes:
+        if output or report or changes or folds is not None:
             raise ConfigError("--apply takes what was decided, and trains nothing: give it --fix alone")
         _say(_applied(origin.read(), apply, fix))
         return
-    chosen = Recipe.named(
-        recipe or name, {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
-    )
+    changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
+    chosen = Recipe.named(name, changes)
     samples = origin.read()
     for target in (output, report, fix):
         if target is not None:
