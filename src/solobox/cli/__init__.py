@@ -14,23 +14,8 @@ app = App(
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-<<<<<<< HEAD
-for _command in (
-    "demo",
-    "fetch",
-    "label",
-    "check",
-    "train",
-    "curve",
-    "audit",
-    "evaluate",
-    "predict",
-    "summary",
-):
-=======
 _COMMANDS = "demo", "fetch", "label", "check", "train", "curve", "audit", "evaluate", "predict", "summary"
 for _command in _COMMANDS:
->>>>>>> 231889a7c636fc7a5bfafdb3027e0d724afb6599
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
 

@@ -26,7 +26,7 @@ else:
     # Heads on kept features alone are trained, on one device, and every picture is held out once.
     Settings = options(
         Recipe, *PARTS.values(),
-        but=(
+        without=(
             "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
             "loggers",
         ),

@@ -9,26 +9,15 @@ from cyclopts import Parameter
 from solobox.training.recipe import knobs
 
 
-<<<<<<< HEAD
-def options(*kinds: type, but: Collection[str] = ()) -> type:
-    """A dataclass with an option for each knob of these, which may be left out so that other values stand.
-
-    but: knobs that the command has no use for.
-=======
 def options(*kinds: type, without: Collection[str] = ()) -> type:
     """A dataclass with an option for each knob of these, which may be left out so that other values stand.
 
     without: knobs that are no options here.
->>>>>>> 231889a7c636fc7a5bfafdb3027e0d724afb6599
     """
     made = []
     for kind in kinds:
         for name, knob in knobs(kind).items():
-<<<<<<< HEAD
-            if name in but:
-=======
             if name in without:
->>>>>>> 231889a7c636fc7a5bfafdb3027e0d724afb6599
                 continue
             values = knob.default if isinstance(knob.default, tuple) else (knob.default,)
             default = ", ".join(map(str, values)) or "none"
