@@ -1,8 +1,8 @@
 """What a trained localizer says of how far it can be trusted, from pictures that its training held out.
 
 Those are the validation pictures, which also chose the epoch. That choice is between a handful of states that hardly
-differ, and what it takes from the promise of the margins is too little to be measured (bench/margins.py); to hold yet
-another part out would cost small sets more.
+differ, so it takes little from the promise of the margins (`bench/margins.py --only pipeline` measures how little); to
+hold yet another part out would cost small sets more.
 """
 
 from collections.abc import Callable, Sequence
