@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.settings import given, options
+from solobox.cli.settings import NOT_FOR_FOLDS, given, options
 from solobox.cli.train import Origin, read_config
 from solobox.errors import ConfigError
 from solobox.evaluation.audit_fix import refuse_to_replace
@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    # Heads on kept features alone are trained, on one device, and every picture is held out once.
-    Settings = options(
-        Recipe, *PARTS.values(),
-        without=(
-            "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
-            "loggers",
-        ),
-    )  # fmt: skip
+    Settings = options(Recipe, *PARTS.values(), without=NOT_FOR_FOLDS)
 
 _FOLDS = 5
 _PRINTED = 15  # labels in the table, at most

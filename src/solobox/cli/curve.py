@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.settings import given, options
+from solobox.cli.settings import NOT_FOR_FOLDS, given, options
 from solobox.cli.train import read_checked
 from solobox.files import replacing
 from solobox.training.recipe import PARTS, Recipe
@@ -17,14 +17,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    # Heads on kept features alone are trained, on one device, and there is no part that only chooses or measures.
-    Settings = options(
-        Recipe, *PARTS.values(),
-        without=(
-            "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
-            "loggers",
-        ),
-    )  # fmt: skip
+    Settings = options(Recipe, *PARTS.values(), without=NOT_FOR_FOLDS)
 
 
 def curve(

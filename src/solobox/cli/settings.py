@@ -9,6 +9,13 @@ from cyclopts import Parameter
 from solobox.training.recipe import knobs
 
 
+NOT_FOR_FOLDS = (
+    "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes", "loggers",
+)  # fmt: skip
+"""Knobs of no use to a command that trains heads alone, on kept features and one device, and holds every picture out in
+its turn."""
+
+
 def options(*kinds: type, without: Collection[str] = ()) -> type:
     """A dataclass with an option for each knob of these, which may be left out so that other values stand.
 
