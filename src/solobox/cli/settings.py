@@ -8,7 +8,6 @@ from cyclopts import Parameter
 
 from solobox.training.recipe import knobs
 
-
 NOT_FOR_FOLDS = (
     "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes", "loggers",
 )  # fmt: skip
