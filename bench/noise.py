@@ -52,15 +52,12 @@ class Trimmed(Loss):
     def __call__(self, output: Output, target: Tensor) -> Tensor:
         """The mean for a batch: a scalar."""
         assert output.logits is not None
-        each = torch.stack(
-            [
-                self._of_boxes(
-                    Output(output.boxes[row : row + 1], output.logits[row : row + 1], output.positions),
-                    target[row : row + 1],
-                )
-                for row in range(len(target))
-            ]
-        )
+        positions = output.positions
+
+        def one(boxes: Tensor, logits: Tensor, wanted: Tensor) -> Tensor:
+            return self._of_boxes(Output(boxes[None], logits[None], positions), wanted[None])
+
+        each: Tensor = torch.vmap(one)(output.boxes, output.logits, target)
         return each.topk(max(round(KEPT * len(each)), 1), largest=False).values.mean()
 
 
@@ -162,10 +159,15 @@ def main() -> None:
                 for name, loss in losses(recipe).items():
                     if arguments.only not in name:
                         continue
+                    began = time.perf_counter()
                     own = reached(bank, kept, count, loss, seed)
+                    seconds = time.perf_counter() - began
                     row = float(own.mean()), float((own >= 0.9).mean())
                     found.setdefault((noise, name), []).append(row)
-                    print(f"seed {seed}  {noise:10s} {name:20s} {row[0]:.4f} {row[1]:.3f}", flush=True)
+                    print(
+                        f"seed {seed}  {noise:10s} {name:20s} {row[0]:.4f} {row[1]:.3f} {seconds:4.0f} s",
+                        flush=True,
+                    )
     print(f"{'noise':10s} {'loss':20s} {'mean IoU':>16s} {'IoU>=.9':>16s}")
     for (noise, name), rows in found.items():
         mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
