@@ -1,4 +1,4 @@
-"""Training on labels that are wrong: `python bench/noise.py [--seeds 3] [--only NAME]`.
+"""Training on labels that are wrong: `python bench/noise.py [--seeds 3] [--first 0] [--only NAME]`.
 
 Caltech, the default recipe at 224 pixels, mean IoU and share of IoU >= 0.9 on the clean boxes of the test part. Of the
 training labels a share is jittered: each edge is moved by a normal error with a standard deviation of a tenth of the
@@ -133,6 +133,7 @@ def reached(bank: Bank, kept: Kept, training: int, loss: Loss, seed: int) -> Flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", default="", help="only the losses whose names hold this")
     arguments = parser.parse_args()
     quieten()
@@ -149,7 +150,7 @@ def main() -> None:
             flush=True,
         )
         found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for seed in range(arguments.seeds):
+        for seed in range(arguments.first, arguments.first + arguments.seeds):
             for noise, (jittered, wrong) in NOISES.items():
                 boxes = samples.boxes.copy()
                 boxes[:count] = noisy(
