@@ -55,7 +55,7 @@ class Step:
         few = torch.randint(0, 256, (64, side, 3, side), dtype=torch.uint8, generator=made)
         pixels = few.to(self.fabric.device).repeat(-(-count // 64), 1, 1, 1)[:count]
         boxes = torch.tensor([[0.2, 0.3, 0.7, 0.9]], device=self.fabric.device).repeat(count, 1)
-        self.resident = Resident(pixels, boxes)
+        self.resident = Resident(pixels, boxes, boxes)
 
     def real(self) -> Iterator[Batch]:
         """Batches of an epoch, made on the device as training makes them."""

@@ -22,6 +22,7 @@ TRUTH: Color = (64, 180, 255)
 PREDICTED: Color = (255, 140, 26)
 
 _HALO = (0, 0, 0, 150)
+_TINT = 90
 _PAPER: Color = (250, 250, 249)
 _FRAME: Color = (236, 236, 233)
 _INK: Color = (58, 58, 56)
@@ -42,12 +43,16 @@ class Outline:
     color: of the line and of the tag behind the text.
     text: shown on a tag at the box; nothing when empty.
     dashed: a dashed line, so that two boxes can be told apart without colour and where they coincide.
+    low, high: shape (4,), between what each edge lies; the band between the inner and the outer box is then
+        tinted, below the line. NaN for no band.
     """
 
     box: npt.ArrayLike = field(default_factory=_no_box)
     color: Color = PREDICTED
     text: str = ""
     dashed: bool = False
+    low: npt.ArrayLike = field(default_factory=_no_box)
+    high: npt.ArrayLike = field(default_factory=_no_box)
 
 
 def truth(box: npt.ArrayLike, text: str = "") -> Outline:
@@ -55,9 +60,12 @@ def truth(box: npt.ArrayLike, text: str = "") -> Outline:
     return Outline(box, TRUTH, text, dashed=True)
 
 
-def predicted(box: npt.ArrayLike, text: str = "") -> Outline:
-    """Outline a predicted box: orange and solid."""
-    return Outline(box, PREDICTED, text)
+def predicted(
+    box: npt.ArrayLike, text: str = "", *, low: npt.ArrayLike | None = None, high: npt.ArrayLike | None = None
+) -> Outline:
+    """Outline a predicted box: orange and solid, in the band of its margins where they are given."""
+    ends = (_no_box() if edges is None else edges for edges in (low, high))
+    return Outline(box, PREDICTED, text, False, *ends)
 
 
 def draw_boxes(pixels: Pixels, outlines: Sequence[Outline]) -> Image.Image:
@@ -69,6 +77,8 @@ def draw_boxes(pixels: Pixels, outlines: Sequence[Outline]) -> Image.Image:
     draw = ImageDraw.Draw(image, "RGBA")
     width = line_width(image.width, image.height)
     visible = [(o, r) for o in outlines if (r := _rectangle(o.box, image.width, image.height)) is not None]
+    for outline, _ in visible:
+        _draw_band(draw, outline, image.width, image.height)
     for outline, rectangle in visible:
         _draw_line(draw, rectangle, outline, width)
     tags: list[_Rectangle] = []
@@ -116,6 +126,30 @@ def _dashes(start: int, stop: int, width: int) -> list[tuple[int, int]]:
     steps += 1 - steps % 2
     cuts = [start + length * i // steps for i in range(steps + 1)]
     return [(a, b - 1) for a, b in zip(cuts[::2], cuts[1::2], strict=True) if b > a]
+
+
+def _draw_band(draw: ImageDraw.ImageDraw, outline: Outline, width: int, height: int) -> None:
+    """Tint what lies between the inner and the outer box; all of the outer one where there is no inner one."""
+    low, high = (np.asarray(edges, dtype=np.float64) for edges in (outline.low, outline.high))
+    outer = _rectangle([low[0], low[1], high[2], high[3]], width, height)
+    inner = _rectangle([high[0], high[1], low[2], low[3]], width, height)
+    if outer is None:
+        return
+    fill = (*outline.color, _TINT)
+    if inner is None:
+        draw.rectangle(outer, fill=fill)
+        return
+    left, top, right, bottom = outer
+    # Four pieces that do not meet, so that none is tinted twice.
+    a, b, c, d = inner
+    for piece in (
+        (left, top, right, b - 1),
+        (left, d + 1, right, bottom),
+        (left, b, a - 1, d),
+        (c + 1, b, right, d),
+    ):
+        if piece[0] <= piece[2] and piece[1] <= piece[3]:
+            draw.rectangle(piece, fill=fill)
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, rectangle: _Rectangle, outline: Outline, width: int) -> None:
@@ -207,7 +241,16 @@ def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int) -> Imag
     ratio = side / max(width, height)
     w, h = max(1, round(width * ratio)), max(1, round(height * ratio))
     small = Image.fromarray(pixels).resize((w, h), Image.Resampling.LANCZOS)
-    moved = [replace(o, box=boxes.scale(o.box, w / width, h / height)) for o in outlines]
+    ratio = w / width, h / height
+    moved = [
+        replace(
+            o,
+            box=boxes.scale(o.box, *ratio),
+            low=boxes.scale(o.low, *ratio),
+            high=boxes.scale(o.high, *ratio),
+        )
+        for o in outlines
+    ]
     return draw_boxes(np.asarray(small), moved)
 
 

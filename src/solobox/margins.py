@@ -73,15 +73,18 @@ def quantile(values: npt.ArrayLike, level: float, groups: Sequence[str] | None =
 
     groups: the group of each score, see the module; ``""`` is a group of its own. None: all are.
     """
-    ordered = np.asarray(values, dtype=np.float64)
     if not 0 < level < 1:
         raise ConfigError(f"a level is a probability between 0 and 1, not {level}")
-    weights = _weights(len(ordered), groups)
-    order = np.argsort(ordered, kind="stable")
+    return float(_quantiles(values, (level,), groups)[0])
+
+
+def _quantiles(values: npt.ArrayLike, levels: Sequence[float], groups: Sequence[str] | None) -> Floats:
+    found = np.asarray(values, dtype=np.float64)
+    order = np.argsort(found, kind="stable")
     # The new picture's own score, which is not known, stands at infinity with the weight of a group.
-    reached = np.cumsum(weights[order])
-    enough = np.flatnonzero(reached >= level - 1e-9)
-    return float(ordered[order[enough[0]]]) if len(enough) else math.inf
+    reached = np.cumsum(_weights(len(found), groups)[order])
+    places = np.searchsorted(reached, np.asarray(levels) - 1e-9)
+    return np.append(found[order], np.inf)[places]
 
 
 def _weights(count: int, groups: Sequence[str] | None) -> Floats:
@@ -125,8 +128,8 @@ class Calibration:
             units = len({group or row for row, group in enumerate(groups)})
 
         def table(values: Floats) -> dict[float, float]:
-            found = {level: quantile(values, level, groups) for level in LEVELS}
-            return {level: value for level, value in found.items() if math.isfinite(value)}
+            found = zip(LEVELS, _quantiles(values, LEVELS, groups).tolist(), strict=True)
+            return {level: value for level, value in found if math.isfinite(value)}
 
         return cls(len(both), units, table(both), table(out))
 

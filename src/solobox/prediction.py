@@ -1,6 +1,6 @@
 """What comes out for one picture."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,8 @@ class Prediction:
     """One picture's box and how far it can be trusted, or the reason why there is none.
 
     image: the input as it was given (a path, or a name for pixels that came from elsewhere).
-    box: shape (4,), float64, ``x1, y1, x2, y2`` in pixels of the upright picture; NaN where `error` is set.
+    box: shape (4,), float64, ``x1, y1, x2, y2`` in pixels of the upright picture; NaN where `error` is set, and where
+        the caller took the object for absent (`without_object`).
     size: width and height of the upright picture in pixels; ``(0, 0)`` where `error` is set.
     spread: shape (4,), float64, the standard deviation in pixels of each edge's predicted distribution; NaN
         for a head that gives none. It is the model's own word, not calibrated: see `low` and `high`.
@@ -39,6 +40,10 @@ class Prediction:
     presence: float = np.nan
     familiarity: float = np.nan
     error: str = ""
+
+    def without_object(self) -> "Prediction":
+        """The same, saying that the object is not there: no box, and no margins of one."""
+        return replace(self, box=_nothing(), spread=_nothing(), low=_nothing(), high=_nothing())
 
     @property
     def outer(self) -> Floats:

@@ -148,7 +148,7 @@ def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, t
     done = solobox("predict", run, *inputs, "-o", tmp_path / "boxes.csv", "--draw", tmp_path / "drawn")
     assert done.returncode == 1, done.stderr
     rows = list(csv.DictReader((tmp_path / "boxes.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["image", "x1", "y1", "x2", "y2", "error"]
+    assert list(rows[0]) == ["image", "x1", "y1", "x2", "y2", "familiarity", "error"]
     names = [Path(row["image"]).name for row in rows]
     assert names == ["broken.jpg", "a.jpg", "b.jpg", "00003.jpg", "00004.jpg", "none.png"]
     assert [bool(row["error"]) for row in rows] == [True, False, False, False, False, True]
@@ -167,8 +167,41 @@ def test_predict_prints_rows_and_leaves_with_0_when_all_were_read(run: Path, dra
     done = solobox("predict", run, drawn / "images" / "00000.jpg")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
-    assert lines[0] == "image,x1,y1,x2,y2,error"
+    assert lines[0] == "image,x1,y1,x2,y2,familiarity,error"
     assert len(lines) == 2
+
+
+def test_predict_gives_margins_at_the_level_that_is_asked_for(run: Path, drawn: Path, tmp_path: Path) -> None:
+    words: list[str | Path] = ["predict", run, drawn / "images" / "00000.jpg", drawn / "images" / "00001.jpg"]
+    done = solobox(*words, "--margins", "0.5", "--draw", tmp_path / "drawn", "-o", tmp_path / "boxes.csv")
+    assert done.returncode == 0, done.stderr
+    both = list(csv.DictReader((tmp_path / "boxes.csv").read_text().splitlines()))
+    assert list(both[0])[5:7] == ["x1_lo", "x1_hi"]
+    for row in both:
+        for edge in ("x1", "y1", "x2", "y2"):
+            assert float(row[f"{edge}_lo"]) <= float(row[edge]) <= float(row[f"{edge}_hi"])
+    done = solobox(*words, "--outer", "0.5")
+    assert done.returncode == 0, done.stderr
+    for row, narrow in zip(csv.DictReader(done.stdout.splitlines()), both, strict=True):
+        assert row["x1"] == narrow["x1"]
+        assert float(row["x1_outer"]) <= float(row["x1"])
+        assert float(row["x2_outer"]) >= float(row["x2"])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--margins", "0.99"], "need 99 held-out pictures"),
+        (["--margins", "0.9", "--outer", "0.9"], "give one of them"),
+        (["--min-presence", "0.5"], "never learned presence"),
+        (["--min-presence", "1.5"], "from 0 to 1"),
+    ],
+)
+def test_what_a_model_cannot_say_is_told(run: Path, drawn: Path, words: list[str], says: str) -> None:
+    done = solobox("predict", run, drawn / "images" / "00000.jpg", *words)
+    assert done.returncode == 2
+    assert says in " ".join(done.stderr.split())
+    assert not done.stdout
 
 
 def test_drawing_never_writes_over_the_pictures(run: Path, drawn: Path, tmp_path: Path) -> None:

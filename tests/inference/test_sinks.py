@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solobox.inference.sinks import COLUMNS, write_csv
+from solobox.inference.sinks import Columns, write_csv
 from solobox.prediction import Prediction
 
 FOUND = [
@@ -18,7 +18,7 @@ def test_a_row_for_each_prediction_and_each_is_handed_on(tmp_path: Path) -> None
     path = tmp_path / "boxes.csv"
     assert list(write_csv(path, FOUND)) == FOUND
     rows = list(csv.reader(path.read_text().splitlines()))
-    assert rows[0] == list(COLUMNS)
+    assert rows[0] == Columns().names
     assert rows[1] == ["a, with a comma.jpg", "1.00", "2.50", "30.12", "40.00", ""]
     assert rows[2] == ["b.jpg", "", "", "", "", 'broken "header"']
 

@@ -17,7 +17,7 @@ import torch
 
 from solobox.errors import SoloboxError
 from solobox.samples import Samples
-from solobox.training import features, keeping, squares, train, tuning
+from solobox.training import features, heads, keeping, squares, train, tuning
 from solobox.training.recipe import Recipe
 
 
@@ -28,7 +28,7 @@ def main() -> None:
     watch(features, "load", log, "decoded", lambda path, side: path.name)
     watch(features, "as_predicted", log, "decoded", lambda path, box, side: path.name)
     watch(squares, "_square", log, "decoded", lambda path, side: path.name)
-    watch(train, "box_iou", log, "measured", lambda boxes, truth: len(truth))
+    watch(heads, "box_iou", log, "measured", lambda boxes, truth: len(truth))
     watch(tuning, "box_iou", log, "measured", lambda boxes, truth: len(truth))
     save = keeping.Progressed.save
     reports = {}
@@ -49,7 +49,8 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
     except SoloboxError as error:
         return {"error": f"{type(error).__name__}: {error}"}
     sums = [float(value.double().sum()) for value in localizer.state_dict().values()]
-    return {"weights": sums, **localizer.facts}
+    assert localizer.calibration is not None
+    return {"weights": sums, "margins": localizer.calibration.to_dict(), **localizer.facts}
 
 
 def watch(module: Any, name: str, log: dict[str, list[Any]], key: str, of: Callable[..., Any]) -> None:

@@ -299,7 +299,8 @@ def small(**changes: Any) -> Recipe:
 def test_batches_go_on_from_a_place_as_they_would_have() -> None:
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.integers(0, 256, (12, 40, 3, 40), dtype=np.uint8))
-    resident = Resident(pixels, torch.from_numpy(random_boxes(rng, 12, 1)).float())
+    boxes = torch.from_numpy(random_boxes(rng, 12, 1)).float()
+    resident = Resident(pixels, boxes, boxes)
     groups = [np.array(rows) for rows in ([3, 9, 0, 4, 11], [1, 2, 5, 6, 7], [8, 10])]
     whole = list(from_resident(resident, groups, small(), 1))
     assert [len(pixels) for pixels, _ in whole] == [5, 5, 2]

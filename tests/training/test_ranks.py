@@ -50,12 +50,20 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of which some are without the object, so that presence is learnt."""
+    folder = tmp_path_factory.mktemp("sparse")
+    scenes.write(folder, PICTURES, seed=6, size=(96, 72), empty_share=0.3)
+    return folder / "annotations.csv"
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
 @pytest.fixture(scope="module")
-def two(drawn: Path, folder: Path) -> Reports:
+def two(drawn: Path, sparse: Path, folder: Path) -> Reports:
     """What the two ranks report of several runs, one after the other, started by torchrun as it is."""
     broken = folder / "broken"
     shutil.copytree(drawn.parent, broken)
@@ -72,6 +80,7 @@ def two(drawn: Path, folder: Path) -> Reports:
     bad = {"data": str(broken / drawn.name), "changes": QUICK | {"full_epochs": 0}}
     jobs = [
         {"name": "quick", "data": str(drawn), "run": str(folder / "quick"), "changes": QUICK},
+        {"name": "presence", "data": str(sparse), "run": str(folder / "presence"), "changes": QUICK},
         {"name": "article begins", **paused, "changes": ARTICLE, "options": {"stop_after": 1}},
         {"name": "article", **paused, "changes": None, "options": {"resume": True}},
         {"name": "terminated", **stopped, "changes": ARTICLE, "terminated": 1},
@@ -110,15 +119,25 @@ def figures(history: Any) -> list[float]:
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(("name", "changes"), [("quick", QUICK), ("article", ARTICLE), ("on disk", QUICK)])
-def test_two_ranks_are_one(two: Reports, drawn: Path, tmp_path: Path, name: str, changes: Any) -> None:
-    alone = train(Samples.read(drawn), tmp_path / "alone", Recipe.named("quick", changes))
+@pytest.mark.parametrize(
+    ("name", "changes"), [("quick", QUICK), ("article", ARTICLE), ("on disk", QUICK), ("presence", QUICK)]
+)
+def test_two_ranks_are_one(
+    two: Reports, drawn: Path, sparse: Path, tmp_path: Path, name: str, changes: Any
+) -> None:
+    data = sparse if name == "presence" else drawn
+    alone = train(Samples.read(data), tmp_path / "alone", Recipe.named("quick", changes))
+    assert (alone.presence is not None) == (name == "presence")
     first, second = two[name]
     assert first["weights"] == second["weights"]
     assert figures(first["history"]) == figures(second["history"])
     assert figures(first["history"]) == pytest.approx(figures(alone.facts["history"]), abs=1e-5)
     sums = [float(value.double().sum()) for value in alone.state_dict().values()]
     assert first["weights"] == pytest.approx(sums, rel=1e-4, abs=1e-3)
+    assert alone.calibration is not None
+    assert first["margins"] == second["margins"]
+    for kind in ("two_sided", "outer"):
+        assert first["margins"][kind] == pytest.approx(alone.calibration.to_dict()[kind], rel=1e-3, abs=1e-3)
 
 
 def test_each_picture_is_decoded_once_on_the_host_and_measured_once_by_each_epoch(two: Reports) -> None:

@@ -169,17 +169,6 @@ def test_other_parts_train_too(drawn: Samples, tmp_path: Path, changes: dict[str
     assert evaluate(localizer, drawn, "val").metrics.mean_iou == pytest.approx(best["val_iou"], abs=0.02)
 
 
-def test_negatives_are_counted_and_left_out(tmp_path: Path) -> None:
-    samples = scenes.write(tmp_path / "scenes", 30, seed=1, size=(64, 64), empty_share=0.3)
-    negatives = int((~samples.has_box).sum())
-    assert negatives > 3
-    heard = Heard()
-    localizer = train(samples, tmp_path / "run", small(epochs=1), progress=heard)
-    counts: Any = localizer.facts["counts"]
-    assert counts["negatives"] == negatives
-    assert any(str(negatives) in line for line in heard.said)
-
-
 def test_an_unreadable_picture_stops_training_or_is_counted(drawn: Samples, tmp_path: Path) -> None:
     row = drawn.with_splits().split.index("train")
     broken = tmp_path / "broken.jpg"

@@ -20,7 +20,7 @@ else:
     # Heads on kept features alone are trained, on one device, and there is no part that only chooses or measures.
     Settings = options(
         Recipe, *PARTS.values(),
-        but=(
+        without=(
             "full_epochs", "full_lr", "trunk_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
             "loggers",
         ),

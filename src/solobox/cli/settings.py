@@ -9,15 +9,15 @@ from cyclopts import Parameter
 from solobox.training.recipe import knobs
 
 
-def options(*kinds: type, but: Collection[str] = ()) -> type:
+def options(*kinds: type, without: Collection[str] = ()) -> type:
     """A dataclass with an option for each knob of these, which may be left out so that other values stand.
 
-    but: knobs that the command has no use for.
+    without: knobs that are no options here.
     """
     made = []
     for kind in kinds:
         for name, knob in knobs(kind).items():
-            if name in but:
+            if name in without:
                 continue
             values = knob.default if isinstance(knob.default, tuple) else (knob.default,)
             default = ", ".join(map(str, values)) or "none"

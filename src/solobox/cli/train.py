@@ -71,7 +71,7 @@ def train(
     """
     if not is_main_process():
         console.quiet = out.quiet = True
-    name, changes = _read_config(config)
+    name, changes = read_config(config)
     changes |= given(settings)
     if resume is not None:
         if data or output or recipe or changes or images or keep or skip_bad:
@@ -218,7 +218,8 @@ def _out_of_fold(path: Path) -> str:
     return f"out of fold: mean IoU {mean:.3f}{known}, over {by} in {folds} folds: {path}"
 
 
-def _read_config(path: Path | None) -> tuple[str, dict[str, Any]]:
+def read_config(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """The name of a recipe and changes to it, of a TOML file; ``quick`` and none without a file."""
     if path is None:
         return "quick", {}
     try:

@@ -43,8 +43,12 @@ class BatchNorm2d(nn.BatchNorm2d):
     part: Part | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
-        """(B, C, h, w) to the same."""
+        """(B, C, h, w) to the same. A single value has no statistics; the running ones are then taken."""
         part = self.part
+        if self.training and input.numel() == input.shape[1] and (part is None or part.is_all):
+            return F.batch_norm(
+                input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
         if not self.training or part is None or part.is_all:
             return super().forward(input)
         wide = input.float()

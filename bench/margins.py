@@ -1,0 +1,176 @@
+"""Margins: do they hold what they promise, and how wide are they? `python bench/margins.py [--size 224]`.
+
+A localizer is trained once on the training part of Caltech, and once on drawn scenes, and its predictions of pictures
+that it never saw are frozen. They are split at random, again and again, into a half that calibrates and a half that is
+covered or not. Mean joint coverage has to lie in [level, level + 1 / (n + 1)], to three standard errors of so many
+splits (taken from the splits themselves). Beside it, by the same splits: Bonferroni's correction (each edge by itself,
+at a quarter of the risk), and scores that are not normalised by the head's own spread but by the box's size, or not at
+all. Areas are means over the covered half, of the outer box in terms of the predicted one; that is defined for every
+picture, which the ratio to the inner box is not: its median is given, where more than half have one.
+
+Then the pipeline as it is, over seeds: calibrated by `train` on the pictures that also chose its epoch, measured on the
+test part.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets import caltech
+from solobox import Recipe, Samples, scenes, train
+from solobox.boxes import Floats, area
+from solobox.cli.console import quieten
+from solobox.margins import quantile, scales
+
+LEVELS = (0.8, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Predictions of pictures that were not trained on: (n, 4) boxes and spreads, (n, 2) sizes, in pixels."""
+
+    truth: Floats
+    boxes: Floats
+    spread: Floats
+    size: Floats
+
+
+def frozen(training: Samples, others: Samples, size: int, seed: int) -> Frozen:
+    recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+    with tempfile.TemporaryDirectory() as folder:
+        found = train(training, Path(folder) / "run", recipe).predict(list(others.images))
+    return Frozen(
+        others.boxes,
+        np.stack([one.box for one in found]),
+        np.stack([one.spread for one in found]),
+        np.array([one.size for one in found], dtype=np.float64),
+    )
+
+
+def by_spread(of: Frozen) -> Floats:
+    return scales(of.boxes, of.spread)
+
+
+def by_box(of: Frozen) -> Floats:
+    return scales(of.boxes, np.full_like(of.spread, np.nan))
+
+
+def by_nothing(of: Frozen) -> Floats:
+    """The same share of the picture for all."""
+    return np.tile(of.size, 2)
+
+
+Margin = Callable[[Floats, float], Floats]
+"""From errors in scales (n, 4) of the half that calibrates, and a level, to factors (4,)."""
+
+
+def jointly(errors: Floats, level: float) -> Floats:
+    return np.full(4, quantile(errors.max(axis=1), level))
+
+
+def bonferroni(errors: Floats, level: float) -> Floats:
+    return np.array([quantile(edge, 1 - (1 - level) / 4) for edge in errors.T])
+
+
+RIVALS: dict[str, tuple[Callable[[Frozen], Floats], Margin]] = {
+    "ours: largest error by spread": (by_spread, jointly),
+    "Bonferroni, by spread": (by_spread, bonferroni),
+    "largest error by the box's size": (by_box, jointly),
+    "Bonferroni, by the box's size": (by_box, bonferroni),
+    "largest error, not normalised": (by_nothing, jointly),
+    "Bonferroni, not normalised": (by_nothing, bonferroni),
+}
+
+
+def splits(of: Frozen, name: str, times: int) -> None:
+    count = len(of.truth)
+    half = count // 2
+    share = area(of.truth) / of.size.prod(axis=1)
+    thirds = np.digitize(share, np.quantile(share, [1 / 3, 2 / 3]))
+    print(f"\n{name}: {count} frozen predictions, {half} of them calibrate, {times} splits")
+    print(f"{'':34s} level  covered (s.e.)     in the band  outer/box  outer/inner  thirds, small to large")
+    for rival, (scale_of, margin_of) in RIVALS.items():
+        unit = scale_of(of)
+        errors = np.abs(of.truth - of.boxes) / unit
+        for level in LEVELS:
+            coverage, grown, hollow = [], [], []
+            by_third: list[list[float]] = [[], [], []]
+            for number in range(times):
+                order = np.random.default_rng([7, number]).permutation(count)
+                fit, rest = order[:half], order[half:]
+                factors = margin_of(errors[fit], level)
+                inside: np.ndarray = np.all(errors[rest] <= factors, axis=1)
+                coverage.append(inside.mean())
+                for third in range(3):
+                    own = inside[thirds[rest] == third]
+                    by_third[third].append(float(own.mean()))
+                outer, inner = areas(of, rest, factors * unit[rest])
+                grown.append(np.mean(outer / area(of.boxes[rest])))
+                hollow.append(np.median(np.where(inner > 0, outer / np.maximum(inner, 1e-9), np.inf)))
+            mean, error = float(np.mean(coverage)), float(np.std(coverage, ddof=1)) / times**0.5
+            held = level - 3 * error <= mean <= level + 1 / (half + 1) + 3 * error
+            shares = " ".join(f"{np.mean(third):.3f}" for third in by_third)
+            print(
+                f"{rival:34s} {level:5.2f}  {mean:.4f} ({error:.4f})    {'yes' if held else 'NO':>11s}"
+                f" {np.mean(grown):10.3f} {np.mean(hollow):12.3f}  {shares}",
+                flush=True,
+            )
+
+
+def areas(of: Frozen, rows: np.ndarray, margin: Floats) -> tuple[Floats, Floats]:
+    """Of the outer boxes, cut by the picture's frame, and of the inner ones; each (n,)."""
+    limit, boxes = np.tile(of.size[rows], 2), of.boxes[rows]
+    low, high = np.clip(boxes - margin, 0, limit), np.clip(boxes + margin, 0, limit)
+    outer = np.concatenate([low[:, :2], high[:, 2:]], axis=1)
+    inner = np.concatenate([high[:, :2], low[:, 2:]], axis=1)
+    return area(outer), area(inner)
+
+
+def pipeline(training: Samples, test: Samples, size: int, seeds: int) -> None:
+    print(
+        f"\nas `train` calibrates it, {seeds} seeds, {len(test)} test pictures: joint coverage, mean ± s.d."
+    )
+    found: dict[float, list[float]] = {}
+    for seed in range(seeds):
+        recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+        with tempfile.TemporaryDirectory() as folder:
+            localizer = train(training, Path(folder) / "run", recipe)
+            for level in LEVELS:
+                predictions = localizer.predict(list(test.images), level=level)
+                low, high = (np.stack([getattr(one, end) for one in predictions]) for end in ("low", "high"))
+                inside = (test.boxes >= low - 1e-9) & (test.boxes <= high + 1e-9)
+                found.setdefault(level, []).append(float(inside.all(axis=1).mean()))
+    assert localizer.calibration is not None
+    for level, rows in found.items():
+        print(
+            f"{level:5.2f}  {np.mean(rows):.3f} ± {np.std(rows):.3f}   (calibrated on {localizer.calibration.count})"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--splits", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("splits", "pipeline"), help="only this part")
+    arguments = parser.parse_args()
+    quieten()
+    training, test = caltech()
+    if arguments.only != "splits":
+        pipeline(training, test, arguments.size, arguments.seeds)
+    if arguments.only == "pipeline":
+        return
+    splits(frozen(training, test, arguments.size, 0), "Caltech", arguments.splits)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = scenes.write(folder, 1100, seed=11)
+        rows = np.arange(len(drawn))
+        made = frozen(drawn.select(rows < 600), drawn.select(rows >= 600), arguments.size, 0)
+    splits(made, "scenes", arguments.splits)
+
+
+if __name__ == "__main__":
+    main()

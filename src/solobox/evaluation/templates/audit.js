@@ -1,0 +1,89 @@
+"use strict";
+(() => {
+  const facts = JSON.parse(document.getElementById("facts").textContent);
+  const cards = Array.from(document.querySelectorAll("article"));
+  if (!cards.length) return;
+  const state = document.getElementById("state"), progress = document.getElementById("progress");
+  const CHOICES = { a: "accept", m: "model", d: "drop", e: "empty" };
+  let decisions = {}, current = 0, note = "";
+
+  // A browser may refuse to keep anything for a page that is a file; decisions then live as long as the page.
+  const kept = {
+    read() { try { return JSON.parse(localStorage.getItem(facts.key)) || {}; } catch { return {}; } },
+    write() { try { localStorage.setItem(facts.key, JSON.stringify(decisions)); return true; } catch { return false; } },
+  };
+
+  const button = (card, choice) => card.querySelector(`button[data-choice="${choice}"]`);
+
+  function show() {
+    cards.forEach((card, at) => {
+      card.classList.toggle("current", at === current);
+      card.querySelectorAll("button[data-choice]").forEach((each) =>
+        each.setAttribute("aria-pressed", String(decisions[at] === each.dataset.choice)));
+    });
+    const done = Object.keys(decisions).length;
+    progress.value = done;
+    state.textContent = `${done} of ${cards.length} decided${note}`;
+  }
+
+  function go(at, scroll = true) {
+    current = Math.max(0, Math.min(cards.length - 1, at));
+    show();
+    cards[current].focus({ preventScroll: true });
+    if (scroll) cards[current].scrollIntoView({ block: "nearest" });
+  }
+
+  function decide(at, choice) {
+    if (choice && button(cards[at], choice).disabled) return false;
+    if (choice) decisions[at] = choice; else delete decisions[at];
+    note = kept.write() ? "" : " (this browser keeps nothing: save before you close the page)";
+    return true;
+  }
+
+  function save() {
+    const list = Object.keys(decisions).map(Number).sort((a, b) => a - b).map((at) => ({
+      image: facts.items[at].image, decision: decisions[at], kind: facts.items[at].kind,
+      label: facts.items[at].label, model: facts.items[at].model,
+    }));
+    const text = JSON.stringify({ format: facts.format, data: facts.data, decisions: list }, null, 1) + "\n";
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = "decisions.json";
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    note = `; ${list.length} saved to decisions.json`;
+    show();
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const key = event.key.toLowerCase();
+    if (key === "j" || key === "arrowright") go(current + 1);
+    else if (key === "k" || key === "arrowleft") go(current - 1);
+    else if (key in CHOICES) { if (decide(current, CHOICES[key])) go(current + 1); }
+    else if (key === "u") { decide(current, ""); show(); }
+    else if (key === "b") document.body.classList.toggle("bare");
+    else if (key === "s") save();
+    else return;
+    event.preventDefault();
+  });
+
+  document.addEventListener("click", (event) => {
+    const pressed = event.target.closest("button"), card = event.target.closest("article");
+    if (pressed && pressed.id === "save") { save(); return; }
+    if (!card) return;
+    const at = cards.indexOf(card);
+    if (pressed) {
+      const choice = pressed.dataset.choice;
+      decide(at, decisions[at] === choice ? "" : choice);
+      current = at;
+      show();
+    } else go(at, false);
+  });
+
+  decisions = kept.read();
+  const open = cards.findIndex((_, at) => !(at in decisions));
+  go(open < 0 ? 0 : open, open > 0);
+})();

@@ -1,0 +1,206 @@
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solobox import Samples, scenes
+from solobox.boxes import iou
+
+SMALL = ["--size", "64", "--windows", "2", "--width", "16", "--bins", "8", "--folds", "2"]
+
+
+def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command as a person runs it: a process of its own."""
+    environment = os.environ | {"COLUMNS": "150"}
+    return subprocess.run(
+        [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+
+
+def digest(folder: Path) -> str:
+    """Of all files below, their names and contents."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return whole.hexdigest()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes of which one label is in a far corner, and one picture is broken."""
+    folder = tmp_path_factory.mktemp("drawn")
+    samples = scenes.write(folder, 48, seed=9, size=(96, 72))
+    boxes = samples.boxes.copy()
+    x, y = (boxes[7, :2] + boxes[7, 2:]) / 2
+    left, top = (0 if x > 48 else 76), (0 if y > 36 else 56)
+    boxes[7] = (left, top, left + 20, top + 16)
+    assert iou(boxes[7], samples.boxes[7]) == 0
+    Samples(samples.images, boxes, names=samples.names).write(folder / "annotations.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def audited(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that an audit of the scenes writes."""
+    out = tmp_path_factory.mktemp("audited")
+    before = digest(drawn)
+    done = solobox(
+        "audit", drawn / "annotations.csv", "-o", out / "audit.csv", "--report", out / "audit.html", "--fix",
+        out / "clean.csv", *SMALL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert digest(drawn) == before
+    assert "labels to look at" in done.stdout
+    assert "of 48 labels flagged" in done.stderr
+    assert sorted(path.name for path in out.iterdir()) == [
+        "audit.csv",
+        "audit.html",
+        "clean.csv",
+        "clean.left-out.csv",
+    ]
+    return out
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_the_label_in_a_far_corner_is_found(audited: Path, drawn: Path) -> None:
+    rows = rows_of(audited / "audit.csv")
+    assert len(rows) == 48
+    wrong = Samples.read(drawn / "annotations.csv").names[7]
+    rank = next(int(row["rank"]) for row in rows if row["image"] == wrong)
+    assert rank <= 5  # a tiny model, trained on the other half of 48 pictures
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_without_a_person_flagged_labels_are_left_out(audited: Path) -> None:
+    rows = rows_of(audited / "audit.csv")
+    flagged = {row["image"] for row in rows if row["flagged"] == "yes"}
+    assert {row["image"] for row in rows_of(audited / "clean.left-out.csv")} == flagged
+    clean = Samples.read(audited / "clean.csv")
+    assert len(clean) == 48 - len(flagged)
+    assert all(image.is_file() for image in clean.images)
+
+
+def test_the_page_shows_the_worst_labels(audited: Path, drawn: Path) -> None:
+    text = (audited / "audit.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert Samples.read(drawn / "annotations.csv").names[7] in text
+    assert "Label audit of annotations.csv" in text
+
+
+def decisions(audited: Path, folder: Path, **change: object) -> Path:
+    """What the page would save: the worst label replaced by the model's box."""
+    row = rows_of(audited / "audit.csv")[0]
+    entry = {
+        "image": row["image"], "decision": "model", "kind": row["kind"],
+        "label": [float(row[name]) for name in ("x1", "y1", "x2", "y2")],
+        "model": [float(row[f"model_{name}"]) for name in ("x1", "y1", "x2", "y2")],
+    }  # fmt: skip
+    path = folder / "decisions.json"
+    path.write_text(json.dumps({"format": "solobox audit decisions 1", "decisions": [entry | change]}))
+    return path
+
+
+def test_decisions_are_applied_to_a_copy_and_nothing_is_trained(
+    audited: Path, drawn: Path, tmp_path: Path
+) -> None:
+    before = digest(drawn)
+    path = decisions(audited, tmp_path)
+    done = solobox("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
+    assert done.returncode == 0, done.stderr
+    assert "48 rows, of which 1 changed; 0 left out" in done.stderr
+    assert "fold" not in done.stderr
+    worst = rows_of(audited / "audit.csv")[0]
+    clean, old = Samples.read(tmp_path / "clean.csv"), Samples.read(drawn / "annotations.csv")
+    changed = np.flatnonzero((clean.boxes != old.boxes).any(axis=1)).tolist()
+    assert [old.names[row] for row in changed] == [worst["image"]]
+    assert clean.boxes[changed[0]].tolist() == [
+        float(worst[f"model_{name}"]) for name in ("x1", "y1", "x2", "y2")
+    ]
+    assert digest(drawn) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"decision": "burn"}, "the decision 'burn' is none of accept, model, drop, empty"),
+        ({"image": "images/other.jpg"}, "decision 1 (images/other.jpg): the data lists no such picture"),
+        ({"label": [1, 2, 3, 4]}, "was about the label 1, 2, 3, 4"),
+        ({"model": None}, "entry 1 ("),
+    ],
+)
+def test_a_bad_decision_is_named_and_nothing_is_written(
+    audited: Path, drawn: Path, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    path = decisions(audited, tmp_path, **change)
+    done = solobox("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [item.name for item in tmp_path.iterdir()] == ["decisions.json"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--apply", "d.json"], "--apply needs --fix"),
+        (["--apply", "d.json", "--fix", "OUT", "-o", "OUT"], "give it --fix alone"),
+        (["--apply", "d.json", "--fix", "OUT", "--size", "64"], "give it --fix alone"),
+        (["--apply", "d.json", "--fix", "OUT"], "d.json: cannot be read"),
+        (["--folds", "1"], "folds are two or more"),
+        (["--folds", "0"], "folds are two or more, not 0"),
+        (["-o", "DATA"], "is one of the files that are read"),
+        (["--report", "DATA"], "is one of the files that are read"),
+        (["--fix", "DATA"], "is one of the files that are read"),
+        (["-o", "PICTURE"], "is one of the pictures"),
+        (["--config", "FULL"], "a trunk that is"),
+        (["--folds", "49"], "folds"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_touch_nothing(
+    drawn: Path, tmp_path: Path, words: list[str], says: str
+) -> None:
+    before = digest(drawn)
+    (tmp_path.parent / "full.toml").write_text('recipe = "full"\n')
+    places = {
+        "FULL": tmp_path.parent / "full.toml",
+        "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "PICTURE": drawn / "images" / "00000.jpg",
+    }  # fmt: skip
+    done = solobox("audit", drawn / "annotations.csv", *[places.get(word, word) for word in words])
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert digest(drawn) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_that_cannot_be_read_is_the_worst_of_all(drawn: Path, tmp_path: Path) -> None:
+    lines = (drawn / "annotations.csv").read_text().splitlines()
+    header = lines[0].split(",").index("image")
+    rows = [line.split(",") for line in lines[1:]]
+    for row in rows:
+        row[header] = str(drawn / row[header])
+    broken = tmp_path / "broken.jpg"
+    whole = Path(rows[4][header]).read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    rows[4][header] = str(broken)
+    data = tmp_path / "data.csv"
+    data.write_text("\n".join([lines[0], *(",".join(row) for row in rows)]))
+    refused = solobox("audit", data, *SMALL)
+    assert refused.returncode == 2
+    assert "broken.jpg" in refused.stderr
+    done = solobox("audit", data, "-o", tmp_path / "audit.csv", "--skip-bad", *SMALL)
+    assert done.returncode == 0, done.stderr
+    first = rows_of(tmp_path / "audit.csv")[0]
+    assert (first["kind"], first["flagged"], first["score"]) == ("picture unreadable", "yes", "inf")
+    assert "broken.jpg" in first["image"]

@@ -1,0 +1,318 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solobox.boxes import Floats, iou
+from solobox.evaluation.audit import LEAST, Audit, Finding, Kind, audit, describe, disagreement, threshold
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+
+SIZE = (400, 300)
+NONE = np.full(4, np.nan)
+HONEST = np.random.default_rng(5).normal(0, 1.5, (60, 4))
+"""Errors in pixels of labels that are right, with which every fabricated set is filled."""
+
+
+def predicted(
+    box: npt.ArrayLike, spread: float = 5.0, *, presence: float = np.nan, familiarity: float = np.nan
+) -> Prediction:
+    return Prediction(
+        "p.jpg",
+        np.asarray(box, dtype=np.float64),
+        SIZE,
+        np.full(4, spread),
+        presence=presence,
+        familiarity=familiarity,
+    )
+
+
+def audited(
+    labels: Sequence[npt.ArrayLike], predictions: Sequence[Prediction], second: Prediction | None = None
+) -> Audit:
+    """These rows, after sixty whose labels are right."""
+    model = np.tile([100.0, 80, 260, 200], (len(HONEST), 1))
+    boxes = np.concatenate([model + HONEST, np.array([*labels], dtype=np.float64).reshape(-1, 4)])
+    samples = Samples([f"{row}.jpg" for row in range(len(boxes))], boxes)
+    asked = (lambda row: second) if second is not None else None
+    return audit(samples, [*map(predicted, model), *predictions], asked)
+
+
+def one(label: npt.ArrayLike, prediction: Prediction, second: Prediction | None = None) -> Finding:
+    found = audited([label], [prediction], second)
+    return next(finding for finding in found.findings if finding.row == len(HONEST))
+
+
+MODEL = (100.0, 80.0, 260.0, 200.0)
+
+
+@pytest.mark.parametrize(
+    ("label", "kind", "says"),
+    [
+        ((300, 210, 390, 290), Kind.WRONG_PLACE, "shares nothing"),
+        ((220, 150, 380, 270), Kind.WRONG_PLACE, "shares little"),
+        ((60, 50, 300, 230), Kind.TOO_BIG, "1.50 times as wide and 1.50 times as high"),
+        ((140, 110, 220, 170), Kind.TOO_SMALL, "0.50 times as wide"),
+        ((130, 60, 290, 180), Kind.SHIFTED, "30 px to the right and 20 px up"),
+        ((70, 100, 230, 220), Kind.SHIFTED, "30 px to the left and 20 px down"),
+        ((60, 80, 260, 200), Kind.EDGE, "the left edge alone is off: 40 px further out"),
+        ((100, 80, 260, 160), Kind.EDGE, "the bottom edge alone is off: 40 px further in"),
+        (MODEL, Kind.AGREES, "furthest"),
+    ],
+)
+def test_kinds_of_boxes_are_told_apart(label: tuple[float, ...], kind: Kind, says: str) -> None:
+    finding = one(label, predicted(MODEL))
+    assert finding.kind is kind
+    assert says in finding.why
+    assert finding.why.endswith(".")
+    assert finding.flagged == (kind is not Kind.AGREES)
+    assert finding.iou == pytest.approx(float(iou(label, MODEL)))
+
+
+def test_a_label_around_two_objects_is_several_merged() -> None:
+    first, second, label = (20.0, 80, 120, 200), (220.0, 70, 330, 190), (20.0, 70, 330, 200)
+    finding = one(label, predicted(first), predicted(second))
+    assert finding.kind is Kind.MERGED
+    assert finding.second.tolist() == list(second)
+    assert one(label, predicted(first)).kind is Kind.EDGE  # nobody looked again
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        predicted((25, 85, 125, 195)),  # the same object again
+        predicted((200, 75, 210, 85)),  # next to nothing
+        predicted((220, 20, 250, 60)),  # which does not complete the label
+        predicted((220, 70, 330, 190), presence=0.01),  # which is not there
+        Prediction("p.jpg", error="gone"),
+    ],
+)
+def test_a_second_look_that_finds_no_second_object_changes_nothing(second: Prediction) -> None:
+    first, label = (20.0, 80, 120, 200), (20.0, 70, 330, 200)
+    finding = one(label, predicted(first), second)
+    assert finding.kind is not Kind.MERGED
+    assert np.isnan(finding.second).all()
+
+
+def test_only_labels_that_are_large_for_their_prediction_are_looked_at_again() -> None:
+    asked: list[int] = []
+
+    def look(row: int) -> Prediction:
+        asked.append(row)
+        return predicted((300, 200, 380, 280))
+
+    model = np.tile(MODEL, (len(HONEST), 1))
+    rows = np.concatenate([model + HONEST, [(300, 210, 390, 290), (20, 20, 390, 290)]])
+    samples = Samples([f"{row}.jpg" for row in range(len(rows))], rows)
+    audit(samples, [predicted(box) for box in [*model, MODEL, MODEL]], look)
+    assert asked == [len(HONEST) + 1]
+
+
+def test_presence_tells_empty_and_missing() -> None:
+    empty = one(MODEL, predicted(MODEL, presence=0.004))
+    assert (empty.kind, empty.flagged) == (Kind.EMPTY, True)
+    assert "0.4%" in empty.why
+    missing = one(NONE, predicted(MODEL, presence=0.9995))
+    assert (missing.kind, missing.flagged) == (Kind.MISSING, True)
+    assert "above 99.9%" in missing.why
+    assert np.isnan(missing.iou)
+    for label, presence in ((MODEL, 0.2), (NONE, 0.8), (NONE, float("nan"))):
+        unsure = one(label, predicted(MODEL, presence=presence))
+        assert (unsure.kind, unsure.flagged) == (Kind.AGREES, False)
+
+
+def test_surer_presence_ranks_higher() -> None:
+    shares = (0.04, 1e-2, 1e-3, 1e-4)
+    found = audited([MODEL] * 4, [predicted(MODEL, presence=share) for share in shares])
+    assert [finding.row - len(HONEST) for finding in found.flagged] == [3, 2, 1, 0]
+
+
+def test_unreadable_pictures_come_first_with_the_reason() -> None:
+    found = audited([MODEL, (300, 210, 390, 290)], [Prediction("p", error="is <broken>"), predicted(MODEL)])
+    first, second = found.findings[:2]
+    assert (first.kind, first.row, first.score) == (Kind.UNREADABLE, len(HONEST), float("inf"))
+    assert "is <broken>" in first.why
+    assert second.kind is Kind.WRONG_PLACE
+    assert np.isnan(first.model).all()
+
+
+def test_a_picture_like_no_other_is_said() -> None:
+    wrong = (300.0, 210, 390, 290)
+    assert "like few others" in one(wrong, predicted(MODEL, familiarity=0.01)).why
+    assert "like few others" not in one(wrong, predicted(MODEL, familiarity=0.5)).why
+
+
+def test_labels_that_are_right_are_not_flagged() -> None:
+    found = audited([], [])
+    assert not found.flagged
+    assert len(found.findings) == len(HONEST)
+
+
+def test_an_unsure_prediction_is_no_evidence() -> None:
+    label = (140.0, 80, 300, 200)
+    sure, unsure = predicted(MODEL, 5), predicted(MODEL, 60)
+    assert one(label, sure).flagged
+    assert not one(label, unsure).flagged
+
+
+def test_spreads_that_are_all_too_large_do_no_harm() -> None:
+    """Some heads' spreads are ten times their errors: what counts is which are larger than others."""
+    label = (140.0, 80, 300, 200)
+    model = np.tile(MODEL, (len(HONEST), 1))
+    samples = Samples([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
+    honest, blown = (audit(samples, [predicted(MODEL, spread)] * 61) for spread in (5.0, 80.0))
+    np.testing.assert_allclose(
+        [f.score for f in honest.findings], [f.score for f in blown.findings], rtol=1e-12
+    )
+    assert [finding.row for finding in blown.flagged] == [60]
+
+
+def test_a_head_without_spreads_is_held_in_sides() -> None:
+    label = (140.0, 80, 300, 200)
+    model = np.tile(MODEL, (len(HONEST), 1))
+    samples = Samples([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
+    found = audit(samples, [predicted(MODEL, float("nan"))] * 61)
+    assert [finding.row for finding in found.flagged] == [60]
+
+
+def test_faults_are_found_among_labels_with_natural_noise() -> None:
+    rng = np.random.default_rng(3)
+    model = np.concatenate([rng.uniform(20, 120, (400, 2)), rng.uniform(180, 290, (400, 2))], axis=1)
+    labels = model + rng.normal(0, 2, model.shape)
+    wrong = rng.permutation(400)[:40]
+    labels[wrong, 2] += rng.choice([-45, 45], 40)
+    samples = Samples([f"{row}.jpg" for row in range(400)], labels)
+    found = audit(
+        samples, [predicted(box, spread) for box, spread in zip(model, rng.uniform(2, 5, 400), strict=True)]
+    )
+    assert {finding.row for finding in found.findings[:40]} == set(wrong.tolist())
+    assert {finding.row for finding in found.flagged} == set(wrong.tolist())
+    assert {finding.kind for finding in found.flagged} == {Kind.EDGE}
+
+
+@pytest.mark.parametrize("spread", [0.0, 5.0, float("nan")])
+def test_a_prediction_of_no_size_is_held_against_as_well(spread: float) -> None:
+    """With a regression head: its corners may meet."""
+    model = np.tile(MODEL, (len(HONEST), 1))
+    labels = np.concatenate([model + HONEST, [MODEL, MODEL]])
+    samples = Samples([f"{row}.jpg" for row in range(62)], labels)
+    empty = [predicted((180, 140, 180, 140), spread), predicted((0, 90, 0, 90), spread)]
+    found = audit(samples, [*(predicted(box, spread) for box in model), *empty])
+    assert {finding.row for finding in found.flagged} == {60, 61}
+    assert all(np.isfinite(finding.score) for finding in found.findings)
+
+
+def test_nothing_to_audit() -> None:
+    assert audit(Samples([], []), []).findings == ()
+    assert threshold([]) == LEAST
+    with pytest.raises(ValueError, match="as many predictions"):
+        audit(Samples(["a.jpg"], [MODEL]), [])
+
+
+def test_it_opens_no_pictures(tmp_path: Path) -> None:
+    samples = Samples([tmp_path / "is not there.jpg"], [MODEL])
+    assert audit(samples, [predicted(MODEL)]).findings[0].kind is Kind.AGREES
+
+
+# Properties -------------------------------------------------------------------------------------------
+
+sides = st.floats(20, 150)
+corner = st.floats(0, 200)
+
+
+@st.composite
+def sets(draw: st.DrawFn, least: int = 5) -> tuple[Floats, Floats, Floats]:
+    """Labels, predictions and spreads of one set, pixels."""
+    count = draw(st.integers(least, 12))
+
+    def some(strategy: st.SearchStrategy[float], width: int) -> Floats:
+        return np.array(draw(st.lists(strategy, min_size=count * width, max_size=count * width))).reshape(
+            -1, width
+        )
+
+    first, size = some(corner, 2), some(sides, 2)
+    model = np.concatenate([first, first + size], axis=1)
+    return model + some(st.floats(-9, 9), 4), model, some(st.floats(0.5, 20), 4)
+
+
+@given(sets(), st.floats(0.01, 100))
+def test_scores_do_not_depend_on_the_size_of_pictures(
+    data: tuple[Floats, Floats, Floats], factor: float
+) -> None:
+    labels, model, spread = data
+    once, again = (
+        disagreement(labels, model, spread),
+        disagreement(labels * factor, model * factor, spread * factor),
+    )
+    np.testing.assert_allclose(once.score, again.score, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(once.units, again.units, rtol=1e-9, atol=1e-9)
+
+
+@given(sets(), st.floats(-1, 1), st.floats(-1, 1), st.floats(1, 60), st.floats(1, 60))
+def test_the_score_grows_with_the_distance(
+    data: tuple[Floats, Floats, Floats], x: float, y: float, near: float, more: float
+) -> None:
+    """One label moves away from its prediction along a line; the others, and so the units, stay."""
+    labels, model, spread = data
+    way = np.array([x, y, x, y]) / max(abs(x), abs(y), 1e-3)
+    rows = np.concatenate([labels, model[:1] + near * way, model[:1] + (near + more) * way])
+    score = disagreement(rows, model[[*range(len(labels)), 0, 0]], spread[[*range(len(labels)), 0, 0]]).score
+    assert score[-1] >= score[-2] * (1 - 1e-12)
+    if max(abs(x), abs(y)) > 1e-3:
+        assert score[-1] > score[-2]
+
+
+@given(sets(), st.floats(20, 150), st.floats(20, 150))
+def test_no_overlap_ranks_above_an_overlap_that_is_as_many_units_off(
+    data: tuple[Floats, Floats, Floats], width: float, height: float
+) -> None:
+    """ObjectLab's score of a place calls a label perfect that shares nothing with the prediction."""
+    labels, model, spread = data
+    box = np.array([300.0, 300, 300 + width, 300 + height])
+    # the right edge of both is off by the width; the left one only of that which shares nothing with the box
+    wider, beside = box + np.array([0, 0, width, 0]), box + np.array([width, 0, width, 0])
+    rows = np.concatenate([labels, [wider], [beside]])
+    at = np.concatenate([model, [box], [box]])
+    own = np.concatenate([spread, np.full((2, 4), 3.0)])
+    held = disagreement(rows, at, own)
+    assert held.score[-1] > held.score[-2]
+
+
+@given(sets())
+def test_findings_are_ordered_and_complete(data: tuple[Floats, Floats, Floats]) -> None:
+    labels, model, spread = data
+    samples = Samples([f"{row}.jpg" for row in range(len(labels))], labels)
+    rows = [Prediction("p", box, (500, 500), own) for box, own in zip(model, spread, strict=True)]
+    found = audit(samples, rows)
+    assert sorted(finding.row for finding in found.findings) == list(range(len(labels)))
+    score = [finding.score for finding in found.findings]
+    assert score == sorted(score, reverse=True)
+    assert found.flagged == found.findings[: len(found.flagged)]
+    for finding in found.findings:
+        assert finding.flagged == (finding.score >= found.threshold) == (finding.kind is not Kind.AGREES)
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=3, max_size=50))
+def test_the_threshold_is_never_below_its_least(scores: list[float]) -> None:
+    assert threshold(scores) >= LEAST
+
+
+@given(st.lists(st.floats(1.0, 3.0), min_size=20, max_size=60), st.floats(100, 1e6))
+def test_wrong_labels_do_not_raise_the_threshold_to_themselves(scores: list[float], far: float) -> None:
+    wrong = [far] * (len(scores) // 6)
+    assert threshold([*scores, *wrong]) < far
+
+
+@given(sets())
+def test_a_description_is_of_one_kind_that_is_a_box_s(data: tuple[Floats, Floats, Floats]) -> None:
+    labels, model, spread = data
+    held = disagreement(labels, model, spread)
+    for label, box, units in zip(labels, model, held.units, strict=True):
+        kind, why = describe(label, box, units)
+        assert kind in {Kind.WRONG_PLACE, Kind.TOO_BIG, Kind.TOO_SMALL, Kind.SHIFTED, Kind.EDGE}
+        assert why
+        assert "nan" not in why

@@ -1,0 +1,270 @@
+import base64
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from solobox.errors import DataError
+from solobox.evaluation.audit import audit
+from solobox.evaluation.audit_page import SHOWN, write_audit_page
+from solobox.prediction import Prediction
+from solobox.samples import Samples
+
+EVIL = "</script><script>alert('x')</script>&\u2028\"<b>.png"
+VOID = {"meta", "image", "rect"}
+
+
+@dataclass
+class Page(HTMLParser):
+    """What a test wants to know of a page; fails on tags that do not close in order."""
+
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    text: str = ""
+    scripts: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif "style" not in self.open:
+            self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def words(self) -> str:
+        return re.sub(r"\s+", " ", self.text)
+
+
+def parse(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text("utf-8"))
+    page.close()
+    assert page.open == []
+    return page
+
+
+def written(
+    folder: Path,
+    wrong: int,
+    right: int = 30,
+    *,
+    broken: tuple[int, ...] = (),
+    name: str = EVIL,
+    title: str = "An audit",
+) -> Path:
+    """A page of `wrong` labels that are elsewhere and `right` ones; the first wrong picture has a bad name."""
+    rng = np.random.default_rng(0)
+    images, labels, predictions = [], [], []
+    for row in range(wrong + right):
+        path = folder / f"picture_{row:03}.png"
+        Image.new("RGB", (80, 60), (90 + row % 60, 120, 130)).save(path)
+        model = np.array([20.0, 15, 50, 45])
+        noise = rng.normal(0, 0.4, 4)
+        labels.append(model + (15 + row % 4 if row < wrong else 0) + noise)
+        images.append(path)
+        predictions.append(
+            Prediction(str(path), error="is <i>broken</i>")
+            if row in broken
+            else Prediction(str(path), model, (80, 60), np.full(4, 1.0))
+        )
+    names = [name if row == 0 else image.name for row, image in enumerate(images)]
+    samples = Samples(images, labels, names=names)
+    out = folder / "audit.html"
+    write_audit_page(
+        out, audit(samples, predictions), samples, title=title, data="'my data.csv' --keep first"
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("audit"), 5, broken=(2,), title="An <audit>")
+
+
+@pytest.fixture(scope="module")
+def page(path: Path) -> Page:
+    return parse(path)
+
+
+def facts(page: Page) -> dict[str, object]:
+    found: dict[str, object] = json.loads(page.scripts[0])
+    return found
+
+
+def test_flagged_labels_and_a_few_beyond_are_shown_worst_first(page: Page) -> None:
+    assert len(page.of("article")) == 5 + 12
+    assert page.words.count("From here on labels agree") == 1
+    shown = re.findall(r"(\d+)\. (picture unreadable|[a-z ]+?) ", page.words)
+    assert [int(number) for number, _ in shown][:3] == [1, 2, 3]
+    assert "1. picture unreadable" in page.words
+    assert "5 of 35 labels disagree" in page.words
+
+
+def test_each_card_has_the_picture_and_both_boxes_in_its_own_pixels(page: Page) -> None:
+    drawings = page.of("svg")
+    assert len(drawings) == 17
+    assert {a["viewbox"] for a in drawings} == {"0 0 80 60"}
+    for image in page.of("image"):
+        head, data = (image["href"] or "").split(",", 1)
+        assert head == "data:image/jpeg;base64"
+        with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+            assert opened.size == (80, 60)
+    models = [
+        a
+        for a in page.of("rect")
+        if (a["x"], a["y"], a["width"], a["height"]) == ("20.0", "15.0", "30.0", "30.0")
+    ]
+    assert len(models) == 2 * 16  # a halo and a line each; of the broken one there is none
+
+
+def test_every_decision_has_a_button_and_a_key(page: Page) -> None:
+    buttons = [a for a in page.of("button") if "data-choice" in a]
+    assert [a["data-choice"] for a in buttons[:4]] == ["accept", "model", "drop", "empty"]
+    assert len(buttons) == 4 * 17
+    assert "disabled" in buttons[1]  # the worst one has no model's box
+    assert not any("disabled" in a for a in buttons[4:])
+    script = page.scripts[1]
+    for key, choice in {"a": "accept", "m": "model", "d": "drop", "e": "empty"}.items():
+        assert f'{key}: "{choice}"' in script
+    for word in (
+        '"keydown"',
+        '"j"',
+        '"k"',
+        '"u"',
+        '"s"',
+        '"b"',
+        "localStorage",
+        "decisions.json",
+        "facts.format",
+    ):
+        assert word in script
+    assert all(a["aria-pressed"] == "false" for a in buttons)
+
+
+def test_the_script_knows_what_decisions_are_made_of(page: Page) -> None:
+    known = facts(page)
+    assert known["format"] == "solobox audit decisions 1"
+    assert known["data"] == "'my data.csv' --keep first"
+    items = known["items"]
+    assert isinstance(items, list)
+    assert EVIL in [item["image"] for item in items]
+    assert items[0]["model"] is None
+    assert len(items[1]["label"]) == len(items[1]["model"]) == 4
+
+
+def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert "://" not in text
+    assert not page.of("link") + page.of("iframe") + page.of("base") + page.of("img")
+    for tag, attributes in page.tags:
+        assert not (tag == "script" and "src" in attributes)
+        for key in ("src", "href", "xlink:href", "srcset", "action"):
+            value = attributes.get(key)
+            assert value is None or value.startswith("data:image/jpeg")
+    assert "fetch(" not in text
+    assert "import(" not in text
+
+
+def test_only_the_page_s_own_script_may_run(page: Page) -> None:
+    (policy,) = [
+        a["content"] or "" for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+
+
+def test_names_are_text_and_never_markup(page: Page) -> None:
+    assert len(page.of("script")) == len(page.scripts) == 2
+    assert not page.of("b")
+    assert EVIL in page.text
+    assert "is <i>broken</i>" in page.text
+    assert "An <audit>" in page.text
+
+
+def test_names_that_are_no_text_reach_the_decisions_as_they_are(tmp_path: Path) -> None:
+    page = parse(written(tmp_path, 2, name="bad_\udcff.png"))
+    items = facts(page)["items"]
+    assert isinstance(items, list)
+    assert "bad_\udcff.png" in [item["image"] for item in items]
+    assert "bad_?.png" in page.text
+
+
+def test_it_fits_a_phone_and_the_dark(page: Page, path: Path) -> None:
+    viewport = next(m for m in page.of("meta") if m.get("name") == "viewport")
+    assert "width=device-width" in (viewport["content"] or "")
+    assert "prefers-color-scheme: dark" in path.read_text("utf-8")
+    assert page.of("html")[0]["lang"] == "en"
+
+
+def test_no_id_is_given_twice(page: Page) -> None:
+    ids = [a["id"] for _, a in page.tags if a.get("id")]
+    assert len(ids) == len(set(ids)) > 20
+
+
+def test_the_same_audit_gives_the_same_bytes_and_another_one_another_key(tmp_path: Path) -> None:
+    first = written(tmp_path, 3).read_bytes()
+    key = facts(parse(tmp_path / "audit.html"))["key"]
+    assert written(tmp_path, 3).read_bytes() == first
+    written(tmp_path, 4)
+    assert facts(parse(tmp_path / "audit.html"))["key"] != key
+
+
+def test_more_than_a_page_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert SHOWN > 100
+    monkeypatch.setattr("solobox.evaluation.audit_page.SHOWN", 6)
+    page = parse(written(tmp_path, 8))
+    assert len(page.of("article")) == 6
+    assert "2 more flagged labels are not on this page" in page.words
+
+
+def test_nothing_to_show_is_said(tmp_path: Path) -> None:
+    samples = Samples([], [])
+    write_audit_page(tmp_path / "a.html", audit(samples, []), samples, title="None", data="d.csv")
+    page = parse(tmp_path / "a.html")
+    assert "There is nothing to show" in page.words
+    assert not page.of("button")
+
+
+def test_a_picture_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+    out = written(tmp_path, 2)
+    shown = len(parse(out).of("svg"))
+    samples = Samples([tmp_path / "gone.png"], [[1, 1, 9, 9]])
+    found = audit(samples, [Prediction("gone", np.array([1.0, 1, 9, 9]), (20, 20), np.ones(4))])
+    write_audit_page(out, found, samples, title="x", data="d.csv")
+    page = parse(out)
+    assert "This picture cannot be read" in page.words
+    assert len(page.of("svg")) == 0 < shown
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "audit.html").mkdir()
+    with pytest.raises(DataError, match=r"audit\.html: cannot be written"):
+        written(tmp_path, 1)
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]

@@ -1,0 +1,226 @@
+"""What training leaves beside the weights: presence, margins, familiarity."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from solobox import scenes
+from solobox.errors import ConfigError, DataError
+from solobox.localizer.head import Output
+from solobox.localizer.localizer import Localizer
+from solobox.localizer.losses import Loss
+from solobox.localizer.presence import Presence, temperature
+from solobox.samples import Samples
+from solobox.training.on_device import Resident
+from solobox.training.progress import Silent
+from solobox.training.ranks import Ranks
+from solobox.training.recipe import Recipe
+from solobox.training.squares import Squares
+from solobox.training.train import train
+
+SMALL: dict[str, Any] = {"size": 64, "windows": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 16}
+
+
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """Drawn things, and pictures of nothing: a plain colour with noise."""
+    folder = tmp_path_factory.mktemp("mixed")
+    things = scenes.write(folder, 40, seed=5, size=(96, 72))
+    rng = np.random.default_rng(1)
+    empty = []
+    for number in range(30):
+        level = rng.integers(0, 256, 3) + rng.normal(0, 6, (72, 96, 3))
+        empty.append(folder / f"empty{number:02}.png")
+        Image.fromarray(np.clip(level, 0, 255).astype(np.uint8)).save(empty[-1])
+    boxes = np.concatenate([things.boxes, np.full((30, 4), np.nan)])
+    # A third of either kind is held out and tells the margins.
+    split = ["val" if row % 3 == 0 else "train" for row in range(70)]
+    return Samples([*things.images, *empty], boxes, split=split)
+
+
+@pytest.fixture(scope="module")
+def run(samples: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train(samples, folder, Recipe.named("quick", SMALL))
+    return folder
+
+
+def test_presence_is_learnt_and_kept(samples: Samples, run: Path) -> None:
+    localizer = Localizer.load(run)
+    told = np.array([one.presence for one in localizer.predict(list(samples.images))])
+    assert told[samples.has_box].min() > told[~samples.has_box].max()
+    assert (told > 0).all()
+    assert (told < 1).all()
+    assert localizer.presence is not None
+    assert float(localizer.presence.temperature) != 1
+    counts: Any = localizer.facts["counts"]
+    assert counts["negatives"] == 30
+
+
+def test_the_temperature_is_that_of_the_held_out_pictures(samples: Samples, run: Path) -> None:
+    localizer = Localizer.load(run)
+    assert localizer.presence is not None
+    held = samples.of_split("val")
+    told = torch.tensor([one.presence for one in localizer.predict(list(held.images))], dtype=torch.float64)
+    logits = told.logit() * localizer.presence.temperature.double()
+    again = temperature(logits, torch.from_numpy(held.has_box))
+    assert float(again) == pytest.approx(float(localizer.presence.temperature), rel=0.02)
+
+
+def test_margins_hold_on_the_pictures_that_they_were_made_from(samples: Samples, run: Path) -> None:
+    localizer = Localizer.load(run)
+    held = samples.of_split("val").positives()
+    assert localizer.calibration is not None
+    assert localizer.calibration.count == len(held) == 14
+    predictions = localizer.predict(list(held.images), level=0.8)
+    inside = [
+        ((box >= one.low - 1e-6) & (box <= one.high + 1e-6)).all()
+        for box, one in zip(held.boxes, predictions, strict=True)
+    ]
+    # The 12th of 14 scores is the quantile: as prediction gives them, not only as training saw them.
+    assert sum(inside) == 12
+    outer = localizer.predict(list(held.images), level=0.8, outer=True)
+    for both, one in zip(predictions, outer, strict=True):
+        np.testing.assert_array_equal(both.box, one.box)
+        assert (one.outer[:2] <= one.box[:2]).all()
+        assert (one.outer[2:] >= one.box[2:]).all()
+        assert one.high[0] == one.box[0]
+
+
+def test_by_default_margins_are_given_where_there_are_enough_pictures(samples: Samples, run: Path) -> None:
+    localizer = Localizer.load(run)
+    first = str(samples.images[0])
+    assert np.isfinite(localizer.predict(first)[0].low).all()
+    with pytest.raises(ConfigError, match="need 99 held-out pictures, and this model was calibrated on 14"):
+        localizer.predict(first, level=0.99)
+    localizer.calibration = None
+    assert np.isnan(localizer.predict(first)[0].low).all()
+    with pytest.raises(ConfigError, match="was not calibrated"):
+        localizer.stream([first], level=0.9)
+
+
+def test_familiarity_tells_the_training_pictures_from_others(samples: Samples, run: Path) -> None:
+    localizer = Localizer.load(run)
+    held = [one.familiarity for one in localizer.predict(list(samples.of_split("val").images))]
+    # Each of the held-out pictures has its own place among them.
+    assert np.mean(held) == pytest.approx(0.5, abs=0.05)
+    rng = np.random.default_rng(0)
+    noise = localizer.predict([rng.integers(0, 256, (64, 64, 3)).astype(np.uint8) for _ in range(5)])
+    assert max(one.familiarity for one in noise) < 0.25
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"full_epochs": 1},
+        {"vectorizer": "gap", "head": "regression", "loss": "mse"},
+        {
+            "strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "mse", "epochs": 0,
+            "full_epochs": 1, "batch": 1,
+        },
+    ],
+)  # fmt: skip
+def test_every_recipe_is_calibrated(samples: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
+    made = train(samples, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1} | changes))
+    images = [str(samples.images[row]) for row in (0, 3, 60)]
+    again = Localizer.load(tmp_path / "run").predict(images)
+    for a, b in zip(made.predict(images), again, strict=True):
+        assert np.isfinite([*a.low, *a.high, a.presence, a.familiarity]).all()
+        np.testing.assert_array_equal(a.low, b.low)
+        assert (a.presence, a.familiarity) == (b.presence, b.familiarity)
+
+
+def test_presence_needs_pictures_without_the_object_in_both_parts(samples: Samples, tmp_path: Path) -> None:
+    split = ["train" if not box else own for own, box in zip(samples.split, samples.has_box, strict=True)]
+    heard = Heard()
+    lacking = Samples(samples.images, samples.boxes, split=split)
+    localizer = train(lacking, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1}), progress=heard)
+    assert localizer.presence is None
+    assert np.isnan(localizer.predict(samples.images[0])[0].presence)
+    assert any(
+        "presence is not learned" in line and "30 are to train on and 0" in line for line in heard.said
+    )
+
+
+def test_pictures_without_the_object_alone_are_refused(samples: Samples, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to train on"):
+        train(samples.select(~samples.has_box), tmp_path / "run", Recipe.named("quick", SMALL))
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_parts() -> None:
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.rand(6, 4, generator=generator).sort(dim=1).values
+    truth = torch.rand(6, 4, generator=generator).sort(dim=1).values
+    truth[[1, 4]] = torch.nan
+    logits = torch.randn(6, generator=generator)
+    loss = Loss.parse("l1 + giou", sigma=0.01)
+
+    def of(rows: slice) -> torch.Tensor:
+        return loss(Output(boxes[rows], presence=logits[rows]), truth[rows])
+
+    assert float(of(slice(6))) == pytest.approx(float((2 * of(slice(2)) + 4 * of(slice(2, 6))) / 6), rel=1e-5)
+    only = loss(Output(boxes[1:2], presence=logits[1:2]), truth[1:2])
+    assert float(only) == pytest.approx(float(F.softplus(logits[1])), rel=1e-6)
+
+
+def test_a_picture_without_the_object_teaches_nothing_about_boxes() -> None:
+    boxes = torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.6, 0.6]], requires_grad=True)
+    truth = torch.tensor([[0.2, 0.2, 0.5, 0.5], [torch.nan] * 4])
+    logits = torch.zeros(2, requires_grad=True)
+    Loss.parse("l1 + giou", sigma=0.01)(Output(boxes, presence=logits), truth).backward()  # type: ignore[no-untyped-call]
+    assert boxes.grad is not None
+    assert boxes.grad[0].abs().sum() > 0
+    assert boxes.grad[1].tolist() == [0, 0, 0, 0]
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [-0.25, 0.25]
+
+
+def test_the_temperature_undoes_a_scale() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = 2 * torch.randn(4000, generator=generator)
+    present = torch.rand(4000, generator=generator) < logits.sigmoid()
+    assert float(temperature(logits, present)) == pytest.approx(1, abs=0.08)
+    assert float(temperature(5 * logits, present)) == pytest.approx(5, rel=0.08)
+
+
+def test_a_mistakeless_branch_is_not_called_certain() -> None:
+    logits = torch.tensor([-9.0, -8, -7, 7, 8, 9])
+    own = temperature(logits, logits > 0)
+    assert 0.7 < float((7 / own).sigmoid()) < 0.95
+
+
+def test_the_branch_reads_maps_of_any_size() -> None:
+    branch = Presence([3, 5]).eval()
+    for side in (4, 7):
+        maps = [torch.randn(2, 3, 2 * side, 2 * side), torch.randn(2, 5, side, side)]
+        assert branch(maps).shape == (2,)
+
+
+def test_on_a_gpu_windows_of_such_pictures_are_drawn_around_a_stand_in(
+    samples: Samples, tmp_path: Path
+) -> None:
+    squares = Squares(
+        samples, 64, budget=1e9, folder=tmp_path, progress=Silent(), stage="pictures", skip_bad=False, ranks=Ranks(),
+    )  # fmt: skip
+    resident = Resident.of(squares, torch.device("cpu"))
+    empty = torch.isnan(resident.boxes).any(dim=1)
+    assert empty.tolist() == (~samples.has_box).tolist()
+    assert torch.isfinite(resident.aims).all()
+    assert torch.equal(resident.aims[~empty], resident.boxes[~empty])
+    numbers = torch.rand(len(resident), 11, generator=torch.Generator().manual_seed(0))
+    pixels, targets = resident.batch(torch.arange(len(resident)), 48, numbers)
+    assert torch.isfinite(pixels).all()
+    assert torch.isnan(targets).all(dim=1).tolist() == empty.tolist()
