@@ -2,7 +2,7 @@
 
 Caltech, the default recipe, mean IoU and share of IoU >= 0.9 on the clean boxes of the test part. Of the
 training labels a share is jittered: each edge is moved by a normal error with a standard deviation of a tenth of the
-box's side along that axis, which leaves an IoU of about 0.76 with the true box. And one label in twenty lies in a wrong
+box's side along that axis, which leaves an IoU of about 0.74 with the true box. And one label in twenty lies in a wrong
 place, on something else: sides of 20 to 50% of the picture's, of fifty such boxes the one that overlaps the true one
 least.
 
