@@ -177,7 +177,7 @@ class Localizer(nn.Module):
             likeness = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan)
         for row, index in enumerate(readable):
             width, height = results[index].size
-            box = geometry.scale(_ordered(fractions[row]), width, height)
+            box = geometry.scale(ordered(fractions[row]), width, height)
             results[index] = replace(
                 results[index],
                 box=geometry.clip(box, width, height),
@@ -310,7 +310,7 @@ def _picture(item: Input, at_least: int) -> Picture:
     return read(item, at_least=at_least)
 
 
-def _ordered(box: np.ndarray) -> np.ndarray:
+def ordered(box: np.ndarray) -> np.ndarray:
     """Four numbers of a regression head may cross; the box they span is meant."""
     x1, y1, x2, y2 = box
     return np.array([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])

@@ -24,7 +24,7 @@ from solobox.errors import ConfigError, DataError
 from solobox.familiarity import Familiarity
 from solobox.files import replacing
 from solobox.localizer.head import Output
-from solobox.localizer.localizer import Localizer, pooled
+from solobox.localizer.localizer import Localizer, ordered, pooled
 from solobox.localizer.losses import Loss
 from solobox.localizer.presence import temperature
 from solobox.localizer.runtime import Features, fastest
@@ -318,8 +318,7 @@ def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int
     fractions, spread = output.boxes.double().numpy(), output.spread().double().numpy()
     made = []
     for own, deviation, name, (width, height) in zip(fractions, spread, names, sizes, strict=True):
-        corners = np.concatenate([np.minimum(own[:2], own[2:]), np.maximum(own[:2], own[2:])])
-        box = geometry.clip(geometry.scale(corners, width, height), width, height)
+        box = geometry.clip(geometry.scale(ordered(own), width, height), width, height)
         made.append(Prediction(name, box, (width, height), geometry.scale(deviation, width, height)))
     return made
 
