@@ -42,6 +42,7 @@ imports: setup
 lock: setup
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --extra train --extra fetch --extra label --extra loggers \
+		--extra openvino --extra video --extra parquet --extra cluster \
 		--group dev pyproject.toml -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url - -o requirements/bootstrap.txt

@@ -93,7 +93,7 @@ class DistributionHead(nn.Module):
     def forward(self, features: Tensor) -> Output:
         """(B, features) or (B, 4, cells + 2, features) to boxes and their distributions."""
         # The channels of a sequence's last layer are the bins of each cell, in order.
-        logits = self.layers(features).float().reshape(len(features), 4, len(self.positions))
+        logits = self.layers(features).float().reshape(features.shape[0], 4, self.positions.shape[0])
         return Output((logits.softmax(dim=-1) * self.positions).sum(dim=-1), logits, self.positions)
 
 
