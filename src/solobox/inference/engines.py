@@ -98,7 +98,8 @@ class OpenVino:
             self._compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ConfigError(f"OpenVINO cannot load {model}: {_first_line(error)}") from error
-        self.outputs = tuple(given.get_any_name() for given in self._compiled.outputs)
+        # A tensor may have several names here, in no order.
+        self.outputs = tuple(name for given in self._compiled.outputs for name in sorted(given.get_names()))
         self.metadata = metadata
         self.name = f"openvino {openvino.__version__.split('-')[0]} cpu"
 
