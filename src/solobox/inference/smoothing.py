@@ -168,9 +168,9 @@ def step(
     counts as a thirtieth of a second later. level, outer: of the prediction's margins, see `noise`.
     min_presence: a box with a presence below this is not believed.
 
-    The margins keep their widths and go with the box, within the picture: what they promise was calibrated for the
-    box of a single picture. A prediction without a box comes back as it is. One whose box is not believed gets the
-    box that was expected; where nothing was expected it comes back as it is.
+    The margins stay where they are, and reach at least to the steadier box: so they go on holding what they promise,
+    which is about each picture by itself. A prediction without a box comes back as it is. One whose box is not believed
+    gets the box that was expected; where nothing was expected it comes back as it is.
     """
     if track is not None:
         later = time if time > track.time else track.time + _USUAL_STEP
@@ -211,6 +211,5 @@ def _with_box(prediction: Prediction, box: Floats) -> Prediction:
     inside = clip(corners, width, height)
     if not (inside[:2] < inside[2:]).all():  # what was expected has left the picture
         return prediction
-    shift = inside - prediction.box
-    low, high = (clip(edges + shift, width, height) for edges in (prediction.low, prediction.high))
+    low, high = np.minimum(prediction.low, inside), np.maximum(prediction.high, inside)
     return replace(prediction, box=inside, low=low, high=high)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,7 @@ class Clip:
                 f"{self.name}: no picture could be decoded ({self._ended or 'is the file damaged?'})"
             )
         if self._ended:
-            yield Frame(self._number, float("nan"), None, f"{self.name}: breaks off here: {self._ended}")
+            yield Frame(self._number, float("nan"), None, f"{self.name}: ends early: {self._ended}")
 
     def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
         """Compressed pictures; the last one is empty and asks the decoder for what it still has."""
@@ -211,7 +211,8 @@ def upright(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDAr
 
 
 def _matrix(frame: "av.VideoFrame") -> NDArray[np.int32] | None:
-    for data in frame.side_data:
+    entries: Any = frame.side_data  # PyAV's stubs say that it is a dictionary, which it is not
+    for data in entries:
         if data.type.name == "DISPLAYMATRIX":
             return np.frombuffer(bytes(data), dtype=np.int32, count=9).reshape(3, 3)
     return None
