@@ -34,7 +34,8 @@ def boxes(found: list[dict[str, str]]) -> np.ndarray:
 
 
 def truth(count: int) -> np.ndarray:
-    return np.array([10.0, 20, 30, 40]) + np.arange(count)[:, None] * np.array([1.0, 0, 1, 0])
+    first, steps = np.array([10.0, 20, 30, 40]), np.arange(count)[:, None]
+    return np.asarray(first + steps * [1.0, 0, 1, 0])
 
 
 def test_a_row_for_each_picture_and_a_drawn_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,8 @@ def times(path: Path) -> list[float]:
 def test_it_is_h264_that_every_player_shows(tmp_path: Path) -> None:
     with av.open(str(write(tmp_path / "clip.mp4"))) as container:
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 25)
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 25
 
 
 def test_an_odd_size_gets_one_more_column_and_row(tmp_path: Path) -> None:
