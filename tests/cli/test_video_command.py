@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from solobox.boxes import iou
-from solobox.cli.predict_video import predict_video
+from solobox.cli.predict_video import only_video, predict_video
 from solobox.errors import ConfigError, DataError
 from solobox.inference import video
 from solobox.inference.sinks import Columns
@@ -171,6 +171,18 @@ def test_wrong_names_are_told_of_before_anything_is_done(tmp_path: Path) -> None
         predict_video(Finder(), "lost.mp4", columns=Columns(), output=tmp_path / "track.csv")
     assert clip.read_bytes() == before
     assert not (tmp_path / "track.csv").exists()
+
+
+def test_a_clip_or_a_camera_stands_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").mkdir()
+    assert only_video(["a.mp4"]) == "a.mp4"
+    assert only_video(["0"]) == "0"
+    assert only_video(["7"]) is None
+    assert only_video(["a.jpg", "7", "b.png"]) is None
+    for inputs in (["a.mp4", "b.jpg"], ["a.jpg", "0"], ["a.mp4", "b.mp4"]):
+        with pytest.raises(ConfigError, match="give one alone"):
+            only_video(inputs)
 
 
 class Interrupted(Finder):

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from solobox.cli.console import bars, console
 from solobox.drawing import draw_boxes, predicted
-from solobox.errors import DataError
+from solobox.errors import ConfigError, DataError
 from solobox.inference.clip_writer import ClipWriter, check_clip_name, writing_clip
 from solobox.inference.sinks import Columns
 from solobox.inference.smoothing import smoothed
@@ -20,7 +20,7 @@ from solobox.inference.tracks import Predictor, Row, Rows, along, check_track_na
 from solobox.inference.video import Clip, Frame, is_camera, is_video, opened
 from solobox.margins import DEFAULT_LEVEL
 
-__all__ = ["is_video", "predict_video"]
+__all__ = ["check_places", "is_video", "only_video", "predict_video"]
 
 _PRESENT = 0.5
 """Presence below which smoothing does not believe a box, where nothing else was asked for."""
@@ -83,6 +83,20 @@ def predict_video(
     if failed:
         console.print(f"{failed} of {count} pictures could not be decoded; their rows say why")
     return 1 if failed else 0
+
+
+def only_video(inputs: Sequence[str]) -> str | None:
+    """The clip or camera that a command was given, None where it was given pictures.
+
+    A number that is the name of a file or folder here is that, and no camera. Raises ConfigError where a clip or
+    camera stands beside something else.
+    """
+    clips = [text for text in inputs if is_video(text) and not (is_camera(text) and Path(text).exists())]
+    if clips and len(inputs) > 1:
+        raise ConfigError(
+            f"{clips[0]} is a clip or a camera: give one alone, without pictures or other clips"
+        )
+    return clips[0] if clips else None
 
 
 def check_places(source: str, output: Path | None, draw: Path | None) -> None:
