@@ -1,0 +1,8 @@
+"""Where boxes go: a file of the kind that its name's ending says, with a row for every input."""
+
+from solobox.inference.sinks.coco import ImageIds
+from solobox.inference.sinks.columns import Columns, Margins
+from solobox.inference.sinks.parts import Parts
+from solobox.inference.sinks.writing import ENDINGS, check_ending, write, writing
+
+__all__ = ["ENDINGS", "Columns", "ImageIds", "Margins", "Parts", "check_ending", "write", "writing"]
