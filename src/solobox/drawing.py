@@ -236,9 +236,7 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return ""
 
 
-def draw_reduced(
-    pixels: Pixels, outlines: Sequence[Outline], side: int, note: str = ""
-) -> Image.Image:
+def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int, note: str = "") -> Image.Image:
     """Draw on a picture after bringing it to `side` pixels at its longer side, so that lines stay even.
 
     pixels: shape (h, w, 3), uint8; the outlines are in its pixels. The aspect ratio is kept. note: as in `draw_boxes`.

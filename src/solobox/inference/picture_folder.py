@@ -6,11 +6,8 @@ name whole or not at all, and none takes the place of another file.
 
 import json
 import math
-import os
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from solobox.boxes import scale
 from solobox.drawing import draw_reduced, predicted
 from solobox.errors import PictureError
 from solobox.files import explained, unfinished
+from solobox.machine import in_threads
 from solobox.pictures import probe, read
 from solobox.prediction import Prediction
 
@@ -37,36 +35,36 @@ Artist: TypeAlias = "Callable[[int, Prediction], Job | None]"
 
 
 def illustrated(
-    predictions: Iterable[Prediction], artists: Sequence[Artist], say: Callable[[str], None], *, first: int = 0
+    predictions: Iterable[Prediction],
+    artists: Sequence[Artist],
+    say: Callable[[str], None],
+    *,
+    first: int = 0,
 ) -> Iterator[Prediction]:
     """Hand the predictions on, in order, each once its pictures are on the disk.
 
     artists: each says what there is to do for a row, or None. say: is told of pictures that could not be made, since
         the picture cannot be read any more; the row stands. first: the number of the first row.
     """
-    workers = min(4, os.cpu_count() or 1)
-    waiting: deque[tuple[Prediction, list[Future[None]]]] = deque()
+    todo = (
+        (prediction, [job for artist in artists if (job := artist(row, prediction)) is not None])
+        for row, prediction in enumerate(predictions, first)
+    )
+    for prediction, remarks in in_threads(_made, todo):
+        for remark in remarks:
+            say(remark)
+        yield prediction
 
-    def finished() -> Prediction:
-        prediction, jobs = waiting.popleft()
-        for job in jobs:
-            try:
-                job.result()
-            except PictureError as error:
-                say(f"no picture of its box: {error}")
-        return prediction
 
-    pool = ThreadPoolExecutor(workers, "pictures")
-    try:
-        for row, prediction in enumerate(predictions, first):
-            todo = (artist(row, prediction) for artist in artists)
-            waiting.append((prediction, [pool.submit(job) for job in todo if job is not None]))
-            while len(waiting) > 2 * workers:
-                yield finished()
-        while waiting:
-            yield finished()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _made(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
+    prediction, jobs = todo
+    remarks = []
+    for job in jobs:
+        try:
+            job()
+        except PictureError as error:
+            remarks.append(f"no picture of its box: {error}")
+    return prediction, remarks
 
 
 class Names:
@@ -90,7 +88,9 @@ class Names:
         """Where the picture of a row goes."""
         name = self._given.get(row)
         if name is None or Path(name).suffix != ending:
-            stem = Path(image).stem.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore") or "picture"
+            stem = (
+                Path(image).stem.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore") or "picture"
+            )
             name = self._free(stem, ending)
             if self._journal is not None:
                 with explained(self._journal), self._journal.open("a", encoding="utf-8") as file:
@@ -156,7 +156,9 @@ class Crops:
         return lambda: _cut(prediction.image, window, path)
 
 
-def crop_window(box: npt.ArrayLike, size: tuple[int, int], pad: float = 0.0) -> tuple[int, int, int, int] | None:
+def crop_window(
+    box: npt.ArrayLike, size: tuple[int, int], pad: float = 0.0
+) -> tuple[int, int, int, int] | None:
     """The whole pixels that hold a box: left, top, right, bottom, the last two exclusive; None for a box of NaN.
 
     box: shape (4,), ``x1, y1, x2, y2`` in pixels. size: width and height of the picture. pad: share of the box's width

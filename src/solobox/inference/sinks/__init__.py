@@ -2,7 +2,18 @@
 
 from solobox.inference.sinks.coco import ImageIds
 from solobox.inference.sinks.columns import Columns, Margins
-from solobox.inference.sinks.parts import Parts
+from solobox.inference.sinks.parts import Parts, Plan, fingerprint
 from solobox.inference.sinks.writing import ENDINGS, check_ending, write, writing
 
-__all__ = ["ENDINGS", "Columns", "ImageIds", "Margins", "Parts", "check_ending", "write", "writing"]
+__all__ = [
+    "ENDINGS",
+    "Columns",
+    "ImageIds",
+    "Margins",
+    "Parts",
+    "Plan",
+    "check_ending",
+    "fingerprint",
+    "write",
+    "writing",
+]

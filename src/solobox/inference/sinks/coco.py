@@ -49,7 +49,11 @@ class ImageIds:
         taken: dict[Id, str] = {}
         for picture in pictures:
             parts = PurePath(picture).parts
-            known = [entry for entry in by_name.get(parts[-1] if parts else "", []) if parts[-len(entry[0]) :] == entry[0]]
+            known = [
+                entry
+                for entry in by_name.get(parts[-1] if parts else "", [])
+                if parts[-len(entry[0]) :] == entry[0]
+            ]
             longest = max((len(names) for names, _ in known), default=0)
             ids = [identity for names, identity in known if len(names) == longest]
             if len(ids) != 1:
@@ -86,7 +90,9 @@ def _content(path: Path) -> tuple[list[Mapping[str, Any]], list[Id]]:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
         images = list(content["images"])
         categories = sorted(entry["id"] for entry in content.get("categories", ()))
-        if not all(isinstance(image["file_name"], str) and isinstance(image["id"], int | str) for image in images):
+        if not all(
+            isinstance(image["file_name"], str) and isinstance(image["id"], int | str) for image in images
+        ):
             raise TypeError("an image's file_name is text and its id a number or text")
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

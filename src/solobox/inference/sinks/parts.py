@@ -102,7 +102,9 @@ class Parts:
             yield from rows
             at = stop
         if at != self._count:
-            raise DataError(f"{self.folder}: row {at + 1} of {self._count} is missing; remove that folder and begin anew")
+            raise DataError(
+                f"{self.folder}: row {at + 1} of {self._count} is missing; remove that folder and begin anew"
+            )
 
     def remove(self) -> None:
         """Be done with the folder. Killed meanwhile it leaves one with a hidden name, which the next run removes."""
@@ -126,7 +128,9 @@ class Parts:
                 "--resume, or remove that folder to begin anew"
             )
         if files and known != plan:
-            raise ConfigError(f"{self.folder} cannot be gone on with: {_difference(known, plan)}. Remove it to begin anew")
+            raise ConfigError(
+                f"{self.folder} cannot be gone on with: {_difference(known, plan)}. Remove it to begin anew"
+            )
         with explained(self.folder):
             for path in self.folder.iterdir():
                 if known == plan and resume and not path.name.endswith(".part"):

@@ -24,7 +24,9 @@ GROUP = 16_384
 """Rows in a row group of a Parquet file: they are held in memory."""
 
 
-def writing(path: Path, columns: Columns | None = None, ids: ImageIds | None = None) -> AbstractContextManager[Put]:
+def writing(
+    path: Path, columns: Columns | None = None, ids: ImageIds | None = None
+) -> AbstractContextManager[Put]:
     """Open a file of the kind that the name's ending says, and give what writes a row into it.
 
     ids: which images of a COCO file the pictures are, for COCO's results.
@@ -126,7 +128,12 @@ def _dumped(value: object) -> str:
 def _parquet(path: Path, columns: Columns, _ids: ImageIds) -> Iterator[Put]:
     """Columns as in `_record`: texts, 32-bit integers for width and height, 64-bit floating point; null for none."""
     arrow, parquet = _pyarrow()
-    kinds = {"image": arrow.string(), "width": arrow.int32(), "height": arrow.int32(), "error": arrow.string()}
+    kinds = {
+        "image": arrow.string(),
+        "width": arrow.int32(),
+        "height": arrow.int32(),
+        "error": arrow.string(),
+    }
     names = ["image", "width", "height", *columns.numbers, "error"]
     schema = arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
     rows: list[dict[str, object]] = []
@@ -148,13 +155,13 @@ def _parquet(path: Path, columns: Columns, _ids: ImageIds) -> Iterator[Put]:
 
 def _pyarrow() -> tuple[Any, Any]:
     try:
-        import pyarrow
-        import pyarrow.parquet
+        import pyarrow as pa
+        import pyarrow.parquet as pq
     except ModuleNotFoundError as error:
         raise ConfigError(
             "Parquet needs pyarrow: install Solobox with its [parquet] extra, or name a .csv or .jsonl"
         ) from error
-    return pyarrow, pyarrow.parquet
+    return pa, pq
 
 
 ENDINGS: dict[str, Callable[[Path, Columns, ImageIds], AbstractContextManager[Put]]] = {
