@@ -13,7 +13,7 @@ import numpy as np
 
 from solobox.cli.console import Bars, console
 from solobox.inference.sinks import Columns, ImageIds, Parts, Plan, fingerprint, writing
-from solobox.inference.sinks.writing import CsvRows
+from solobox.inference.sinks.endings import CsvRows
 from solobox.prediction import Prediction
 
 _MANY = 20_000

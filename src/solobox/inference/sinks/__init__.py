@@ -3,7 +3,7 @@
 from solobox.inference.sinks.coco import ImageIds
 from solobox.inference.sinks.columns import Columns, Margins
 from solobox.inference.sinks.parts import Parts, Plan, fingerprint
-from solobox.inference.sinks.writing import ENDINGS, check_ending, write, writing
+from solobox.inference.sinks.endings import ENDINGS, check_ending, write, writing
 
 __all__ = [
     "ENDINGS",

@@ -1,11 +1,9 @@
 """What a row says of a picture: the same in every kind of file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import numpy as np
-
-from solobox.boxes import Floats
 from solobox.prediction import Prediction
 
 Margins: TypeAlias = Literal["none", "both", "outer"]
@@ -47,13 +45,14 @@ class Columns:
 
     def texts(self, prediction: Prediction) -> list[str]:
         """The numbers as text, in the order of `numbers`: pixels to a hundredth, shares to four digits, "" for none."""
-        pixels = [prediction.box]
+        pixels = prediction.box.tolist()
         if self.margins == "both":
-            pixels.append(np.stack([prediction.low, prediction.high], axis=1).ravel())
+            ends = zip(prediction.low.tolist(), prediction.high.tolist(), strict=True)
+            pixels += [pixel for pair in ends for pixel in pair]
         elif self.margins == "outer":
-            pixels.append(prediction.outer)
+            pixels += prediction.outer.tolist()
         shares = [float(getattr(prediction, name)) for name in self._shares]
-        return [*_texts(np.concatenate(pixels), 2), *_texts(np.array(shares), 4)]
+        return [*_texts(pixels, 2), *_texts(shares, 4)]
 
     def cells(self, prediction: Prediction) -> list[str]:
         """One row, as text; a picture without a box has empty coordinates."""
@@ -64,6 +63,6 @@ class Columns:
         return [float(text) if text else None for text in self.texts(prediction)]
 
 
-def _texts(values: Floats, digits: int) -> list[str]:
+def _texts(values: Sequence[float], digits: int) -> list[str]:
     # Adding nothing to a negative nothing makes it a plain one.
-    return ["" if value != value else f"{value + 0.0:.{digits}f}" for value in values.tolist()]
+    return ["" if value != value else f"{value + 0.0:.{digits}f}" for value in values]
