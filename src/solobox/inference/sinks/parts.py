@@ -36,6 +36,7 @@ may hang on its neighbours by the last bit. So a run that goes on makes the same
 
 _PLAN, _LOCK = "plan.json", "lock"
 _ROWS_FILE = re.compile(r"(\d{9,})-(\d{9,})\.jsonl")
+_OWN = re.compile(r"lock|plan\.json|\w+\.jsonl|\d{9,}-\d{9,}\.jsonl|\..+\.[0-9a-f]{8}\.part")
 
 
 class Parts:
@@ -132,13 +133,15 @@ class Parts:
                 f"{self.folder} cannot be gone on with: {_difference(known, plan)}. Remove it to begin anew"
             )
         with explained(self.folder):
+            for path in sorted(self.folder.iterdir()):
+                if not _OWN.fullmatch(path.name):
+                    raise DataError(f"{path} is none of this program's files: give -o another name")
             for path in self.folder.iterdir():
-                if known == plan and resume and not path.name.endswith(".part"):
-                    continue
-                if path.name != _LOCK:
+                goes_on = known == plan and resume and not path.name.endswith(".part")
+                if path.name != _LOCK and not goes_on:
                     path.unlink()
-            with replacing(self.folder / _PLAN) as file:
-                json.dump(plan, file, indent=1)
+        with replacing(self.folder / _PLAN) as file:
+            json.dump(plan, file, indent=1)
         self.done = files[-1][1] if files else 0
 
     def _known_plan(self) -> dict[str, object] | None:
