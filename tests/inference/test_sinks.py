@@ -131,7 +131,9 @@ def expected(prediction: Prediction, kinds: Columns) -> dict[str, object]:
             between |= {f"{edge}_lo": prediction.low[i], f"{edge}_hi": prediction.high[i]}
         elif kinds.margins == "outer":
             between[f"{edge}_outer"] = prediction.outer[i]
-    row: dict[str, object] = {name: None if np.isnan(v) else round(float(v), 2) for name, v in between.items()}
+    row: dict[str, object] = {
+        name: None if np.isnan(v) else round(float(v), 2) for name, v in between.items()
+    }
     for name in ("presence", "familiarity"):
         if getattr(kinds, name):
             value = getattr(prediction, name)
@@ -170,7 +172,9 @@ def test_rows_read_back_the_same_from_every_kind_of_file(found: list[Prediction]
         assert [json.loads(line) for line in lines] == wanted
         assert [list(json.loads(line)) for line in lines] == [list(row) for row in wanted]
         assert read_parquet(paths[".parquet"]) == wanted
-        plain = [{key: value for key, value in row.items() if key not in ("width", "height")} for row in wanted]
+        plain = [
+            {key: value for key, value in row.items() if key not in ("width", "height")} for row in wanted
+        ]
         assert read_csv(paths[".csv"]) == [row | {"error": row["error"] or ""} for row in plain]
         results = json.loads(paths[".json"].read_text(encoding="utf-8"))
         with_box = [(p, row) for p, row in zip(found, wanted, strict=True) if row["x1"] is not None]
@@ -181,10 +185,17 @@ def test_rows_read_back_the_same_from_every_kind_of_file(found: list[Prediction]
             assert [x + width, y + height] == pytest.approx([row["x2"], row["y2"]], abs=0.006)
             presence = prediction.presence
             score = 1.0 if np.isnan(presence) else round(presence, 4)
-            assert entry == {"image_id": row["image"], "category_id": 1, "bbox": entry["bbox"], "score": score}
+            assert entry == {
+                "image_id": row["image"],
+                "category_id": 1,
+                "bbox": entry["bbox"],
+                "score": score,
+            }
 
 
-def test_parquet_is_written_in_row_groups_and_says_its_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_is_written_in_row_groups_and_says_its_types(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyarrow.parquet as pq
 
     monkeypatch.setattr(endings, "GROUP", 4)
@@ -237,7 +248,11 @@ def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
 
 def annotations(path: Path, files: list[str], categories: list[int]) -> Path:
     images = [{"id": 7 * number, "file_name": name} for number, name in enumerate(files)]
-    content = {"images": images, "annotations": [], "categories": [{"id": i, "name": f"c{i}"} for i in categories]}
+    content = {
+        "images": images,
+        "annotations": [],
+        "categories": [{"id": i, "name": f"c{i}"} for i in categories],
+    }
     path.write_text(json.dumps(content))
     return path
 
@@ -265,13 +280,17 @@ def test_of_several_categories_the_first_is_taken(tmp_path: Path) -> None:
         (["2.jpg"], "2 images with the file_name of 2.jpg"),
     ],
 )
-def test_pictures_that_are_not_one_image_each_are_told(tmp_path: Path, pictures: list[str], says: str) -> None:
+def test_pictures_that_are_not_one_image_each_are_told(
+    tmp_path: Path, pictures: list[str], says: str
+) -> None:
     coco = annotations(tmp_path / "a.json", ["1.jpg", "2.jpg", "2.jpg"], [1])
     with pytest.raises(DataError, match=says):
         ImageIds.read(coco, pictures)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": [{"id": 1}]}', '{"images": [{"id": null, "file_name": "a"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"images": [{"id": 1}]}', '{"images": [{"id": null, "file_name": "a"}]}']
+)
 def test_what_is_no_coco_json_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(DataError, match="no COCO JSON"):

@@ -2,8 +2,8 @@
 
 from solobox.inference.sinks.coco import ImageIds
 from solobox.inference.sinks.columns import Columns, Margins
-from solobox.inference.sinks.parts import Parts, Plan, fingerprint
 from solobox.inference.sinks.endings import ENDINGS, check_ending, write, writing
+from solobox.inference.sinks.parts import Parts, Plan, fingerprint
 
 __all__ = [
     "ENDINGS",
