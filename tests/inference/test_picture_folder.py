@@ -87,7 +87,7 @@ def test_where_there_is_no_box_nothing_is_cut_and_the_drawn_picture_says_so(
     one = given_box("a.png").without_object()
     made([one, Prediction("lost.png", error="lost")], Crops(Names(tmp_path / "crops")))
     assert list((tmp_path / "crops").iterdir()) == []
-    made([one, given_box("b.png")], Drawn(Names(tmp_path / "drawn")))
+    made([one, given_box("b.png", (35, 25, 50, 35))], Drawn(Names(tmp_path / "drawn")))
     corners = []
     for name in ("a.jpg", "b.jpg"):
         with Image.open(tmp_path / "drawn" / name) as image:
