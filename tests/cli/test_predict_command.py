@@ -98,7 +98,7 @@ def test_cocos_results_and_how_many_are_not_in_them(photos: Path, tmp_path: Path
 
 
 def test_crops_and_drawn_pictures(photos: Path, tmp_path: Path) -> None:
-    folders = {"draw": tmp_path / "drawn", "crop": tmp_path / "crops"}
+    folders: dict[str, Any] = {"draw": tmp_path / "drawn", "crop": tmp_path / "crops"}
     output = photos / "boxes.csv"  # in the folder of the pictures, which is fine
     assert predict(MODEL, [str(photos)], output=output, pad=0.1, outer=0.9, min_presence=0.5, **folders) == 1
     assert sorted(path.name for path in folders["crop"].iterdir()) == ["0.jpg", "2.jpg"]
@@ -147,7 +147,9 @@ def test_mistakes_are_told_before_anything_is_written(
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "input.csv").write_text("no picture")
     before = sorted(tmp_path.rglob("*"))
-    given = {name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()}
+    given: dict[str, Any] = {
+        name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()
+    }
     with pytest.raises((ConfigError, DataError), match=says):
         predict(MODEL, [str(photos), str(tmp_path / "input.csv")], **given)
     assert sorted(tmp_path.rglob("*")) == before

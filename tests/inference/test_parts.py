@@ -118,9 +118,7 @@ def test_a_run_that_found_nothing_leaves_nothing(output: Path) -> None:
         ({"the model": "b" * 64}, "the model changed since"),
     ],
 )
-def test_other_settings_are_refused_with_the_reason(
-    output: Path, other: dict[str, object], says: str
-) -> None:
+def test_other_settings_are_refused_with_the_reason(output: Path, other: Plan, says: str) -> None:
     stopped(output, 100)
     before = sorted(path.name for path in parts.folder_of(output).iterdir())
     with pytest.raises(ConfigError, match=says), \

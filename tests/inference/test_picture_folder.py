@@ -1,6 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ def given_box(tmp_path: Path) -> Maker:
         image = Image.fromarray(np.stack([4 * x, 6 * y, 0 * x], axis=2).astype(np.uint8))
         exif = Image.Exif()
         exif[0x0112] = orientation
-        image.save(path, exif=exif, **({"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}))
+        options: dict[str, Any] = {"quality": 100, "subsampling": 0} if path.suffix == ".jpg" else {}
+        image.save(path, exif=exif, **options)
         size = SIZE if orientation < 5 else SIZE[::-1]
         band = np.array([3.0, 2.0, 3.0, 2.0])
         return Prediction(str(path), np.array(box), size, low=np.array(box) - band, high=np.array(box) + band)
