@@ -205,3 +205,15 @@ def test_a_senseless_sheet_is_refused(columns: int, tile: int) -> None:
 def test_an_empty_sheet_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         contact_sheet([], columns=3, tile=100)
+
+
+def test_a_note_on_the_whole_picture_stands_in_its_upper_left_corner() -> None:
+    nothing = [Outline((NAN, NAN, NAN, NAN))]
+    before = grey(200, 100)
+    assert not changed(before, draw_boxes(before, nothing)).any()
+    x1, y1, x2, y2 = extent(changed(before, draw_boxes(before, nothing, "no object")))
+    assert 0 < x1 < 10
+    assert 0 < y1 < 10
+    assert x2 < 120
+    assert y2 < 40
+    assert changed(grey(8, 8), draw_boxes(grey(8, 8), nothing, "no object")).any()

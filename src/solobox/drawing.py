@@ -68,10 +68,11 @@ def predicted(
     return Outline(box, PREDICTED, text, False, *ends)
 
 
-def draw_boxes(pixels: Pixels, outlines: Sequence[Outline]) -> Image.Image:
+def draw_boxes(pixels: Pixels, outlines: Sequence[Outline], note: str = "") -> Image.Image:
     """Draw outlines on a copy of a picture, in the order given, and their tags above all lines.
 
     pixels: shape (h, w, 3), uint8, RGB. The result has the same size; lines and letters grow with it.
+    note: what there is to say of the picture as a whole: a tag in its upper left corner.
     """
     image = Image.fromarray(pixels).convert("RGB")
     draw = ImageDraw.Draw(image, "RGBA")
@@ -82,6 +83,9 @@ def draw_boxes(pixels: Pixels, outlines: Sequence[Outline]) -> Image.Image:
     for outline, rectangle in visible:
         _draw_line(draw, rectangle, outline, width)
     tags: list[_Rectangle] = []
+    if note:  # it stands below a line at the upper edge that nobody sees
+        corner = (2 * width, -1, image.width, 2 * width - 1)
+        tags.append(_draw_tag(draw, corner, Outline(color=PREDICTED, text=note), image.size, width, tags))
     for outline, rectangle in visible:
         if outline.text:
             tags.append(_draw_tag(draw, rectangle, outline, image.size, width, tags))
@@ -232,10 +236,10 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return ""
 
 
-def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int) -> Image.Image:
+def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int, note: str = "") -> Image.Image:
     """Draw on a picture after bringing it to `side` pixels at its longer side, so that lines stay even.
 
-    pixels: shape (h, w, 3), uint8; the outlines are in its pixels. The aspect ratio is kept.
+    pixels: shape (h, w, 3), uint8; the outlines are in its pixels. The aspect ratio is kept. note: as in `draw_boxes`.
     """
     height, width = pixels.shape[:2]
     ratio = side / max(width, height)
@@ -251,7 +255,7 @@ def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int) -> Imag
         )
         for o in outlines
     ]
-    return draw_boxes(np.asarray(small), moved)
+    return draw_boxes(np.asarray(small), moved, note)
 
 
 def contact_sheet(

@@ -7,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from solobox.errors import DataError
 
@@ -18,18 +18,43 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
     Folders above are made. When anything fails, what was at `path` before is still there, and nothing else.
     """
+    with _beside(path) as beside, beside.open("x", encoding="utf-8", newline="") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
+    """As `replacing`, for a file that is no text."""
+    with _beside(path) as beside, beside.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     beside = unfinished(path)
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("x", encoding="utf-8", newline="") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+            yield beside
             beside.replace(path)
+            sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):  # it is gone already, or could not be made
             beside.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system has a way to: a rename is safe only then."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some disks sync none
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def unfinished(path: Path) -> Path:

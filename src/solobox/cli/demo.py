@@ -14,7 +14,7 @@ from solobox.cli.console import as_rows, bars, command_line, console, metrics_ta
 from solobox.drawing import Tile, contact_sheet, predicted, truth
 from solobox.errors import DataError
 from solobox.files import explained, replacing
-from solobox.inference.sinks import write_csv
+from solobox.inference.sinks import write
 from solobox.pictures import read
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
     metrics = evaluation.to_dict()
     with replacing(output / "metrics.json") as file:
         json.dump(metrics, file, indent=2)
-    for _ in write_csv(output / "boxes.csv", evaluation.predictions):
+    for _ in write(output / "boxes.csv", evaluation.predictions):
         pass
     _sheet(evaluation).save(output / "sheet.png")
     write_report(

@@ -1,38 +1,38 @@
 """``solobox predict``: a box for each picture."""
 
-import csv
-import sys
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.boxes import scale
 from solobox.cli.console import bars, console
-from solobox.drawing import draw_reduced, predicted
-from solobox.errors import ConfigError, DataError, PictureError
-from solobox.files import explained
+from solobox.cli.predict_checks import check_numbers, check_output, check_places
+from solobox.cli.predict_model import Predictor, load
+from solobox.cli.predict_rows import Tally, kept, plan_of, printed, watched, written
+from solobox.errors import ConfigError
 from solobox.inference.inputs import expand
-from solobox.inference.sinks import Columns, write_csv
-from solobox.pictures import read
+from solobox.inference.picture_folder import Artist, Crops, Drawn, Names, illustrated
+from solobox.inference.sinks import Columns, ImageIds, Plan
 from solobox.prediction import Prediction
-
-_SIDE = 1600
-"""Longer side of a drawn picture in pixels, at most: for looking at, not for printing."""
 
 
 def predict(
-    run: Path,
+    model: Path,
     inputs: Annotated[list[str], Parameter(name="INPUT", negative="")],
     /,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     draw: Path | None = None,
+    crop: Path | None = None,
+    pad: float = 0.0,
     margins: float | None = None,
     outer: float | None = None,
     min_presence: float | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    coco_ids: Path | None = None,
 ) -> int:
     """Find the box in each picture.
 
@@ -40,14 +40,19 @@ def predict(
 
     Parameters
     ----------
-    run
-        The folder that `solobox train` left.
+    model
+        The folder that `solobox train` left, or the .onnx file that `solobox export` wrote, which needs no PyTorch.
     inputs
         Pictures, folders (with all below) and glob patterns.
     output
-        Write the rows to this CSV; without it they are printed.
+        Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results. Without it they are printed.
     draw
         Write each picture with its box drawn into this folder, and the band of its margins.
+    crop
+        Write each object, cut out of the picture at its full resolution, into this folder; with --outer by the outer
+        box.
+    pad
+        Cut out more than the box on each side: this share of its width and height, such as 0.1.
     margins
         Also say between what each edge of the true box lies (x1_lo, x1_hi, ...), all four at once with this
         probability, such as 0.9.
@@ -55,61 +60,94 @@ def predict(
         Also give the box that holds the whole object with this probability (x1_outer, ...): for cropping.
     min_presence
         Give no box for a picture in which the object is with a probability below this.
+    resume
+        Go on where a run with the same -o and the same settings was stopped or killed.
+    coco_ids
+        Annotations in COCO's format: results name the images by their ids there, for evaluation. Without it they
+        name them by file.
     """
+    check_numbers(margins, outer, min_presence, pad, crop=crop is not None)
+    check_output(output, resume=resume, ids=coco_ids is not None)
     pictures = expand(inputs)
-    if draw is not None and draw.resolve() in {Path(picture).resolve().parent for picture in pictures}:
-        raise DataError(
-            f"--draw {draw} holds some of these pictures: give drawn pictures a folder of their own"
-        )
-    _check(margins, outer, min_presence)
-    from solobox.localizer.localizer import Localizer  # heavy to load: bad inputs are told of before
-
-    localizer = Localizer.load(run)
-    if min_presence is not None and localizer.presence is None:
+    folders = {name: path for name, path in (("--draw", draw), ("--crop", crop)) if path is not None}
+    check_places(pictures, inputs, output, folders)
+    ids = ImageIds.read(coco_ids, pictures) if coco_ids is not None else ImageIds()
+    predictor = load(model)
+    if min_presence is not None and not predictor.presence:
         raise ConfigError(
-            f"{run} never learned presence: it was trained on no pictures without the object. List some, with empty "
+            f"{model} never learned presence: it was trained on no pictures without the object. List some, with empty "
             "coordinates, and train again"
         )
     columns = Columns(
         "both" if margins is not None else "none" if outer is None else "outer",
-        presence=localizer.presence is not None,
-        familiarity=localizer.familiarity is not None,
+        presence=predictor.presence,
+        familiarity=predictor.familiarity,
     )
-    level = outer if margins is None else margins
-    predictions = localizer.stream(iter(pictures), level=level, outer=outer is not None)
-    if min_presence is not None:
-        predictions = _told_apart(predictions, min_presence)
-    failed = 0
-    rows: list[Prediction] = []
+    work = _Work(predictor, pictures, margins, outer, min_presence, draw, crop, pad)
     with bars() as progress:
-        progress.start("predicting", len(pictures))
-        stream: Iterator[Prediction] = predictions
-        if draw is not None:
-            stream = _drawn(stream, draw)
-        if output is not None:
-            stream = write_csv(output, stream, columns)
-        for prediction in stream:
-            failed += bool(prediction.error)
-            progress.advance()
-            if output is None:
-                rows.append(prediction)
-    if output is None:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns.names)
-        writer.writerows(columns.cells(prediction) for prediction in rows)
-    for place, what in ((output, "boxes"), (draw, "drawn pictures")):
-        if place is not None:
-            console.print(f"{what}: {place}", highlight=False, markup=False)
-    if failed:
-        console.print(f"{failed} of {len(pictures)} pictures could not be read; their rows say why")
-    return 1 if failed else 0
+        if output is None:
+            progress.start("predicting", len(pictures))
+            tally = Tally()
+            for prediction in watched(printed(work.found(progress.say), columns), progress):
+                tally.add(prediction)
+        else:
+            plan = plan_of(pictures, predictor.fingerprint, work.options())
+            with kept(output, plan, len(pictures), resume=resume) as parts:
+                rows = parts.keep(work.found(progress.say, parts.done, parts.folder))
+                progress.start("predicting", len(pictures) - parts.done)
+                for _ in watched(rows, progress):
+                    pass
+                tally = written(parts, output, columns, ids, progress)
+    _report(tally, output, folders, ids)
+    return 1 if tally.failed else 0
 
 
-def _check(margins: float | None, outer: float | None, min_presence: float | None) -> None:
-    if margins is not None and outer is not None:
-        raise ConfigError("--margins and --outer are two kinds of one thing: give one of them")
-    if min_presence is not None and not 0 <= min_presence <= 1:
-        raise ConfigError(f"--min-presence is a probability from 0 to 1, not {min_presence:g}")
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be found, and which pictures are to be made of it."""
+
+    predictor: Predictor
+    pictures: Sequence[str]
+    margins: float | None
+    outer: float | None
+    min_presence: float | None
+    draw: Path | None
+    crop: Path | None
+    pad: float
+
+    def options(self) -> Plan:
+        """What decides the rows and the pictures, as a person gave it."""
+        return {
+            "--margins": self.margins,
+            "--outer": self.outer,
+            "--min-presence": self.min_presence,
+            "--draw": str(self.draw.resolve()) if self.draw else None,
+            "--crop": str(self.crop.resolve()) if self.crop else None,
+            "--pad": self.pad,
+        }
+
+    def found(
+        self, say: Callable[[str], None], first: int = 0, journals: Path | None = None
+    ) -> Iterator[Prediction]:
+        """The predictions of the pictures from the first on, each once what is drawn of it is on the disk.
+
+        journals: the folder that keeps the names of what is drawn, for a run that goes on.
+        """
+        level = self.outer if self.margins is None else self.margins
+        rest = islice(self.pictures, first, None)
+        predictions = self.predictor.stream(rest, level=level, outer=self.outer is not None)
+        if self.min_presence is not None:
+            predictions = _told_apart(predictions, self.min_presence)
+        artists: list[Artist] = []
+        if self.draw is not None:
+            artists.append(Drawn(_names(self.draw, journals, "drawn")))
+        if self.crop is not None:
+            artists.append(Crops(_names(self.crop, journals, "crops"), self.pad, self.outer is not None))
+        return illustrated(predictions, artists, say, first=first) if artists else predictions
+
+
+def _names(folder: Path, journals: Path | None, what: str) -> Names:
+    return Names(folder, journals / f"{what}.jsonl" if journals is not None else None)
 
 
 def _told_apart(predictions: Iterator[Prediction], least: float) -> Iterator[Prediction]:
@@ -118,29 +156,27 @@ def _told_apart(predictions: Iterator[Prediction], least: float) -> Iterator[Pre
         yield prediction.without_object() if prediction.presence < least else prediction
 
 
-def _drawn(predictions: Iterator[Prediction], folder: Path) -> Iterator[Prediction]:
-    """Write each picture with its box, under its own name; a name that is taken gets a number."""
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
-    for prediction in predictions:
-        if not prediction.error:
-            stem = Path(prediction.image).stem
-            names = (f"{stem}-{number}.jpg" if number > 1 else f"{stem}.jpg" for number in count(1))
-            name = next(name for name in names if name not in taken and not (folder / name).exists())
-            taken.add(name)
-            try:
-                _draw_one(prediction, folder / name)
-            except PictureError as error:  # it could be read a moment ago: its row stands
-                console.print(f"not drawn: {error}", highlight=False, markup=False)
-        yield prediction
-
-
-def _draw_one(prediction: Prediction, path: Path) -> None:
-    picture = read(prediction.image, at_least=_SIDE)
-    height, width = picture.pixels.shape[:2]
-    ratio = width / picture.size[0], height / picture.size[1]
-    box, low, high = (scale(edges, *ratio) for edges in (prediction.box, prediction.low, prediction.high))
-    drawn = draw_reduced(picture.pixels, [predicted(box, low=low, high=high)], min(max(picture.size), _SIDE))
-    with explained(path):
-        drawn.save(path, quality=90)
+def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids: ImageIds) -> None:
+    """Say where everything is, and what is not there."""
+    whats = {"--draw": "drawn pictures", "--crop": "crops"}
+    places = [(output, "boxes"), *((folder, whats[option]) for option, folder in folders.items())]
+    for place, what in places:
+        if place is not None:
+            console.print(f"{what}: {place}", highlight=False, markup=False, soft_wrap=True)
+    told = "; their rows say why"
+    if output is not None and output.suffix.lower() == ".json":
+        told = ""
+        if missing := tally.failed + tally.absent:
+            console.print(
+                f"{missing:,} of {tally.rows:,} pictures have no entry: {tally.absent:,} without the object, "
+                f"{tally.failed:,} that could not be read",
+                highlight=False,
+            )
+        if ids.categories > 1:
+            console.print(
+                f"every box is said to be of category {ids.category}, the first of {ids.categories}: evaluate "
+                "without categories (useCats=0)",
+                highlight=False,
+            )
+    if tally.failed:
+        console.print(f"{tally.failed} of {tally.rows} pictures could not be read{told}")

@@ -1,0 +1,51 @@
+"""The model of `solobox predict`: what `solobox train` left, or what `solobox export` wrote."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from solobox.cli.console import quieten
+from solobox.errors import ConfigError
+from solobox.prediction import Prediction
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """What is asked of either.
+
+    stream: as `solobox.Localizer.stream`. presence, familiarity: whether it has these. fingerprint: another one for
+    any other model.
+    """
+
+    stream: Callable[..., Iterator[Prediction]]
+    presence: bool
+    familiarity: bool
+    fingerprint: str
+
+
+def load(path: Path) -> Predictor:
+    """The model in a folder, or in an ``.onnx`` file, which needs no PyTorch. Raises ConfigError for anything else."""
+    if path.suffix.lower() == ".onnx" or path.is_file():
+        from solobox.inference.model import Model
+
+        model = Model.load(path)
+        return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]))
+    quieten()
+    from solobox.localizer import artifact
+    from solobox.localizer.localizer import Localizer
+
+    one = Localizer.load(path)
+    files = [path / artifact.CONFIG, path / artifact.MODEL]
+    return Predictor(one.stream, one.presence is not None, one.familiarity is not None, _fingerprint(files))
+
+
+def _fingerprint(files: list[Path]) -> str:
+    found = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return found.hexdigest()
