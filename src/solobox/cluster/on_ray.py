@@ -1,0 +1,160 @@
+"""The shards of a plan on Ray: Ray Data over the shards, a pool of actors with a model each.
+
+A lost machine's shards are done again elsewhere. What is written decides, not what Ray says: see `run`.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from solobox.cluster.plan import Plan
+from solobox.cluster.running import Engine, Outcome, Task, attempted
+from solobox.cluster.shard import Load, Part, Worker
+from solobox.errors import ConfigError
+from solobox.machine import processors
+
+_RETRIES = 3
+"""Times that a shard is tried again in one pass when its actor or machine is lost."""
+_MOST_BLOCKS = 5000
+"""Shards are handed out one by one up to this number, and several together of more."""
+_STORE_BYTES = 200_000_000
+"""Shared memory of a Ray of our own: only numbers of shards and counts of rows pass through it."""
+
+
+class _Actor:
+    """What Ray Data calls: a batch of tasks in, their outcomes out."""
+
+    def __init__(self, output: str, load: Load) -> None:
+        self._worker = Worker(output, load)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+        tasks = [
+            Task(int(shard), bool(again)) for shard, again in zip(batch["shard"], batch["again"], strict=True)
+        ]
+        outcomes = [attempted(self._worker, task) for task in tasks]
+        return {
+            "shard": np.array([outcome.shard for outcome in outcomes]),
+            "rows": np.array([outcome.part.rows if outcome.part else -1 for outcome in outcomes]),
+            "errors": np.array([outcome.part.errors if outcome.part else -1 for outcome in outcomes]),
+            "failure": np.array([outcome.failure for outcome in outcomes], dtype=object),
+        }
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """A connection to Ray while the block runs: one that is there, else the cluster of RAY_ADDRESS, else a Ray here.
+
+    No usage statistics are sent by a Ray that is started here. Raises ConfigError where a cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes past Python to the screen
+    os.environ.setdefault(
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+    )  # else it warns of a change in its future
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address == "local":
+        quiet |= {
+            "num_cpus": processors(), "include_dashboard": False, "object_store_memory": _STORE_BYTES,
+        }  # fmt: skip
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        where = (
+            "no Ray could be started here"
+            if address == "local"
+            else f"no Ray cluster at RAY_ADDRESS={address}"
+        )
+        raise ConfigError(f"{where}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def on_ray(load: Load) -> Engine:
+    """An engine on the Ray that this process is `connected` to, with an actor for each processor of the cluster.
+
+    `load`, and Solobox itself, have to be importable on all machines. Raises ConfigError where Ray gives up.
+    """
+
+    def engine(plan: Plan, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        import ray
+        from ray.exceptions import RayError
+
+        with _quiet():
+            resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+            actors = max(1, min(len(tasks), int(resources.get("CPU", 1))))
+            try:
+                outcomes = _dataset(plan, tasks, load, actors)
+                for batch in outcomes.iter_batches(batch_size=None, prefetch_batches=0):
+                    yield from _outcomes(batch)
+            except RayError as error:
+                raise ConfigError(f"Ray gave up: {_last_line(error)}. Run again to go on") from error
+
+    return engine
+
+
+def _dataset(plan: Plan, tasks: Sequence[Task], load: Load, actors: int) -> Any:
+    from ray import data
+
+    rows = [{"shard": task.shard, "again": task.again} for task in tasks]
+    shards = data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+    return shards.map_batches(
+        _Actor,
+        fn_constructor_args=(plan.place.url, load),
+        batch_size=None,
+        num_cpus=1,
+        # An actor that was lost waits for a free processor to come back on, with its shard: the others have to
+        # make room when there is nothing else left, so the pool may shrink to one. And no shard waits behind another
+        # one at an actor: one that kills actors would take it along.
+        compute=data.ActorPoolStrategy(
+            min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
+        ),
+        ray_remote_args_fn=_for_loss,
+    )
+
+
+def _for_loss() -> dict[str, int]:
+    return {"max_restarts": -1, "max_task_retries": _RETRIES}
+
+
+def _outcomes(batch: dict[str, np.ndarray]) -> Iterator[Outcome]:
+    columns = (batch[name] for name in ("shard", "rows", "errors", "failure"))
+    for shard, rows, errors, failure in zip(*columns, strict=True):
+        part = None if failure else Part(int(rows), int(errors))
+        yield Outcome(int(shard), part, str(failure))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data without its bars and remarks; what it cannot do is left out and not an error, see `run`."""
+    from ray.data import DataContext
+
+    logger, context = logging.getLogger("ray.data"), DataContext.get_current()
+    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    level = logger.level
+    for name in before:
+        setattr(context, name, wanted[name])
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")
