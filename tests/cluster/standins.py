@@ -1,4 +1,4 @@
-"""A stand-in for a model, importable in Ray's workers, whose box tells which picture it was shown; and such pictures."""
+"""A stand-in for a model, importable in Ray's workers, whose box tells which picture it was shown; and pictures."""
 
 import io
 import os
@@ -19,7 +19,7 @@ POISON = 151
 
 
 class ShownSize:
-    """Its box is that of the whole picture. presence: the width in tenths of 200 pixels, to a tenth."""
+    """Its box is the whole picture, its presence the width in parts of 200 pixels."""
 
     def stream(
         self, inputs: Iterable[str | bytes], *, level: float | None = None, outer: bool = False

@@ -58,7 +58,13 @@ def test_patterns_and_single_pictures_keep_the_order_given(folder: str) -> None:
 def test_a_text_names_a_picture_on_each_line(folder: str) -> None:
     path = put(folder, "list.txt", "\ufeffb.jpg\n\n  deep/c.webp \r\ns3://bucket/e.jpg\n/abs/f.jpg\nb.jpg\n")
     assert same(list(listed([path]))) == same(
-        [full(folder, "b.jpg"), full(folder, "deep/c.webp"), "s3://bucket/e.jpg", "/abs/f.jpg", full(folder, "b.jpg")]
+        [
+            full(folder, "b.jpg"),
+            full(folder, "deep/c.webp"),
+            "s3://bucket/e.jpg",
+            "/abs/f.jpg",
+            full(folder, "b.jpg"),
+        ]
     )
 
 

@@ -22,10 +22,18 @@ MODEL = b"a model"
 
 
 def planned(
-    output: str | Path, inputs: Sequence[str | Path], size: int = 4, columns: Columns | None = None, **asked: Any
+    output: str | Path,
+    inputs: Sequence[str | Path],
+    size: int = 4,
+    columns: Columns | None = None,
+    **asked: Any,
 ) -> Plan:
     plan, _ = prepare(
-        str(output), MODEL, [str(item) for item in inputs], columns or Columns(), Settings(shard_size=size, **asked)
+        str(output),
+        MODEL,
+        [str(item) for item in inputs],
+        columns or Columns(),
+        Settings(shard_size=size, **asked),
     )
     return plan
 
@@ -104,7 +112,14 @@ def test_what_is_wrong_with_a_picture_is_in_its_row(tmp_path: Path, bucket: str,
         root = str(tmp_path)
         for name, data in (("a.jpg", good), ("bad.jpg", bad), ("empty.jpg", empty), ("z.jpg", good)):
             (tmp_path / name).write_bytes(data)
-    asked = [f"{root}/a.jpg", f"{root}/bad.jpg", f"{root}/lost.jpg", f"{root}/empty.jpg", f"{root}/z.jpg", "nn://x/a"]
+    asked = [
+        f"{root}/a.jpg",
+        f"{root}/bad.jpg",
+        f"{root}/lost.jpg",
+        f"{root}/empty.jpg",
+        f"{root}/z.jpg",
+        "nn://x/a",
+    ]
     (tmp_path / "list.txt").write_text("\n".join(asked))
     plan, bar = planned(tmp_path / "out", [tmp_path / "list.txt"], 3), Bar()
     summary = run(plan, here(load), bar)
@@ -117,7 +132,14 @@ def test_what_is_wrong_with_a_picture_is_in_its_row(tmp_path: Path, bucket: str,
     for error, name, told in zip(
         errors,
         asked,
-        ("", "damaged or of an unsupported kind", "there is no such file", "the file is empty", "", "Protocol not known"),
+        (
+            "",
+            "damaged or of an unsupported kind",
+            "there is no such file",
+            "the file is empty",
+            "",
+            "Protocol not known",
+        ),
         strict=True,
     ):
         assert (name in error) == bool(told)
@@ -133,7 +155,13 @@ def test_margins_and_presence_are_as_asked(tmp_path: Path) -> None:
             assert (level, outer) == (0.8, True)
             for found in super().stream(inputs):
                 yield Prediction(
-                    found.image, found.box, found.size, found.spread, found.box - 1, found.box + 1, found.presence
+                    found.image,
+                    found.box,
+                    found.size,
+                    found.spread,
+                    found.box - 1,
+                    found.box + 1,
+                    found.presence,
                 )
 
     write_pictures(tmp_path / "in", 8)
@@ -330,7 +358,9 @@ def test_an_outage_is_not_taken_for_the_pictures_fault(tmp_path: Path, shaky: ty
     assert (summary.rows, summary.errors, summary.failures) == (40, 0, {})
 
 
-def test_a_package_that_is_missing_is_no_pictures_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_no_pictures_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def missing(*_: Any, **__: Any) -> None:
         raise ImportError("Install s3fs to access S3")
 

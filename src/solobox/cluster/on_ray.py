@@ -6,6 +6,7 @@ A lost machine's shards are done again elsewhere. What is written decides, not w
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,7 +68,8 @@ def connected() -> Iterator[None]:
             "num_cpus": processors(), "include_dashboard": False, "object_store_memory": _STORE_BYTES,
         }  # fmt: skip
     try:
-        ray.init(address=address, **quiet)
+        with _nothing_on_stderr():
+            ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = (
             "no Ray could be started here"
@@ -81,10 +83,25 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
+@contextlib.contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    """Without what Ray's C++ says while it starts, past Python and whatever level of logging it is told."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def on_ray(load: Load) -> Engine:
     """An engine on the Ray that this process is `connected` to, with an actor for each processor of the cluster.
 
-    `load`, and Solobox itself, have to be importable on all machines. Raises ConfigError where Ray gives up.
+    `load`, and Solobox itself, have to be importable on all machines. Raises ConfigError where Ray gives up: what is
+    written by then stays.
     """
 
     def engine(plan: Plan, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -99,7 +116,7 @@ def on_ray(load: Load) -> Engine:
                 for batch in outcomes.iter_batches(batch_size=None, prefetch_batches=0):
                     yield from _outcomes(batch)
             except RayError as error:
-                raise ConfigError(f"Ray gave up: {_last_line(error)}. Run again to go on") from error
+                raise ConfigError(f"Ray gave up: {_told(error)}") from error
 
     return engine
 
@@ -155,6 +172,9 @@ def _quiet() -> Iterator[None]:
             setattr(context, name, value)
 
 
-def _last_line(error: Exception) -> str:
+def _told(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")
+    last = (lines[-1] if lines else type(error).__name__).rstrip(".")
+    if "ModuleNotFoundError" in last:
+        return f"{last}. Solobox with its [cluster] extra has to be installed on all machines of the cluster"
+    return f"{last}. Run the same command again to go on"
