@@ -3,6 +3,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from cluster_standins import new_bucket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,11 @@ from solobox.errors import DataError
 NAMES = ("b.jpg", "a.PNG", "notes.md", "deep/c.webp", "deep/er/d.jpg", "odd[1].jpg")
 PICTURES = ["a.PNG", "b.jpg", "odd[1].jpg", "deep/c.webp", "deep/er/d.jpg"]
 """The pictures among them in the order of a walk."""
+
+
+@pytest.fixture
+def bucket() -> str:
+    return new_bucket()
 
 
 @pytest.fixture(params=["local", "file://", "memory://"])

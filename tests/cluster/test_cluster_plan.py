@@ -3,9 +3,9 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from cluster_standins import new_bucket, write_pictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from standins import write_pictures
 
 from solobox.cluster import Plan, Settings, prepare
 from solobox.cluster.stores import Place
@@ -13,6 +13,11 @@ from solobox.errors import ConfigError, DataError
 from solobox.inference.sinks import Columns
 
 MODEL = b"a model"
+
+
+@pytest.fixture
+def bucket() -> str:
+    return new_bucket()
 
 
 def names_of(plan: Plan) -> list[list[str]]:

@@ -6,10 +6,10 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
+from cluster_standins import ShownSize, jpeg, load, new_bucket, size_of, write_pictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from standins import ShownSize, jpeg, load, size_of, write_pictures
 
 from solobox.cluster import Plan, Settings, here, prepare, run, shard
 from solobox.cluster.running import Engine, Outcome, Task
@@ -19,6 +19,11 @@ from solobox.inference.sinks import Columns
 from solobox.prediction import Prediction
 
 MODEL = b"a model"
+
+
+@pytest.fixture
+def bucket() -> str:
+    return new_bucket()
 
 
 def planned(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_standins import POISON, jpeg, load_slow, size_of, write_pictures
 from pyarrow import parquet
-from standins import POISON, jpeg, load_slow, size_of, write_pictures
 
 from solobox.cluster import Plan, Settings, on_ray, prepare, run
 from solobox.inference.sinks import Columns

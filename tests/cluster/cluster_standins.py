@@ -4,6 +4,7 @@ import io
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -73,3 +74,8 @@ def write_pictures(folder: Path, count: int) -> list[str]:
     for number, path in enumerate(paths):
         path.write_bytes(jpeg(size_of(number)))
     return [str(path) for path in paths]
+
+
+def new_bucket() -> str:
+    """An empty folder of a store that is not this machine's file system."""
+    return f"memory://{uuid.uuid4().hex}"
