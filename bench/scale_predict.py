@@ -245,7 +245,8 @@ def main() -> None:
         if not lives or lives[-1].killed:
             lives.append(live(command, output, arguments.rows, None, 0.0, folder / "log.txt"))
         seconds = time.monotonic() - started
-        if lives[-1].status != 1:  # 1: some pictures could not be read, and nothing else is wrong
+        # 1: some pictures could not be read, and nothing else is wrong
+        if lives[-1].status != 1 or not (output / "_SUCCESS").is_file():
             sys.exit((folder / "log.txt").read_text()[-4000:])
         count, errors = check(output, names, arguments.rows)
         bad = {str(path) for path in sorted((folder / "drawn").rglob("*.jpg"))[-DAMAGED:]} | {

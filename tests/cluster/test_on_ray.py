@@ -9,7 +9,7 @@ import pytest
 from cluster_standins import POISON, jpeg, load_slow, size_of, write_pictures
 from pyarrow import parquet
 
-from solobox.cluster import Plan, Settings, on_ray, prepare, run
+from solobox.cluster import Plan, Settings, on_ray, prepare, run, running
 from solobox.inference.sinks import Columns
 
 ray = pytest.importorskip("ray")
@@ -80,13 +80,14 @@ def test_a_row_for_each_picture_when_a_node_is_lost_on_the_way(tmp_path: Path, c
 def test_a_shard_that_kills_its_actors_is_named_and_the_others_are_done(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_ray, "_RETRIES", 1)  # each costs the start of a process
+    monkeypatch.setattr(on_ray, "_ATTEMPTS", 1)
+    monkeypatch.setattr(running, "_FRUITLESS", 1)  # each pass and attempt costs the start of a process
     names = write_pictures(tmp_path / "in", 12)
     Path(names[5]).write_bytes(jpeg((POISON, 20)))
     plan, _ = prepare(str(tmp_path / "out"), b"", [str(tmp_path / "in")], Columns(), Settings(shard_size=2))
     summary = run(plan, on_ray.on_ray(load_slow))
     assert list(summary.failures) == ["part-00002.parquet"]
-    assert "lost" in summary.failures["part-00002.parquet"]
+    assert summary.failures["part-00002.parquet"].startswith("each of 1 workers that were at it ended")
     assert summary.rows == 10
     Path(names[5]).write_bytes(jpeg(size_of(5)))
     summary = run(plan, on_ray.on_ray(load_slow))

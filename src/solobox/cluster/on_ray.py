@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,22 +16,47 @@ import numpy as np
 from solobox.cluster.plan import Plan
 from solobox.cluster.running import Engine, Outcome, Task, attempted
 from solobox.cluster.shard import Load, Part, Worker
-from solobox.errors import ConfigError
+from solobox.errors import ConfigError, DataError
 from solobox.machine import processors
 
-_RETRIES = 3
-"""Times that a shard is tried again in one pass when its actor or machine is lost."""
+_ATTEMPTS = 4
+"""Times that a shard is begun in one pass when each time its actor, or machine, is lost over it."""
 _MOST_BLOCKS = 5000
 """Shards are handed out one by one up to this number, and several together of more."""
 _STORE_BYTES = 200_000_000
 """Shared memory of a Ray of our own: only numbers of shards and counts of rows pass through it."""
 
 
-class _Actor:
-    """What Ray Data calls: a batch of tasks in, their outcomes out."""
+class _Attempts:
+    """How often each shard was begun, in an actor of its own.
 
-    def __init__(self, output: str, load: Load) -> None:
-        self._worker = Worker(output, load)
+    Ray begins lost ones again without end, and there may be a picture that ends every process that looks at it.
+    """
+
+    def __init__(self) -> None:
+        self._begun: Counter[int] = Counter()
+
+    def begin(self, shard: int) -> int:
+        """Take note of one more; gives how often it was begun before."""
+        self._begun[shard] += 1
+        return self._begun[shard] - 1
+
+
+class _Actor:
+    """What Ray Data calls: a batch of tasks in, their outcomes out. attempts: the handle of `_Attempts`."""
+
+    def __init__(self, output: str, load: Load, attempts: Any, most: int) -> None:
+        self._worker = Worker(output, load, self._begin)
+        self._attempts, self._most = attempts, most
+
+    def _begin(self, shard: int) -> None:
+        import ray
+
+        if (before := ray.get(self._attempts.begin.remote(shard))) >= self._most:
+            raise DataError(
+                f"each of {before} workers that were at it ended before they were done: by one of its pictures, for "
+                "want of memory, or with their machine"
+            )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         tasks = [
@@ -112,7 +138,8 @@ def on_ray(load: Load) -> Engine:
             resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             actors = max(1, min(len(tasks), int(resources.get("CPU", 1))))
             try:
-                outcomes = _dataset(plan, tasks, load, actors)
+                attempts = _counting()
+                outcomes = _dataset(tasks, (plan.place.url, load, attempts, _ATTEMPTS), actors)
                 for batch in outcomes.iter_batches(batch_size=None, prefetch_batches=0):
                     yield from _outcomes(batch)
             except RayError as error:
@@ -121,28 +148,37 @@ def on_ray(load: Load) -> Engine:
     return engine
 
 
-def _dataset(plan: Plan, tasks: Sequence[Task], load: Load, actors: int) -> Any:
+def _counting() -> Any:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()  # what is lost with this machine is everything
+    counting: Any = ray.remote(_Attempts)
+    return counting.options(
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=True),
+    ).remote()
+
+
+def _dataset(tasks: Sequence[Task], arguments: tuple[Any, ...], actors: int) -> Any:
     from ray import data
 
     rows = [{"shard": task.shard, "again": task.again} for task in tasks]
     shards = data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
     return shards.map_batches(
         _Actor,
-        fn_constructor_args=(plan.place.url, load),
+        fn_constructor_args=arguments,
         batch_size=None,
         num_cpus=1,
         # An actor that was lost waits for a free processor to come back on, with its shard: the others have to
         # make room when there is nothing else left, so the pool may shrink to one. And no shard waits behind another
-        # one at an actor: one that kills actors would take it along.
+        # one at an actor: with the last shards, that would leave other actors idle.
         compute=data.ActorPoolStrategy(
             min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
         ),
-        ray_remote_args_fn=_for_loss,
     )
-
-
-def _for_loss() -> dict[str, int]:
-    return {"max_restarts": -1, "max_task_retries": _RETRIES}
 
 
 def _outcomes(batch: dict[str, np.ndarray]) -> Iterator[Outcome]:

@@ -104,15 +104,10 @@ def run(plan: Plan, engine: Engine, progress: Progress | None = None) -> Summary
     errors = sum(part.errors for part in parts.values())
     progress.start("predicting", plan.rows)
     progress.advance(sum(part.rows for part in parts.values()), _note(errors))
-    passes = fruitless = 0
+    fruitless = 0
     while len(parts) < plan.shards and fruitless < _FRUITLESS:
         before = len(parts)
         tasks = [Task(shard, shard in damaged) for shard in range(plan.shards) if shard not in parts]
-        if (
-            passes % 2
-        ):  # from the other end: what was lost along with a shard that ends processes comes before it
-            tasks.reverse()
-        passes += 1
         failures = dict.fromkeys((task.shard for task in tasks), "its worker was lost, again and again")
         for outcome in engine(plan, tasks):
             if outcome.part is None:

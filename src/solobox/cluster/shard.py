@@ -57,10 +57,13 @@ class _Unread:
 
 
 class Worker:
-    """Predicts shard after shard of the plan in an output folder; the model is loaded once, with the first."""
+    """Predicts shard after shard of the plan in an output folder; the model is loaded once, with the first.
 
-    def __init__(self, output: str, load: Load) -> None:
-        self._output, self._load = output, load
+    begin: is told of each shard before any of its pictures is looked at, and may refuse it by a DataError.
+    """
+
+    def __init__(self, output: str, load: Load, begin: Callable[[int], None] | None = None) -> None:
+        self._output, self._load, self._begin = output, load, begin
         self._plan: Plan | None = None
         self._model: Predictor | None = None
         self._inputs: parquet.ParquetFile | None = None
@@ -78,6 +81,8 @@ class Worker:
             )
         if not again and plan.place.has(plan.part(shard)):
             return read_part(plan, shard)  # a machine was lost after it was written
+        if self._begin is not None:
+            self._begin(shard)
         self._model = self._model or self._load(plan.read_model())
         self._inputs = self._inputs or plan.opened_inputs()
         with reading(f"{plan.place.url}: shard {shard}"):
