@@ -51,7 +51,8 @@ class Model:
     def load(cls, path: str | Path, *, threads: int = 0, runtime: RuntimeName = "onnxruntime") -> "Model":
         """Read what `solobox export` wrote.
 
-        threads: that work on a picture, 0 for as many as there are processors.
+        threads: that work on a picture, 0 for as many as there are processors. With 1, `stream` keeps to one as well:
+            for processes that share a machine.
 
         Raises ConfigError for a file that is missing, damaged or of other origin.
         """
@@ -127,7 +128,9 @@ class Model:
         else:
             engine = self._of_one_thread()
             found = in_threads(
-                lambda together: self._answered(together, engine), _in_groups(chain(first, source), _TOGETHER)
+                lambda together: self._answered(together, engine),
+                _in_groups(chain(first, source), _TOGETHER),
+                beside=processors() if self._threads == 1 else 1,
             )
         for together in found:
             for prediction in together:
