@@ -14,7 +14,7 @@ app = App(
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-_COMMANDS = "demo", "fetch", "label", "check", "train", "curve", "audit", "evaluate", "predict", "summary"
+_COMMANDS = "demo", "fetch", "label", "check", "train", "curve", "audit", "evaluate", "predict", "serve", "summary"
 for _command in _COMMANDS:
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 

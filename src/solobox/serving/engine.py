@@ -1,0 +1,213 @@
+"""Pictures in, rows out: decoding in threads, and whatever is ready goes through the model together."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from solobox import pictures
+from solobox.errors import PictureError
+from solobox.machine import processors
+from solobox.margins import Calibration
+from solobox.serving.answers import Row
+from solobox.serving.metrics import Metrics
+from solobox.serving.problems import Problem, busy
+from solobox.serving.settings import Settings
+
+Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
+_LOG = logging.getLogger("solobox.serving")
+
+
+class Answer(Protocol):
+    """What a model says of a batch; see `solobox.inference.model.Answer`."""
+
+    @property
+    def boxes(self) -> npt.NDArray[Any]:
+        """(B, 4), fractions of the sides."""
+
+    @property
+    def spread(self) -> npt.NDArray[Any]:
+        """(B, 4), fractions of the sides."""
+
+    @property
+    def presence(self) -> npt.NDArray[Any]:
+        """(B,)."""
+
+    @property
+    def familiarity(self) -> npt.NDArray[Any]:
+        """(B,)."""
+
+
+class Model(Protocol):
+    """What of `solobox.inference.model.Model` the server uses."""
+
+    @property
+    def side(self) -> int:
+        """Pixels of the squares."""
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """For margins."""
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether it tells presence."""
+
+    @property
+    def has_familiarity(self) -> bool:
+        """Whether it tells familiarity."""
+
+    def answer(self, squares: Pixels, /) -> Answer:
+        """Boxes of (B, side, side, 3) uint8 RGB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Square:
+    """A picture as the model sees it, and its width and height in pixels as it is."""
+
+    pixels: Pixels
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    pixels: Pixels
+    row: "asyncio.Future[Row]"
+
+
+class Engine:
+    """The model, and the queue before it. Made and used in one event loop.
+
+    A picture holds a place (`admitted`) from when its request is taken until it is answered or given up. Decoding
+    runs in a thread for each processor, the model in one thread of its own, and takes up to `max_batch` pictures that
+    are ready when it is: nobody waits for a batch to fill. Work whose caller was cancelled is dropped.
+    """
+
+    def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
+        self.model = model
+        self._settings, self._metrics = settings, metrics
+        self.pending = 0
+        self._ready: asyncio.Queue[_Job] = asyncio.Queue()
+        self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
+        self._runner = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._task: asyncio.Task[None] | None = None
+        self._seconds_each = 0.0
+        """A running mean of what the model takes for a picture, for Retry-After."""
+        self.has_spread = False
+        """Whether the model tells how sure it is of each edge; known once it has run."""
+
+    async def start(self) -> None:
+        """Run the model once, so that the first client does not wait for its warming up, and begin."""
+        side = self.model.side
+        blank = np.full((1, side, side, 3), 127, np.uint8)
+        (row,) = await asyncio.get_running_loop().run_in_executor(self._runner, self._rows, blank)
+        self.has_spread = not bool(np.isnan(row.spread).any())
+        self._task = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Stop; what still waits is cancelled."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for pool in (self._decoders, self._runner):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def well(self) -> bool:
+        """Whether it takes work."""
+        return self._task is not None and not self._task.done()
+
+    def refuse_if_full(self, count: int = 1) -> None:
+        """Raise Problem (429) where there is no place; for before a body is read."""
+        if self.pending + count > self._settings.max_queue:
+            self._metrics.refused.inc(count)
+            raise busy(max(1, math.ceil(self.pending * self._seconds_each)))
+
+    @contextmanager
+    def admitted(self, count: int) -> Iterator[None]:
+        """Places for that many pictures while the block runs. Raises Problem (429)."""
+        self.refuse_if_full(count)
+        self.pending += count
+        self._metrics.queue.set(self.pending)
+        try:
+            yield
+        finally:
+            self.pending -= count
+            self._metrics.queue.set(self.pending)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run it in a decoding thread; one that has not begun when the caller is cancelled never does."""
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+
+    async def decoded(self, content: bytes) -> Square:
+        """A picture file as the model sees it. Raises Problem for one that cannot be read."""
+        try:
+            return await self.in_thread(lambda: self._decode(content))
+        except PictureError as error:
+            raise Problem.of_picture(error) from None
+
+    def _decode(self, content: bytes) -> Square:
+        limits, side = self._settings, self.model.side
+        picture = pictures.read(
+            content, at_least=side, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
+        )
+        return Square(pictures.to_square(picture.pixels, side), picture.size)
+
+    async def row(self, square: Square) -> Row:
+        """What the model says of it. Raises Problem (503) where the model fails."""
+        job = _Job(square.pixels, asyncio.get_running_loop().create_future())
+        self._ready.put_nowait(job)
+        return await job.row
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            waiting = [await self._ready.get()]
+            while len(waiting) < self._settings.max_batch and not self._ready.empty():
+                waiting.append(self._ready.get_nowait())
+            jobs = [job for job in waiting if not job.row.done()]  # the others' callers have given up
+            if not jobs:
+                continue
+            squares = np.stack([job.pixels for job in jobs])
+            started = time.perf_counter()
+            try:
+                rows = await loop.run_in_executor(self._runner, self._rows, squares)
+            except Exception:
+                _LOG.exception("the model failed on a batch of %d", len(jobs))
+                _settle(jobs, None)
+                continue
+            seconds = time.perf_counter() - started
+            self._seconds_each += 0.1 * (seconds / len(jobs) - self._seconds_each)
+            self._metrics.model.observe(seconds)
+            self._metrics.batch.observe(len(jobs))
+            _settle(jobs, rows)
+
+    def _rows(self, squares: Pixels) -> list[Row]:
+        answer = self.model.answer(squares)
+        boxes = np.asarray(answer.boxes, dtype=np.float64)
+        spread = np.asarray(answer.spread, dtype=np.float64)
+        return [
+            Row(boxes[row], spread[row], float(answer.presence[row]), float(answer.familiarity[row]))
+            for row in range(len(squares))
+        ]
+
+
+def _settle(jobs: Sequence[_Job], rows: Sequence[Row] | None) -> None:
+    for index, job in enumerate(jobs):
+        if job.row.done():
+            continue
+        if rows is not None:
+            job.row.set_result(rows[index])
+        else:
+            job.row.set_exception(
+                Problem(503, "model_failed", "the model could not be run", "Send it again in a while.")
+            )
