@@ -2,6 +2,13 @@
 
 import os
 import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def processors() -> int:
@@ -23,3 +30,23 @@ def processes_have_met() -> bool:
     """Whether the processes that were started together are in touch: from then on the first one speaks for all."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], *, beside: int = 1) -> Iterator[R]:
+    """`work` on each item in order, in threads, a few items ahead of the reader.
+
+    beside: how many processes do so on this machine; they share the processors.
+    """
+    workers = max(processors() // beside, 1)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[R]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # the reader has had enough: do not make it wait for what it will not read
+                future.cancel()

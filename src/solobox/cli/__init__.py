@@ -14,7 +14,20 @@ app = App(
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-_COMMANDS = "demo", "fetch", "label", "check", "train", "curve", "audit", "evaluate", "predict", "serve", "summary"
+_COMMANDS = (
+    "demo",
+    "fetch",
+    "label",
+    "check",
+    "train",
+    "curve",
+    "audit",
+    "evaluate",
+    "predict",
+    "export",
+    "serve",
+    "summary",
+)
 for _command in _COMMANDS:
     app.command(f"solobox.cli.{_command}:{_command}", name=_command)
 
@@ -49,8 +62,14 @@ def main() -> None:
 
 
 _EXTRA_OF = {
-    **dict.fromkeys(("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2"), "train"),
+    **dict.fromkeys(
+        ("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2", "onnx"), "train"
+    ),
     "cv2": "label",
+    "openvino": "openvino",
+    "av": "video",
+    "pyarrow": "parquet",
+    **dict.fromkeys(("ray", "fsspec"), "cluster"),
 }
 
 

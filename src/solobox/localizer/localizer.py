@@ -2,17 +2,15 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from solobox import boxes as geometry
-from solobox.errors import ConfigError, PictureError
+from solobox.errors import ConfigError
 from solobox.familiarity import Familiarity
 from solobox.localizer import artifact, native
 from solobox.localizer.architecture import Architecture
@@ -20,14 +18,22 @@ from solobox.localizer.backbone import Backbone
 from solobox.localizer.extra import Extra
 from solobox.localizer.head import DistributionHead, Output, RegressionHead
 from solobox.localizer.presence import Presence
-from solobox.localizer.runtime import Features, fastest
+from solobox.localizer.runtime import Features, Pixels, fastest
 from solobox.localizer.vectorizer import Edges, Flatten, Gap
-from solobox.margins import DEFAULT_LEVEL, Calibration, scales
-from solobox.pictures import Picture, read, to_square
+from solobox.margins import Calibration
+from solobox.pictures import to_square
+from solobox.predicting import (
+    Answer,
+    Input,
+    answered,
+    level_of,
+    ordered,
+    picture_of,
+    several,
+    with_margins,
+)
 from solobox.prediction import Prediction
 from solobox.seen import Seen
-
-Input: TypeAlias = str | Path | bytes | np.ndarray[Any, Any]
 
 _BATCH = 16
 _FAMILIARITY = "familiarity."
@@ -113,8 +119,7 @@ class Localizer(nn.Module):
 
         Raises ConfigError for a level that this model has no margins for.
         """
-        several = [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
-        return list(self.stream(several, level=level, outer=outer))
+        return list(self.stream(several(inputs), level=level, outer=outer))
 
     def stream(
         self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
@@ -125,76 +130,45 @@ class Localizer(nn.Module):
         """
         if self.training:
             raise ConfigError("the localizer is in training mode; call .eval() before predicting")
-        level = self._level(level, outer=outer)
+        level = level_of(self.calibration, level, outer=outer)
         return self._streamed(iter(inputs), level, outer=outer)
 
     def _streamed(self, source: Iterator[Input], level: float | None, *, outer: bool) -> Iterator[Prediction]:
         # Pictures of their own sizes make no batch.
         together = 1 if self.architecture.size == "native" else _BATCH
         while batch := list(islice(source, together)):
-            for prediction in self._predict_batch(batch):
-                yield self._with_margins(prediction, level, outer=outer)
+            for prediction in answered(batch, self._shown, self._answer):
+                yield with_margins(prediction, self.calibration, level, outer=outer)
 
-    def _level(self, wanted: float | None, *, outer: bool) -> float | None:
-        """The level of margins to give, None for none."""
-        if self.calibration is None:
-            if wanted is not None:
-                raise ConfigError("this model was not calibrated and has no margins: train it again")
-            return None
-        if wanted is not None:
-            self.calibration.factor(wanted, outer=outer)  # or it says why there is none
-            return wanted
-        return DEFAULT_LEVEL if DEFAULT_LEVEL in self.calibration.two_sided else None
-
-    def _with_margins(self, prediction: Prediction, level: float | None, *, outer: bool) -> Prediction:
-        if level is None or prediction.error:
-            return prediction
-        assert self.calibration is not None  # noqa: S101 (see `_level`)
-        unit = scales(prediction.box, prediction.spread)
-        low, high = self.calibration.band(prediction.box, unit, prediction.size, level, outer=outer)
-        return replace(prediction, low=low, high=high)
-
-    def _predict_batch(self, inputs: Sequence[Input]) -> list[Prediction]:
-        results = [Prediction(_name(item)) for item in inputs]
-        shown: list[np.ndarray] = []
-        readable: list[int] = []
-        for index, item in enumerate(inputs):
-            try:
-                picture, pixels = self._seen_by_trunk(item)
-            except PictureError as error:
-                results[index] = replace(results[index], error=str(error))
-                continue
-            shown.append(pixels.transpose(2, 0, 1))
-            results[index] = replace(results[index], size=picture.size)
-            readable.append(index)
-        if not shown:
-            return results
+    def _answer(self, shown: Sequence[Pixels]) -> Answer:
         with torch.inference_mode():
-            maps = self.maps(np.stack(shown))
+            maps = self.maps(np.ascontiguousarray(np.stack(shown).transpose(0, 3, 1, 2)))
             output = self.decide(maps)
-            fractions, spread = output.boxes.double().cpu().numpy(), output.spread().double().cpu().numpy()
-            presence = self.probabilities(output)
-            likeness = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan)
-        for row, index in enumerate(readable):
-            width, height = results[index].size
-            box = geometry.scale(ordered(fractions[row]), width, height)
-            results[index] = replace(
-                results[index],
-                box=geometry.clip(box, width, height),
-                spread=geometry.scale(spread[row], width, height),
-                presence=float(presence[row]),
-                familiarity=float(likeness[row]),
+            return Answer(
+                ordered(output.boxes.double().cpu().numpy()),
+                output.spread().double().cpu().numpy(),
+                self.probabilities(output),
+                self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan),
             )
-        return results
 
-    def _seen_by_trunk(self, item: Input) -> tuple[Picture, np.ndarray]:
-        """A picture, and the pixels (h, w, 3) of it that the trunk is shown."""
+    def _shown(self, item: Input) -> tuple[tuple[int, int], Pixels]:
+        """Width and height of a picture, and the pixels (h, w, 3) of it that the trunk is shown."""
         a = self.architecture
         if a.size == "native":
-            picture = _picture(item, native.LONGEST)
-            return picture, native.at_own_size(picture, a.strides[-1])
-        picture = _picture(item, a.side)
-        return picture, to_square(picture.pixels, a.side)
+            picture = picture_of(item, native.LONGEST)
+            return picture.size, native.at_own_size(picture, a.strides[-1])
+        picture = picture_of(item, a.side)
+        return picture.size, to_square(picture.pixels, a.side)
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether it learned to tell pictures without the object."""
+        return self.presence is not None
+
+    @property
+    def has_familiarity(self) -> bool:
+        """Whether it knows what its training pictures look like."""
+        return self.familiarity is not None
 
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
         """The trunk's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine."""
@@ -294,23 +268,3 @@ def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:
     trunk, after = (copy.deepcopy(part).to("meta").eval() for part in (backbone, extra))
     height, width = after(trunk(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
     return int(height * width)
-
-
-def _name(item: Input) -> str:
-    if isinstance(item, str | Path):
-        return str(item)
-    return "<bytes>" if isinstance(item, bytes) else "<pixels>"
-
-
-def _picture(item: Input, at_least: int) -> Picture:
-    if isinstance(item, np.ndarray):
-        if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8 or 0 in item.shape:
-            raise PictureError(f"pixels are (h, w, 3) uint8 RGB, not {item.shape} {item.dtype}")
-        return Picture(np.ascontiguousarray(item), (item.shape[1], item.shape[0]))
-    return read(item, at_least=at_least)
-
-
-def ordered(box: np.ndarray) -> np.ndarray:
-    """Four numbers of a regression head may cross; the box they span is meant."""
-    x1, y1, x2, y2 = box
-    return np.array([min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)])

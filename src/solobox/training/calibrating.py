@@ -17,6 +17,7 @@ from solobox.localizer.localizer import Localizer, pooled
 from solobox.localizer.presence import temperature
 from solobox.margins import Calibration, scales
 from solobox.pictures import to_square
+from solobox.predicting import ordered
 from solobox.training.features import Kept
 from solobox.training.squares import Originals, Squares
 
@@ -91,7 +92,7 @@ def calibrated(
         maps = held_out.maps(rows)
         output = localizer.decide(maps)
         features.append(pooled(maps))
-        boxes.append(_as_predicted(output.boxes).double().numpy())
+        boxes.append(ordered(output.boxes.double().numpy()).clip(0, 1))
         spread.append(output.spread().double().numpy())
         logits.append(torch.zeros(len(rows)) if output.presence is None else output.presence)
     found, own = np.concatenate(boxes), np.concatenate(spread)
@@ -109,9 +110,3 @@ def calibrated(
     seen = [pooled(training.maps(rows)) for rows in torch.split(chosen, together)]
     familiarity = Familiarity.of(np.concatenate(seen), np.concatenate(features)) if count > 1 else None
     return Trust(calibration, familiarity, warmth)
-
-
-def _as_predicted(boxes: Tensor) -> Tensor:
-    """Corners in order and in the picture, as `Localizer.stream` gives them."""
-    low, high = torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
-    return torch.cat([low, high], dim=1).clamp(0, 1)

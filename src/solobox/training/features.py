@@ -12,7 +12,7 @@ from torch import Tensor
 from solobox.boxes import Floats
 from solobox.errors import PictureError
 from solobox.localizer.runtime import Features
-from solobox.machine import processors
+from solobox.machine import in_threads, processors
 from solobox.samples import Samples
 from solobox.training.on_device import has_room, uploaded
 from solobox.training.progress import Progress
@@ -20,7 +20,7 @@ from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares, Unreadable, rows_of, with_nan, without
 from solobox.training.store import Store
-from solobox.training.views import Views, as_predicted, generator, in_threads, load, views
+from solobox.training.views import Views, as_predicted, generator, load, views
 from solobox.training.windows import GREY
 
 _BATCH = 96

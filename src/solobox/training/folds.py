@@ -24,11 +24,12 @@ from solobox.errors import ConfigError, DataError
 from solobox.familiarity import Familiarity
 from solobox.files import replacing
 from solobox.localizer.head import Output
-from solobox.localizer.localizer import Localizer, ordered, pooled
+from solobox.localizer.localizer import Localizer, pooled
 from solobox.localizer.losses import Loss
 from solobox.localizer.presence import temperature
 from solobox.localizer.runtime import Features, fastest
 from solobox.pictures import probe, to_square
+from solobox.predicting import Answer, ordered
 from solobox.prediction import Prediction
 from solobox.samples import Samples
 from solobox.splits import ranked
@@ -315,12 +316,11 @@ def units_of(samples: Samples) -> list[str]:
 
 
 def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
-    fractions, spread = output.boxes.double().numpy(), output.spread().double().numpy()
-    made = []
-    for own, deviation, name, (width, height) in zip(fractions, spread, names, sizes, strict=True):
-        box = geometry.clip(geometry.scale(ordered(own), width, height), width, height)
-        made.append(Prediction(name, box, (width, height), geometry.scale(deviation, width, height)))
-    return made
+    unknown = np.full(len(names), np.nan)
+    answer = Answer(
+        ordered(output.boxes.double().numpy()), output.spread().double().numpy(), unknown, unknown
+    )
+    return [answer.of(row, name, size) for row, (name, size) in enumerate(zip(names, sizes, strict=True))]
 
 
 def _on_cpu(outputs: Sequence[Output]) -> Output:

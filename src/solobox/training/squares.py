@@ -9,12 +9,12 @@ from torch import Tensor
 from solobox.boxes import Floats
 from solobox.errors import DataError, PictureError
 from solobox.localizer import native
+from solobox.machine import in_threads
 from solobox.pictures import Picture, read, to_square
 from solobox.samples import Samples
 from solobox.training.progress import Progress
 from solobox.training.ranks import Ranks
 from solobox.training.store import Store
-from solobox.training.views import in_threads
 from solobox.training.windows import Pixels
 
 

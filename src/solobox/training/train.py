@@ -138,6 +138,7 @@ def train(
         },
         "unreadable": unreadable,
         "data": str(samples.notes.path or ""),
+        "classes": sorted({label for label in samples.label if label}),
         "seconds": watch.laps,
         "versions": versions(),
     }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from solobox.localizer import native
 from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss, box_iou, within_reach
+from solobox.machine import in_threads
 from solobox.samples import Samples
 from solobox.training.compiling import compiled, eager, pays
 from solobox.training.folding import folded
@@ -26,7 +27,7 @@ from solobox.training.progress import Progress
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Originals, Squares
-from solobox.training.views import generator, in_threads, views
+from solobox.training.views import generator, views
 
 _OVERSAMPLING = 1.25
 

@@ -1,8 +1,6 @@
 """From picture files to views: each file is decoded once, in threads that run ahead of the model."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from solobox.boxes import Floats
-from solobox.machine import processors
 from solobox.pictures import Picture, read, to_square
 from solobox.training.windows import Pixels, Window, cut, random_window, recolour, stand_in, whole
 
@@ -94,23 +91,3 @@ def views(
     for index in range(1 if first_whole else 0, count):
         shown[index] = recolour(rng, shown[index])
     return Views(shown, np.stack([window.to_window(own) for window in windows]))
-
-
-def in_threads(work: Callable[[T], R], items: Iterable[T], *, beside: int = 1) -> Iterator[R]:
-    """`work` on each item in order, in threads, a few items ahead of the reader.
-
-    beside: how many processes do so on this machine; they share the processors.
-    """
-    workers = max(processors() // beside, 1)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:  # the reader has had enough: do not make it wait for what it will not read
-                future.cancel()

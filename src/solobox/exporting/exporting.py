@@ -1,0 +1,206 @@
+"""From a trained localizer to a file that others can use, checked before it is written."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from solobox.boxes import Floats, iou
+from solobox.errors import ConfigError, PictureError
+from solobox.exporting.graph import Graph
+from solobox.exporting.onnx_file import as_onnx, facts_of
+from solobox.exporting.parity import Case, Parity, compare, drawn_cases, require
+from solobox.exporting.quantizing import quantized
+from solobox.exporting.triton import config
+from solobox.files import explained, remove_leftovers, unfinished
+from solobox.inference.engines import OnnxRuntime
+from solobox.inference.model import Model
+from solobox.localizer.localizer import Localizer
+from solobox.pictures import read, to_square
+from solobox.predicting import picture_of
+from solobox.samples import Samples
+
+Target: TypeAlias = Literal["onnx", "triton"]
+
+_MOST_CHECKED = 64
+"""Pictures of the user's that the two are compared on; each goes through PyTorch at its full size."""
+
+_CALIBRATED_ON = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Before and after quantisation, on `count` pictures that it was not calibrated on.
+
+    iou: mean IoU. coverage: the share of true boxes within the margins at 0.9, NaN without margins.
+    """
+
+    count: int
+    iou: tuple[float, float]
+    coverage: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and what was found before that. accuracy: of int8 alone."""
+
+    path: Path
+    bytes: int
+    outputs: tuple[str, ...]
+    parity: Parity
+    accuracy: Accuracy | None = None
+
+
+def export(
+    localizer: Localizer,
+    path: str | Path,
+    *,
+    check: Samples | None = None,
+    int8: bool = False,
+    max_loss: float = 0.01,
+    target: Target = "onnx",
+) -> Exported:
+    """Write a localizer as one ONNX file, or as a model repository of Triton (`target`; `path` is then its folder).
+
+    The graph takes raw upright pixels (N, H, W, 3) uint8 of any size and gives boxes in their pixels, see `Graph`.
+    Before anything is written it is compared with PyTorch: on pictures of `check`, or on drawn ones.
+
+    check: labelled pictures. int8: convolutions in 8-bit integers, calibrated on a part of `check` and measured on
+    another part; refused where the mean IoU falls by more than `max_loss`.
+
+    Raises ConfigError where the two disagree, or where the accuracy falls too far; DataError for a path that cannot
+    be written. Nothing is written then.
+    """
+    path = Path(path)
+    _check_path(path, target)
+    if int8 and check is None:
+        raise ConfigError("int8 is calibrated and measured on pictures: name labelled ones with --check DATA")
+    graph = Graph(localizer)
+    model = as_onnx(graph, facts_of(localizer))
+    cases = drawn_cases() if check is None else _cases(check)
+    with tempfile.TemporaryDirectory() as folder:
+        floats = Path(folder) / "float.onnx"
+        onnx.save(model, floats)
+        parity = compare(graph, OnnxRuntime(floats, 0), cases)
+        require(parity)
+        accuracy = None
+        if int8 and check is not None:
+            calibrating, measuring = _halves(localizer, check)
+            squares = _squares(calibrating, graph.side)
+            model = quantized(model, squares)
+            integers = Path(folder) / "int8.onnx"
+            onnx.save(model, integers)
+            accuracy = _accuracy(Model.load(floats), Model.load(integers), measuring)
+            lost = accuracy.iou[0] - accuracy.iou[1]
+            if not lost <= max_loss:
+                raise ConfigError(
+                    f"int8 lowers the mean IoU from {accuracy.iou[0]:.4f} to {accuracy.iou[1]:.4f} on "
+                    f"{accuracy.count} pictures, by more than {max_loss:g}, so nothing was written. Export without "
+                    f"--int8, or accept it with --max-loss {np.ceil(lost * 100) / 100:g}"
+                )
+        written = _write(model, path, target)
+    return Exported(path, written, graph.outputs, parity, accuracy)
+
+
+def _check_path(path: Path, target: Target) -> None:
+    if target == "onnx":
+        if path.suffix.lower() != ".onnx":
+            raise ConfigError(f"{path}: an exported model is one file whose name ends with .onnx")
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder: name a file")
+    elif path.suffix or (path.exists() and not path.is_dir()):
+        raise ConfigError(f"{path}: for Triton name a folder; the model in it is called like the folder")
+    elif path.exists() and any(path.iterdir()):
+        raise ConfigError(f"{path} holds something already: name a new folder")
+
+
+def _write(model: onnx.ModelProto, path: Path, target: Target) -> int:
+    beside = unfinished(path)
+    content = model.SerializeToString()
+    try:
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path)
+            if target == "onnx":
+                beside.write_bytes(content)
+                beside.replace(path)
+            else:
+                version = beside / path.name / "1"
+                version.mkdir(parents=True)
+                (version / "model.onnx").write_bytes(content)
+                (beside / path.name / "config.pbtxt").write_text(config(model, path.name), encoding="utf-8")
+                if path.exists():
+                    path.rmdir()
+                beside.replace(path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+    return len(content)
+
+
+def _evenly(samples: Samples, most: int) -> Samples:
+    chosen = np.zeros(len(samples), dtype=np.bool_)
+    chosen[np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(int)] = True
+    return samples.select(chosen)
+
+
+def _cases(samples: Samples) -> list[Case]:
+    cases = []
+    some = _evenly(samples, _MOST_CHECKED)
+    for image, box in zip(some.images, some.boxes, strict=True):
+        try:
+            cases.append(Case(read(image).pixels, np.asarray(box, dtype=np.float64)))
+        except PictureError:
+            continue  # prediction would give it a row with the reason
+    if not cases:
+        raise ConfigError("none of the pictures of --check can be read")
+    return cases
+
+
+def _halves(localizer: Localizer, samples: Samples) -> tuple[Samples, Samples]:
+    """What to calibrate on, training pictures where the model knows them, and what to measure on: others with a box."""
+    seen = localizer.seen
+    trained = np.zeros(len(samples), dtype=np.bool_)
+    if seen is not None:
+        trained = seen.parts(samples.images) == "train"
+    if not trained.any() or trained.all():
+        trained = np.arange(len(samples)) % 2 == 0
+    measuring = samples.select(~trained & samples.has_box)
+    if not len(measuring):
+        raise ConfigError("--check names too few labelled pictures to measure int8 on: give two or more")
+    return _evenly(samples.select(trained), _CALIBRATED_ON), measuring
+
+
+def _squares(samples: Samples, side: int) -> Sequence[npt.NDArray[np.uint8]]:
+    found = []
+    for image in samples.images:
+        try:
+            found.append(to_square(picture_of(image, side).pixels, side))
+        except PictureError:
+            continue
+    if not found:
+        raise ConfigError("none of the pictures that int8 was to be calibrated on can be read")
+    return found
+
+
+def _accuracy(floats: Model, integers: Model, samples: Samples) -> Accuracy:
+    measured = [_measured(model, samples) for model in (floats, integers)]
+    return Accuracy(len(samples), (measured[0][0], measured[1][0]), (measured[0][1], measured[1][1]))
+
+
+def _measured(model: Model, samples: Samples) -> tuple[float, float]:
+    found = list(model.stream(samples.images))
+    boxes: Floats = np.stack([one.box for one in found])
+    low, high = np.stack([one.low for one in found]), np.stack([one.high for one in found])
+    overlap = np.nan_to_num(iou(boxes, samples.boxes))
+    known = np.isfinite(low).all(axis=1)
+    within = np.all((low <= samples.boxes) & (samples.boxes <= high), axis=1) & known
+    return float(overlap.mean()), float(within.sum() / known.sum()) if known.any() else float("nan")

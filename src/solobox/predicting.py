@@ -1,0 +1,124 @@
+"""What every runtime does around its network: picture in, `Prediction` out. No torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from solobox import boxes as geometry
+from solobox.boxes import Floats
+from solobox.errors import ConfigError, PictureError
+from solobox.margins import DEFAULT_LEVEL, Calibration, scales
+from solobox.pictures import Picture, read
+from solobox.prediction import Prediction
+
+Input: TypeAlias = str | Path | bytes | npt.NDArray[Any]
+"""A path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a network says of B pictures.
+
+    boxes: (B, 4) float64, ``x1, y1, x2, y2`` as fractions of the picture's sides, in order; may lie a little outside
+    [0, 1]. spread: (B, 4) float64, standard deviations as fractions, NaN for a head that gives none.
+    presence, familiarity: (B,) float64 as in `Prediction`, NaN where they are not known.
+    """
+
+    boxes: Floats
+    spread: Floats
+    presence: Floats
+    familiarity: Floats
+
+    def of(self, row: int, name: str, size: tuple[int, int]) -> Prediction:
+        """The prediction of one of them. size: width and height of the upright picture in pixels."""
+        width, height = size
+        return Prediction(
+            name,
+            box=geometry.clip(geometry.scale(self.boxes[row], width, height), width, height),
+            size=size,
+            spread=geometry.scale(self.spread[row], width, height),
+            presence=float(self.presence[row]),
+            familiarity=float(self.familiarity[row]),
+        )
+
+
+def several(inputs: Sequence[Input] | Input) -> Sequence[Input]:
+    """One input as a list of one."""
+    return [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
+
+
+def name_of(item: Input) -> str:
+    """What a row calls an input."""
+    if isinstance(item, str | Path):
+        return str(item)
+    return "<bytes>" if isinstance(item, bytes) else "<pixels>"
+
+
+def picture_of(item: Input, at_least: int) -> Picture:
+    """Decode an input, perhaps at reduced size, see `pictures.read`. Raises PictureError."""
+    if isinstance(item, np.ndarray):
+        if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8 or 0 in item.shape:
+            raise PictureError(f"pixels are (h, w, 3) uint8 RGB, not {item.shape} {item.dtype}")
+        return Picture(np.ascontiguousarray(item), (item.shape[1], item.shape[0]))
+    return read(item, at_least=at_least)
+
+
+def answered(
+    inputs: Sequence[Input],
+    show: Callable[[Input], tuple[tuple[int, int], npt.NDArray[np.uint8]]],
+    ask: Callable[[Sequence[npt.NDArray[np.uint8]]], Answer],
+) -> list[Prediction]:
+    """A prediction for each input, in order; one that cannot be read has its `error`.
+
+    show: gives an input's size and the pixels that the network is shown, or raises PictureError. ask: the network.
+    """
+    found = [Prediction(name_of(item)) for item in inputs]
+    shown: list[npt.NDArray[np.uint8]] = []
+    places: list[tuple[int, tuple[int, int]]] = []
+    for place, item in enumerate(inputs):
+        try:
+            size, pixels = show(item)
+        except PictureError as error:
+            found[place] = replace(found[place], error=str(error))
+            continue
+        shown.append(pixels)
+        places.append((place, size))
+    if shown:
+        answer = ask(shown)
+        for row, (place, size) in enumerate(places):
+            found[place] = answer.of(row, found[place].image, size)
+    return found
+
+
+def level_of(calibration: Calibration | None, wanted: float | None, *, outer: bool) -> float | None:
+    """The level of margins to give, None for none. Raises ConfigError for a level that there are no margins for."""
+    if calibration is None:
+        if wanted is not None:
+            raise ConfigError("this model was not calibrated and has no margins: train it again")
+        return None
+    if wanted is not None:
+        calibration.factor(wanted, outer=outer)  # or it says why there is none
+        return wanted
+    return DEFAULT_LEVEL if DEFAULT_LEVEL in calibration.two_sided else None
+
+
+def with_margins(
+    prediction: Prediction, calibration: Calibration | None, level: float | None, *, outer: bool
+) -> Prediction:
+    """The prediction with its `low` and `high` at a level that `level_of` gave."""
+    if calibration is None or level is None or prediction.error:
+        return prediction
+    unit = scales(prediction.box, prediction.spread)
+    low, high = calibration.band(prediction.box, unit, prediction.size, level, outer=outer)
+    return replace(prediction, low=low, high=high)
+
+
+def ordered(boxes: npt.ArrayLike) -> Floats:
+    """Boxes (..., 4): numbers of a regression head may cross; the box that they span is meant."""
+    corners = np.asarray(boxes, dtype=np.float64)
+    first, last = corners[..., :2], corners[..., 2:]
+    return np.concatenate([np.minimum(first, last), np.maximum(first, last)], axis=-1)
