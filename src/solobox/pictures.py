@@ -407,7 +407,8 @@ def _tiff_header(image: TiffImageFile) -> Header:
     stored = tags[256], tags[257]
     if tags.get(322, 1) * tags.get(323, 1) > MAX_PIXELS:
         raise PictureError(
-            "the tiles of this TIFF are absurdly large. Save it anew, or leave it out.", kind="too_many_pixels"
+            "the tiles of this TIFF are absurdly large. Save it anew, or leave it out.",
+            kind="too_many_pixels",
         )
     orientation = tags.get(_ORIENTATION_TAG, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:

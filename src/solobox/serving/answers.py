@@ -1,4 +1,4 @@
-"""What the server says of a picture: from the model's fractions to JSON, in pixels of the upright picture."""
+"""What the server says of a picture, as JSON, and what a client may ask for."""
 
 import math
 from collections.abc import Sequence
@@ -8,28 +8,15 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError
-from solobox.margins import DEFAULT_LEVEL, Calibration, scales
+from solobox.margins import DEFAULT_LEVEL, Calibration
+from solobox.predicting import with_margins
 from solobox.prediction import Prediction
 from solobox.serving.problems import Problem
 
 _DIGITS = 3
 """Digits behind the point of pixels: a thousandth is far below what any model can tell."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """What the model says of one square, as fractions of its sides; NaN where it has no figure.
-
-    box, spread: shape (4,), float64. presence, familiarity: see `Prediction`.
-    """
-
-    box: Floats
-    spread: Floats
-    presence: float
-    familiarity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +69,16 @@ def _wrong(message: str, what_to_do: str) -> Problem:
     return Problem(422, "wrong_parameter", message, what_to_do)
 
 
-def prediction(
-    name: str, row: Row, size: tuple[int, int], calibration: Calibration | None, wanted: Wish
-) -> Prediction:
-    """The answer for one picture of this width and height in pixels."""
-    box = geometry.clip(geometry.scale(row.box, *size), *size)
-    spread = geometry.scale(row.spread, *size)
-    found = Prediction(
-        name, box=box, size=size, spread=spread, presence=row.presence, familiarity=row.familiarity
-    )
-    if wanted.min_presence is not None and row.presence < wanted.min_presence:
+def finished(found: Prediction, calibration: Calibration | None, wanted: Wish) -> Prediction:
+    """A prediction with the margins that are wanted, or without its box where presence is too low."""
+    if wanted.min_presence is not None and found.presence < wanted.min_presence:
         return found.without_object()
-    if wanted.level is None or calibration is None:
-        return found
-    low, high = calibration.band(box, scales(box, spread), size, wanted.level, outer=wanted.outer)
-    return Prediction(name, box, size, spread, low, high, row.presence, row.familiarity)
+    return with_margins(found, calibration, wanted.level, outer=wanted.outer)
 
 
 Edges = Annotated[
-    Sequence[float], Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the upright picture")
+    Sequence[float],
+    Field(min_length=4, max_length=4, description="x1, y1, x2, y2 in pixels of the upright picture"),
 ]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -141,11 +119,17 @@ class Found(BaseModel):
     size: Annotated[Sequence[int], Field(min_length=2, max_length=2)] | None = Field(
         description="Width and height of the upright picture; null where it could not be read"
     )
-    box: Edges | None = Field(description="null where it could not be read, or presence is below min_presence")
+    box: Edges | None = Field(
+        description="null where it could not be read, or presence is below min_presence"
+    )
     margins: Margins | None
     outer: Outer | None
-    presence: Share | None = Field(description="That the object is in the picture; null where the model never learned it")
-    familiarity: Share | None = Field(description="How like the training pictures; near 0 it is like none of them")
+    presence: Share | None = Field(
+        description="That the object is in the picture; null where the model never learned it"
+    )
+    familiarity: Share | None = Field(
+        description="How like the training pictures; near 0 it is like none of them"
+    )
     error: Fault | None
 
 

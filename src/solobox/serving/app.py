@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from solobox.serving.front import Front, response
+from solobox.serving.house import house_routes
+from solobox.serving.predict import Query_, predict_routes
 from solobox.serving.problems import Problem, internal
-from solobox.serving.routes import Query_, routes
 from solobox.serving.service import Service
 from solobox.serving.uploads import ClientLeft
 from solobox.serving.v2 import v2_routes
@@ -33,8 +34,8 @@ def build(service: Service) -> FastAPI:
         title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, lifespan=lifespan,
         description="Finds the one object of interest in each picture.",
     )  # fmt: skip
-    app.include_router(routes(service))
-    app.include_router(v2_routes(service))
+    for made in (predict_routes, v2_routes, house_routes):
+        app.include_router(made(service))
     _explain(app)
     app.add_middleware(_front, service=service)
     return app

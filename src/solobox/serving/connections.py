@@ -53,9 +53,11 @@ class Connection(H11Protocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
         """What was sent is no HTTP. The parser's own words may repeat it, so they are not passed on."""
-        self._close_with(Problem(400, "no_http", "this is not a valid HTTP request", "Use an HTTP/1.1 client."))
+        self._close_with(
+            Problem(400, "no_http", "this is not a valid HTTP request", "Use an HTTP/1.1 client.")
+        )
 
     def _wait_for_head(self) -> None:
         self._head = self.loop.call_later(self.settings.head, self._no_head)

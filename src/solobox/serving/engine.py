@@ -1,4 +1,4 @@
-"""Pictures in, rows out: decoding in threads, and whatever is ready goes through the model together."""
+"""Pictures in, predictions out: decoding in threads, and whatever is ready goes through the model together."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from solobox import pictures
 from solobox.errors import PictureError
 from solobox.machine import processors
 from solobox.margins import Calibration
-from solobox.serving.answers import Row
+from solobox.predicting import Answer
+from solobox.prediction import Prediction
 from solobox.serving.metrics import Metrics
 from solobox.serving.problems import Problem, busy
 from solobox.serving.settings import Settings
@@ -27,28 +28,8 @@ T = TypeVar("T")
 _LOG = logging.getLogger("solobox.serving")
 
 
-class Answer(Protocol):
-    """What a model says of a batch; see `solobox.inference.model.Answer`."""
-
-    @property
-    def boxes(self) -> npt.NDArray[Any]:
-        """(B, 4), fractions of the sides."""
-
-    @property
-    def spread(self) -> npt.NDArray[Any]:
-        """(B, 4), fractions of the sides."""
-
-    @property
-    def presence(self) -> npt.NDArray[Any]:
-        """(B,)."""
-
-    @property
-    def familiarity(self) -> npt.NDArray[Any]:
-        """(B,)."""
-
-
 class Model(Protocol):
-    """What of `solobox.inference.model.Model` the server uses."""
+    """What the server uses of `solobox.inference.model.Model`."""
 
     @property
     def side(self) -> int:
@@ -67,7 +48,7 @@ class Model(Protocol):
         """Whether it tells familiarity."""
 
     def answer(self, squares: Pixels, /) -> Answer:
-        """Boxes of (B, side, side, 3) uint8 RGB."""
+        """What it says of (B, side, side, 3) uint8 RGB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +62,7 @@ class Square:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
     pixels: Pixels
-    row: "asyncio.Future[Row]"
+    row: "asyncio.Future[tuple[Answer, int]]"
 
 
 class Engine:
@@ -109,8 +90,8 @@ class Engine:
         """Run the model once, so that the first client does not wait for its warming up, and begin."""
         side = self.model.side
         blank = np.full((1, side, side, 3), 127, np.uint8)
-        (row,) = await asyncio.get_running_loop().run_in_executor(self._runner, self._rows, blank)
-        self.has_spread = not bool(np.isnan(row.spread).any())
+        answer = await asyncio.get_running_loop().run_in_executor(self._runner, self.model.answer, blank)
+        self.has_spread = not bool(np.isnan(answer.spread).any())
         self._task = asyncio.create_task(self._work())
 
     async def close(self) -> None:
@@ -162,11 +143,12 @@ class Engine:
         )
         return Square(pictures.to_square(picture.pixels, side), picture.size)
 
-    async def row(self, square: Square) -> Row:
-        """What the model says of it. Raises Problem (503) where the model fails."""
+    async def predicted(self, square: Square, name: str = "") -> Prediction:
+        """What the model says of it, without margins. Raises Problem (503) where the model fails."""
         job = _Job(square.pixels, asyncio.get_running_loop().create_future())
         self._ready.put_nowait(job)
-        return await job.row
+        answer, row = await job.row
+        return answer.of(row, name, square.size)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -180,8 +162,8 @@ class Engine:
             squares = np.stack([job.pixels for job in jobs])
             started = time.perf_counter()
             try:
-                rows = await loop.run_in_executor(self._runner, self._rows, squares)
-            except Exception:
+                answer = await loop.run_in_executor(self._runner, self.model.answer, squares)
+            except Exception:  # noqa: BLE001  (one batch must not end the work)
                 _LOG.exception("the model failed on a batch of %d", len(jobs))
                 _settle(jobs, None)
                 continue
@@ -189,24 +171,15 @@ class Engine:
             self._seconds_each += 0.1 * (seconds / len(jobs) - self._seconds_each)
             self._metrics.model.observe(seconds)
             self._metrics.batch.observe(len(jobs))
-            _settle(jobs, rows)
-
-    def _rows(self, squares: Pixels) -> list[Row]:
-        answer = self.model.answer(squares)
-        boxes = np.asarray(answer.boxes, dtype=np.float64)
-        spread = np.asarray(answer.spread, dtype=np.float64)
-        return [
-            Row(boxes[row], spread[row], float(answer.presence[row]), float(answer.familiarity[row]))
-            for row in range(len(squares))
-        ]
+            _settle(jobs, answer)
 
 
-def _settle(jobs: Sequence[_Job], rows: Sequence[Row] | None) -> None:
-    for index, job in enumerate(jobs):
+def _settle(jobs: Sequence[_Job], answer: Answer | None) -> None:
+    for row, job in enumerate(jobs):
         if job.row.done():
             continue
-        if rows is not None:
-            job.row.set_result(rows[index])
+        if answer is not None:
+            job.row.set_result((answer, row))
         else:
             job.row.set_exception(
                 Problem(503, "model_failed", "the model could not be run", "Send it again in a while.")

@@ -65,7 +65,9 @@ class Front:
         except asyncio.CancelledError:  # the time for stopping is over
             with contextlib.suppress(Exception):
                 await exchange.answer(
-                    Problem(503, "stopping", "the server is stopping", "Send it again: another one may answer.")
+                    Problem(
+                        503, "stopping", "the server is stopping", "Send it again: another one may answer."
+                    )
                 )
         finally:
             self._count(scope, exchange.status, time.perf_counter() - started)
@@ -76,7 +78,10 @@ class Front:
         # A page elsewhere could otherwise keep the server busy through the browser of someone who may reach it.
         if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site":
             return Problem(
-                403, "cross_site", "another site's page sent this", "Use the page of this server, or a program."
+                403,
+                "cross_site",
+                "another site's page sent this",
+                "Use the page of this server, or a program.",
             )
         if self._key is None or scope["path"] in OPEN or hmac.compare_digest(_key_in(headers), self._key):
             return None
@@ -109,9 +114,7 @@ class Exchange:
     status: of the response, 499 where the client left before there was one. complete: whether all of it was sent.
     """
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, settings: Settings, state: State
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings, state: State) -> None:
         headers = Headers(scope=scope)
         self._receive, self._send, self._settings, self._state = receive, send, settings, state
         self._path: str = scope["path"]

@@ -34,7 +34,9 @@ class Metrics:
             "solobox_pictures", "Pictures, by what came of them: ok or the error's code", ("result",),
             registry=self._registry,
         )  # fmt: skip
-        self.refused = Counter("solobox_refused", "Pictures that the full queue refused", registry=self._registry)
+        self.refused = Counter(
+            "solobox_refused", "Pictures that the full queue refused", registry=self._registry
+        )
         self.queue = Gauge("solobox_queue", "Pictures that wait or are worked on", registry=self._registry)
         self.batch = Histogram(
             "solobox_batch_pictures",

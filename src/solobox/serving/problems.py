@@ -70,7 +70,10 @@ def too_large(limit: int) -> Problem:
 def too_slow(what: str) -> Problem:
     """The client takes too long to send."""
     return Problem(
-        408, "too_slow", f"{what} did not arrive in time", "Send it again, over a faster connection or smaller."
+        408,
+        "too_slow",
+        f"{what} did not arrive in time",
+        "Send it again, over a faster connection or smaller.",
     )
 
 

@@ -27,7 +27,7 @@ def listen(host: str, port: int, *, open_to_all: bool) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"--host {host}: there is no such address ({error})") from error
     family, kind, protocol, _, address = found[0]
-    if not open_to_all and not ipaddress.ip_address(address[0].partition("%")[0]).is_loopback:
+    if not open_to_all and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise ConfigError(
             f"--host {host} lets everyone who reaches this machine use the model. Set {KEY_VARIABLE} in the "
             "environment, so that only those with the key may (docs/serve.md), keep to --host 127.0.0.1, or, behind "
@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
         self._settings, self._state = settings, state
         self._last_call = 0.0
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Begin to stop. Ctrl+C, by a person who waits, closes the listener at once."""
         if self._state.draining:
             self.should_exit = self.force_exit = True

@@ -75,6 +75,7 @@ def checked_key(given: str | None) -> str | None:
         raise ConfigError(f"{KEY_VARIABLE} is ASCII without spaces, to fit into a header. {_MAKE_ONE}")
     if len(key) < _SHORTEST_KEY:
         raise ConfigError(
-            f"{KEY_VARIABLE} has {len(key)} characters, which can be guessed: give it {_SHORTEST_KEY} or more. {_MAKE_ONE}"
+            f"{KEY_VARIABLE} has {len(key)} characters, which can be guessed: give it {_SHORTEST_KEY} or more. "
+            f"{_MAKE_ONE}"
         )
     return key

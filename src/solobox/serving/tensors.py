@@ -67,7 +67,9 @@ def _pixels(tensor: Mapping[str, Any], behind: bytes, settings: Settings) -> npt
             raise _wrong(f"bytes follow the JSON, and {INPUT} has no binary_data_size")
         return _from_json(tensor.get("data"), shape)
     if not isinstance(size, int) or size != len(behind) or size != math.prod(shape):
-        raise _wrong(f"binary_data_size, the bytes behind the JSON and the product of {list(shape)} are one number")
+        raise _wrong(
+            f"binary_data_size, the bytes behind the JSON and the product of {list(shape)} are one number"
+        )
     return np.frombuffer(behind, np.uint8).reshape(shape)
 
 
@@ -83,7 +85,7 @@ def _shape(given: object, settings: Settings) -> tuple[int, ...]:
         raise Problem(
             413,
             "too_many_pixels",
-            f"{INPUT} has more than {settings.max_pictures} pictures, or more than {settings.max_pixels:,} pixels in one",
+            f"{INPUT} has more than {settings.max_pictures} pictures, or one of more than {settings.max_pixels} pixels",
             "Send fewer or smaller ones.",
         )
     return tuple(given)
@@ -112,7 +114,9 @@ def _outputs(given: Mapping[str, Any], known: Sequence[str]) -> list[tuple[str, 
         raise _wrong("outputs is a list of objects with a name")
     for each in wanted:
         if each.get("name") not in known:
-            raise _wrong(f"there is no output {str(each.get('name'))[:80]!r}", f"There are {', '.join(known)}.")
+            raise _wrong(
+                f"there is no output {str(each.get('name'))[:80]!r}", f"There are {', '.join(known)}."
+            )
     return [(each["name"], _flag(each, "binary_data", default=as_bytes)) for each in wanted]
 
 
@@ -137,7 +141,7 @@ def _wrong(message: str, what_to_do: str = "See GET /v2/models/NAME for names, t
 
 
 def render(asked: Asked, model: str, values: Mapping[str, Floats]) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of the response. values: the outputs by name, (N, 4) or (N,)."""
+    """Body and headers of the response. values: the outputs by name, (N, ...)."""
     outputs, behind = [], []
     for name, as_bytes in asked.outputs:
         tensor = np.ascontiguousarray(values[name], dtype="<f4")

@@ -1,6 +1,7 @@
 """The Open Inference Protocol v2, as clients of KServe and Triton speak it."""
 
 import asyncio
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -10,29 +11,24 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from solobox.boxes import Floats
-from solobox.margins import DEFAULT_LEVEL
+from solobox.margins import Calibration
 from solobox.pictures import to_square
+from solobox.predicting import with_margins
 from solobox.prediction import Prediction
 from solobox.serving import tensors
-from solobox.serving.answers import V2Fault, Wish, prediction
 from solobox.serving.engine import Pixels, Square
+from solobox.serving.faults import V2_FAULTS, V2_NOT_READY, V2_READ
 from solobox.serving.problems import Problem
-from solobox.serving.routes import FAULTS
 from solobox.serving.service import Service
-from solobox.serving.tensors import Asked
 from solobox.serving.waiting import in_time
 
-_FAULTS = {number: {**fault, "model": V2Fault} for number, fault in FAULTS.items() if number != 422}
-_FAULTS[400] = {"model": V2Fault, "description": "A tensor that is not what the model takes"}
-_FAULTS[404] = {"model": V2Fault, "description": "No model of this name"}
-_FAULTS[415] = {"model": V2Fault, "description": "The body is compressed"}
-_READ = {number: _FAULTS[number] for number in (401, 404)}
-_NOT_READY = {503: {"model": V2Fault, "description": "It is stopping, or the model cannot be run"}}
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""As in exported graphs, which Triton serves alone."""
 
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "With the header Inference-Header-Content-Length, that many bytes of JSON and the tensor's bytes",
+        "description": "With the header Inference-Header-Content-Length: so many bytes of JSON, then the tensor's",
         "content": {
             "application/json": {
                 "schema": {
@@ -98,6 +94,7 @@ class ModelFacts(BaseModel):
     platform: str
     inputs: list[TensorFacts]
     outputs: list[TensorFacts]
+    parameters: dict[str, list[float]]
 
 
 class Tensor(TensorFacts):
@@ -128,20 +125,24 @@ class Ready(BaseModel):
     ready: bool
 
 
-def output_names(service: Service) -> list[str]:
-    """The outputs that this model has figures for: names of the exported graph's."""
-    model, calibration = service.model, service.model.calibration
-    two_sided = calibration is not None and DEFAULT_LEVEL in calibration.two_sided
-    has = {
-        "boxes": True,
-        "spread": service.engine.has_spread,
-        "low": two_sided,
-        "high": two_sided,
-        "outer": calibration is not None and DEFAULT_LEVEL in calibration.outer,
-        "presence": model.has_presence,
-        "familiarity": model.has_familiarity,
-    }
-    return [name for name, known in has.items() if known]
+def shapes(service: Service) -> dict[str, list[int]]:
+    """The outputs that this model has figures for, as the exported graph has them, with their shapes."""
+    model, levels = service.model, len(levels_of(service.model.calibration))
+    found: dict[str, list[int]] = {"boxes": [-1, 4]}
+    if service.engine.has_spread:
+        found["spread"] = [-1, 4]
+    if levels:
+        found |= {name: [-1, levels, 4] for name in ("low", "high", "outer")}
+    if model.has_presence:
+        found["presence"] = [-1]
+    if model.has_familiarity:
+        found["familiarity"] = [-1]
+    return found
+
+
+def levels_of(calibration: Calibration | None) -> list[float]:
+    """The levels of its margins."""
+    return [level for level in LEVELS if calibration is not None and level in calibration.two_sided]
 
 
 def v2_routes(service: Service) -> APIRouter:
@@ -155,7 +156,7 @@ def v2_routes(service: Service) -> APIRouter:
                 404, "no_such_model", "there is no model of this name", f"The model here is {service.name}."
             )
 
-    @router.get("", summary="The server", responses={401: _FAULTS[401]})
+    @router.get("", summary="The server", responses={401: V2_FAULTS[401]})
     async def server() -> ServerFacts:
         return ServerFacts(name="solobox", version=version("solobox"), extensions=["binary_tensor_data"])
 
@@ -163,28 +164,28 @@ def v2_routes(service: Service) -> APIRouter:
     async def live() -> Live:
         return Live(live=True)
 
-    @router.get("/health/ready", summary="Whether requests should come here", responses=_NOT_READY)
+    @router.get("/health/ready", summary="Whether requests should come here", responses=V2_NOT_READY)
     async def ready() -> Ready:
         service.check_ready()
         return Ready(ready=True)
 
-    @router.get("/models/{name}", summary="The model: its inputs and outputs", responses=_READ)
+    @router.get("/models/{name}", summary="The model: its inputs and outputs", responses=V2_READ)
     async def about(name: str) -> ModelFacts:
         check(name)
-        flat = ("presence", "familiarity")
         return ModelFacts(
             name=service.name,
             versions=["1"],
             platform="onnxruntime_onnx",
             inputs=[TensorFacts(name=tensors.INPUT, datatype="UINT8", shape=[-1, -1, -1, 3])],
             outputs=[
-                TensorFacts(name=each, datatype="FP32", shape=[-1] if each in flat else [-1, 4])
-                for each in output_names(service)
+                TensorFacts(name=each, datatype="FP32", shape=shape)
+                for each, shape in shapes(service).items()
             ],
+            parameters={"levels": levels_of(model.calibration)},
         )
 
     @router.get(
-        "/models/{name}/ready", summary="Whether the model can be used", responses={**_READ, **_NOT_READY}
+        "/models/{name}/ready", summary="Whether the model can be used", responses=V2_READ | V2_NOT_READY
     )
     async def model_ready(name: str) -> Ready:
         check(name)
@@ -195,7 +196,7 @@ def v2_routes(service: Service) -> APIRouter:
         "/models/{name}/infer",
         summary="One box for each picture of a tensor",
         response_model=Response_,
-        responses=_FAULTS,
+        responses=V2_FAULTS,
         openapi_extra=_BODY,
     )
     async def infer(
@@ -205,7 +206,10 @@ def v2_routes(service: Service) -> APIRouter:
             str | None, Header(description="Bytes of JSON, where bytes of the tensor follow it")
         ] = None,
     ) -> Response:
-        """`pixels` are (N, H, W, 3) UINT8, RGB, upright; boxes come in these pixels, margins and outer box at 0.9."""
+        """`pixels` are (N, H, W, 3) UINT8, RGB, upright; boxes come in these pixels.
+
+        Of `low`, `high` and `outer` there is one for each level of the model's parameter `levels`.
+        """
         check(name)
         engine.refuse_if_full()
         with service.uploads.holding(request) as upload:
@@ -213,36 +217,33 @@ def v2_routes(service: Service) -> APIRouter:
             return await in_time(inferred(body, inference_header_content_length), request, settings.deadline)
 
     async def inferred(body: bytes, header: str | None) -> Response:
-        names = output_names(service)
+        names = list(shapes(service))
         asked = await engine.in_thread(lambda: tensors.parse(body, header, names, settings))
         with engine.admitted(len(asked.pixels)):
             found = await asyncio.gather(*(answered(pixels) for pixels in asked.pixels))
-        content, headers = tensors.render(asked, service.name, _tensors(asked, found))
+        content, headers = tensors.render(asked, service.name, _tensors(found, model.calibration))
         return Response(content, headers=headers)
 
-    async def answered(pixels: Pixels) -> tuple[Prediction, Prediction]:
-        """Once with margins to both sides, once outwards."""
+    async def answered(pixels: Pixels) -> Prediction:
         height, width = pixels.shape[:2]
-        square = Square(await engine.in_thread(lambda: to_square(pixels, model.side)), (width, height))
-        row = await engine.row(square)
-        level = DEFAULT_LEVEL if model.calibration is not None else None
-        names = output_names(service)
-        both, outer = (
-            prediction(
-                "", row, square.size, model.calibration, Wish(level if name in names else None, outer=is_outer)
-            )
-            for name, is_outer in (("low", False), ("outer", True))
-        )
-        return both, outer
+        square = await engine.in_thread(lambda: to_square(pixels, model.side))
+        return await engine.predicted(Square(square, (width, height)))
 
     return router
 
 
-def _tensors(asked: Asked, found: list[tuple[Prediction, Prediction]]) -> dict[str, Floats]:
-    values: dict[str, Floats] = {
-        "boxes": np.array([both.box for both, _ in found]),
-        "outer": np.array([outer.outer for _, outer in found]),
+def _tensors(found: Sequence[Prediction], calibration: Calibration | None) -> dict[str, Floats]:
+    def banded(*, outer: bool) -> list[list[Prediction]]:
+        levels = levels_of(calibration)
+        return [[with_margins(one, calibration, level, outer=outer) for level in levels] for one in found]
+
+    both = banded(outer=False)
+    return {
+        "boxes": np.array([one.box for one in found]),
+        "spread": np.array([one.spread for one in found]),
+        "low": np.array([[one.low for one in levels] for levels in both]),
+        "high": np.array([[one.high for one in levels] for levels in both]),
+        "outer": np.array([[one.outer for one in levels] for levels in banded(outer=True)]),
+        "presence": np.array([one.presence for one in found]),
+        "familiarity": np.array([one.familiarity for one in found]),
     }
-    for name in ("spread", "low", "high", "presence", "familiarity"):
-        values[name] = np.array([getattr(both, name) for both, _ in found])
-    return {name: values[name] for name, _ in asked.outputs}
