@@ -31,7 +31,8 @@ def build(service: Service) -> FastAPI:
 
     # The pages of documentation that FastAPI has would load scripts from elsewhere.
     app = FastAPI(
-        title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, lifespan=lifespan,
+        title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, redirect_slashes=False,
+        lifespan=lifespan,
         description="Finds the one object of interest in each picture.",
     )  # fmt: skip
     for made in (predict_routes, v2_routes, house_routes):

@@ -107,6 +107,11 @@ class Engine:
         """Whether it takes work."""
         return self._task is not None and not self._task.done()
 
+    @property
+    def ready(self) -> int:
+        """Pictures that are decoded and wait for the model."""
+        return self._ready.qsize()
+
     def refuse_if_full(self, count: int = 1) -> None:
         """Raise Problem (429) where there is no place; for before a body is read."""
         if self.pending + count > self._settings.max_queue:
