@@ -45,9 +45,15 @@ def running(
 ) -> Iterator[Running]:
     """program: Python that takes the model and the port as arguments, instead of the command."""
     port = free_port()
-    line = [sys.executable, "-c", program, str(model), str(port)] if program else command(model, "--port", str(port), *words)
+    line = (
+        [sys.executable, "-c", program, str(model), str(port)]
+        if program
+        else command(model, "--port", str(port), *words)
+    )
     environment = {**os.environ, "COLUMNS": "200", **(variables or {})}
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    process = subprocess.Popen(
+        line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+    )
     server = Running(process, port)
     try:
         _wait_until_ready(server)

@@ -323,7 +323,11 @@ def test_the_key(model: Model) -> None:
                 assert response.headers["www-authenticate"] == "Bearer"
         odd = client.get("/v1/model", headers=[(b"X-API-Key", "schlüssel".encode())])  # type: ignore[arg-type]
         assert odd.status_code == 401
-        for headers in ({"Authorization": f"Bearer {KEY}"}, {"authorization": f"bearer {KEY}"}, {"X-API-Key": KEY}):
+        for headers in (
+            {"Authorization": f"Bearer {KEY}"},
+            {"authorization": f"bearer {KEY}"},
+            {"X-API-Key": KEY},
+        ):
             response = client.post("/v1/predict", content=picture(), headers={**JPEG, **headers})
             assert response.status_code == 200
 
@@ -340,9 +344,9 @@ def test_headers_for_browsers(server: Hosted) -> None:
             assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
             assert "access-control-allow-origin" not in response.headers
             assert "server" not in response.headers
-        assert "http" not in page.text.replace("http://www.w3.org/2000/svg", "").replace("over https", "").replace(
-            "plain http", ""
-        )
+        assert "http" not in page.text.replace("http://www.w3.org/2000/svg", "").replace(
+            "over https", ""
+        ).replace("plain http", "")
 
 
 def test_another_sites_page_may_not_post(server: Hosted) -> None:
@@ -350,7 +354,9 @@ def test_another_sites_page_may_not_post(server: Hosted) -> None:
         for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
             response = client.post("/v1/predict", content=picture(), headers={**JPEG, "Sec-Fetch-Site": site})
             assert response.status_code == status
-        preflight = client.options("/v1/predict", headers={"Origin": "http://evil", "Access-Control-Request-Method": "POST"})
+        preflight = client.options(
+            "/v1/predict", headers={"Origin": "http://evil", "Access-Control-Request-Method": "POST"}
+        )
         check_fault(preflight.status_code, preflight.content, 405, "wrong_method")
 
 
@@ -419,5 +425,7 @@ def test_a_client_that_never_reads_is_let_go(server: Hosted) -> None:
 
 def test_paths_of_the_model_are_not_told(model: Model, tmp_path: Path) -> None:
     with hosted(model) as server, server.client() as client:
-        told: list[Any] = [client.get(path).text for path in ("/v1/model", "/v2", "/v2/models/model", "/metrics", "/")]
+        told: list[Any] = [
+            client.get(path).text for path in ("/v1/model", "/v2", "/v2/models/model", "/metrics", "/")
+        ]
     assert str(model.path.parent) not in "".join(told)

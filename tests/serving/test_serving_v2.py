@@ -90,7 +90,9 @@ def test_json(client: httpx.Client, model: Model, flat: bool) -> None:
 
 def binary(given: np.ndarray[Any, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
     """As tritonclient sends it."""
-    head = json.dumps({"inputs": [tensor(given, parameters={"binary_data_size": given.nbytes})], **more}).encode()
+    head = json.dumps(
+        {"inputs": [tensor(given, parameters={"binary_data_size": given.nbytes})], **more}
+    ).encode()
     return head + given.tobytes(), {HEADER: str(len(head))}
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from solobox.serving.front import Front, response
+from solobox.serving.front import OPEN, Front, response
 from solobox.serving.house import house_routes
 from solobox.serving.predict import Query_, predict_routes
 from solobox.serving.problems import Problem, internal
@@ -38,12 +38,26 @@ def build(service: Service) -> FastAPI:
     for made in (predict_routes, v2_routes, house_routes):
         app.include_router(made(service))
     _explain(app)
+    if service.settings.api_key is not None:
+        _describe_key(app)
     app.add_middleware(_front, service=service)
     return app
 
 
 def _front(app: ASGIApp, service: Service) -> Front:
     return Front(app, service.settings, service.metrics, service.state)
+
+
+def _describe_key(app: FastAPI) -> None:
+    """Tell of the key in the OpenAPI description."""
+    described = app.openapi()  # which is kept
+    described["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in described["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [] if path in OPEN else [{"bearer": []}, {"header": []}]
 
 
 def _explain(app: FastAPI) -> None:
