@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.inference.model import Model
-from solobox.margins import Calibration
 from solobox.predicting import Answer
 from solobox.serving.app import build
 from solobox.serving.server import Server, listen
@@ -30,7 +29,7 @@ class HeldModel:
         self.batches: list[int] = []
         self.fails = False
         self.side = model.side
-        self.calibration: Calibration | None = model.calibration
+        self.calibration = model.calibration
         self.has_presence, self.has_familiarity = model.has_presence, model.has_familiarity
 
     def answer(self, squares: npt.NDArray[np.uint8], /) -> Answer:

@@ -54,7 +54,7 @@ def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, fa
                 helper.make_node("Squeeze", [f"{name}_column", "last"], [name]),
             ]
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]))
-    shape = ["N", "H", "W", 3]
+    shape: list[str | int | None] = ["N", "H", "W", 3]
     graph = helper.make_graph(
         nodes,
         "by_colour",
@@ -63,7 +63,7 @@ def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, fa
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    about = {
+    about: dict[str, Any] = {
         "format": 1,
         "side": SIDE,
         "levels": [],

@@ -76,11 +76,15 @@ def test_an_endless_chunked_body_is_cut_off(server: Hosted) -> None:
     chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
     with server.connect() as sock:
         sock.sendall(POST + b"Transfer-Encoding: chunked\r\n\r\n")
-        with pytest.raises(OSError):  # noqa: PT011  (reset, or a broken pipe)
-            for _ in range(100_000):
-                sock.sendall(chunk)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            _send_for_ever(sock, chunk)
     until(lambda: server.service.uploads.held == 0)
     still_answers(server)
+
+
+def _send_for_ever(sock: socket.socket, chunk: bytes) -> None:
+    while True:
+        sock.sendall(chunk)
 
 
 def test_a_length_that_lies(server: Hosted) -> None:
@@ -218,14 +222,14 @@ def test_a_full_queue_says_when_to_come_back(held: HeldModel) -> None:
         waiting = [post(pool, server) for _ in range(4)]
         until(lambda: server.service.engine.pending == 4)
         with server.client() as client:
-            for again in range(3):
+            for _ in range(3):
                 response = client.post("/v1/predict", content=picture(), headers=JPEG)
                 check_fault(response.status_code, response.content, 429, "busy")
                 assert int(response.headers["retry-after"]) >= 1
             # Health is answered all the same, and the page with it.
             assert client.get("/health/ready").status_code == 200
             assert client.get("/").status_code == 200
-            assert f"solobox_refused_total {again + 1}.0" in client.get("/metrics").text
+            assert "solobox_refused_total 3.0" in client.get("/metrics").text
         held.go.set()
         assert [each.result().status_code for each in waiting] == [200] * 4
         assert server.service.engine.pending == 0
@@ -321,7 +325,7 @@ def test_the_key(model: Model) -> None:
                 response = client.request(method, path, headers=headers)
                 check_fault(response.status_code, response.content, 401, "wrong_key")
                 assert response.headers["www-authenticate"] == "Bearer"
-        odd = client.get("/v1/model", headers=[(b"X-API-Key", "schlüssel".encode())])  # type: ignore[arg-type]
+        odd = client.get("/v1/model", headers=[(b"X-API-Key", "schlüssel".encode())])
         assert odd.status_code == 401
         for headers in (
             {"Authorization": f"Bearer {KEY}"},

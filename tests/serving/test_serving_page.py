@@ -87,8 +87,9 @@ def test_a_chosen_picture_gets_its_box_drawn(page: Any) -> None:
     assert page.text_content("#presence b") == "78%"
     page.wait_for_timeout(400)  # it arrives
     # On the box's left edge, half way down, there is the box's orange, and outside the picture's own colour.
-    at = """([x, y]) => { const c = document.getElementById('canvas'), s = c.width / 400;
-            return Array.from(c.getContext('2d').getImageData(Math.round(x * s), Math.round(y * s), 1, 1).data.slice(0, 3)); }"""
+    at = """([x, y]) => {
+        const c = document.getElementById('canvas'), s = c.width / 400, pen = c.getContext('2d');
+        return Array.from(pen.getImageData(Math.round(x * s), Math.round(y * s), 1, 1).data.slice(0, 3)); }"""
     box = answer["box"]
     assert page.evaluate(at, [box[0], (box[1] + box[3]) / 2]) == [255, 138, 31]
     assert page.evaluate(at, [5, 5]) == [200, 100, 50]
@@ -130,7 +131,8 @@ def test_paste_and_drop(page: Any) -> None:
         const canvas = new OffscreenCanvas(120, 90), pen = canvas.getContext('2d');
         pen.fillStyle = '#3366aa'; pen.fillRect(0, 0, 120, 90);
         const data = new DataTransfer();
-        data.items.add(new File([await canvas.convertToBlob({ type: 'image/png' })], kind + '.png', { type: 'image/png' }));
+        const type = 'image/png';
+        data.items.add(new File([await canvas.convertToBlob({ type })], kind + '.png', { type }));
         const event = kind === 'paste'
             ? new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true })
             : new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
