@@ -15,7 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from running import KEY, command, running  # isort: skip
+from serving_running import KEY, command, running  # isort: skip
 from serving_model import picture, write_model  # isort: skip
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -65,6 +65,7 @@ def test_models_that_are_none(model: Path, tmp_path: Path) -> None:
         ([], {"SOLOBOX_API_KEY": "with a space in it, so no header"}, "without spaces"),
         (["--queue", "0"], {}, "max_queue is more than 0"),
         (["--deadline", "-1"], {}, "deadline is more than 0"),
+        (["--threads", "-1"], {}, "--threads is 0 or more"),
         (["--deadline", "nan"], {}, "deadline is more than 0"),
     ],
 )

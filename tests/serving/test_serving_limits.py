@@ -15,8 +15,8 @@ import pytest
 from solobox.inference.model import Model
 from solobox.serving.front import OPEN
 
-from hosting import HeldModel, Hosted, hosted, http_of  # isort: skip
-from running import KEY  # isort: skip
+from serving_hosting import HeldModel, Hosted, hosted, http_of  # isort: skip
+from serving_running import KEY  # isort: skip
 from serving_model import picture, write_model  # isort: skip
 
 JPEG = {"Content-Type": "image/jpeg"}

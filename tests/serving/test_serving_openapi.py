@@ -12,8 +12,8 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 
 from solobox.inference.model import Model
 
-from hosting import Hosted, hosted  # isort: skip
-from running import KEY  # isort: skip
+from serving_hosting import Hosted, hosted  # isort: skip
+from serving_running import KEY  # isort: skip
 from serving_model import picture, write_model  # isort: skip
 
 PATHS = (

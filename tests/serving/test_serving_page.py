@@ -12,7 +12,7 @@ from PIL import Image
 
 from solobox import scenes
 
-from running import KEY, Running, running  # isort: skip
+from serving_running import KEY, Running, running  # isort: skip
 from serving_model import expected_box, picture, write_model  # isort: skip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from solobox.inference.model import Model
 
-from hosting import HeldModel, Hosted, hosted  # isort: skip
+from serving_hosting import HeldModel, Hosted, hosted  # isort: skip
 from serving_model import expected_box, picture, write_model  # isort: skip
 
 COLOUR = (200, 100, 50)
@@ -236,7 +236,8 @@ def test_a_file_name_is_repeated_and_never_opened(client: httpx.Client, tmp_path
     assert answer["pictures"][0]["box"] is None
 
 
-def test_single_answers_equal_batched_ones(model: Model) -> None:
+@pytest.mark.parametrize("runners", [1, 3])
+def test_single_answers_equal_batched_ones(model: Model, runners: int) -> None:
     """Colours at random, so that a row that went astray would show."""
     rng = np.random.default_rng(1)
     contents = [
@@ -244,7 +245,7 @@ def test_single_answers_equal_batched_ones(model: Model) -> None:
         for _ in range(24)
     ]
     held = HeldModel(model)
-    with hosted(held, max_queue=64) as server, server.client() as client:
+    with hosted(held, max_queue=64, deadline=60, runners=runners) as server, server.client() as client:
         single = [send(client, content).json() for content in contents]
         assert set(held.batches) == {1}
         held.go.clear()
@@ -252,10 +253,10 @@ def test_single_answers_equal_batched_ones(model: Model) -> None:
         with ThreadPoolExecutor(24) as pool:
             together = [pool.submit(httpx.post, f"{server.url}/v1/predict", content=content, headers=JPEG, timeout=60,
                                     trust_env=False) for content in contents]  # fmt: skip
-            _until(lambda: server.service.engine.pending == 24 and server.service.engine.ready >= 16)
+            _until(lambda: server.service.engine.ready >= 12)  # beside those that the runners have taken
             held.go.set()
             batched = [each.result().json() for each in together]
-    assert max(held.batches) == 8
+    assert max(held.batches) > 2
     for one, other in zip(single, batched, strict=True):
         assert one["size"] == other["size"]
         assert one["box"] == pytest.approx(other["box"], abs=1e-3)

@@ -13,7 +13,7 @@ from solobox.inference.model import Model
 from solobox.serving.tensors import HEADER
 from solobox.serving.v2 import LEVELS
 
-from hosting import Hosted, hosted  # isort: skip
+from serving_hosting import Hosted, hosted  # isort: skip
 from serving_model import write_model  # isort: skip
 
 INFER = "/v2/models/model/infer"

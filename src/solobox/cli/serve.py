@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from solobox.cli.console import console
 from solobox.errors import ConfigError
+from solobox.machine import processors
 from solobox.serving.settings import KEY_VARIABLE, Settings, checked_key
 
 _DEFAULT = Settings()
@@ -21,7 +22,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    threads: int = 0,
+    threads: int = 1,
     max_megabytes: float = _DEFAULT.max_bytes / 1e6,
     max_megapixels: float = _DEFAULT.max_pixels / 1e6,
     queue: int = _DEFAULT.max_queue,
@@ -43,7 +44,8 @@ def serve(
     port
         The port; 0 for any that is free.
     threads
-        Threads of the model; 0 for one for each processor.
+        Threads that work on one picture. With 1, as many pictures are worked on at once as there are processors,
+        which answers the most; 0 for all of them on one picture after the other, which answers one the soonest.
     max_megabytes
         Largest body of a request, in millions of bytes.
     max_megapixels
@@ -75,10 +77,13 @@ def serve(
     from solobox.serving.server import Server, listen
     from solobox.serving.service import Service
 
+    if threads < 0:
+        raise ConfigError(f"--threads is 0 or more, not {threads}")
     loaded = Model.load(model, threads=threads)
+    runners = max(1, processors() // threads) if threads else 1
     listener = listen(host, port, open_to_all=without_key or settings.api_key is not None)
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    service = Service.of(loaded, model.stem, settings)
+    service = Service.of(loaded, model.stem, settings, runners=runners)
     server = Server(build(service), settings, service.state)
     name, number = listener.getsockname()[:2]
     address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"

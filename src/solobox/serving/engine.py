@@ -69,18 +69,20 @@ class Engine:
     """The model, and the queue before it. Made and used in one event loop.
 
     A picture holds a place (`admitted`) from when its request is taken until it is answered or given up. Decoding
-    runs in a thread for each processor, the model in one thread of its own, and takes up to `max_batch` pictures that
-    are ready when it is: nobody waits for a batch to fill. Work whose caller was cancelled is dropped.
+    runs in a thread for each processor, the model in `runners` threads of its own, and each of these takes its share of
+    the pictures that are ready when it is, up to `max_batch`: nobody waits for a batch to fill. Work whose caller was
+    cancelled is dropped.
     """
 
-    def __init__(self, model: Model, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, model: Model, settings: Settings, metrics: Metrics, runners: int = 1) -> None:
         self.model = model
         self._settings, self._metrics = settings, metrics
         self.pending = 0
         self._ready: asyncio.Queue[_Job] = asyncio.Queue()
         self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
-        self._runner = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._task: asyncio.Task[None] | None = None
+        self._runner = ThreadPoolExecutor(runners, thread_name_prefix="model")
+        self._runners = runners
+        self._tasks: list[asyncio.Task[None]] = []
         self._seconds_each = 0.0
         """A running mean of what the model takes for a picture, for Retry-After."""
         self.has_spread = False
@@ -92,20 +94,20 @@ class Engine:
         blank = np.full((1, side, side, 3), 127, np.uint8)
         answer = await asyncio.get_running_loop().run_in_executor(self._runner, self.model.answer, blank)
         self.has_spread = not bool(np.isnan(answer.spread).any())
-        self._task = asyncio.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._runners)]
 
     async def close(self) -> None:
         """Stop; what still waits is cancelled."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in (self._decoders, self._runner):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def well(self) -> bool:
         """Whether it takes work."""
-        return self._task is not None and not self._task.done()
+        return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @property
     def ready(self) -> int:
@@ -159,7 +161,8 @@ class Engine:
         loop = asyncio.get_running_loop()
         while True:
             waiting = [await self._ready.get()]
-            while len(waiting) < self._settings.max_batch and not self._ready.empty():
+            share = math.ceil((1 + self._ready.qsize()) / self._runners)
+            while len(waiting) < min(share, self._settings.max_batch) and not self._ready.empty():
                 waiting.append(self._ready.get_nowait())
             jobs = [job for job in waiting if not job.row.done()]  # the others' callers have given up
             if not jobs:
@@ -173,7 +176,7 @@ class Engine:
                 _settle(jobs, None)
                 continue
             seconds = time.perf_counter() - started
-            self._seconds_each += 0.1 * (seconds / len(jobs) - self._seconds_each)
+            self._seconds_each += 0.1 * (seconds / len(jobs) / self._runners - self._seconds_each)
             self._metrics.model.observe(seconds)
             self._metrics.batch.observe(len(jobs))
             _settle(jobs, answer)

@@ -24,15 +24,15 @@ class Service:
     state: State
 
     @classmethod
-    def of(cls, model: Model, name: str, settings: Settings) -> "Service":
-        """A new one. Letters that an address cannot have become dashes in the name."""
+    def of(cls, model: Model, name: str, settings: Settings, *, runners: int = 1) -> "Service":
+        """A new one. Letters that an address cannot have become dashes in the name. runners: see `Engine`."""
         metrics = Metrics()
         return cls(
             re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model",
             model,
             settings,
             metrics,
-            Engine(model, settings, metrics),
+            Engine(model, settings, metrics, runners),
             Uploads(settings),
             State(),
         )

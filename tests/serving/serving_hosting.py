@@ -59,9 +59,9 @@ class Hosted:
 
 
 @contextmanager
-def hosted(model: Model | HeldModel, **limits: object) -> Iterator[Hosted]:
+def hosted(model: Model | HeldModel, *, runners: int = 1, **limits: object) -> Iterator[Hosted]:
     settings = Settings(**{"settle": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
-    service = Service.of(model, "model", settings)
+    service = Service.of(model, "model", settings, runners=runners)
     listener = listen("127.0.0.1", 0, open_to_all=False)
     server = Server(build(service), settings, service.state)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
