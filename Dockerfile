@@ -13,11 +13,13 @@ COPY requirements/bootstrap.txt requirements/lock.txt requirements/
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes -r requirements/bootstrap.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-# What the base install needs, at the versions of the lock and no others: it is where versions and hashes come from.
-RUN /opt/tools/bin/uv pip compile --quiet --python-version 3.12 --generate-hashes --no-header --no-annotate \
-        --no-emit-index-url --constraint requirements/lock.txt pyproject.toml -o base.txt \
-    && /opt/tools/bin/uv pip install --quiet --python /opt/solobox/bin/python --require-hashes -r base.txt \
-    && /opt/tools/bin/uv pip install --quiet --python /opt/solobox/bin/python --no-deps . \
+# What the base install needs, at the versions of the lock, checked against its hashes.
+RUN /opt/tools/bin/uv pip compile --quiet --python /opt/solobox/bin/python --no-header --no-annotate --no-emit-index-url \
+        --constraint requirements/lock.txt pyproject.toml -o base.txt \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/solobox/bin/python --require-hashes \
+        --constraint requirements/lock.txt -r base.txt \
+    && /opt/tools/bin/uv pip install --quiet --python /opt/solobox/bin/python --no-deps \
+        --build-constraint requirements/lock.txt . \
     && /opt/solobox/bin/python -c "import importlib.util as u; assert u.find_spec('torch') is None"
 
 FROM python:3.12-slim

@@ -97,7 +97,7 @@ async def opened(
     port: int, requests: Sequence[bytes], rate: float, seconds: float, seed: int
 ) -> dict[str, Any]:
     """Arrivals by a Poisson clock that waits for nobody."""
-    clients, rng = Clients(port), random.Random(seed)
+    clients, rng = Clients(port), random.Random(seed)  # noqa: S311
     found = list[tuple[int, float]]()
 
     async def one(request: bytes, meant: float) -> None:
@@ -119,7 +119,7 @@ async def opened(
 
 
 async def mixed(port: int, requests: Sequence[bytes], count: int, at_once: int, seed: int) -> dict[str, Any]:
-    clients, rng, statuses = Clients(port), random.Random(seed), Counter[int]()
+    clients, rng, statuses = Clients(port), random.Random(seed), Counter[int]()  # noqa: S311
     left = count
 
     async def one() -> None:
@@ -153,7 +153,7 @@ def hostile(good: Sequence[bytes]) -> list[bytes]:
         post(b""), post(b"text, not a picture"), post(body[: len(body) // 2]), post(wide), post(bytes(200_000)),
         post(body, "application/json"), post(body, path="/v1/predict?margins=7"), post(body, path="/nothing"),
         post(body, path="/v1/predict?x=" + "y" * 3000), post(part * 1000 + b"--x--\r\n", form), post(part, form),
-        post(part + body + b"\r\n" + part + b"bad\r\n--x--\r\n", form), 
+        post(part + body + b"\r\n" + part + b"bad\r\n--x--\r\n", form),
         post(b"[" * 100_000, path="/v2/models/model/infer"),
         post(b"GET", length=33_000_000), b"GARBAGE\r\n\r\n", b"GET /%00%ff HTTP/1.1\r\nHost: x\r\n\r\n",
         post(b"5\r\nabcde\r\nzz\r\n").replace(b"Content-Length: 14", b"Transfer-Encoding: chunked"),
@@ -333,9 +333,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         start = resident(port)
         end = load("mixed", arguments.requests)
         wrong = {s: n for s, n in end["statuses"].items() if s.startswith("5") and s not in ("503", "504")}
+        memory = f"memory {start:.0f} -> {resident(port):.0f} MB"
         print(
             f"mixed        {sum(end['statuses'].values())} requests in {end['seconds']:.0f} s, {end['statuses']} "
-            f"(-1: left in the middle); 5xx but 503 and 504: {wrong or 'none'}; memory {start:.0f} -> {resident(port):.0f} MB"
+            f"(-1: left in the middle); 5xx but 503 and 504: {wrong or 'none'}; {memory}"
         )
     print(f"in process again {in_process()['rate']:.1f} pictures/s")
 
