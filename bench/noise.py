@@ -135,10 +135,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--only", nargs="*", default=[], metavar="LOSS", help="only these losses")
+    parser.add_argument("--only", nargs="*", default=[], metavar="LOSS", help="only these losses, or others")
     arguments = parser.parse_args()
     quieten()
     recipe = Recipe.named("quick", {"size": arguments.size})
+    known = losses(recipe)
+    chosen = {
+        name: known.get(name) or Loss.parse(name, sigma=recipe.sigma, beta=recipe.beta)
+        for name in arguments.only or known
+    }
     training, test = caltech()
     samples, count = joined(training, test), len(training)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,9 +163,7 @@ def main() -> None:
                     boxes[:count], np.array(bank.sizes, dtype=np.float64)[:count], jittered, wrong, seed
                 )
                 kept = replace(bank.kept, targets=targets(boxes, placed))
-                for name, loss in losses(recipe).items():
-                    if arguments.only and name not in arguments.only:
-                        continue
+                for name, loss in chosen.items():
                     began = time.perf_counter()
                     own = reached(bank, kept, count, loss, seed)
                     seconds = time.perf_counter() - began

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import caltech, joined, kangaroo
-from solobox import Localizer, Recipe, Samples, scenes, train
+from solobox import Architecture, Localizer, Recipe, Samples, scenes, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
 from solobox.evaluation.presence import auroc, calibration_error, reliability
@@ -85,7 +85,7 @@ def familiarity(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--size", type=int, default=Architecture().side)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     quieten()

@@ -14,6 +14,8 @@ from solobox.samples import Samples
 if TYPE_CHECKING:
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
+    from solobox.exporting import export
+    from solobox.inference.model import Model
     from solobox.localizer.architecture import Architecture
     from solobox.localizer.localizer import Localizer
     from solobox.training.recipe import Recipe
@@ -24,12 +26,14 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Localizer",
+    "Model",
     "PictureError",
     "Prediction",
     "Recipe",
     "Samples",
     "SoloboxError",
     "evaluate",
+    "export",
     "train",
     "write_report",
 ]
@@ -37,8 +41,10 @@ __all__ = [
 _LATER = {
     "Architecture": "solobox.localizer.architecture",
     "Localizer": "solobox.localizer.localizer",
+    "Model": "solobox.inference.model",
     "Recipe": "solobox.training.recipe",
     "evaluate": "solobox.evaluation.evaluate",
+    "export": "solobox.exporting",
     "train": "solobox.training.train",
     "write_report": "solobox.evaluation.report",
 }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from PIL import Image
 from torch.nn import functional as F
 
@@ -16,11 +17,15 @@ from solobox.localizer.localizer import Localizer
 from solobox.localizer.losses import Loss
 from solobox.localizer.presence import Presence, temperature
 from solobox.samples import Samples
+from solobox.training.features import Kept
+from solobox.training.heads import fit_head
 from solobox.training.on_device import Resident
+from solobox.training.presence_folds import Alone, temperature_out_of_fold
 from solobox.training.progress import Silent
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
 from solobox.training.squares import Squares
+from solobox.training.store import Store
 from solobox.training.train import train
 
 SMALL: dict[str, Any] = {"size": 64, "windows": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 16}
@@ -70,14 +75,53 @@ def test_presence_is_learnt_and_kept(samples: Samples, run: Path) -> None:
     assert counts["negatives"] == 30
 
 
-def test_the_temperature_is_that_of_the_held_out_pictures(samples: Samples, run: Path) -> None:
-    localizer = Localizer.load(run)
-    assert localizer.presence is not None
-    held = samples.of_split("val")
-    told = torch.tensor([one.presence for one in localizer.predict(list(held.images))], dtype=torch.float64)
-    logits = told.logit() * localizer.presence.temperature.double()
-    again = temperature(logits, torch.from_numpy(held.has_box))
-    assert float(again) == pytest.approx(float(localizer.presence.temperature), rel=0.02)
+def test_the_temperature_suits_pictures_that_were_never_seen(tmp_path: Path) -> None:
+    """Features of which the first tells presence by a known probability: what is found has to be near the best."""
+    rng = np.random.default_rng(0)
+    count = 900
+    cells = rng.normal(size=(count, 1, 1, 6)).astype(np.float32)
+    there = rng.uniform(size=count) < 1 / (1 + np.exp(-2.5 * cells[:, 0, 0, 0]))
+    store = Store(count, [(1, 1, 6)], torch.bfloat16, budget=1e9, folder=tmp_path)
+    store.put(0, [torch.from_numpy(cells).bfloat16()])
+    boxes = np.where(there[:, None], [1.0, 1, 2, 2], np.nan)
+    targets = torch.from_numpy(boxes / 4).float()
+    pictures = Samples([f"{row}.png" for row in range(count)], boxes)
+    learning = 600
+    kept = Kept(store, torch.arange(learning), targets[:learning], ())
+    recipe = Recipe.named("quick", {"epochs": 4, "batch": 32})
+    cpu = torch.device("cpu")
+    training = pictures.select(np.arange(count) < learning)
+    found = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
+    assert found is not None
+    again = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
+    assert found == again
+    torch.manual_seed(0)
+    whole = Alone(Presence((6,)))
+    fit_head(
+        whole, kept, lambda _: torch.zeros(1), recipe, Loss((), sigma=0.01),
+        fabric=Fabric(accelerator="cpu", devices=1), progress=Silent(),
+    )  # fmt: skip
+    with torch.inference_mode():
+        logits = whole.eval().presence([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
+    fresh = torch.from_numpy(there[learning:])
+    best = float(temperature(logits, fresh))
+
+    def surprise(warmth: float) -> float:
+        return float(F.binary_cross_entropy_with_logits(logits / warmth, fresh.float()))
+
+    assert surprise(found) < surprise(best) + 0.01
+
+
+def test_too_few_pictures_of_a_kind_for_two_halves(tmp_path: Path) -> None:
+    store = Store(4, [(1, 1, 3)], torch.bfloat16, budget=1e9, folder=tmp_path)
+    store.put(0, [torch.zeros(4, 1, 1, 3, dtype=torch.bfloat16)])
+    boxes = np.array([[1.0, 1, 2, 2]] * 3 + [[np.nan] * 4])
+    kept = Kept(store, torch.arange(4), torch.from_numpy(boxes).float() / 4, ())
+    pictures = Samples([f"{row}.png" for row in range(4)], boxes)
+    found = temperature_out_of_fold(
+        kept, pictures, Recipe(), (3,), device=torch.device("cpu"), progress=Silent()
+    )
+    assert found is None
 
 
 def test_margins_hold_on_the_pictures_that_they_were_made_from(samples: Samples, run: Path) -> None:

@@ -30,8 +30,8 @@ class Bars:
         self._progress = progress
         self._task: TaskID | None = None
 
-    def start(self, stage: str, total: int) -> None:
-        """Leave the last bar full and begin another."""
+    def start(self, stage: str, total: int | None) -> None:
+        """Leave the last bar full and begin another; None where nobody knows how long it takes."""
         self._task = self._progress.add_task(stage, total=total, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:

@@ -31,7 +31,7 @@ def export(
     run
         The folder that `solobox train` left.
     output
-        The file to write, such as model.onnx; for triton a new folder, whose name becomes the model's.
+        The file to write, such as model.onnx; for triton a new folder in its model repository, such as models/face.
     check
         Labelled pictures to compare on, as for training; without it on drawn ones.
     int8
@@ -40,7 +40,8 @@ def export(
     max_loss
         How much of the mean IoU int8 may cost; where it costs more, nothing is written.
     target
-        onnx: the file. triton: a model repository for NVIDIA's Triton Inference Server.
+        onnx: the file. triton: a folder with it and its config.pbtxt, for NVIDIA's Triton
+        Inference Server.
     images
         The folder that picture names of --check are relative to, instead of the file's own.
     keep

@@ -1,5 +1,6 @@
 """From a trained localizer to a file that others can use, checked before it is written."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -66,7 +67,9 @@ def export(
     max_loss: float = 0.01,
     target: Target = "onnx",
 ) -> Exported:
-    """Write a localizer as one ONNX file, or as a model repository of Triton (`target`; `path` is then its folder).
+    """Write a localizer as one ONNX file, or as a model in a repository of Triton's (`target`).
+
+    path: the file, or the model's folder, which is called like the model: ``repository/name``.
 
     The graph takes raw upright pixels (N, H, W, 3) uint8 of any size and gives boxes in their pixels, see `Graph`.
     Before anything is written it is compared with PyTorch: on pictures of `check`, or on drawn ones.
@@ -115,7 +118,9 @@ def _check_path(path: Path, target: Target) -> None:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file")
     elif path.suffix or (path.exists() and not path.is_dir()):
-        raise ConfigError(f"{path}: for Triton name a folder; the model in it is called like the folder")
+        raise ConfigError(
+            f"{path}: for Triton name a folder, repository/name, which is called like the model"
+        )
     elif path.exists() and any(path.iterdir()):
         raise ConfigError(f"{path} holds something already: name a new folder")
 
@@ -131,18 +136,16 @@ def _write(model: onnx.ModelProto, path: Path, target: Target) -> int:
                 beside.write_bytes(content)
                 beside.replace(path)
             else:
-                version = beside / path.name / "1"
-                version.mkdir(parents=True)
-                (version / "model.onnx").write_bytes(content)
-                (beside / path.name / "config.pbtxt").write_text(config(model, path.name), encoding="utf-8")
+                (beside / "1").mkdir(parents=True)
+                (beside / "1" / "model.onnx").write_bytes(content)
+                (beside / "config.pbtxt").write_text(config(model, path.name), encoding="utf-8")
                 if path.exists():
                     path.rmdir()
                 beside.replace(path)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
-        else:
-            beside.unlink(missing_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is gone already, or could not be made
+            beside.unlink()
     return len(content)
 
 

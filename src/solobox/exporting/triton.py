@@ -1,4 +1,4 @@
-"""A model repository for NVIDIA's Triton Inference Server: a folder that it serves as it is."""
+"""How NVIDIA's Triton Inference Server is told of an exported model."""
 
 from collections.abc import Sequence
 

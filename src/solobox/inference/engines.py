@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.errors import ConfigError
+from solobox.machine import processors
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "openvino"]
 
@@ -44,13 +45,14 @@ class Engine(Protocol):
 
 
 class OnnxRuntime:
-    """ONNX Runtime's session on the CPU. threads: in a layer, 0 for as many as there are processors."""
+    """ONNX Runtime's session on the CPU. threads: in a layer, 0 for as many as this process may use."""
 
     def __init__(self, model: Path, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        # Left to itself it starts a thread for each core of the machine, also for a process that may use one.
+        options.intra_op_num_threads = threads or processors()
         options.log_severity_level = (
             3  # its warnings are about graphs, which no user of this program can act on
         )
@@ -79,7 +81,7 @@ class OnnxRuntime:
 class OpenVino:
     """OpenVINO's compiled model on the CPU, which is shown squares of one side alone.
 
-    threads: in a layer, 0 for as many as there are processors.
+    threads: in a layer, 0 for as many as this process may use.
     """
 
     def __init__(self, model: Path, threads: int, side: int, *, metadata: str | None) -> None:
@@ -88,9 +90,11 @@ class OpenVino:
         core = openvino.Core()
         # What was agreed on is float32: bf16, which it would choose by itself where there is hardware for it, moves
         # boxes by more than an export may differ.
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-        if threads:
-            options["INFERENCE_NUM_THREADS"] = threads
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": threads or processors(),
+        }
         try:
             graph = core.read_model(model)
             # The antialiased resize to the size that it has already is nothing; and fixed shapes are faster.
@@ -98,7 +102,8 @@ class OpenVino:
             self._compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ConfigError(f"OpenVINO cannot load {model}: {_first_line(error)}") from error
-        self.outputs = tuple(given.get_any_name() for given in self._compiled.outputs)
+        # A tensor may have several names here, in no order.
+        self.outputs = tuple(name for given in self._compiled.outputs for name in sorted(given.get_names()))
         self.metadata = metadata
         self.name = f"openvino {openvino.__version__.split('-')[0]} cpu"
 

@@ -184,9 +184,12 @@ class Localizer(nn.Module):
         return calibrated
 
     def _trunk(self) -> Features:
-        """The trunk in the fastest correct runtime of this machine, made at the first use."""
+        """The trunk in the fastest correct runtime of this machine, made at the first use; in float32.
+
+        So a trained and an exported localizer say the same, to a rounding error.
+        """
         if self._features is None:
-            self._features = fastest(self.backbone, self.architecture.size)
+            self._features = fastest(self.backbone, self.architecture.size, exact=True)
         return self._features
 
     # A trunk that trains, moves or is replaced needs its fast copy made anew.

@@ -26,6 +26,9 @@ _LOG = logging.getLogger(__name__)
 # PyTorch's own bf16 reaches 0.04 on the default trunk.
 _TOLERANCE = 0.12
 
+# The same where both compute in float32.
+_EXACT = 1e-3
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -38,10 +41,7 @@ class Features(Protocol):
         ...
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
-        """(B, 3, H, W) uint8 RGB to bfloat16 maps (B, C, h, w), channels last, finest first.
-
-        bfloat16 whatever the trunk computes in: the head sees in use what it saw in training.
-        """
+        """(B, 3, H, W) uint8 RGB to maps (B, C, h, w), channels last, finest first; see `fastest` for their type."""
         ...
 
 
@@ -49,11 +49,12 @@ class Features(Protocol):
 class TorchFeatures:
     """The trunk in PyTorch, where its parameters are. One call at a time: each uses all processors.
 
-    dtype: that the trunk computes in.
+    dtype: that the trunk computes in. given: that of the maps.
     """
 
     backbone: Backbone
     dtype: torch.dtype = torch.float32
+    given: torch.dtype = torch.bfloat16
     _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -71,7 +72,7 @@ class TorchFeatures:
         mixed = self.dtype is not torch.float32
         with self._turn, torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
             maps = self.backbone(batch)
-        return [feature.to(torch.bfloat16, memory_format=torch.channels_last) for feature in maps]
+        return [feature.to(self.given, memory_format=torch.channels_last) for feature in maps]
 
 
 class OpenVinoFeatures:
@@ -80,13 +81,16 @@ class OpenVinoFeatures:
     A batch is cut into pieces that go through streams of one thread each: no thread then waits for another
     within a layer, which matters when the processors have other work (decoding) beside.
 
-    precision: ``bf16`` or ``f32``.
+    precision: ``bf16`` or ``f32``. given: type of the maps, bfloat16 or float32.
     """
 
     _PIECE = 4
     """Pictures in a piece: small enough for a core's own cache."""
 
-    def __init__(self, backbone: Backbone, size: int, precision: str) -> None:
+    def __init__(
+        self, backbone: Backbone, size: int, precision: str, given: torch.dtype = torch.bfloat16
+    ) -> None:
+        self._given = given
         self.name = f"openvino cpu {precision}"
         threads = torch.get_num_threads()
         options = {
@@ -95,7 +99,7 @@ class OpenVinoFeatures:
             "NUM_STREAMS": str(threads),
             "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
         }
-        self._compiled = _core().compile_model(_convert(backbone, size), "CPU", options)
+        self._compiled = _core().compile_model(_convert(backbone, size, given), "CPU", options)
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
@@ -108,27 +112,27 @@ class OpenVinoFeatures:
             request.wait()
         return [self._joined(started, index) for index in range(len(self._compiled.outputs))]
 
-    @staticmethod
-    def _joined(requests: Sequence[Any], index: int) -> Tensor:
+    def _joined(self, requests: Sequence[Any], index: int) -> Tensor:
         """One output of all pieces. NumPy has no bfloat16; what it is handed are its bits under another name.
 
         It is NumPy that copies: PyTorch would wake its threads, which fight with the streams for the processors.
         """
-        bits = np.concatenate([request.get_output_tensor(index).data.view(np.uint16) for request in requests])
-        return torch.from_numpy(bits).view(torch.bfloat16).permute(0, 3, 1, 2)
+        kind = np.uint16 if self._given is torch.bfloat16 else np.float32
+        bits = np.concatenate([request.get_output_tensor(index).data.view(kind) for request in requests])
+        return torch.from_numpy(bits).view(self._given).permute(0, 3, 1, 2)
 
 
 class _Trunk(nn.Module):
     """What is compiled: from raw pixels, so that nobody normalises them twice."""
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, given: torch.dtype) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.given = backbone, given
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         maps = self.backbone(pixels.float())
         # Channels last is how the runtime holds them anyway, and how they are kept.
-        return tuple(feature.permute(0, 2, 3, 1).to(torch.bfloat16) for feature in maps)
+        return tuple(feature.permute(0, 2, 3, 1).to(self.given) for feature in maps)
 
 
 def _core() -> Any:
@@ -137,7 +141,7 @@ def _core() -> Any:
     return openvino.Core()
 
 
-def _convert(backbone: Backbone, size: int) -> Any:
+def _convert(backbone: Backbone, size: int, given: torch.dtype) -> Any:
     """An OpenVINO model of the trunk.
 
     Through the frontend's own classes rather than `openvino.convert_model`, because that function reports its
@@ -151,7 +155,7 @@ def _convert(backbone: Backbone, size: int) -> Any:
         warnings.simplefilter(
             "ignore"
         )  # tracing warns of Python branches on shapes; the shapes are fixed here
-        traced = torch.jit.trace(_Trunk(backbone), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Trunk(backbone, given), example, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced)  # the frontend keeps no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
@@ -177,26 +181,31 @@ def _openvino_is_installed() -> bool:
     return True
 
 
-def fastest(backbone: Backbone, size: Size) -> Features:
+def fastest(backbone: Backbone, size: Size, *, exact: bool = False) -> Features:
     """The fastest runtime for a frozen `backbone` on squares of `size` pixels that computes it correctly.
 
     For pictures of their own sizes (``native``) that is PyTorch: OpenVINO's is compiled for one size.
+
+    exact: computed in float32 and given so, as an exported model does it. Otherwise it may be bfloat16 where the
+        hardware is faster in it, and maps are bfloat16 whatever the trunk computes in: half the memory to keep.
     """
     device = next(backbone.parameters()).device
+    given = torch.float32 if exact else torch.bfloat16
     if device.type == "cuda":
-        return TorchFeatures(backbone, torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32)
-    reference = TorchFeatures(backbone)
+        coarse = not exact and torch.cuda.is_bf16_supported()
+        return TorchFeatures(backbone, torch.bfloat16 if coarse else torch.float32, given)
+    reference = TorchFeatures(backbone, given=given)
     if device.type != "cpu" or isinstance(size, str) or not _openvino_is_installed():
         return reference
     rng = np.random.default_rng(0)
     # Smooth random pictures: white noise is nothing that a trunk was made for.
-    coarse = torch.from_numpy(rng.uniform(0, 255, (2, 3, 8, 8))).float()
-    smooth = nn.functional.interpolate(coarse, size=(size, size), mode="bilinear")
+    coarse_grid = torch.from_numpy(rng.uniform(0, 255, (2, 3, 8, 8))).float()
+    smooth = nn.functional.interpolate(coarse_grid, size=(size, size), mode="bilinear")
     probe = smooth.round().to(torch.uint8).numpy()
     wanted = reference(probe)
-    for precision in ("bf16", "f32") if _has_bf16_openvino() else ("f32",):
+    for precision in ("bf16", "f32") if _has_bf16_openvino() and not exact else ("f32",):
         try:
-            candidate = OpenVinoFeatures(backbone, size, precision)
+            candidate = OpenVinoFeatures(backbone, size, precision, given)
             worst = max(
                 float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-6))
                 for a, b in zip(candidate(probe), wanted, strict=True)
@@ -204,7 +213,7 @@ def fastest(backbone: Backbone, size: Size) -> Features:
         except RuntimeError as error:
             _LOG.warning("OpenVINO cannot run this backbone (%s); using PyTorch", error)
             return reference
-        if worst <= _TOLERANCE:
+        if worst <= (_TOLERANCE if not exact else _EXACT):
             return candidate
         _LOG.warning("OpenVINO in %s is off by %.0f%% on this backbone; not used", precision, 100 * worst)
     return reference

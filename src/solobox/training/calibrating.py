@@ -17,7 +17,8 @@ from solobox.localizer.localizer import Localizer, pooled
 from solobox.localizer.presence import temperature
 from solobox.margins import Calibration, scales
 from solobox.pictures import to_square
-from solobox.predicting import ordered
+from solobox.predicting import ordered, picture_of
+from solobox.samples import Samples
 from solobox.training.features import Kept
 from solobox.training.squares import Originals, Squares
 
@@ -50,6 +51,23 @@ def of_kept(kept: Kept, groups: Sequence[str]) -> Source:
         names,
         lambda rows: [feature.float().cpu() for feature in kept.maps(wholes[rows], cpu)],
     )
+
+
+def of_pictures(kept: Kept, samples: Samples, localizer: Localizer) -> Source:
+    """The pictures of `kept` anew as prediction sees them, to the last bit: what is kept was rounded to bfloat16.
+
+    samples: what was to be kept.
+    """
+    wholes = kept.wholes()
+    pictures = kept.pictures[wholes].tolist()
+    side = localizer.architecture.side
+
+    def maps(rows: Tensor) -> list[Tensor]:
+        images = [samples.images[pictures[row]] for row in rows.tolist()]
+        squares = [to_square(picture_of(image, side).pixels, side) for image in images]
+        return localizer.maps(np.ascontiguousarray(np.stack(squares).transpose(0, 3, 1, 2)))
+
+    return Source(kept.targets[wholes], [samples.group[row] for row in pictures], maps)
 
 
 def of_shown(shown: Squares | Originals, localizer: Localizer) -> Source:

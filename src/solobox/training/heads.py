@@ -53,7 +53,7 @@ def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
 
 
 def fit_head(
-    head: Decide,
+    head: nn.Module,
     kept: Kept,
     score: Callable[[nn.Module], Tensor],
     recipe: Recipe,

@@ -17,7 +17,7 @@ from solobox.localizer.losses import Loss
 from solobox.localizer.runtime import fastest
 from solobox.samples import Samples
 from solobox.seen import Seen
-from solobox.training.calibrating import Source, calibrated, of_kept, of_shown
+from solobox.training.calibrating import Source, calibrated, of_kept, of_pictures, of_shown
 from solobox.training.features import Kept, keep
 from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
 from solobox.training.folds import Bank, assigned
@@ -25,6 +25,7 @@ from solobox.training.heads import Decide, fit_head, ious
 from solobox.training.keeping import Progressed, recipe_of
 from solobox.training.logs import Logger, loggers
 from solobox.training.on_device import fit_on
+from solobox.training.presence_folds import temperature_out_of_fold
 from solobox.training.progress import Progress, Silent
 from solobox.training.ranks import Ranks, launched, precision_of
 from solobox.training.recipe import Recipe, knobs
@@ -115,13 +116,25 @@ def train(
         watch,
         ranks,
     )
-    unreadable, shown = _stages(job, localizer, training, validation, skip_bad=skip_bad)
+    unreadable, shown, fitting = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
         progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
     localizer.seen = seen
     together = 1 if architecture.size == "native" else 32
     trust = ranks.on_main(lambda: calibrated(localizer, *shown, together=together))
+    if fitting is not None and localizer.presence is not None:
+        found = ranks.on_main(
+            lambda: temperature_out_of_fold(
+                fitting,
+                training,
+                recipe,
+                localizer.backbone.channels,
+                device=fabric.device,
+                progress=progress,
+            )
+        )
+        trust = replace(trust, temperature=found or trust.temperature)
     trust.give(localizer)
     watch.lap("calibration")
     best = run.earlier[run.chosen]
@@ -186,10 +199,11 @@ class _Job:
 
 def _stages(
     job: _Job, localizer: Localizer, training: Samples, validation: Samples, *, skip_bad: bool
-) -> tuple[list[str], tuple[Source, Source]]:
+) -> tuple[list[str], tuple[Source, Source], Kept | None]:
     """Head, then perhaps the trunk, from where the run is.
 
-    Gives what was wrong with pictures that were left out, and what there is to calibrate with.
+    Gives what was wrong with pictures that were left out, what there is to calibrate with, and the kept training
+    features where they are the final trunk's.
     """
     recipe, run, progress = job.recipe, job.run, job.progress
     if recipe.full_epochs and job.fabric.device.type == "cpu":
@@ -215,9 +229,10 @@ def _stages(
         )
         unreadable += [*fitting.unreadable, *checking.unreadable]
     if squares is None:
-        return unreadable, (of_kept(fitting, training.group), of_kept(checking, validation.group))
+        sources = of_kept(fitting, training.group), of_pictures(checking, validation, localizer)
+        return unreadable, sources, fitting
     _tune(job, localizer, squares)
-    return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer))
+    return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer)), None
 
 
 def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:

@@ -1,0 +1,89 @@
+"""The temperature of presence from all training pictures, each judged by a branch that did not learn from it.
+
+The validation part is a tenth of the pictures, a few of them without the object: too few to tell 0.95 from 0.99. The
+branch shares nothing with vectorizer and head, so that it can be trained again by itself, on kept features, in a
+fraction of the time that training took. Two halves, each judged by what learnt from the other, take as long as one
+more training of it, and gave on drawn scenes the temperature of a thousand fresh pictures to within a tenth, like more
+and smaller parts (bench/LOG.md).
+"""
+
+from dataclasses import replace
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+from torch import Tensor, nn
+
+from solobox.localizer.head import Output
+from solobox.localizer.losses import Loss
+from solobox.localizer.presence import Presence, temperature
+from solobox.samples import Samples
+from solobox.training.features import Kept
+from solobox.training.folds import assigned, units_of
+from solobox.training.heads import fit_head
+from solobox.training.progress import Progress
+from solobox.training.ranks import precision_of
+from solobox.training.recipe import Recipe
+
+_TOGETHER = 64
+
+
+class Alone(nn.Module):
+    """The branch as training's loop wants it: maps in, `Output` out."""
+
+    def __init__(self, presence: Presence) -> None:
+        super().__init__()
+        self.presence = presence
+
+    def forward(self, maps: list[Tensor]) -> Output:
+        """Feature maps in any float type to logits, beside boxes that mean nothing."""
+        if not torch.is_autocast_enabled(maps[0].device.type):
+            maps = [feature.float() for feature in maps]
+        logits = self.presence(maps)
+        return Output(logits.new_zeros(len(logits), 4), presence=logits)
+
+
+def temperature_out_of_fold(
+    kept: Kept,
+    samples: Samples,
+    recipe: Recipe,
+    channels: tuple[int, ...],
+    *,
+    device: torch.device,
+    progress: Progress,
+) -> float | None:
+    """The temperature for a branch that learnt from all of `kept`.
+
+    samples: what was to be kept. channels: of the maps.
+
+    None where pictures of one kind are so few, or groups so large, that a half would have none to learn from.
+    """
+    wholes = kept.wholes()
+    there = kept.pictures[wholes]
+    present = torch.isfinite(kept.targets[wholes]).all(dim=1)
+    if len(set(units_of(samples.positives()))) < 2:
+        return None
+    fold = torch.from_numpy(assigned(samples, 2))
+    halves = [fold[there] == half for half in (0, 1)]
+    if any(len(set(present[half].tolist())) < 2 for half in halves):
+        return None
+    # One process does this by itself, however many have trained.
+    fabric = Fabric(
+        strategy=SingleDeviceStrategy(device), precision=precision_of(recipe.precision, recipe.accelerator)
+    )
+    logits = torch.zeros(len(there))
+    for half, held in enumerate(halves):
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            branch = Alone(Presence(channels))
+        fit_head(
+            branch, kept, lambda _: torch.zeros(1), replace(recipe, patience=0),
+            Loss((), sigma=recipe.sigma), fabric=fabric, progress=progress,
+            rows=kept.of_pictures(fold != half), stage=f"presence, half {half + 1} of 2",
+        )  # fmt: skip
+        with torch.inference_mode():
+            for places in torch.split(held.nonzero().flatten(), _TOGETHER):
+                told = branch(kept.maps(wholes[places], fabric.device)).presence
+                assert told is not None  # noqa: S101
+                logits[places] = told.float()
+    return float(temperature(logits, present))
