@@ -58,7 +58,8 @@ def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
 def test_its_defaults_and_options() -> None:
     s = Settings()
     for said in (
-        f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_pictures} |", f"{s.max_queue}, then 429",
+        f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_pictures} |",
+        f"{s.max_queue}, then 429",
         f"{s.deadline:g} s, then 504", f"{s.head:g} s; {s.pause:g} s; {s.upload:g} s", f"| {s.max_connections} |",
         f"{s.drain:g} s |",
     ):  # fmt: skip
