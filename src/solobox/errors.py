@@ -6,7 +6,15 @@ class SoloboxError(Exception):
 
 
 class PictureError(SoloboxError):
-    """A picture that cannot be turned into pixels. The text names the file and the reason."""
+    """A picture that cannot be turned into pixels. The text names the file and the reason.
+
+    kind: the same in a word, for programs: ``empty``, ``too_large`` (bytes), ``too_many_pixels``,
+        ``unsupported_format`` or ``damaged``, which is also said of a file that cannot be opened.
+    """
+
+    def __init__(self, text: str, *, kind: str = "damaged") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class DataError(SoloboxError):

@@ -205,10 +205,11 @@ def _opened(source: Source, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
 
 def _check_bytes(length: int, max_bytes: int) -> None:
     if length == 0:
-        raise PictureError(f"the file is empty (0 bytes). {_LEAVE_OUT}")
+        raise PictureError(f"the file is empty (0 bytes). {_LEAVE_OUT}", kind="empty")
     if length > max_bytes:
         raise PictureError(
-            f"its {length} bytes are more than the limit of {max_bytes}. Save it smaller, or raise max_bytes."
+            f"its {length} bytes are more than the limit of {max_bytes}. Save it smaller, or raise max_bytes.",
+            kind="too_large",
         )
 
 
@@ -220,12 +221,14 @@ def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
     if pixels > max_pixels:
         raise PictureError(
             f"{width}x{height} are {pixels} pixels, more than the limit of {max_pixels}. "
-            "Save it smaller, or raise max_pixels."
+            "Save it smaller, or raise max_pixels.",
+            kind="too_many_pixels",
         )
     if pixels > _SMALL and pixels > _MAX_PIXELS_PER_BYTE * length:
         raise PictureError(
             f"it claims {width}x{height} pixels in {length} bytes, so it is broken or made to do harm. "
-            f"{_LEAVE_OUT}"
+            f"{_LEAVE_OUT}",
+            kind="too_many_pixels",
         )
 
 
@@ -244,9 +247,11 @@ def _named(source: Source) -> Iterator[None]:
     try:
         yield
     except PictureError as error:
-        raise PictureError(f"{name}: {error}") from error.__cause__
+        raise PictureError(f"{name}: {error}", kind=error.kind) from error.__cause__
     except MemoryError as error:
-        raise PictureError(f"{name}: there is not enough memory to decode it. Save it smaller.") from error
+        raise PictureError(
+            f"{name}: there is not enough memory to decode it. Save it smaller.", kind="too_many_pixels"
+        ) from error
     except Exception as error:
         reason = _reason(error)
         if "truncat" in reason.lower() or isinstance(error, (EOFError, struct.error)):
@@ -302,7 +307,9 @@ def _open(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
         tiff = TiffImageFile(file)
         return tiff, _tiff_header(tiff)
     else:
-        raise PictureError(f"{_what_else(start)}. Convert it to {_READ_HERE}, or leave it out.")
+        raise PictureError(
+            f"{_what_else(start)}. Convert it to {_READ_HERE}, or leave it out.", kind="unsupported_format"
+        )
     return image, _header(str(image.format), image.size, _exif_orientation(exif))
 
 
@@ -399,7 +406,10 @@ def _tiff_header(image: TiffImageFile) -> Header:
     tags = image.tag_v2
     stored = tags[256], tags[257]
     if tags.get(322, 1) * tags.get(323, 1) > MAX_PIXELS:
-        raise PictureError("the tiles of this TIFF are absurdly large. Save it anew, or leave it out.")
+        raise PictureError(
+            "the tiles of this TIFF are absurdly large. Save it anew, or leave it out.",
+            kind="too_many_pixels",
+        )
     orientation = tags.get(_ORIENTATION_TAG, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1
@@ -422,7 +432,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_wide_to_8_bits(np.asarray(image), mode)).convert("RGB")
     if mode == "LAB":
         raise PictureError(
-            f"its colours are Lab, which is not read here. Convert it to RGB, as {_READ_HERE}."
+            f"its colours are Lab, which is not read here. Convert it to RGB, as {_READ_HERE}.",
+            kind="unsupported_format",
         )
     if mode == "La":
         image = image.convert("LA")

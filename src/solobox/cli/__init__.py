@@ -25,6 +25,7 @@ _COMMANDS = (
     "evaluate",
     "predict",
     "export",
+    "serve",
     "summary",
 )
 for _command in _COMMANDS:

@@ -4,15 +4,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from solobox.cli.console import bars, console
-from solobox.cli.predict_checks import check_numbers, check_output, check_places
+from solobox.cli.predict_checks import check_numbers, check_output, check_pictures_only, check_places
 from solobox.cli.predict_model import Predictor, load
+from solobox.cli.predict_ray import predict_on_ray
 from solobox.cli.predict_rows import Tally, kept, plan_of, printed, watched, written
+from solobox.cli.predict_video import check_places as check_places_of_clip
+from solobox.cli.predict_video import only_video, predict_video
 from solobox.errors import ConfigError
+from solobox.inference.engines import RuntimeName
 from solobox.inference.inputs import expand
 from solobox.inference.picture_folder import Artist, Crops, Drawn, Names, illustrated
 from solobox.inference.sinks import Columns, ImageIds, Plan
@@ -20,11 +24,11 @@ from solobox.prediction import Prediction
 
 
 def predict(
-    model: Path,
+    model: str | Path,
     inputs: Annotated[list[str], Parameter(name="INPUT", negative="")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[str | Path | None, Parameter(name=["--output", "-o"])] = None,
     draw: Path | None = None,
     crop: Path | None = None,
     pad: float = 0.0,
@@ -33,6 +37,9 @@ def predict(
     min_presence: float | None = None,
     resume: Annotated[bool, Parameter(negative="")] = False,
     coco_ids: Path | None = None,
+    smooth: Annotated[bool, Parameter(negative="")] = False,
+    engine: Literal["local", "ray"] = "local",
+    runtime: RuntimeName = "onnxruntime",
 ) -> int:
     """Find the box in each picture.
 
@@ -43,11 +50,12 @@ def predict(
     model
         The folder that `solobox train` left, or the .onnx file that `solobox export` wrote, which needs no PyTorch.
     inputs
-        Pictures, folders (with all below) and glob patterns.
+        Pictures, folders (with all below) and glob patterns; or one clip, or the number of a camera.
     output
-        Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results. Without it they are printed.
+        Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; of a clip .csv or .jsonl.
+        Without it they are printed.
     draw
-        Write each picture with its box drawn into this folder, and the band of its margins.
+        Write each picture with its box drawn into this folder, and the band of its margins; of a clip into this .mp4.
     crop
         Write each object, cut out of the picture at its full resolution, into this folder; with --outer by the outer
         box.
@@ -65,14 +73,42 @@ def predict(
     coco_ids
         Annotations in COCO's format: results name the images by their ids there, for evaluation. Without it they
         name them by file.
+    smooth
+        Make the boxes of a clip steadier over time, each believed as far as its margins are narrow.
+    engine
+        ray: shard by shard on a Ray cluster, from any store (s3://...) into a folder of Parquet files (-o), going on
+        where an earlier run stopped.
+    runtime
+        What runs an exported model; some processors are faster by OpenVINO.
     """
     check_numbers(margins, outer, min_presence, pad, crop=crop is not None)
-    check_output(output, resume=resume, ids=coco_ids is not None)
-    pictures = expand(inputs)
+    clip = only_video(inputs)
+    if engine == "ray" or clip is not None:
+        check_pictures_only(
+            "--engine ray" if clip is None else "a clip",
+            {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
+            | ({"--draw": draw, "--smooth": smooth} if clip is None else {}),
+        )
+    elif smooth:
+        raise ConfigError("--smooth is about time: it goes with a clip or a camera")
+    if engine == "ray":
+        if runtime != "onnxruntime":
+            raise ConfigError("--engine ray runs models by ONNX Runtime: leave --runtime out")
+        level = outer if margins is None else margins
+        return predict_on_ray(
+            model, inputs, output, level=level, outer=outer is not None, min_presence=min_presence
+        )
+    place = Path(output) if output is not None else None
+    if clip is not None:
+        check_places_of_clip(clip, place, draw)
+    else:
+        check_output(place, resume=resume, ids=coco_ids is not None)
+    pictures = expand(inputs) if clip is None else []
     folders = {name: path for name, path in (("--draw", draw), ("--crop", crop)) if path is not None}
-    check_places(pictures, inputs, output, folders)
+    if clip is None:
+        check_places(pictures, inputs, place, folders)
     ids = ImageIds.read(coco_ids, pictures) if coco_ids is not None else ImageIds()
-    predictor = load(model)
+    predictor = load(Path(model), runtime)
     if min_presence is not None and not predictor.presence:
         raise ConfigError(
             f"{model} never learned presence: it was trained on no pictures without the object. List some, with empty "
@@ -83,7 +119,25 @@ def predict(
         presence=predictor.presence,
         familiarity=predictor.familiarity,
     )
+    if clip is not None:
+        return predict_video(
+            predictor.one, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
+            min_presence=min_presence, smooth=smooth,
+        )  # fmt: skip
     work = _Work(predictor, pictures, margins, outer, min_presence, draw, crop, pad)
+    return _on_pictures(work, place, columns, folders, ids, resume=resume)
+
+
+def _on_pictures(
+    work: "_Work",
+    output: Path | None,
+    columns: Columns,
+    folders: dict[str, Path],
+    ids: ImageIds,
+    *,
+    resume: bool,
+) -> int:
+    pictures, predictor = work.pictures, work.predictor
     with bars() as progress:
         if output is None:
             progress.start("predicting", len(pictures))

@@ -1,7 +1,7 @@
 """What `solobox predict` refuses before it loads a model."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from solobox.errors import ConfigError, DataError
@@ -20,6 +20,12 @@ def check_numbers(
         raise ConfigError(f"--pad is a share of the box's sides from 0 to 10, such as 0.1, not {pad:g}")
     if pad and not crop:
         raise ConfigError("--pad belongs to --crop: name the folder for the crops")
+
+
+def check_pictures_only(what: str, given: Mapping[str, object]) -> None:
+    """Raise ConfigError where options that do not go with `what` are given: neither None nor False."""
+    if wrong := [name for name, value in given.items() if value]:
+        raise ConfigError(f"{' and '.join(wrong)} cannot be used with {what}")
 
 
 def check_output(output: Path | None, *, resume: bool, ids: bool) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from solobox.cli.console import quieten
 from solobox.errors import ConfigError
+from solobox.inference.engines import RuntimeName
+from solobox.inference.tracks import Predictor as Tracked
 from solobox.prediction import Prediction
 
 
@@ -15,29 +17,37 @@ class Predictor:
     """What is asked of either.
 
     stream: as `solobox.Localizer.stream`. presence, familiarity: whether it has these. fingerprint: another one for
-    any other model.
+    any other model. one: the model itself.
     """
 
     stream: Callable[..., Iterator[Prediction]]
     presence: bool
     familiarity: bool
     fingerprint: str
+    one: Tracked
 
 
-def load(path: Path) -> Predictor:
-    """The model in a folder, or in an ``.onnx`` file, which needs no PyTorch. Raises ConfigError for anything else."""
+def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
+    """The model in a folder, or in an ``.onnx`` file, which needs no PyTorch. Raises ConfigError for anything else.
+
+    runtime: of an ``.onnx`` file.
+    """
     if path.suffix.lower() == ".onnx" or path.is_file():
         from solobox.inference.model import Model
 
-        model = Model.load(path)
-        return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]))
+        model = Model.load(path, runtime=runtime)
+        return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]), model)
+    if runtime != "onnxruntime":
+        raise ConfigError(
+            f"--runtime {runtime} runs an exported model: `solobox export {path} -o model.onnx` first"
+        )
     quieten()
     from solobox.localizer import artifact
     from solobox.localizer.localizer import Localizer
 
     one = Localizer.load(path)
     files = [path / artifact.CONFIG, path / artifact.MODEL]
-    return Predictor(one.stream, one.presence is not None, one.familiarity is not None, _fingerprint(files))
+    return Predictor(one.stream, one.has_presence, one.has_familiarity, _fingerprint(files), one)
 
 
 def _fingerprint(files: list[Path]) -> str:
