@@ -113,6 +113,8 @@ def main() -> None:
         while not _run(folder, output, resume=True, seconds=rng.uniform(0.02, limit)):
             killed += 1
             went_on += _whole(output)
+            if output.exists() and not parts.folder_of(output).exists():
+                break  # it was through, and died as it cleared up
             limit *= 1.1  # a busy machine gets through in the end
     sys.stdout.write(f"{killed} {went_on}\n")
 
