@@ -31,7 +31,7 @@ import onnxruntime
 from datasets import caltech
 from solobox.inference.engines import PIXELS
 from solobox.inference.model import Model
-from solobox.inference.sinks import Columns, write_csv
+from solobox.inference.sinks import write
 from solobox.machine import processors
 from solobox.pictures import to_square
 from solobox.predicting import picture_of
@@ -140,7 +140,7 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
 
         def ours() -> None:
-            for _ in write_csv(Path(folder) / "boxes.csv", model.stream(images), Columns()):
+            for _ in write(Path(folder) / "boxes.csv", model.stream(images)):
                 pass
 
         works: dict[str, Callable[[], object]] = {

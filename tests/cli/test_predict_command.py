@@ -46,7 +46,7 @@ def _one(name: str) -> Prediction:
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load", lambda _: Predictor(_stream, True, True, "f" * 64))
+    monkeypatch.setattr(command, "load", lambda *_: Predictor(_stream, True, True, "f" * 64))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_an_interrupt_says_how_to_go_on(
             yield prediction
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "load", lambda _: Predictor(stopping, True, True, "f" * 64))
+        patch.setattr(command, "load", lambda *_: Predictor(stopping, True, True, "f" * 64))
         with pytest.raises(KeyboardInterrupt):
             predict(MODEL, inputs, output=output)
     # Of crops a few pictures are in work at once; of rows alone it is the third that was not kept.
@@ -208,7 +208,7 @@ def test_a_trained_run_and_its_export_give_the_same_rows(tmp_path: Path) -> None
         coarse.resize((180, 120), Image.Resampling.BICUBIC).save(pictures / f"{number}.jpg")
     shutil.copy(pictures / "0.jpg", tmp_path / "broken.jpg")
     (tmp_path / "broken.jpg").write_bytes((pictures / "0.jpg").read_bytes()[:300])
-    localizer = Localizer(Architecture(size=64, width=16, bins=8), pretrained="bundled").eval()
+    localizer = Localizer(Architecture(backbone="test_efficientnet", size=64, width=16, bins=8)).eval()
     localizer.save(tmp_path / "run")
     made = export(localizer, tmp_path / "model.onnx").path
     tables = []
@@ -228,4 +228,4 @@ def test_a_trained_run_and_its_export_give_the_same_rows(tmp_path: Path) -> None
     assert [list(row) for row in tables[0]] == [list(row) for row in tables[1]]
     for one, other in zip(*tables, strict=True):
         for edge in ("x1", "y1", "x2", "y2"):
-            assert one[edge] == other[edge] == "" or abs(float(one[edge]) - float(other[edge])) < 0.5
+            assert one[edge] == other[edge] == "" or abs(float(one[edge]) - float(other[edge])) < 0.015

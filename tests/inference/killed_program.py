@@ -93,7 +93,7 @@ def main() -> None:
         pass
     warm.unlink()
     parts.ROWS = parts.TOGETHER
-    vars(command)["load"] = lambda _: Predictor(_slowly, True, True, "0" * 64)
+    vars(command)["load"] = lambda *_: Predictor(_slowly, True, True, "0" * 64)
     killed = went_on = 0
     if how == "steps":
         at = 1

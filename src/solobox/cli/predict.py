@@ -95,8 +95,9 @@ def predict(
         if runtime != "onnxruntime":
             raise ConfigError("--engine ray runs models by ONNX Runtime: leave --runtime out")
         level = outer if margins is None else margins
+        folder = None if output is None else str(output)
         return predict_on_ray(
-            model, inputs, output, level=level, outer=outer is not None, min_presence=min_presence
+            str(model), inputs, folder, level=level, outer=outer is not None, min_presence=min_presence
         )
     place = Path(output) if output is not None else None
     if clip is not None:
@@ -119,7 +120,7 @@ def predict(
         presence=predictor.presence,
         familiarity=predictor.familiarity,
     )
-    if clip is not None:
+    if clip is not None and predictor.one is not None:
         return predict_video(
             predictor.one, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
             min_presence=min_presence, smooth=smooth,

@@ -17,14 +17,14 @@ class Predictor:
     """What is asked of either.
 
     stream: as `solobox.Localizer.stream`. presence, familiarity: whether it has these. fingerprint: another one for
-    any other model. one: the model itself.
+    any other model. one: the model itself, for clips.
     """
 
     stream: Callable[..., Iterator[Prediction]]
     presence: bool
     familiarity: bool
     fingerprint: str
-    one: Tracked
+    one: Tracked | None = None
 
 
 def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
