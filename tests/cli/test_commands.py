@@ -209,7 +209,7 @@ def test_drawing_never_writes_over_the_pictures(run: Path, drawn: Path, tmp_path
     before = (tmp_path / "p.jpg").read_bytes()
     done = solobox("predict", run, tmp_path / "p.jpg", "--draw", tmp_path)
     assert done.returncode == 2
-    assert "folder of their own" in done.stderr
+    assert "folder of its own" in done.stderr
     assert (tmp_path / "p.jpg").read_bytes() == before
 
 
