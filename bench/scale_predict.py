@@ -29,8 +29,8 @@ from solobox.cluster import Plan
 
 PICTURES = 300
 DAMAGED = 3
-WARM = 20.0
-"""Seconds of a life before its memory counts for the slope: libraries, processes and buffers come up."""
+WARM = 0.1
+"""Share of a life's rows after which its memory counts for the slope: until then processes and buffers come up."""
 
 
 def child(engine: str, model: str, names: str, output: str) -> int:
@@ -197,15 +197,16 @@ def report(lives: Sequence[Life], rows: int, errors: int, seconds: float) -> Non
     )
     last = lives[-1]
     print(f"memory: largest of any life {max(max(life.memory) for life in lives if life.memory):.0f} MB")
-    warm = np.array(last.seconds) > WARM
-    done, memory = np.array(last.rows)[warm], np.array(last.memory)[warm]
+    done, memory = np.array(last.rows), np.array(last.memory)
+    warm = done > done[0] + WARM * (rows - done[0])
+    done, memory = done[warm], memory[warm]
     if len(set(done.tolist())) < 10:
         print("too few rows in the last life for a slope: give more --rows")
         return
     slope = np.polyfit(done, memory, 1)[0] * 1e5
     quarters = [float(part.mean()) for part in np.array_split(memory, 4)]
     print(
-        f"last life: {done[-1] - last.rows[0]:,} rows in {last.seconds[-1]:.0f} s; memory by quarter "
+        f"last life: {rows - last.rows[0]:,} rows in {last.seconds[-1]:.0f} s; memory by quarter "
         f"{', '.join(f'{mean:.0f}' for mean in quarters)} MB, slope {slope:+.1f} MB for 100,000 rows"
     )
 

@@ -54,8 +54,8 @@ class _Actor:
 
         if (before := ray.get(self._attempts.begin.remote(shard))) >= self._most:
             raise DataError(
-                f"each of {before} workers that were at it ended before they were done: by one of its pictures, for "
-                "want of memory, or with their machine"
+                f"its worker ended before it was done, at each of {before} attempts: by one of its pictures, for want "
+                "of memory, or with its machine"
             )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
