@@ -1,15 +1,20 @@
 """What the README shows must run as it stands there."""
 
+import importlib
+import inspect
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from solobox import scenes
+from solobox.cli import _COMMANDS
+from solobox.inference.clip_writer import writing_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -22,6 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "annotations.csv").rename(place / "labels.csv")
     (place / "photos").mkdir()
     shutil.copy(samples.images[0], place / "photos" / "one.jpg")
+    with writing_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
+        for number in range(3):
+            clip.add(scenes.draw(number, (96, 64)).pixels, number / 10)
     return place
 
 
@@ -29,7 +37,10 @@ def test_the_commands(folder: Path) -> None:
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
     # Several devices have a test of their own; margins want more pictures than there are here, see tests/cli.
     lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
-    assert [shlex.split(line)[1] for line in lines] == ["check", "train", "evaluate", "predict"]
+    # What does not end by itself has tests of its own, in tests/serving.
+    assert lines.pop() == "solobox serve model.onnx"
+    commands = ["check", "train", "evaluate", "predict", "export", "predict", "predict"]
+    assert [shlex.split(line)[1] for line in lines] == commands
     for line in lines:
         code = "from solobox.cli import main; main()"
         done = subprocess.run(
@@ -37,7 +48,7 @@ def test_the_commands(folder: Path) -> None:
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    for name in ("report.html", "boxes.csv", "drawn/one.jpg"):
+    for name in ("report.html", "boxes.csv", "drawn/one.jpg", "model.onnx", "track.csv", "drawn.mp4"):
         assert (folder / name).stat().st_size > 0
 
 
@@ -63,40 +74,28 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
 
 def test_the_python(folder: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len([line for line in code.splitlines() if line and "import" not in line]) == 5
+    assert len([line for line in code.splitlines() if line and "import" not in line]) == 7
     shutil.rmtree(folder / "run", ignore_errors=True)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    iou, box = done.stdout.strip().splitlines()[-2:]
+    iou, box, again = done.stdout.strip().splitlines()[-3:]
     assert 0 <= float(iou) <= 1
-    assert box.startswith("[")
+    numbers = [[float(number) for number in text.strip("[]").split()] for text in (box, again)]
+    assert len(numbers[0]) == 4
+    assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
 
 
 def test_every_setting_that_it_names_exists() -> None:
     from solobox.training.recipe import PARTS, Recipe, knobs
 
-    known = {f"--{name.replace('_', '-')}" for kind in (Recipe, *PARTS.values()) for name in knobs(kind)}
-    known |= {
-        "--fix",
-        "--json",
-        "--report",
-        "--draw",
-        "--skip-bad",
-        "--keep",
-        "--recipe",
-        "--config",
-        "--help",
-        "--resume",
-        "--with",
-        "--plot",
-        "--against",
-        "--margins",
-        "--outer",
-        "--min-presence",
-        "--apply",
-    }
-    known |= {"--nproc-per-node", "--ntasks-per-node"}  # torchrun's and SLURM's
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
-    assert named <= known, named - known
+    known = {name for kind in (Recipe, *PARTS.values()) for name in knobs(kind)}
+    for command in _COMMANDS:
+        known |= set(
+            inspect.signature(getattr(importlib.import_module(f"solobox.cli.{command}"), command)).parameters
+        )
+    options = {f"--{name.replace('_', '-')}" for name in known} | {"--help", "--json", "--with"}
+    options |= {"--nproc-per-node", "--ntasks-per-node"}  # torchrun's and SLURM's
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
+    assert named <= options, named - options
