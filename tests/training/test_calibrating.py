@@ -18,9 +18,9 @@ from solobox.localizer.losses import Loss
 from solobox.localizer.presence import Presence, temperature
 from solobox.samples import Samples
 from solobox.training.features import Kept
-from solobox.training.heads import fit_head
+from solobox.training.heads import fit_presence
 from solobox.training.on_device import Resident
-from solobox.training.presence_folds import Alone, temperature_out_of_fold
+from solobox.training.presence_folds import temperature_out_of_fold
 from solobox.training.progress import Silent
 from solobox.training.ranks import Ranks
 from solobox.training.recipe import Recipe
@@ -75,6 +75,17 @@ def test_presence_is_learnt_and_kept(samples: Samples, run: Path) -> None:
     assert counts["negatives"] == 30
 
 
+def test_pictures_without_the_object_cost_the_boxes_nothing(
+    samples: Samples, run: Path, tmp_path: Path
+) -> None:
+    """Boxes are learnt as if there were none of them: to the last bit."""
+    other = train(samples.positives(), tmp_path / "run", Recipe.named("quick", SMALL))
+    images = list(samples.positives().images)
+    for one, two in zip(Localizer.load(run).predict(images), other.predict(images), strict=True):
+        np.testing.assert_array_equal(one.box, two.box)
+        np.testing.assert_array_equal(one.low, two.low)
+
+
 def test_the_temperature_suits_pictures_that_were_never_seen(tmp_path: Path) -> None:
     """Features of which the first tells presence by a known probability: what is found has to be near the best."""
     rng = np.random.default_rng(0)
@@ -96,13 +107,11 @@ def test_the_temperature_suits_pictures_that_were_never_seen(tmp_path: Path) -> 
     again = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
     assert found == again
     torch.manual_seed(0)
-    whole = Alone(Presence((6,)))
-    fit_head(
-        whole, kept, lambda _: torch.zeros(1), recipe, Loss((), sigma=0.01),
-        fabric=Fabric(accelerator="cpu", devices=1), progress=Silent(),
-    )  # fmt: skip
+    whole = Presence((6,))
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fit_presence(whole, kept, recipe, torch.arange(learning), fabric=fabric, progress=Silent())
     with torch.inference_mode():
-        logits = whole.eval().presence([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
+        logits = whole.eval()([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
     fresh = torch.from_numpy(there[learning:])
     best = float(temperature(logits, fresh))
 

@@ -1,6 +1,7 @@
 """The quick stage: vectorizer and head, trained on feature maps that are kept."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from solobox.localizer.head import Output
 from solobox.localizer.localizer import Localizer, decide
 from solobox.localizer.losses import Loss, box_iou, within_reach
+from solobox.localizer.presence import Presence
 from solobox.training.features import Kept
 from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
 from solobox.training.on_device import uploaded
@@ -28,9 +30,7 @@ class Decide(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Feature maps in any float type; computed in the weights' type, or autocast's."""
-        if not torch.is_autocast_enabled(maps[0].device.type):
-            maps = [feature.float() for feature in maps]
-        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
+        return decide(self.extra, self.vectorizer, self.head, self.presence, _as_computed(maps))
 
 
 def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
@@ -52,8 +52,33 @@ def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
     return ranks.total(found)
 
 
+class _Boxes(nn.Module):
+    """What finds the box, of a `Decide`."""
+
+    def __init__(self, parts: Decide) -> None:
+        super().__init__()
+        self.extra, self.vectorizer, self.head = parts.extra, parts.vectorizer, parts.head
+
+    def forward(self, maps: list[Tensor]) -> Output:
+        """Feature maps to boxes."""
+        return decide(self.extra, self.vectorizer, self.head, None, _as_computed(maps))
+
+
+class _Branch(nn.Module):
+    """The branch of presence as training's loop wants it: beside its logits, boxes that mean nothing."""
+
+    def __init__(self, presence: Presence) -> None:
+        super().__init__()
+        self.presence = presence
+
+    def forward(self, maps: list[Tensor]) -> Output:
+        """Feature maps to logits."""
+        logits = self.presence(_as_computed(maps))
+        return Output(logits.new_zeros(len(logits), 4), presence=logits)
+
+
 def fit_head(
-    head: nn.Module,
+    head: Decide,
     kept: Kept,
     score: Callable[[nn.Module], Tensor],
     recipe: Recipe,
@@ -68,10 +93,61 @@ def fit_head(
 ) -> tuple[list[Epoch], int]:
     """Train `head` in place on kept maps; what it gives, `score` and `keeper` are those of `fit`.
 
-    rows: of the views to train on, all by default.
+    rows: of the views to train on, all by default. Boxes are learnt from those with the object alone, as if there were
+    no others, and then presence, which shares no weights with them, from all: together the one cost the other 0.006 of
+    IoU (bench/LOG.md).
     """
-    ranks = ranks or Ranks()
     used = torch.arange(len(kept)) if rows is None else rows
+    having = used[torch.isfinite(kept.targets[used]).all(dim=1)]
+    found = _fit(
+        _Boxes(head), kept, score, recipe, loss, having, fabric=fabric, progress=progress, keeper=keeper,
+        ranks=ranks, stage=stage,
+    )  # fmt: skip
+    if head.presence is not None:
+        fit_presence(
+            head.presence, kept, recipe, used, fabric=fabric, progress=progress, ranks=ranks,
+            stage="presence" if stage == "head" else f"{stage}, presence",
+        )  # fmt: skip
+    return found
+
+
+def fit_presence(
+    presence: Presence,
+    kept: Kept,
+    recipe: Recipe,
+    rows: Tensor,
+    *,
+    fabric: Fabric,
+    progress: Progress,
+    ranks: Ranks | None = None,
+    stage: str = "presence",
+) -> None:
+    """Train the branch in place on some of the views that are kept, with the object and without.
+
+    It ends with the last epoch: nothing is held out to choose by.
+    """
+    loss, patient = Loss((), sigma=recipe.sigma), replace(recipe, patience=0)
+    _fit(
+        _Branch(presence), kept, lambda _: torch.zeros(1), patient, loss, rows,
+        fabric=fabric, progress=progress, ranks=ranks, stage=stage,
+    )  # fmt: skip
+
+
+def _fit(
+    module: nn.Module,
+    kept: Kept,
+    score: Callable[[nn.Module], Tensor],
+    recipe: Recipe,
+    loss: Loss,
+    used: Tensor,
+    *,
+    fabric: Fabric,
+    progress: Progress,
+    stage: str,
+    keeper: Keeper | None = None,
+    ranks: Ranks | None = None,
+) -> tuple[list[Epoch], int]:
+    ranks = ranks or Ranks()
 
     def batches(epoch: int, start: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(used))
@@ -85,4 +161,9 @@ def fit_head(
         stage, recipe.passes(len(used)), -(-len(used) // recipe.batch), recipe.optimizing, recipe.ema,
         recipe.seed, recipe.patience,
     )  # fmt: skip
-    return fit(head, batches, score, loss, schedule, fabric=fabric, progress=progress, keeper=keeper)
+    return fit(module, batches, score, loss, schedule, fabric=fabric, progress=progress, keeper=keeper)
+
+
+def _as_computed(maps: list[Tensor]) -> list[Tensor]:
+    """Kept maps in the type of the weights, or as they are where autocast will see to it."""
+    return maps if torch.is_autocast_enabled(maps[0].device.type) else [feature.float() for feature in maps]

@@ -7,40 +7,20 @@ more training of it, and gave on drawn scenes the temperature of a thousand fres
 and smaller parts (bench/LOG.md).
 """
 
-from dataclasses import replace
-
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
-from torch import Tensor, nn
 
-from solobox.localizer.head import Output
-from solobox.localizer.losses import Loss
 from solobox.localizer.presence import Presence, temperature
 from solobox.samples import Samples
 from solobox.training.features import Kept
 from solobox.training.folds import assigned, units_of
-from solobox.training.heads import fit_head
+from solobox.training.heads import fit_presence
 from solobox.training.progress import Progress
 from solobox.training.ranks import precision_of
 from solobox.training.recipe import Recipe
 
 _TOGETHER = 64
-
-
-class Alone(nn.Module):
-    """The branch as training's loop wants it: maps in, `Output` out."""
-
-    def __init__(self, presence: Presence) -> None:
-        super().__init__()
-        self.presence = presence
-
-    def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps in any float type to logits, beside boxes that mean nothing."""
-        if not torch.is_autocast_enabled(maps[0].device.type):
-            maps = [feature.float() for feature in maps]
-        logits = self.presence(maps)
-        return Output(logits.new_zeros(len(logits), 4), presence=logits)
 
 
 def temperature_out_of_fold(
@@ -75,15 +55,13 @@ def temperature_out_of_fold(
     for half, held in enumerate(halves):
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
-            branch = Alone(Presence(channels))
-        fit_head(
-            branch, kept, lambda _: torch.zeros(1), replace(recipe, patience=0),
-            Loss((), sigma=recipe.sigma), fabric=fabric, progress=progress,
-            rows=kept.of_pictures(fold != half), stage=f"presence, half {half + 1} of 2",
+            branch = Presence(channels)
+        fit_presence(
+            branch, kept, recipe, kept.of_pictures(fold != half), fabric=fabric, progress=progress,
+            stage=f"presence, half {half + 1} of 2",
         )  # fmt: skip
         with torch.inference_mode():
             for places in torch.split(held.nonzero().flatten(), _TOGETHER):
-                told = branch(kept.maps(wholes[places], fabric.device)).presence
-                assert told is not None  # noqa: S101
-                logits[places] = told.float()
+                maps = kept.maps(wholes[places], fabric.device)
+                logits[places] = branch([feature.float() for feature in maps]).cpu()
     return float(temperature(logits, present))
