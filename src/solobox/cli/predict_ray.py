@@ -1,6 +1,7 @@
 """``solobox predict --engine ray``: boxes for any number of pictures, from any store, on a Ray cluster."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from solobox.cli.console import bars, console
 from solobox.errors import ConfigError
@@ -24,6 +25,9 @@ def predict_on_ray(
     """
     if output is None:
         raise ConfigError("--engine ray writes a folder of Parquet files: say where, with -o FOLDER")
+    for needed in ("ray", "fsspec", "pyarrow"):
+        if find_spec(needed) is None:
+            raise ConfigError(f"--engine ray needs {needed}: install Solobox with its [cluster] extra")
     from solobox.cluster import Settings, prepare, run
     from solobox.cluster.models import columns_of, load, read_model
     from solobox.cluster.on_ray import connected, on_ray
