@@ -18,7 +18,7 @@ $(STAMP): requirements/bootstrap.txt requirements/lock.txt pyproject.toml
 		{ echo "Solobox needs Python 3.11 or later; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/bootstrap.txt
-	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --require-hashes requirements/bootstrap.txt requirements/lock.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip sync --quiet --compile-bytecode --require-hashes requirements/bootstrap.txt requirements/lock.txt
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
