@@ -71,4 +71,5 @@ def export(
         f"model: {made.path} ({made.bytes / 1e6:.1f} MB), pixels to {', '.join(made.outputs)}",
         highlight=False,
         markup=False,
+        soft_wrap=True,
     )

@@ -79,7 +79,7 @@ def predict_video(
                 printed.flush()
     for place, what in ((output, "boxes"), (draw, "drawn clip")):
         if place is not None:
-            console.print(f"{what}: {place}", highlight=False, markup=False)
+            console.print(f"{what}: {place}", highlight=False, markup=False, soft_wrap=True)
     if failed:
         console.print(f"{failed} of {count} pictures could not be decoded; their rows say why")
     return 1 if failed else 0
