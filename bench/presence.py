@@ -97,7 +97,7 @@ def main() -> None:
     )
     presence("faces, airplanes as empty", faces(training), faces(test), size, seeds)
     with tempfile.TemporaryDirectory() as folder:
-        drawn = scenes.write(folder, 1200, seed=12, empty_share=0.3)
+        drawn = scenes.write(folder, 2000, seed=12, empty_share=0.3)
         rows = np.arange(len(drawn))
         presence("scenes, 30% empty", drawn.select(rows < 800), drawn.select(rows >= 800), size, seeds)
     every_kangaroo = joined(*kangaroo())
