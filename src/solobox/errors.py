@@ -27,3 +27,9 @@ class ConfigError(SoloboxError):
 
 class Paused(SoloboxError):  # noqa: N818 (nothing is wrong)
     """Training stopped where it can go on later; nothing is lost."""
+
+
+def reason(error: BaseException) -> str:
+    """Why something could not be done, in a few words, as the system or a library says it."""
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text) or type(error).__name__

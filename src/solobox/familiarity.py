@@ -19,6 +19,9 @@ from solobox.errors import ConfigError
 MOST_DIRECTIONS = 64
 """Directions that have a variance of their own, at most; and a quarter as many as pictures."""
 
+ROUNDING = 1e-4
+"""Share by which a distance may be larger for being computed otherwise, in another batch or by another runtime."""
+
 _ARRAYS = ("mean", "directions", "variances", "rest", "distances")
 
 
@@ -69,7 +72,9 @@ class Familiarity:
         """`Prediction.familiarity` of pooled features: (n, D) to (n,), in (0, 1]."""
         known = len(self.distances)
         # A held-out picture again has just its own distance, but for rounding in another batch.
-        at_least = known - np.searchsorted(self.distances, self.distance(features) * (1 - 1e-4), side="left")
+        at_least = known - np.searchsorted(
+            self.distances, self.distance(features) * (1 - ROUNDING), side="left"
+        )
         return np.asarray((1 + at_least) / (known + 1), dtype=np.float64)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:

@@ -32,12 +32,15 @@ def processes_have_met() -> bool:
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], *, beside: int = 1) -> Iterator[R]:
-    """`work` on each item in order, in threads, a few items ahead of the reader.
+def in_threads(
+    work: Callable[[T], R], items: Iterable[T], *, workers: int = 0, beside: int = 1
+) -> Iterator[R]:
+    """`work` on each item in order, in threads, a few items ahead of the reader: at most twice as many as threads.
 
-    beside: how many processes do so on this machine; they share the processors.
+    workers: threads, 0 for as many as there are processors. beside: how many processes do so on this machine; they
+    share the processors.
     """
-    workers = max(processors() // beside, 1)
+    workers = workers or max(processors() // beside, 1)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:

@@ -28,7 +28,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from solobox.errors import PictureError
+from solobox.errors import PictureError, reason
 
 Source: TypeAlias = str | Path | bytes
 
@@ -198,7 +198,7 @@ def _opened(source: Source, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
     except FileNotFoundError:
         raise PictureError("there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:
-        raise PictureError(f"cannot be opened ({_reason(error)}). Check the path and permissions.") from error
+        raise PictureError(f"cannot be opened ({reason(error)}). Check the path and permissions.") from error
     with file:
         yield file, status.st_size
 
@@ -232,11 +232,6 @@ def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
         )
 
 
-def _reason(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text or type(error).__name__
-
-
 @contextlib.contextmanager
 def _named(source: Source) -> Iterator[None]:
     """Turn whatever is raised into a PictureError with the picture's name.
@@ -253,11 +248,11 @@ def _named(source: Source) -> Iterator[None]:
             f"{name}: there is not enough memory to decode it. Save it smaller.", kind="too_many_pixels"
         ) from error
     except Exception as error:
-        reason = _reason(error)
-        if "truncat" in reason.lower() or isinstance(error, (EOFError, struct.error)):
-            told = f"the file is truncated, its end is missing ({reason})"
+        why = reason(error)
+        if "truncat" in why.lower() or isinstance(error, (EOFError, struct.error)):
+            told = f"the file is truncated, its end is missing ({why})"
         else:
-            told = f"the file is damaged or of an unsupported kind ({reason})"
+            told = f"the file is damaged or of an unsupported kind ({why})"
         raise PictureError(f"{name}: {told}. {_LEAVE_OUT}") from error
 
 

@@ -1,9 +1,10 @@
 """What every runtime does around its network: picture in, `Prediction` out. No torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from solobox.prediction import Prediction
 
 Input: TypeAlias = str | Path | bytes | npt.NDArray[Any]
 """A path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +49,36 @@ class Answer:
         )
 
 
-def several(inputs: Sequence[Input] | Input) -> Sequence[Input]:
-    """One input as a list of one."""
-    return [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
+class Predicts:
+    """What a `Localizer` and an exported model have in common: their `stream`, as a list."""
+
+    def stream(
+        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
+    ) -> Iterator[Prediction]:
+        """As `predict`, one by one and in constant memory."""
+        raise NotImplementedError
+
+    def predict(
+        self, inputs: Sequence[Input] | Input, *, level: float | None = None, outer: bool = False
+    ) -> list[Prediction]:
+        """One `Prediction` for each input, in order; a picture that cannot be read has its `error` set.
+
+        inputs: one or several of: a path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8.
+        level: probability with which the true box lies between the margins, `Prediction.low` and `high`. By default
+            0.9, or no margins where this model was not calibrated for that.
+        outer: margins outwards alone, narrower: with that probability nothing of the object lies beyond them.
+
+        Raises ConfigError for a level that this model has no margins for.
+        """
+        several = [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
+        return list(self.stream(several, level=level, outer=outer))
+
+
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of `size`, the last one perhaps shorter."""
+    walk = iter(items)
+    while group := list(islice(walk, size)):
+        yield group
 
 
 def name_of(item: Input) -> str:
@@ -104,6 +134,15 @@ def level_of(calibration: Calibration | None, wanted: float | None, *, outer: bo
         calibration.factor(wanted, outer=outer)  # or it says why there is none
         return wanted
     return DEFAULT_LEVEL if DEFAULT_LEVEL in calibration.two_sided else None
+
+
+def check_presence(least: float | None, *, learned: bool, model: str = "this model") -> None:
+    """Raise ConfigError where a least presence is asked for of a model that never learned it."""
+    if least is not None and not learned:
+        raise ConfigError(
+            f"{model} never learned presence: it was trained on no pictures without the object. List some, with empty "
+            "coordinates, and train again"
+        )
 
 
 def with_margins(

@@ -45,6 +45,10 @@ class Prediction:
         """The same, saying that the object is not there: no box, and no margins of one."""
         return replace(self, box=_nothing(), spread=_nothing(), low=_nothing(), high=_nothing())
 
+    def if_present(self, least: float) -> "Prediction":
+        """`without_object` where its presence is below `least`, else the same; NaN is not below anything."""
+        return self.without_object() if self.presence < least else self
+
     @property
     def outer(self) -> Floats:
         """The largest box that the margins allow, shape (4,): the object lies in it."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pytest
 from cluster_standins import ShownSize, jpeg, load, new_bucket, size_of, write_pictures
@@ -375,20 +376,25 @@ def test_a_package_that_is_missing_is_no_pictures_fault(
     assert summary.failures == {"part-00000.parquet": "s3://bucket/a.jpg: Install s3fs to access S3"}
 
 
-def test_few_pictures_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_pictures_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
+    ahead: list[int] = []
 
-    def reading(name: str) -> bytes:
+    def reading(name: str) -> str:
         read.append(name)
-        return b""
+        return name
+
+    class TakesOne(ShownSize):
+        def stream(self, inputs: Iterable[str | bytes], **_: Any) -> Iterator[Prediction]:
+            for taken, item in enumerate(inputs, start=1):
+                ahead.append(len(read) - taken)
+                yield Prediction(str(item), np.zeros(4), (1, 1))
 
     monkeypatch.setattr(shard, "_fetched", reading)
-    ahead = shard._ahead([str(number) for number in range(1000)])
-    for taken in range(1, 500):
-        next(ahead)
-        assert len(read) <= taken + 32
-    ahead.close()  # type: ignore[attr-defined]
-    assert len(read) < 600
+    (tmp_path / "list.txt").write_text("".join(f"/{number}.jpg\n" for number in range(1000)))
+    summary = run(planned(tmp_path / "out", [tmp_path / "list.txt"], size=1000), here(lambda _: TakesOne()))
+    assert (summary.rows, len(read)) == (1000, 1000)
+    assert max(ahead) <= 32
 
 
 def test_what_killed_runs_left_is_removed_when_all_is_done(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from solobox.inference.engines import RuntimeName
 from solobox.inference.inputs import expand
 from solobox.inference.picture_folder import Artist, Crops, Drawn, Names, illustrated
 from solobox.inference.sinks import Columns, ImageIds, Plan
+from solobox.predicting import check_presence
 from solobox.prediction import Prediction
 
 
@@ -110,19 +111,15 @@ def predict(
         check_places(pictures, inputs, place, folders)
     ids = ImageIds.read(coco_ids, pictures) if coco_ids is not None else ImageIds()
     predictor = load(Path(model), runtime)
-    if min_presence is not None and not predictor.presence:
-        raise ConfigError(
-            f"{model} never learned presence: it was trained on no pictures without the object. List some, with empty "
-            "coordinates, and train again"
-        )
+    check_presence(min_presence, learned=predictor.presence, model=str(model))
     columns = Columns(
         "both" if margins is not None else "none" if outer is None else "outer",
         presence=predictor.presence,
         familiarity=predictor.familiarity,
     )
-    if clip is not None and predictor.one is not None:
+    if clip is not None:
         return predict_video(
-            predictor.one, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
+            predictor, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
             min_presence=min_presence, smooth=smooth,
         )  # fmt: skip
     work = _Work(predictor, pictures, margins, outer, min_presence, draw, crop, pad)
@@ -191,8 +188,8 @@ class _Work:
         level = self.outer if self.margins is None else self.margins
         rest = islice(self.pictures, first, None)
         predictions = self.predictor.stream(rest, level=level, outer=self.outer is not None)
-        if self.min_presence is not None:
-            predictions = _told_apart(predictions, self.min_presence)
+        if (least := self.min_presence) is not None:
+            predictions = (prediction.if_present(least) for prediction in predictions)
         artists: list[Artist] = []
         if self.draw is not None:
             artists.append(Drawn(_names(self.draw, journals, "drawn")))
@@ -203,12 +200,6 @@ class _Work:
 
 def _names(folder: Path, journals: Path | None, what: str) -> Names:
     return Names(folder, journals / f"{what}.jsonl" if journals is not None else None)
-
-
-def _told_apart(predictions: Iterator[Prediction], least: float) -> Iterator[Prediction]:
-    """Without the boxes of pictures in which the object most likely is not."""
-    for prediction in predictions:
-        yield prediction.without_object() if prediction.presence < least else prediction
 
 
 def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids: ImageIds) -> None:

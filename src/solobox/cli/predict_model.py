@@ -8,7 +8,6 @@ from pathlib import Path
 from solobox.cli.console import quieten
 from solobox.errors import ConfigError
 from solobox.inference.engines import RuntimeName
-from solobox.inference.tracks import Predictor as Tracked
 from solobox.prediction import Prediction
 
 
@@ -17,14 +16,13 @@ class Predictor:
     """What is asked of either.
 
     stream: as `solobox.Localizer.stream`. presence, familiarity: whether it has these. fingerprint: another one for
-    any other model. one: the model itself, for clips.
+    any other model.
     """
 
     stream: Callable[..., Iterator[Prediction]]
     presence: bool
     familiarity: bool
     fingerprint: str
-    one: Tracked | None = None
 
 
 def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
@@ -36,7 +34,7 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
         from solobox.inference.model import Model
 
         model = Model.load(path, runtime=runtime)
-        return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]), model)
+        return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]))
     if runtime != "onnxruntime":
         raise ConfigError(
             f"--runtime {runtime} runs an exported model: `solobox export {path} -o model.onnx` first"
@@ -47,7 +45,7 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
 
     one = Localizer.load(path)
     files = [path / artifact.CONFIG, path / artifact.MODEL]
-    return Predictor(one.stream, one.has_presence, one.has_familiarity, _fingerprint(files), one)
+    return Predictor(one.stream, one.has_presence, one.has_familiarity, _fingerprint(files))
 
 
 def _fingerprint(files: list[Path]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from solobox.cli.console import Bars, console
 from solobox.inference.sinks import Columns, ImageIds, Parts, Plan, fingerprint, writing
 from solobox.inference.sinks.endings import CsvRows
 from solobox.prediction import Prediction
+
+T = TypeVar("T")
 
 _MANY = 20_000
 """Rows whose writing takes long enough to be watched."""
@@ -94,10 +97,10 @@ def printed(predictions: Iterable[Prediction], columns: Columns) -> Iterator[Pre
             rows.put(prediction)
 
 
-def watched(predictions: Iterable[Prediction], progress: Bars) -> Iterator[Prediction]:
+def watched(rows: Iterable[T], progress: Bars) -> Iterator[T]:
     """Move the bar for each, and say how many there are in a second."""
     start = time.monotonic()
-    for count, prediction in enumerate(predictions, 1):
+    for count, row in enumerate(rows, 1):
         seconds = time.monotonic() - start
         progress.advance(note=f"{count / seconds:,.1f} pictures/s" if seconds > 0 else "")
-        yield prediction
+        yield row

@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from solobox.cli.console import bars, console
+from solobox.cli.predict_rows import watched
 from solobox.drawing import draw_boxes, predicted
 from solobox.errors import ConfigError, DataError
 from solobox.inference.clip_writer import ClipWriter, check_clip_name, writing_clip
@@ -63,7 +63,7 @@ def predict_video(
             least = _PRESENT if min_presence is None else min_presence
             rows = smoothed(rows, level=level or DEFAULT_LEVEL, outer=one_sided, min_presence=least)
         if min_presence is not None:
-            rows = _told_apart(rows, min_presence)
+            rows = ((frame, prediction.if_present(min_presence)) for frame, prediction in rows)
         if draw is not None:
             rows = _drawn(rows, stack.enter_context(writing_clip(draw, clip.rate, clip.time_base)))
         if output is not None:
@@ -113,16 +113,7 @@ def _counted(rows: Iterable[Row], clip: Clip) -> Iterator[Row]:
     """Show a progress bar with the rate while the rows go by."""
     with bars() as progress:
         progress.start("predicting", clip.count or None)
-        began = time.monotonic()
-        for number, row in enumerate(rows, 1):
-            rate = number / max(time.monotonic() - began, 1e-3)
-            progress.advance(note=f"{rate:.1f} pictures/s")
-            yield row
-
-
-def _told_apart(rows: Iterable[Row], least: float) -> Iterator[Row]:
-    for frame, prediction in rows:
-        yield frame, prediction.without_object() if prediction.presence < least else prediction
+        yield from watched(rows, progress)
 
 
 def _drawn(rows: Iterable[Row], writer: ClipWriter) -> Iterator[Row]:

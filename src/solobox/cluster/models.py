@@ -8,6 +8,7 @@ from solobox.cluster.stores import located, reading
 from solobox.errors import ConfigError
 from solobox.inference.model import Model
 from solobox.inference.sinks import Columns, Margins
+from solobox.predicting import check_presence, level_of
 
 
 def read_model(model: str) -> bytes:
@@ -32,16 +33,9 @@ def load(model: bytes) -> Model:
 def columns_of(model: Model, settings: Settings) -> Columns:
     """What rows say. Raises ConfigError for settings that the model cannot fulfil."""
     if settings.level is not None:
-        if model.calibration is None:
-            raise ConfigError("this model was not calibrated and has no margins: train it again")
-        model.calibration.factor(settings.level, outer=settings.outer)
-    if settings.min_presence is not None:
-        if not 0 <= settings.min_presence <= 1:
-            raise ConfigError(f"a presence is a probability from 0 to 1, not {settings.min_presence:g}")
-        if not model.has_presence:
-            raise ConfigError(
-                "this model never learned presence: it was trained on no pictures without the object. List some, with "
-                "empty coordinates, and train again"
-            )
+        level_of(model.calibration, settings.level, outer=settings.outer)  # or it says why there is none
+    if settings.min_presence is not None and not 0 <= settings.min_presence <= 1:
+        raise ConfigError(f"a presence is a probability from 0 to 1, not {settings.min_presence:g}")
+    check_presence(settings.min_presence, learned=model.has_presence)
     margins: Margins = "none" if settings.level is None else "outer" if settings.outer else "both"
     return Columns(margins, presence=model.has_presence, familiarity=model.has_familiarity)

@@ -7,10 +7,9 @@ has the names, a row group for each shard; ``model.onnx`` is the model; ``plan.j
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from solobox.cluster.listing import is_list, listed
 from solobox.cluster.stores import Place, located, reading
 from solobox.errors import ConfigError, DataError
 from solobox.inference.sinks import Columns
+from solobox.predicting import in_groups
 
 FOLDER = "_plan"
 """Begins with an underscore, as what readers of Parquet folders pass over."""
@@ -163,7 +163,7 @@ def _write(place: Place, model: bytes, inputs: tuple[str, ...], columns: Columns
     with tempfile.TemporaryDirectory(prefix="solobox-") as scratch:
         names = Path(scratch) / "inputs.parquet"
         with parquet.ParquetWriter(names, _IMAGES, compression="zstd") as writer:
-            for group in _groups(listed(inputs), settings.shard_size):
+            for group in in_groups(listed(inputs), settings.shard_size):
                 try:
                     key.update("\n".join([*group, ""]).encode())
                 except UnicodeEncodeError as error:
@@ -182,12 +182,6 @@ def _write(place: Place, model: bytes, inputs: tuple[str, ...], columns: Columns
     )  # fmt: skip
     place.put(_PLAN, plan._to_json())  # noqa: SLF001
     return plan
-
-
-def _groups(names: Iterable[str], size: int) -> Iterator[list[str]]:
-    names = iter(names)
-    while group := list(islice(names, size)):
-        yield group
 
 
 def _sha256_of(item: str) -> str:

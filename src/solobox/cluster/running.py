@@ -10,8 +10,7 @@ from typing import Protocol, TypeAlias
 
 from solobox.cluster.plan import Plan
 from solobox.cluster.shard import Load, Part, Worker, read_part
-from solobox.cluster.stores import reason
-from solobox.errors import DataError
+from solobox.errors import DataError, reason
 
 SUCCESS = "_SUCCESS"
 """The file that says, as with other tools, that an output folder is complete."""

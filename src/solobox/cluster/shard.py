@@ -3,17 +3,16 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Protocol, TypeAlias
 
 from pyarrow import parquet
 
 from solobox.cluster.plan import Plan
 from solobox.cluster.rows import table, to_bytes
-from solobox.cluster.stores import is_local, located, reading, reason
-from solobox.errors import DataError
+from solobox.cluster.stores import is_local, located, reading
+from solobox.errors import DataError, reason
+from solobox.machine import in_threads
 from solobox.pictures import MAX_BYTES
 from solobox.prediction import Prediction
 
@@ -116,7 +115,7 @@ def _predicted(plan: Plan, model: Predictor, names: Sequence[str]) -> list[Predi
     unreachable: list[str] = []
 
     def readable() -> Iterator[str | bytes]:
-        for index, found in enumerate(_ahead(names)):
+        for index, found in enumerate(in_threads(_fetched, names, workers=_READERS)):
             if isinstance(found, _Unread):
                 rows[index] = Prediction(names[index], error=found.why)
                 if found.unreachable:
@@ -132,9 +131,7 @@ def _predicted(plan: Plan, model: Predictor, names: Sequence[str]) -> list[Predi
         if called and error.startswith(called):
             error = names[index] + error.removeprefix(called)
         prediction = replace(prediction, image=names[index], error=error)
-        if least is not None and prediction.presence < least:
-            prediction = prediction.without_object()
-        rows[index] = prediction
+        rows[index] = prediction if least is None else prediction.if_present(least)
     if len(unreachable) >= _OUTAGE and 2 * len(unreachable) > len(names):
         raise DataError(
             f"{len(unreachable)} of its {len(names)} pictures are out of reach, as {unreachable[0]}. "
@@ -144,22 +141,6 @@ def _predicted(plan: Plan, model: Predictor, names: Sequence[str]) -> list[Predi
     if len(done) != len(names):
         raise RuntimeError(f"the model gave {len(done)} rows for {len(names)} pictures")
     return done
-
-
-def _ahead(names: Sequence[str]) -> Iterator[str | bytes | _Unread]:
-    """What `_fetched` gives, in order, read by several threads a little ahead: at most twice as many are in memory."""
-    with ThreadPoolExecutor(_READERS, thread_name_prefix="reading") as pool:
-        rest = iter(names)
-        waiting: deque[Future[str | bytes | _Unread]] = deque(
-            pool.submit(_fetched, name) for name in islice(rest, 2 * _READERS)
-        )
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(_fetched, name) for name in islice(rest, 1))
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _fetched(name: str) -> str | bytes | _Unread:

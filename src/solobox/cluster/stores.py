@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem, make_path_posix
 
-from solobox.errors import DataError
-from solobox.files import explained, unfinished
+from solobox.errors import DataError, reason
+from solobox.files import replacing_bytes
 
 Store: TypeAlias = Any
 """An ``fsspec.AbstractFileSystem``; fsspec has no types."""
@@ -35,12 +36,6 @@ def located(url: str) -> tuple[Store, str]:
 def is_local(store: Store) -> bool:
     """Whether the store is this machine's file system."""
     return isinstance(store, LocalFileSystem)
-
-
-def reason(error: BaseException) -> str:
-    """Why something could not be read or written, in a few words."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -105,24 +100,17 @@ class Place:
     def put(self, name: str, data: bytes) -> None:
         """Write a file that is there whole or not at all; it takes the place of an older one. Raises DataError."""
         if is_local(self.store):
-            path = Path(self._file(name))
-            with explained(path), _beside(path) as beside, beside.open("xb") as file:
+            with replacing_bytes(Path(self._file(name))) as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
             return
         with self._writing(name):
             self.store.pipe_file(self._file(name), data)  # object stores show an upload when it is complete
 
     def put_file(self, name: str, source: Path) -> None:
-        """As `put`, of a local file of any size, which is moved where that can be done."""
+        """As `put`, of a local file of any size."""
         if is_local(self.store):
-            path = Path(self._file(name))
-            with explained(path), _beside(path) as beside, source.open("rb") as file, beside.open("xb") as to:
-                while block := file.read(1 << 20):
-                    to.write(block)
-                to.flush()
-                os.fsync(to.fileno())
+            with source.open("rb") as file, replacing_bytes(Path(self._file(name))) as to:
+                shutil.copyfileobj(file, to, 1 << 20)
             return
         with self._writing(name):
             self.store.put_file(str(source), self._file(name))
@@ -142,16 +130,3 @@ class Place:
             yield
         except Exception as error:
             raise DataError(f"{self.url}/{name}: cannot be written: {reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name beside `path` for its new contents, which take its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = unfinished(path)
-    try:
-        yield beside
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()

@@ -1,7 +1,6 @@
 """From a trained localizer to a file that others can use, checked before it is written."""
 
-import contextlib
-import shutil
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from solobox.boxes import Floats, iou
 from solobox.errors import ConfigError, PictureError
+from solobox.evaluation.metrics import evaluate_predictions
 from solobox.exporting.graph import Graph
 from solobox.exporting.onnx_file import as_onnx, facts_of
 from solobox.exporting.parity import Case, Parity, compare, drawn_cases, require
 from solobox.exporting.quantizing import quantized
 from solobox.exporting.triton import config
-from solobox.files import explained, remove_leftovers, unfinished
+from solobox.files import remove_leftovers, replacing_bytes
+from solobox.formats.writing import building
 from solobox.inference.engines import OnnxRuntime
 from solobox.inference.model import Model
 from solobox.localizer.localizer import Localizer
@@ -126,26 +126,16 @@ def _check_path(path: Path, target: Target) -> None:
 
 
 def _write(model: onnx.ModelProto, path: Path, target: Target) -> int:
-    beside = unfinished(path)
     content = model.SerializeToString()
-    try:
-        with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(path)
-            if target == "onnx":
-                beside.write_bytes(content)
-                beside.replace(path)
-            else:
-                (beside / "1").mkdir(parents=True)
-                (beside / "1" / "model.onnx").write_bytes(content)
-                (beside / "config.pbtxt").write_text(config(model, path.name), encoding="utf-8")
-                if path.exists():
-                    path.rmdir()
-                beside.replace(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it is gone already, or could not be made
-            beside.unlink()
+    remove_leftovers(path)
+    if target == "onnx":
+        with replacing_bytes(path) as file:
+            file.write(content)
+    else:
+        with building(path) as folder:
+            (folder / "1").mkdir()
+            (folder / "1" / "model.onnx").write_bytes(content)
+            (folder / "config.pbtxt").write_text(config(model, path.name), encoding="utf-8")
     return len(content)
 
 
@@ -195,15 +185,9 @@ def _squares(samples: Samples, side: int) -> Sequence[npt.NDArray[np.uint8]]:
 
 
 def _accuracy(floats: Model, integers: Model, samples: Samples) -> Accuracy:
-    measured = [_measured(model, samples) for model in (floats, integers)]
-    return Accuracy(len(samples), (measured[0][0], measured[1][0]), (measured[0][1], measured[1][1]))
-
-
-def _measured(model: Model, samples: Samples) -> tuple[float, float]:
-    found = list(model.stream(samples.images))
-    boxes: Floats = np.stack([one.box for one in found])
-    low, high = np.stack([one.low for one in found]), np.stack([one.high for one in found])
-    overlap = np.nan_to_num(iou(boxes, samples.boxes))
-    known = np.isfinite(low).all(axis=1)
-    within = np.all((low <= samples.boxes) & (samples.boxes <= high), axis=1) & known
-    return float(overlap.mean()), float(within.sum() / known.sum()) if known.any() else float("nan")
+    before, after = (
+        evaluate_predictions(samples, list(model.stream(samples.images)), "check")
+        for model in (floats, integers)
+    )
+    covered = [own.coverage.share if own.coverage else math.nan for own in (before, after)]
+    return Accuracy(len(samples), (before.metrics.mean_iou, after.metrics.mean_iou), (covered[0], covered[1]))

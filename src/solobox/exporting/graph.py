@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from solobox.errors import ConfigError
-from solobox.familiarity import Familiarity
+from solobox.familiarity import ROUNDING, Familiarity
 from solobox.localizer.localizer import Localizer
 from solobox.margins import FLOOR, Calibration
 
@@ -112,7 +112,7 @@ class _Familiarity(nn.Module):
         own = (centred @ self.directions.T).square()
         others = (centred.square().sum(dim=1) - own.sum(dim=1)).clamp(min=0)
         distance = (own / self.variances).sum(dim=1) + others / self.rest
-        at_least = (self.distances >= distance.unsqueeze(1) * (1 - 1e-4)).float().sum(dim=1)
+        at_least = (self.distances >= distance.unsqueeze(1) * (1 - ROUNDING)).float().sum(dim=1)
         return (1 + at_least) / (self.distances.shape[0] + 1)
 
 

@@ -63,7 +63,6 @@ def describe(model: onnx.ModelProto, graph: Graph, facts: Mapping[str, object]) 
         "facts": dict(facts),
     }
     model.producer_name, model.producer_version = "solobox", importlib.metadata.version("solobox")
-    model.domain = ""
     onnx.helper.set_model_props(model, {METADATA: json.dumps(about, allow_nan=False)})
 
 

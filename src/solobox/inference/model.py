@@ -14,7 +14,17 @@ from solobox.inference.engines import Engine, OnnxRuntime, OpenVino, RuntimeName
 from solobox.machine import in_threads, processors
 from solobox.margins import Calibration
 from solobox.pictures import to_square
-from solobox.predicting import Answer, Input, answered, level_of, ordered, picture_of, several, with_margins
+from solobox.predicting import (
+    Answer,
+    Input,
+    Predicts,
+    answered,
+    in_groups,
+    level_of,
+    ordered,
+    picture_of,
+    with_margins,
+)
 from solobox.prediction import Prediction
 
 FORMAT = 1
@@ -24,7 +34,7 @@ _TOGETHER = 4
 """Pictures that a thread decodes and shows to the graph at once: few enough for a processor's own cache."""
 
 
-class Model:
+class Model(Predicts):
     """Exactly one box for each picture, by an exported localizer.
 
     path: of the file. facts: what it says of itself: versions, metrics, classes, the licence of its weights.
@@ -36,7 +46,7 @@ class Model:
     ) -> None:
         self.path = path
         self._engine, self._threads, self._runtime = engine, threads, runtime
-        self._single: Engine | None = engine if threads == 1 else None
+        self._single: Engine | None = engine if 1 in (threads, processors()) else None
         self._making = threading.Lock()
         side, margins, facts = about.get("side"), about.get("margins"), about.get("facts")
         if not isinstance(side, int) or not isinstance(facts, dict) or "boxes" not in engine.outputs:
@@ -80,20 +90,6 @@ class Model:
         """Whether it knows what its training pictures look like."""
         return "familiarity" in self._wanted
 
-    def predict(
-        self, inputs: Sequence[Input] | Input, *, level: float | None = None, outer: bool = False
-    ) -> list[Prediction]:
-        """One `Prediction` for each input, in order; a picture that cannot be read has its `error` set.
-
-        inputs: one or several of: a path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8.
-        level: probability with which the true box lies between the margins, `Prediction.low` and `high`. By default
-            0.9, or no margins where this model was not calibrated for that.
-        outer: margins outwards alone, narrower: with that probability nothing of the object lies beyond them.
-
-        Raises ConfigError for a level that this model has no margins for.
-        """
-        return list(self.stream(several(inputs), level=level, outer=outer))
-
     def stream(
         self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
     ) -> Iterator[Prediction]:
@@ -129,8 +125,8 @@ class Model:
             engine = self._of_one_thread()
             found = in_threads(
                 lambda together: self._answered(together, engine),
-                _in_groups(chain(first, source), _TOGETHER),
-                beside=processors() if self._threads == 1 else 1,
+                in_groups(chain(first, source), _TOGETHER),
+                workers=1 if self._threads == 1 else 0,
             )
         for together in found:
             for prediction in together:
@@ -148,8 +144,6 @@ class Model:
 
         A layer that several threads share makes them wait for one another, in every layer.
         """
-        if processors() == 1:
-            return self._engine
         with self._making:
             if self._single is None:
                 about: Mapping[str, object] = {"side": self.side}
@@ -179,9 +173,3 @@ def _openvino(path: Path, threads: int, about: Mapping[str, object]) -> Engine:
     side = about["side"]
     assert isinstance(side, int)  # noqa: S101  (callers have looked)
     return OpenVino(path, threads, side, metadata=None)
-
-
-def _in_groups(source: Iterable[Input], size: int) -> Iterator[list[Input]]:
-    walk = iter(source)
-    while group := list(islice(walk, size)):
-        yield group

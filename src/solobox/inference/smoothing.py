@@ -19,6 +19,7 @@ import numpy as np
 from solobox.boxes import Floats, clip, iou
 from solobox.inference.video import Frame
 from solobox.margins import DEFAULT_LEVEL, FLOOR
+from solobox.predicting import ordered
 from solobox.prediction import Prediction
 
 _UNKNOWN = 0.02
@@ -207,8 +208,7 @@ def smoothed(
 
 def _with_box(prediction: Prediction, box: Floats) -> Prediction:
     width, height = prediction.size
-    corners = np.concatenate([np.minimum(box[:2], box[2:]), np.maximum(box[:2], box[2:])])
-    inside = clip(corners, width, height)
+    inside = clip(ordered(box), width, height)
     if not (inside[:2] < inside[2:]).all():  # what was expected has left the picture
         return prediction
     low, high = np.minimum(prediction.low, inside), np.maximum(prediction.high, inside)

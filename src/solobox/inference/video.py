@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from solobox.errors import ConfigError, DataError
+from solobox.errors import ConfigError, DataError, reason
 from solobox.pictures import MAX_PIXELS
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ class Clip:
                 decoded = self._stream.decode(packet)
             except pyav().FFmpegError as error:
                 if packet.size == 0:
-                    raise DataError(f"{self.name}: {_reason(error)}") from error
+                    raise DataError(f"{self.name}: {reason(error)}") from error
                 at = packet.pts if packet.pts is not None else packet.dts
                 if at is None:
-                    yield self._lost(None, _reason(error))
+                    yield self._lost(None, reason(error))
                 else:
-                    broken.append((at, _reason(error)))
+                    broken.append((at, reason(error)))
                 continue
             for frame in decoded:
                 bad = "its data are damaged" if frame.is_corrupt else ""
@@ -147,7 +147,7 @@ class Clip:
                     return
                 time.sleep(0.005)
             except av.FFmpegError as error:
-                self._ended = _reason(error)
+                self._ended = reason(error)
                 return
 
     def _shown(self, frame: "av.VideoFrame") -> Frame:
@@ -232,7 +232,7 @@ def _open_file(source: str) -> "InputContainer":
         container: InputContainer = av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         what = "this is no clip that can be read, or it is damaged"
-        raise DataError(f"{source}: {what} ({_reason(error)})") from error
+        raise DataError(f"{source}: {what} ({reason(error)})") from error
     return container
 
 
@@ -242,7 +242,7 @@ def _open_camera(number: str) -> "InputContainer":
     try:
         container: InputContainer = av.open(file, "r", format=device, timeout=_PATIENCE)
     except (av.FFmpegError, ValueError) as error:
-        what = f"camera {number} cannot be opened as {file} ({device}: {_reason(error)})"
+        what = f"camera {number} cannot be opened as {file} ({device}: {reason(error)})"
         raise DataError(f"{what}. Is it connected, free, and allowed to be used?") from error
     return container
 
@@ -274,7 +274,3 @@ def _check_size(name: str, width: int, height: int) -> None:
         raise DataError(
             f"{name}: pictures of {width}x{height} are more than the limit of {MAX_PIXELS} pixels"
         )
-
-
-def _reason(error: BaseException) -> str:
-    return str(getattr(error, "strerror", None) or error)

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,12 @@ from solobox.pictures import to_square
 from solobox.predicting import (
     Answer,
     Input,
+    Predicts,
     answered,
+    in_groups,
     level_of,
     ordered,
     picture_of,
-    several,
     with_margins,
 )
 from solobox.prediction import Prediction
@@ -40,7 +40,7 @@ _FAMILIARITY = "familiarity."
 """How names of the tensors of `Localizer.familiarity` begin in the model's file."""
 
 
-class Localizer(nn.Module):
+class Localizer(Predicts, nn.Module):
     """Exactly one box for each picture.
 
     architecture: the parts and their sizes.
@@ -107,20 +107,6 @@ class Localizer(nn.Module):
 
     # Using it ------------------------------------------------------------------------------------------
 
-    def predict(
-        self, inputs: Sequence[Input] | Input, *, level: float | None = None, outer: bool = False
-    ) -> list[Prediction]:
-        """One `Prediction` for each input, in order; a picture that cannot be read has its `error` set.
-
-        inputs: one or several of: a path, a picture file's bytes, or upright RGB pixels (h, w, 3) uint8.
-        level: probability with which the true box lies between the margins, `Prediction.low` and `high`. By default
-            0.9, or no margins where this model was not calibrated for that.
-        outer: margins outwards alone, narrower: with that probability nothing of the object lies beyond them.
-
-        Raises ConfigError for a level that this model has no margins for.
-        """
-        return list(self.stream(several(inputs), level=level, outer=outer))
-
     def stream(
         self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
     ) -> Iterator[Prediction]:
@@ -136,7 +122,7 @@ class Localizer(nn.Module):
     def _streamed(self, source: Iterator[Input], level: float | None, *, outer: bool) -> Iterator[Prediction]:
         # Pictures of their own sizes make no batch.
         together = 1 if self.architecture.size == "native" else _BATCH
-        while batch := list(islice(source, together)):
+        for batch in in_groups(source, together):
             for prediction in answered(batch, self._shown, self._answer):
                 yield with_margins(prediction, self.calibration, level, outer=outer)
 

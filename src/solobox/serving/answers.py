@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from solobox.boxes import Floats
 from solobox.errors import ConfigError
-from solobox.margins import DEFAULT_LEVEL, Calibration
-from solobox.predicting import with_margins
+from solobox.margins import Calibration
+from solobox.predicting import level_of, with_margins
 from solobox.prediction import Prediction
 from solobox.serving.problems import Problem
 
@@ -53,8 +53,7 @@ def wish(
         )
     level = outer if margins is None else margins
     if level is None:
-        known = calibration is not None and DEFAULT_LEVEL in calibration.two_sided
-        return Wish(DEFAULT_LEVEL if known else None, min_presence=min_presence)
+        return Wish(level_of(calibration, None, outer=False), min_presence=min_presence)
     if calibration is None:
         raise _wrong("this model was not calibrated and has no margins", "Leave margins and outer out.")
     try:
@@ -71,9 +70,8 @@ def _wrong(message: str, what_to_do: str) -> Problem:
 
 def finished(found: Prediction, calibration: Calibration | None, wanted: Wish) -> Prediction:
     """A prediction with the margins that are wanted, or without its box where presence is too low."""
-    if wanted.min_presence is not None and found.presence < wanted.min_presence:
-        return found.without_object()
-    return with_margins(found, calibration, wanted.level, outer=wanted.outer)
+    banded = with_margins(found, calibration, wanted.level, outer=wanted.outer)
+    return banded if wanted.min_presence is None else banded.if_present(wanted.min_presence)
 
 
 Edges = Annotated[

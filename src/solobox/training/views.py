@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,9 +19,6 @@ before the windows are cut, most of them by the JPEG decoder."""
 
 Fit: TypeAlias = Callable[[int, int], tuple[int, int]]
 """From a window's width and height to those of its view."""
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
