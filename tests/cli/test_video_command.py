@@ -33,9 +33,10 @@ def boxes(found: list[dict[str, str]]) -> np.ndarray:
     return np.array([[float(row[edge]) for edge in ("x1", "y1", "x2", "y2")] for row in found])
 
 
-def truth(count: int) -> np.ndarray:
-    first, steps = np.array([10.0, 20, 30, 40]), np.arange(count)[:, None]
-    return np.asarray(first + steps * [1.0, 0, 1, 0])
+def truth(found: list[dict[str, str]]) -> np.ndarray:
+    """By the time, which is right also where pictures before it are lost."""
+    steps = np.array([25 * float(row["time_s"]) for row in found])[:, None]
+    return np.asarray(np.array([10.0, 20, 30, 40]) + steps * [1.0, 0, 1, 0])
 
 
 def test_a_row_for_each_picture_and_a_drawn_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +54,7 @@ def test_a_row_for_each_picture_and_a_drawn_clip(tmp_path: Path, capsys: pytest.
     assert [row["frame"] for row in found] == [str(number) for number in range(30)]
     assert [float(row["time_s"]) for row in found] == pytest.approx([number / 25 for number in range(30)])
     assert {row["image"] for row in found} == {str(clip)}
-    assert iou(boxes(found), truth(30)).min() > 0.8
+    assert iou(boxes(found), truth(found)).min() > 0.8
     assert found[3]["presence"] == "0.7500"
     assert float(found[3]["x1_lo"]) == float(found[3]["x1"]) - 3
     with opened(str(drawn)) as shown:
@@ -108,7 +109,7 @@ def test_smooth_gives_steadier_boxes(tmp_path: Path) -> None:
     for smooth in (False, True):
         path = tmp_path / f"{smooth}.csv"
         predict_video(Jumpy(), str(clip), columns=Columns(), output=path, smooth=smooth)
-        jitter[smooth] = np.diff(boxes(rows(path)) - truth(60), 2, axis=0).std()
+        jitter[smooth] = np.diff(boxes(rows(path)) - truth(rows(path)), 2, axis=0).std()
     assert jitter[True] < 0.7 * jitter[False]
 
 
@@ -131,7 +132,7 @@ def test_pictures_that_cannot_be_decoded_have_their_row(
     assert predict_video(Finder(), str(clip), columns=Columns(), output=track, draw=drawn, smooth=True) == 1
     found = rows(track)
     good = [row for row in found if not row["error"]]
-    assert iou(boxes(good), truth(len(good))).min() > 0.8
+    assert iou(boxes(good), truth(good)).min() > 0.8
     assert "ends early" in found[-1]["error"]
     assert found[-1]["x1"] == ""
     with opened(str(drawn)) as shown:
