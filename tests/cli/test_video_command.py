@@ -141,6 +141,12 @@ def test_pictures_that_cannot_be_decoded_have_their_row(
     assert f"{len(found) - len(good)} of {len(found)} pictures could not be decoded" in told
 
 
+def test_a_name_with_an_end_of_line_in_it_stays_one_row(tmp_path: Path) -> None:
+    clip, track = write(tmp_path / "two\rlines.mp4", 3), tmp_path / "track.csv"
+    predict_video(Finder(), str(clip), columns=Columns(), output=track)
+    assert [row["image"] for row in rows(track)] == [str(clip)] * 3
+
+
 class Breaking(Finder):
     def stream(self, inputs: Iterable[Any], **options: Any) -> Iterator[Prediction]:
         for number, found in enumerate(super().stream(inputs)):

@@ -8,10 +8,8 @@ import httpx
 import numpy as np
 import pytest
 
-from solobox.exporting.graph import LEVELS as GRAPH_LEVELS
 from solobox.inference.model import Model
 from solobox.serving.tensors import HEADER
-from solobox.serving.v2 import LEVELS
 
 from serving_hosting import Hosted, hosted  # isort: skip
 from serving_model import write_model  # isort: skip
@@ -47,10 +45,6 @@ def tensor(given: np.ndarray[Any, Any], **other: Any) -> dict[str, Any]:
 
 def arrays(answer: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     return {out["name"]: np.array(out["data"], np.float32).reshape(out["shape"]) for out in answer["outputs"]}
-
-
-def test_the_levels_are_those_of_exported_graphs() -> None:
-    assert LEVELS == GRAPH_LEVELS
 
 
 def test_what_it_says_of_itself(client: httpx.Client) -> None:

@@ -158,8 +158,10 @@ def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Sample
         picture = read(drawn.images[row])
         seen = found.look(row, picture.pixels)
         assert seen.size == (96, 72)
-        # Kept maps are rounded to bfloat16, and their picture was scaled by another kernel.
-        np.testing.assert_allclose(seen.box, found.predictions[row].box, atol=0.5)
+        # Kept maps are rounded to bfloat16 (and computed in it where the processor can), and their picture was scaled
+        # by another kernel: one edge may move by a pixel or two, while boxes of other pictures have little in common.
+        assert iou(seen.box, found.predictions[row].box) > 0.9
+        assert np.median(np.abs(seen.box - found.predictions[row].box)) < 0.5
     blank = np.full((72, 96, 3), 127, np.uint8)
     assert np.abs(found.look(0, blank).box - found.predictions[0].box).max() > 2
     with pytest.raises(DataError, match="00004"):

@@ -7,26 +7,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.inference.sinks import Columns
+from solobox.inference.sinks.records import record, schema
 from solobox.prediction import Prediction
-
-
-def schema(columns: Columns) -> pa.Schema:
-    """``image``, ``width`` and ``height`` of the upright picture, the numbers of `Columns`, ``error``."""
-    numbers = [(name, pa.float64()) for name in columns.names[1:-1]]
-    size = [("width", pa.int32()), ("height", pa.int32())]
-    return pa.schema([("image", pa.string()), *size, *numbers, ("error", pa.string())])
 
 
 def table(columns: Columns, predictions: Sequence[Prediction]) -> pa.Table:
     """A row for each prediction, in order; null for what there is none of."""
-    rows = []
-    for prediction in predictions:
-        # Through the texts of the CSV, so that both say the same to the last digit.
-        image, *texts, error = columns.cells(prediction)
-        size = (None, None) if prediction.error else prediction.size
-        rows.append((image, *size, *(float(text) if text else None for text in texts), error or None))
-    names = schema(columns).names
-    return pa.table(dict(zip(names, zip(*rows, strict=True), strict=True)), schema(columns))
+    return pa.Table.from_pylist([record(each, columns) for each in predictions], schema=schema(columns))
 
 
 def to_bytes(rows: pa.Table, facts: Mapping[str, str]) -> bytes:

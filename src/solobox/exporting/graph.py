@@ -9,11 +9,9 @@ from torch.nn import functional as F
 
 from solobox.errors import ConfigError
 from solobox.familiarity import ROUNDING, Familiarity
+from solobox.inference.engines import levels_of
 from solobox.localizer.localizer import Localizer
 from solobox.margins import FLOOR, Calibration
-
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""The probabilities that the graph gives margins for, of those that the model is calibrated for."""
 
 
 class Graph(nn.Module):
@@ -75,7 +73,7 @@ class _Margins(nn.Module):
 
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
-        self.levels = tuple(level for level in LEVELS if level in calibration.two_sided)
+        self.levels = levels_of(calibration)
         both = [calibration.factor(level) for level in self.levels]
         outer = [calibration.factor(level, outer=True) for level in self.levels]
         self.register_buffer("factors", torch.tensor([both, outer]).float().reshape(2, 1, -1, 1))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from solobox.errors import ConfigError
 from solobox.machine import processors
+from solobox.margins import Calibration
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "openvino"]
 
@@ -19,6 +20,15 @@ PIXELS = "pixels"
 
 METADATA = "solobox"
 """The key under which the file says what it is, as JSON."""
+
+
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
+"""Levels of the margins that a graph gives, where it was calibrated for them; see `levels_of`."""
+
+
+def levels_of(calibration: Calibration | None) -> tuple[float, ...]:
+    """The levels whose margins a graph with this calibration gives, in the order of its outputs."""
+    return tuple(level for level in LEVELS if calibration is not None and level in calibration.two_sided)
 
 
 class Engine(Protocol):

@@ -1,6 +1,5 @@
 """A box for each picture of a clip: predicting along it, and its rows in a file."""
 
-import csv
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ import numpy as np
 from solobox.errors import ConfigError
 from solobox.files import replacing
 from solobox.inference.sinks import Columns
+from solobox.inference.sinks.endings import CsvLines
 from solobox.inference.video import Frame
 from solobox.prediction import Prediction
 
@@ -82,9 +82,9 @@ class Rows:
     def __init__(self, file: TextIO, columns: Columns, *, as_json: bool = False) -> None:
         self._file, self._columns, self._as_json = file, columns, as_json
         self._names = ["frame", "time_s", *columns.names]
-        self._csv = csv.writer(file, lineterminator="\n")
+        self._lines = CsvLines(file)
         if not as_json:
-            self._csv.writerow(self._names)
+            self._lines.put(self._names)
 
     def __call__(self, row: Row) -> None:
         """Write one."""
@@ -92,7 +92,7 @@ class Rows:
         time = "" if np.isnan(frame.time) else f"{frame.time:.4f}"
         cells = [str(frame.number), time, *self._columns.cells(prediction)]
         if not self._as_json:
-            self._csv.writerow(cells)
+            self._lines.put(cells)
             return
         pairs = zip(self._names, cells, strict=True)
         values = {name: cell if name in _TEXT else float(cell) if cell else None for name, cell in pairs}

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
+from solobox.inference.engines import PIXELS
 from solobox.serving.problems import Problem
 from solobox.serving.settings import Settings
 
-INPUT = "pixels"
 HEADER = "Inference-Header-Content-Length"
 """Bytes of JSON before the bytes of tensors."""
 
@@ -41,7 +41,7 @@ def parse(body: bytes, header: str | None, known: Sequence[str], settings: Setti
         raise _wrong("the body is no JSON object")
     tensors = given.get("inputs")
     if not isinstance(tensors, list) or len(tensors) != 1 or not isinstance(tensors[0], dict):
-        raise _wrong(f"inputs is a list of one tensor, named {INPUT}")
+        raise _wrong(f"inputs is a list of one tensor, named {PIXELS}")
     identity = given.get("id")
     if identity is not None and not isinstance(identity, str):
         raise _wrong("id is a text")
@@ -56,15 +56,15 @@ def _length(header: str, most: int) -> int:
 
 
 def _pixels(tensor: Mapping[str, Any], behind: bytes, settings: Settings) -> npt.NDArray[np.uint8]:
-    if tensor.get("name") != INPUT:
-        raise _wrong(f"the input is named {INPUT}")
+    if tensor.get("name") != PIXELS:
+        raise _wrong(f"the input is named {PIXELS}")
     if tensor.get("datatype") != "UINT8":
-        raise _wrong(f"{INPUT} has the datatype UINT8: RGB from 0 to 255, upright")
+        raise _wrong(f"{PIXELS} has the datatype UINT8: RGB from 0 to 255, upright")
     shape = _shape(tensor.get("shape"), settings)
     size = _parameters(tensor).get("binary_data_size")
     if size is None:
         if behind:
-            raise _wrong(f"bytes follow the JSON, and {INPUT} has no binary_data_size")
+            raise _wrong(f"bytes follow the JSON, and {PIXELS} has no binary_data_size")
         return _from_json(tensor.get("data"), shape)
     if not isinstance(size, int) or size != len(behind) or size != math.prod(shape):
         raise _wrong(
@@ -80,12 +80,13 @@ def _shape(given: object, settings: Settings) -> tuple[int, ...]:
         or any(type(side) is not int or side < 1 for side in given)
         or given[3] != 3
     ):
-        raise _wrong(f"the shape of {INPUT} is [pictures, height, width, 3], each at least 1")
+        raise _wrong(f"the shape of {PIXELS} is [pictures, height, width, 3], each at least 1")
     if given[0] > settings.max_pictures or given[1] * given[2] > settings.max_pixels:
         raise Problem(
             413,
             "too_many_pixels",
-            f"{INPUT} has more than {settings.max_pictures} pictures, or one of more than {settings.max_pixels} pixels",
+            f"{PIXELS} has more than {settings.max_pictures} pictures, or pictures of more than "
+            f"{settings.max_pixels} pixels",
             "Send fewer or smaller ones.",
         )
     return tuple(given)
@@ -93,15 +94,15 @@ def _shape(given: object, settings: Settings) -> tuple[int, ...]:
 
 def _from_json(data: object, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     if not isinstance(data, list):
-        raise _wrong(f"{INPUT} has no data: a list of numbers, flat or nested as its shape")
+        raise _wrong(f"{PIXELS} has no data: a list of numbers, flat or nested as its shape")
     try:
         values = np.array(data)
     except (ValueError, OverflowError):
-        raise _wrong(f"data of {INPUT} is ragged") from None
+        raise _wrong(f"data of {PIXELS} is ragged") from None
     if values.dtype.kind not in "iu" or not bool(((values >= 0) & (values <= 255)).all()):
-        raise _wrong(f"data of {INPUT} is integers from 0 to 255")
+        raise _wrong(f"data of {PIXELS} is integers from 0 to 255")
     if values.shape not in (shape, (math.prod(shape),)):
-        raise _wrong(f"data of {INPUT} is {values.size} numbers, which are not of the shape {list(shape)}")
+        raise _wrong(f"data of {PIXELS} is {values.size} numbers, which are not of the shape {list(shape)}")
     return values.astype(np.uint8).reshape(shape)
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from solobox.boxes import Floats
+from solobox.inference.engines import PIXELS, levels_of
 from solobox.margins import Calibration
 from solobox.pictures import to_square
 from solobox.predicting import with_margins
@@ -21,9 +22,6 @@ from solobox.serving.faults import V2_FAULTS, V2_NOT_READY, V2_READ
 from solobox.serving.problems import Problem
 from solobox.serving.service import Service
 from solobox.serving.waiting import in_time
-
-LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""As in exported graphs, which Triton serves alone."""
 
 _BODY = {
     "requestBody": {
@@ -44,7 +42,7 @@ _BODY = {
                                 "type": "object",
                                 "required": ["name", "shape", "datatype"],
                                 "properties": {
-                                    "name": {"const": tensors.INPUT},
+                                    "name": {"const": PIXELS},
                                     "datatype": {"const": "UINT8"},
                                     "shape": {
                                         "type": "array",
@@ -140,11 +138,6 @@ def shapes(service: Service) -> dict[str, list[int]]:
     return found
 
 
-def levels_of(calibration: Calibration | None) -> list[float]:
-    """The levels of its margins."""
-    return [level for level in LEVELS if calibration is not None and level in calibration.two_sided]
-
-
 def v2_routes(service: Service) -> APIRouter:
     """All of them, for one model."""
     router = APIRouter(prefix="/v2")
@@ -176,12 +169,12 @@ def v2_routes(service: Service) -> APIRouter:
             name=service.name,
             versions=["1"],
             platform="onnxruntime_onnx",
-            inputs=[TensorFacts(name=tensors.INPUT, datatype="UINT8", shape=[-1, -1, -1, 3])],
+            inputs=[TensorFacts(name=PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3])],
             outputs=[
                 TensorFacts(name=each, datatype="FP32", shape=shape)
                 for each, shape in shapes(service).items()
             ],
-            parameters={"levels": levels_of(model.calibration)},
+            parameters={"levels": list(levels_of(model.calibration))},
         )
 
     @router.get(

@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import TextIO, TypeAlias
 
 from solobox.errors import ConfigError
 from solobox.files import replacing, replacing_bytes
 from solobox.inference.sinks.coco import ImageIds, result
 from solobox.inference.sinks.columns import Columns
+from solobox.inference.sinks.records import pyarrow, record, schema
 from solobox.prediction import Prediction
 
 Put: TypeAlias = Callable[[Prediction], None]
@@ -47,7 +48,7 @@ def check_ending(path: Path) -> None:
             f"{', '.join(ENDINGS)}"
         )
     if ending == ".parquet":
-        _pyarrow()
+        pyarrow()
 
 
 def write(
@@ -60,23 +61,33 @@ def write(
             yield prediction
 
 
-class CsvRows:
-    """Rows of a CSV: UTF-8, lines end with a line feed, a text that holds an end of line is in quotes."""
+class CsvLines:
+    """Lines of a CSV: UTF-8, they end with a line feed, a text that holds an end of line of any kind is in quotes."""
 
-    def __init__(self, file: TextIO, columns: Columns) -> None:
+    def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._columns = columns
         # Python's writer quotes those characters alone that it ends a line with, and file names hold both.
         self._writer = csv.writer(self, lineterminator="\r\n")
-        self._writer.writerow(columns.names)
 
     def write(self, line: str) -> None:
         """What the library's writer calls."""
         self._file.write(f"{line[:-2]}\n")
 
+    def put(self, cells: Iterable[str]) -> None:
+        """Write a line."""
+        self._writer.writerow(cells)
+
+
+class CsvRows:
+    """Rows of a CSV, the header first; see `CsvLines`."""
+
+    def __init__(self, file: TextIO, columns: Columns) -> None:
+        self._columns, self._lines = columns, CsvLines(file)
+        self._lines.put(columns.names)
+
     def put(self, prediction: Prediction) -> None:
         """Write a row."""
-        self._writer.writerow(self._columns.cells(prediction))
+        self._lines.put(self._columns.cells(prediction))
 
 
 @contextlib.contextmanager
@@ -90,18 +101,9 @@ def _jsonl(path: Path, columns: Columns, _ids: ImageIds) -> Iterator[Put]:
     with replacing(path) as file:
 
         def put(prediction: Prediction) -> None:
-            file.write(f"{_dumped(_record(prediction, columns))}\n")
+            file.write(f"{_dumped(record(prediction, columns))}\n")
 
         yield put
-
-
-def _record(prediction: Prediction, columns: Columns) -> dict[str, object]:
-    """The row as an object: the names of the CSV's columns, and the picture's width and height; null for none."""
-    width, height = (None, None) if prediction.error else prediction.size
-    numbers = dict(zip(columns.numbers, columns.values(prediction), strict=True))
-    return {
-        "image": prediction.image, "width": width, "height": height, **numbers, "error": prediction.error or None
-    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -126,42 +128,23 @@ def _dumped(value: object) -> str:
 
 @contextlib.contextmanager
 def _parquet(path: Path, columns: Columns, _ids: ImageIds) -> Iterator[Put]:
-    """Columns as in `_record`: texts, 32-bit integers for width and height, 64-bit floating point; null for none."""
-    arrow, parquet = _pyarrow()
-    kinds = {
-        "image": arrow.string(),
-        "width": arrow.int32(),
-        "height": arrow.int32(),
-        "error": arrow.string(),
-    }
-    names = ["image", "width", "height", *columns.numbers, "error"]
-    schema = arrow.schema([(name, kinds.get(name, arrow.float64())) for name in names])
+    arrow, parquet = pyarrow()
+    kinds = schema(columns)
     rows: list[dict[str, object]] = []
-    with replacing_bytes(path) as file, parquet.ParquetWriter(file, schema) as writer:
+    with replacing_bytes(path) as file, parquet.ParquetWriter(file, kinds) as writer:
 
         def flush() -> None:
-            writer.write_table(arrow.Table.from_pylist(rows, schema=schema))
+            writer.write_table(arrow.Table.from_pylist(rows, schema=kinds))
             rows.clear()
 
         def put(prediction: Prediction) -> None:
-            rows.append(_record(prediction, columns))
+            rows.append(record(prediction, columns))
             if len(rows) == GROUP:
                 flush()
 
         yield put
         if rows:
             flush()
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "Parquet needs pyarrow: install Solobox with its [parquet] extra, or name a .csv or .jsonl"
-        ) from error
-    return pa, pq
 
 
 ENDINGS: dict[str, Callable[[Path, Columns, ImageIds], AbstractContextManager[Put]]] = {
