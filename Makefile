@@ -25,9 +25,10 @@ $(STAMP): requirements/bootstrap.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/solobox demo -o demo
 
-# A process for each processor, and a thread in each: the tests are many small ones.
+# A process for each processor, and a thread in each: the tests are many small ones. The files in the order of
+# tests/conftest.py, the long ones first; and a process that dies ends it all, rather than leaving the others waiting.
 test: lint types imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: setup
 	$(BIN)/ruff check

@@ -5,6 +5,19 @@ import pytest
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+LONG = (
+    "test_readme.py", "test_ranks.py", "test_resume.py", "test_commands.py", "test_train.py", "test_serve_command.py",
+    "test_calibrating.py", "test_export.py", "test_folds.py", "test_on_ray.py", "test_predict_on_ray.py",
+)  # fmt: skip
+"""Files that take the longest, the longest first: begun last, one processor would wait for the other's."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the long files."""
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real pictures beside the project."""

@@ -1,11 +1,12 @@
 """What this machine gives this process."""
 
+import functools
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,6 +31,19 @@ def processes_have_met() -> bool:
     """Whether the processes that were started together are in touch: from then on the first one speaks for all."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's core, one for the whole life of the process. Raises ImportError where it is not installed.
+
+    On processors with AVX-512 its CPU plugin gives the thread that loads it an alternate stack for signals, and puts
+    back the stack before when it goes. Of two plugins that come and go, the last one puts back memory that the other
+    has freed, and the next Ctrl-C is a segmentation fault. One that never goes puts nothing back.
+    """
+    import openvino
+
+    return openvino.Core()  # noqa: TID251
 
 
 def in_threads(

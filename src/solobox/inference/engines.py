@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.errors import ConfigError
-from solobox.machine import processors
+from solobox.machine import openvino_core, processors
 from solobox.margins import Calibration
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "openvino"]
@@ -97,7 +97,7 @@ class OpenVino:
     def __init__(self, model: Path, threads: int, side: int, *, metadata: str | None) -> None:
         import openvino
 
-        core = openvino.Core()
+        core = openvino_core()
         # What was agreed on is float32: bf16, which it would choose by itself where there is hardware for it, moves
         # boxes by more than an export may differ.
         options: dict[str, Any] = {

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from solobox.localizer.architecture import Size
 from solobox.localizer.backbone import Backbone
+from solobox.machine import openvino_core
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class OpenVinoFeatures:
             "NUM_STREAMS": str(threads),
             "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
         }
-        self._compiled = _core().compile_model(_convert(backbone, size, given), "CPU", options)
+        self._compiled = openvino_core().compile_model(_convert(backbone, size, given), "CPU", options)
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
@@ -135,12 +136,6 @@ class _Trunk(nn.Module):
         return tuple(feature.permute(0, 2, 3, 1).to(self.given) for feature in maps)
 
 
-def _core() -> Any:
-    import openvino
-
-    return openvino.Core()
-
-
 def _convert(backbone: Backbone, size: int, given: torch.dtype) -> Any:
     """An OpenVINO model of the trunk.
 
@@ -170,7 +165,7 @@ def has_fast_bf16() -> bool:
 
 
 def _has_bf16_openvino() -> bool:
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _openvino_is_installed() -> bool:
