@@ -1,6 +1,7 @@
 """What runs an exported graph: ONNX Runtime, or OpenVINO where it is installed."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -95,8 +96,6 @@ class OpenVino:
     """
 
     def __init__(self, model: Path, threads: int, side: int, *, metadata: str | None) -> None:
-        import openvino
-
         core = openvino_core()
         # What was agreed on is float32: bf16, which it would choose by itself where there is hardware for it, moves
         # boxes by more than an export may differ.
@@ -115,7 +114,7 @@ class OpenVino:
         # A tensor may have several names here, in no order.
         self.outputs = tuple(name for given in self._compiled.outputs for name in sorted(given.get_names()))
         self.metadata = metadata
-        self.name = f"openvino {openvino.__version__.split('-')[0]} cpu"
+        self.name = f"openvino {version('openvino')} cpu"
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
         """See `Engine`."""
