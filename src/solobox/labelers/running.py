@@ -2,13 +2,14 @@
 
 import contextlib
 import signal
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import Final
 
@@ -122,6 +123,10 @@ def _chain(first: list[Path], rest: Iterator[Path]) -> Iterator[Path]:
 def _in_processes(images: Iterator[Path], labeler: Labeler, workers: int) -> Generator[Found, None, None]:
     # Processes are spawned and not forked: a fork of a process with threads (a progress bar, torch) may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (labeler,))
+    if hasattr(
+        resource_tracker, "ensure_running"
+    ):  # else the first process starts it, which lets Ctrl-C through again
+        resource_tracker.ensure_running()
     waiting: deque[Future[Found]] = deque()
     try:
         for image in images:
@@ -142,15 +147,30 @@ def _in_processes(images: Iterator[Path], labeler: Labeler, workers: int) -> Gen
 
 @contextlib.contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back while processes start: they inherit that, and so leave it to this one to stop them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    """Hold Ctrl-C back while processes start: they inherit that, and so leave it to this one to stop them.
+
+    Here it takes effect when the block ends: in the midst of starting one, that would find itself without its orders.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread() and callable(handler)
+    if not main or not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    noted = False
+
+    def note(*_: object) -> None:  # it may come by way of another thread, which does not hold it back
+        nonlocal noted
+        noted = True
+
+    signal.signal(signal.SIGINT, note)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+    if noted and callable(handler):
+        handler(signal.SIGINT, None)
 
 
 _labeler: Labeler | None = None
