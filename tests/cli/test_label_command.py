@@ -115,7 +115,8 @@ def test_without_opencv_the_extra_is_named(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there is no Ctrl-C for a group of processes here")
-def test_ctrl_c_stops_all_processes_and_leaves_no_file(folder: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.005, 0.3])
+def test_ctrl_c_stops_all_processes_and_leaves_no_file(folder: Path, seconds: float) -> None:
     for level in range(6, 60):
         Image.fromarray(np.full((30, 40, 3), level, np.uint8)).save(folder / "in" / f"{level}.png")
     process = subprocess.Popen(
@@ -125,7 +126,7 @@ def test_ctrl_c_stops_all_processes_and_leaves_no_file(folder: Path) -> None:
     while not list(folder.glob(".b*.part")):  # until it is under way; the processes start now
         assert process.poll() is None
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)  # ends when no process of the group holds the pipes any more
     assert process.returncode == 130, err

@@ -123,10 +123,8 @@ def _chain(first: list[Path], rest: Iterator[Path]) -> Iterator[Path]:
 def _in_processes(images: Iterator[Path], labeler: Labeler, workers: int) -> Generator[Found, None, None]:
     # Processes are spawned and not forked: a fork of a process with threads (a progress bar, torch) may hang.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start, (labeler,))
-    if hasattr(
-        resource_tracker, "ensure_running"
-    ):  # else the first process starts it, which lets Ctrl-C through again
-        resource_tracker.ensure_running()
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # or the first process would start it, and that lets Ctrl-C through again
     waiting: deque[Future[Found]] = deque()
     try:
         for image in images:
