@@ -92,12 +92,13 @@ def one_picture(floats: Path, integers: Path, yolo: Sequence[Path], threads: int
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     session = bare(floats, threads)
     model, vino = (Model.load(floats, threads=threads, runtime=name) for name in ("onnxruntime", "openvino"))
-    small = bare(integers, threads)
+    small, small_model = bare(integers, threads), Model.load(integers, threads=threads)
     works: dict[str, Callable[[], object]] = {
         "bare session": lambda: session.run(None, {PIXELS: pixels[np.newaxis]}),
         "our runtime": lambda: model.predict(pixels),
         "our runtime, OpenVINO": lambda: vino.predict(pixels),
         "bare session, int8": lambda: small.run(None, {PIXELS: pixels[np.newaxis]}),
+        "our runtime, int8": lambda: small_model.predict(pixels),
     }
     for path in yolo:
         other = bare(path, threads)
@@ -108,8 +109,9 @@ def one_picture(floats: Path, integers: Path, yolo: Sequence[Path], threads: int
     took = interleaved(works, rounds)
     told(took, "bare session")
     for path in yolo:
-        ratios = np.array(took[path.stem]) / np.array(took["our runtime"])
-        print(f"  {path.stem} takes {np.median(ratios):.2f} times as long as our runtime")
+        for ours in ("our runtime", "our runtime, int8"):
+            ratios = np.array(took[path.stem]) / np.array(took[ours])
+            print(f"  {path.stem} takes {np.median(ratios):.2f} times as long as {ours}")
 
 
 def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
