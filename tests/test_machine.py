@@ -3,11 +3,11 @@ import sys
 
 import pytest
 
-from solobox.machine import openvino_core
+from solobox.machine import in_threads, openvino_core
 
 CODE = """
 import os, signal, time
-import numpy as np, openvino
+import openvino
 from openvino import opset8 as ops
 from solobox.machine import openvino_core
 
@@ -31,3 +31,18 @@ def test_ctrl_c_is_only_that_after_several_openvino_models() -> None:
     assert openvino_core() is openvino_core()
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr
+
+
+def test_threads_run_little_ahead_of_a_reader_who_may_leave() -> None:
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        return number
+
+    results = in_threads(work, range(1000), workers=16)
+    for taken in range(1, 500):
+        assert next(results) == taken - 1
+        assert len(begun) <= taken + 32
+    results.close()  # type: ignore[attr-defined]
+    assert len(begun) < 600

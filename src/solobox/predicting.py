@@ -50,12 +50,23 @@ class Answer:
 
 
 class Predicts:
-    """What a `Localizer` and an exported model have in common: their `stream`, as a list."""
+    """What a `Localizer` and an exported model have in common: one by one or as a list, with margins.
+
+    calibration: what its margins are made of, or None.
+    """
+
+    calibration: Calibration | None
 
     def stream(
         self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
     ) -> Iterator[Prediction]:
         """As `predict`, one by one and in constant memory."""
+        level = level_of(self.calibration, level, outer=outer)
+        found = self._found(iter(inputs))
+        return (with_margins(each, self.calibration, level, outer=outer) for each in found)
+
+    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
+        """One `Prediction` for each input, in order, without margins."""
         raise NotImplementedError
 
     def predict(

@@ -16,6 +16,7 @@ from solobox import scenes
 from solobox.boxes import Floats, iou
 from solobox.errors import ConfigError, DataError
 from solobox.familiarity import Familiarity
+from solobox.localizer import runtime
 from solobox.localizer.localizer import Localizer
 from solobox.pictures import read
 from solobox.samples import Samples
@@ -101,8 +102,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 
 @pytest.fixture(scope="module")
 def bank(drawn: Samples, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """The trunk computes in float32 whatever the processor can: bfloat16 would make much of another scaling kernel."""
     recipe = Recipe.named("quick", QUICK)
-    return Bank.of(drawn, recipe, folder=tmp_path_factory.mktemp("bank"), least=15, skip_bad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_has_bf16_openvino", lambda: False)
+        return Bank.of(drawn, recipe, folder=tmp_path_factory.mktemp("bank"), least=15, skip_bad=True)
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +162,8 @@ def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Sample
         picture = read(drawn.images[row])
         seen = found.look(row, picture.pixels)
         assert seen.size == (96, 72)
-        # Kept maps are rounded to bfloat16 (and computed in it where the processor can), and their picture was scaled
-        # by another kernel: one edge may move by a pixel or two, while boxes of other pictures have little in common.
-        assert iou(seen.box, found.predictions[row].box) > 0.9
-        assert np.median(np.abs(seen.box - found.predictions[row].box)) < 0.5
+        # Kept maps are rounded to bfloat16, and their picture was scaled by another kernel.
+        np.testing.assert_allclose(seen.box, found.predictions[row].box, atol=0.5)
     blank = np.full((72, 96, 3), 127, np.uint8)
     assert np.abs(found.look(0, blank).box - found.predictions[0].box).max() > 2
     with pytest.raises(DataError, match="00004"):

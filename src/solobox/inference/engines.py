@@ -22,7 +22,6 @@ PIXELS = "pixels"
 METADATA = "solobox"
 """The key under which the file says what it is, as JSON."""
 
-
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 """Levels of the margins that a graph gives, where it was calibrated for them; see `levels_of`."""
 

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -14,17 +14,7 @@ from solobox.inference.engines import Engine, OnnxRuntime, OpenVino, RuntimeName
 from solobox.machine import in_threads, processors
 from solobox.margins import Calibration
 from solobox.pictures import to_square
-from solobox.predicting import (
-    Answer,
-    Input,
-    Predicts,
-    answered,
-    in_groups,
-    level_of,
-    ordered,
-    picture_of,
-    with_margins,
-)
+from solobox.predicting import Answer, Input, Predicts, answered, in_groups, ordered, picture_of
 from solobox.prediction import Prediction
 
 FORMAT = 1
@@ -90,13 +80,6 @@ class Model(Predicts):
         """Whether it knows what its training pictures look like."""
         return "familiarity" in self._wanted
 
-    def stream(
-        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
-    ) -> Iterator[Prediction]:
-        """As `predict`, one by one and in constant memory; pictures are decoded ahead, in threads."""
-        level = level_of(self.calibration, level, outer=outer)
-        return self._streamed(iter(inputs), level, outer=outer)
-
     def answer(self, squares: npt.NDArray[np.uint8]) -> Answer:
         """What the graph says of pictures (B, side, side, 3) uint8, squashed to squares by `pictures.to_square`.
 
@@ -117,20 +100,19 @@ class Model(Predicts):
             found["familiarity"].astype(np.float64) if self.has_familiarity else unknown,
         )
 
-    def _streamed(self, source: Iterator[Input], level: float | None, *, outer: bool) -> Iterator[Prediction]:
-        first = list(islice(source, _TOGETHER + 1))
+    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
+        """See `Predicts`; pictures are decoded ahead, in threads."""
+        first = list(islice(inputs, _TOGETHER + 1))
         if len(first) <= _TOGETHER:  # too few to keep every processor busy with pictures of its own
-            found: Iterable[list[Prediction]] = [self._answered(first, self._engine)] if first else []
-        else:
-            engine = self._of_one_thread()
-            found = in_threads(
-                lambda together: self._answered(together, engine),
-                in_groups(chain(first, source), _TOGETHER),
-                workers=1 if self._threads == 1 else 0,
-            )
-        for together in found:
-            for prediction in together:
-                yield with_margins(prediction, self.calibration, level, outer=outer)
+            yield from self._answered(first, self._engine) if first else ()
+            return
+        engine = self._of_one_thread()
+        for together in in_threads(
+            lambda group: self._answered(group, engine),
+            in_groups(chain(first, inputs), _TOGETHER),
+            workers=1 if self._threads == 1 else 0,
+        ):
+            yield from together
 
     def _answered(self, inputs: Sequence[Input], engine: Engine) -> list[Prediction]:
         return answered(inputs, self._shown, lambda shown: self._ask(engine, np.stack(shown)))

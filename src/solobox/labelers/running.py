@@ -149,26 +149,28 @@ def _no_interrupt() -> Iterator[None]:
 
     Here it takes effect when the block ends: in the midst of starting one, that would find itself without its orders.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    main = threading.current_thread() is threading.main_thread() and callable(handler)
-    if not main or not hasattr(signal, "pthread_sigmask"):  # Windows
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    handler = signal.getsignal(signal.SIGINT)
+    ours = callable(handler) and threading.current_thread() is threading.main_thread()
     noted = False
 
     def note(*_: object) -> None:  # it may come by way of another thread, which does not hold it back
         nonlocal noted
         noted = True
 
-    signal.signal(signal.SIGINT, note)
+    if ours:
+        signal.signal(signal.SIGINT, note)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        signal.signal(signal.SIGINT, handler)
-    if noted and callable(handler):
-        handler(signal.SIGINT, None)
+        if ours:
+            signal.signal(signal.SIGINT, handler)
+    if noted:
+        signal.raise_signal(signal.SIGINT)
 
 
 _labeler: Labeler | None = None

@@ -21,17 +21,7 @@ from solobox.localizer.runtime import Features, Pixels, fastest
 from solobox.localizer.vectorizer import Edges, Flatten, Gap
 from solobox.margins import Calibration
 from solobox.pictures import to_square
-from solobox.predicting import (
-    Answer,
-    Input,
-    Predicts,
-    answered,
-    in_groups,
-    level_of,
-    ordered,
-    picture_of,
-    with_margins,
-)
+from solobox.predicting import Answer, Input, Predicts, answered, in_groups, ordered, picture_of
 from solobox.prediction import Prediction
 from solobox.seen import Seen
 
@@ -116,15 +106,13 @@ class Localizer(Predicts, nn.Module):
         """
         if self.training:
             raise ConfigError("the localizer is in training mode; call .eval() before predicting")
-        level = level_of(self.calibration, level, outer=outer)
-        return self._streamed(iter(inputs), level, outer=outer)
+        return super().stream(inputs, level=level, outer=outer)
 
-    def _streamed(self, source: Iterator[Input], level: float | None, *, outer: bool) -> Iterator[Prediction]:
+    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
         # Pictures of their own sizes make no batch.
         together = 1 if self.architecture.size == "native" else _BATCH
-        for batch in in_groups(source, together):
-            for prediction in answered(batch, self._shown, self._answer):
-                yield with_margins(prediction, self.calibration, level, outer=outer)
+        for batch in in_groups(inputs, together):
+            yield from answered(batch, self._shown, self._answer)
 
     def _answer(self, shown: Sequence[Pixels]) -> Answer:
         with torch.inference_mode():
