@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and the lines of those that are CSV."""
 
 import contextlib
+import csv
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -45,6 +46,23 @@ def _beside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # it is gone already, or could not be made
             beside.unlink()
+
+
+class CsvLines:
+    """Writes a CSV: lines end with a line feed, and a text that holds an end of line of any kind is in quotes."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        # Python's writer quotes those characters alone that it ends a line with, and file names hold both.
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def write(self, line: str) -> None:
+        """What the library's writer calls."""
+        self._file.write(f"{line[:-2]}\n")
+
+    def put(self, cells: Iterable[object]) -> None:
+        """Write a line."""
+        self._writer.writerow(cells)
 
 
 def sync_folder(folder: Path) -> None:

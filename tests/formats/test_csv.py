@@ -175,6 +175,13 @@ def test_written_files_are_readable_by_others_as_usual(tmp_path: Path) -> None:
     assert csv.read(tmp_path / "new" / "out.csv").records[0].image == "../a.jpg"
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_with_an_end_of_line_in_it_stays_one_row(tmp_path: Path, end: str) -> None:
+    names = [f"two{end}lines.jpg", "one.jpg"]
+    csv.write(tmp_path / "out.csv", [record(tmp_path / name, (1, 2, 3, 4)) for name in names])
+    assert [each.image for each in csv.read(tmp_path / "out.csv").records] == names
+
+
 def test_names_hold_where_the_output_folder_is_a_link(tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")

@@ -1,13 +1,12 @@
 """`fix`: a clean copy of annotations, and beside it a list of what was left out or changed and why."""
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solobox.doctor.case import say
 from solobox.doctor.findings import Box, Diagnosis, Remedy
 from solobox.errors import DataError
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.formats import csv as csv_format
 from solobox.formats.records import Annotations, Record
 
@@ -56,10 +55,10 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path) -> FixReport:
             "mend what the check lists by hand"
         )
     with replacing(left_out) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(LEFT_OUT_COLUMNS)
+        writer = CsvLines(file)
+        writer.put(LEFT_OUT_COLUMNS)
         for index in sorted(story):
-            writer.writerow(_line(annotations.records[index], story[index]))
+            writer.put(_line(annotations.records[index], story[index]))
         # inside, so that the story appears only once the copy it tells of is there
         csv_format.write(out, kept)
     n_left_out = diagnosis.n_records - len(kept)

@@ -1,6 +1,5 @@
 """From an audit to clean labels: decisions, made by a person or by rule, and a new CSV; the data is never changed."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from solobox.boxes import Floats, is_valid
 from solobox.errors import DataError
 from solobox.evaluation.audit import Audit
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.formats.writing import plain
 from solobox.samples import Samples
 
@@ -191,9 +190,10 @@ def apply(
         samples.names, samples.where, samples.notes,
     ).select(keep)  # fmt: skip
     with replacing(story) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(STORY_COLUMNS)
-        writer.writerows(line for _, line in sorted(lines))
+        writer = CsvLines(file)
+        writer.put(STORY_COLUMNS)
+        for _, line in sorted(lines):
+            writer.put(line)
         clean.write(out)  # inside, so that the story appears only once the copy it tells of is there
     dropped = len(samples) - len(clean)
     return Applied(out, story, len(clean), dropped, len(lines) - dropped)
@@ -214,10 +214,10 @@ def refuse_to_replace(target: Path, samples: Samples, never: Sequence[Path] = ()
 def write_audit(path: Path, audit: Audit, samples: Samples) -> None:
     """Write the findings as a CSV, worst first, pictures as the data names them. Whole or not at all."""
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(AUDIT_COLUMNS)
+        writer = CsvLines(file)
+        writer.put(AUDIT_COLUMNS)
         for rank, finding in enumerate(audit.findings, 1):
-            writer.writerow(
+            writer.put(
                 [
                     samples.names[finding.row], rank,
                     f"{finding.score:.3f}" if math.isfinite(finding.score) else "inf",

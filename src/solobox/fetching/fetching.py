@@ -6,7 +6,6 @@ and ``fetched.json``: which set this is, each archive's sha256, and what came of
 """
 
 import contextlib
-import csv
 import hashlib
 import importlib.util
 import json
@@ -27,7 +26,7 @@ from solobox.fetching.progress import Meter, Progress, Silent
 from solobox.fetching.registry import find
 from solobox.fetching.sets import Archive, DataSet
 from solobox.fetching.unpack import unpack
-from solobox.files import explained, replacing
+from solobox.files import CsvLines, explained, replacing
 from solobox.formats import Record
 from solobox.formats.writing import relative_to
 
@@ -336,9 +335,10 @@ def _table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     if path.exists():
         return
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer = CsvLines(file)
+        writer.put(header)
+        for row in rows:
+            writer.put(row)
 
 
 def _first(left_out: Sequence[tuple[str, str]]) -> str:

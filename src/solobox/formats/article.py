@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solobox.errors import DataError
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.formats.csv import opened
 from solobox.formats.parsing import (
     NOT_A_BOX,
@@ -81,11 +81,11 @@ def write(path: Path, rows: Sequence[Record]) -> None:
     writable(rows, path)
     name_of = relative_to(path.parent)
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "box"])
+        writer = CsvLines(file)
+        writer.put(["image", "box"])
         for record in rows:
             text = f"[{', '.join(map(plain, record.box or ()))}]"
-            writer.writerow([name_of(record.path), text])
+            writer.put([name_of(record.path), text])
 
 
 def _delimiter(lines: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from solobox.errors import DataError
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.formats.parsing import (
     NO_EXTRA,
     NOT_A_BOX,
@@ -105,11 +105,11 @@ def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterat
     """
     name_of = relative_to(path.parent)
     with replacing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*REQUIRED, *optional, *extra])
+        writer = CsvLines(file)
+        writer.put([*REQUIRED, *optional, *extra])
 
         def add(record: Record) -> None:
-            writer.writerow(
+            writer.put(
                 [
                     name_of(record.path),
                     *([""] * 4 if record.box is None else map(plain, record.box)),

@@ -10,9 +10,8 @@ from typing import Any, Protocol, TextIO, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.inference.sinks import Columns
-from solobox.inference.sinks.endings import CsvLines
 from solobox.inference.video import Frame
 from solobox.prediction import Prediction
 

@@ -1,13 +1,12 @@
 """The two files that labeling leaves: boxes, and what was set aside and why."""
 
-import csv
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from solobox.errors import DataError
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.formats import csv as csv_format
 from solobox.formats.records import Record
 from solobox.formats.writing import relative_to
@@ -67,8 +66,8 @@ def write(found: Iterable[Found], out: Path, source: str, label: str = "") -> La
         # inside, so that what was set aside appears only once the boxes are there
         csv_format.writing(out, optional, ("score",)) as add,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(SET_ASIDE_COLUMNS)
+        writer = CsvLines(file)
+        writer.put(SET_ASIDE_COLUMNS)
         for row, each in enumerate(found, start=1):
             chosen, reason = (None, each.error) if each.error else choose(each.candidates)
             if chosen is not None:
@@ -87,7 +86,7 @@ def write(found: Iterable[Found], out: Path, source: str, label: str = "") -> La
                 [round(value, 2) for value in (*candidate.box, candidate.score)]
                 for candidate in by_score(each.candidates)
             ]
-            writer.writerow([name_of(each.image), reason, len(listed), json.dumps(listed)])
+            writer.put([name_of(each.image), reason, len(listed), json.dumps(listed)])
     return LabelReport(
         out,
         set_aside,

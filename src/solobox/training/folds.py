@@ -5,7 +5,6 @@ pictures, and asked about them: cross-validation (Stone, 1974).
 """
 
 import copy
-import csv
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, DataError
 from solobox.familiarity import Familiarity
-from solobox.files import replacing
+from solobox.files import CsvLines, replacing
 from solobox.localizer.head import Output
 from solobox.localizer.localizer import Localizer, pooled
 from solobox.localizer.losses import Loss
@@ -77,14 +76,14 @@ class OutOfFold:
     def write(self, path: Path) -> None:
         """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each picture that was read and has a box."""
         with replacing(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["image", "group", "fold", "x1", "y1", "x2", "y2", "iou"])
+            writer = CsvLines(file)
+            writer.put(["image", "group", "fold", "x1", "y1", "x2", "y2", "iou"])
             for row in np.flatnonzero(self.samples.has_box & (self.fold >= 0)):
                 found = self.predictions[row].box
                 overlap = float(geometry.iou(found, self.samples.boxes[row]))
                 cells = [f"{value:.2f}" for value in found]
                 names = self.samples.names[row], self.samples.group[row]
-                writer.writerow([*names, int(self.fold[row]), *cells, f"{overlap:.6f}"])
+                writer.put([*names, int(self.fold[row]), *cells, f"{overlap:.6f}"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,6 @@ then what was there before stays.
 """
 
 import contextlib
-import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TextIO, TypeAlias
 
 from solobox.errors import ConfigError
-from solobox.files import replacing, replacing_bytes
+from solobox.files import CsvLines, replacing, replacing_bytes
 from solobox.inference.sinks.coco import ImageIds, result
 from solobox.inference.sinks.columns import Columns
 from solobox.inference.sinks.records import pyarrow, record, schema
@@ -59,23 +58,6 @@ def write(
         for prediction in predictions:
             put(prediction)
             yield prediction
-
-
-class CsvLines:
-    """Lines of a CSV: UTF-8, they end with a line feed, a text that holds an end of line of any kind is in quotes."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        # Python's writer quotes those characters alone that it ends a line with, and file names hold both.
-        self._writer = csv.writer(self, lineterminator="\r\n")
-
-    def write(self, line: str) -> None:
-        """What the library's writer calls."""
-        self._file.write(f"{line[:-2]}\n")
-
-    def put(self, cells: Iterable[str]) -> None:
-        """Write a line."""
-        self._writer.writerow(cells)
 
 
 class CsvRows:
