@@ -1,5 +1,5 @@
 # make setup   the environment in .venv, from the lock
-# make demo    setup, then the whole job on pictures that the program draws itself
+# make demo    setup, then the whole job on images that the program draws itself
 # make test    setup, then every check
 # make lock    resolve the lock anew from pyproject.toml
 
@@ -42,8 +42,8 @@ imports: setup
 
 lock: setup
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --extra train --extra fetch --extra label --extra loggers \
-		--extra openvino --extra video --extra parquet --extra cluster \
+		--no-emit-index-url --extra train --extra datasets --extra autolabel --extra loggers \
+		--extra openvino --extra video --extra parquet --extra ray \
 		--group dev pyproject.toml -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url - -o requirements/bootstrap.txt

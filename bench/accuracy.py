@@ -1,9 +1,9 @@
-"""Accuracy against seconds, on real pictures: `python bench/accuracy.py [--seeds 3] [--only NAME]`.
+"""Accuracy against seconds, on real images: `python bench/accuracy.py [--seeds 3] [--only NAME]`.
 
 Every time is from JPEG files to metrics, in one process whose libraries are already loaded: it includes
-decoding, compiling the trunk, features, training, and predicting the test pictures from their files. The
+decoding, compiling the backbone, features, training, and predicting the test images from their files. The
 control is the reference article's model (whole net trained, global average pooling, four numbers, MSE, no windows)
-with the same trunk and weights, under this project's loop (AdamW on one cycle, EMA).
+with the same backbone and weights, under this project's loop (AdamW on one cycle, EMA).
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from datasets import caltech, kangaroo, some
-from solobox import Localizer, Recipe, Samples, train
+from solobox import Dataset, Localizer, Recipe, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
 
@@ -28,26 +28,26 @@ class Case:
     """A row of the table."""
 
     name: str
-    data: Callable[[int], tuple[Samples, Samples]]
+    data: Callable[[int], tuple[Dataset, Dataset]]
     settings: dict[str, Any]
     recipe: str = "quick"
 
 
-def all_caltech(seed: int) -> tuple[Samples, Samples]:
+def all_caltech(seed: int) -> tuple[Dataset, Dataset]:
     return caltech()
 
 
-def hundred(seed: int) -> tuple[Samples, Samples]:
+def hundred(seed: int) -> tuple[Dataset, Dataset]:
     training, test = caltech()
     return some(training, 100, seed), test
 
 
-def kangaroos(seed: int) -> tuple[Samples, Samples]:
+def kangaroos(seed: int) -> tuple[Dataset, Dataset]:
     return kangaroo()
 
 
 CONTROL = {
-    "size": 224, "vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1, "width": 512, "epochs": 0,
+    "size": 224, "vectorizer": "gap", "head": "regression", "loss": "mse", "crops": 1, "width": 512, "epochs": 0,
     "full_epochs": 5, "full_lr": 3e-4, "batch": 16,
 }  # fmt: skip
 # Each full row is followed by a quick one of at least its seconds.
@@ -62,11 +62,11 @@ CASES = (
     Case("caltech 224", all_caltech, {"size": 224}),
     Case("caltech 320 (default)", all_caltech, {}),
     Case("caltech 448", all_caltech, {"size": 448}),
-    Case("the same from random", all_caltech, {"head_start": "random"}),
-    Case("caltech, 100 pictures", hundred, {}),
-    Case("the same from random", hundred, {"head_start": "random"}),
+    Case("the same from random", all_caltech, {"pretrained_head": "random"}),
+    Case("caltech, 100 images", hundred, {}),
+    Case("the same from random", hundred, {"pretrained_head": "random"}),
     Case("kangaroo", kangaroos, {}),
-    Case("the same from random", kangaroos, {"head_start": "random"}),
+    Case("the same from random", kangaroos, {"pretrained_head": "random"}),
     Case("caltech, the control", all_caltech, CONTROL),
     *FULL,
 )
@@ -108,10 +108,10 @@ def main() -> None:
             continue
         rows = [measure(case, seed) for seed in range(arguments.seeds)]
         mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-        spread = {key: float(np.std([row[key] for row in rows])) for key in rows[0]}
+        std = {key: float(np.std([row[key] for row in rows])) for key in rows[0]}
         print(
-            f"{case.name:26s} {mean['iou']:.4f} ± {spread['iou']:.4f} {mean['iou50']:8.3f} "
-            f"{mean['iou90']:.3f} ± {spread['iou90']:.3f} {mean['train']:8.1f} {mean['total']:8.1f}",
+            f"{case.name:26s} {mean['iou']:.4f} ± {std['iou']:.4f} {mean['iou50']:8.3f} "
+            f"{mean['iou90']:.3f} ± {std['iou90']:.3f} {mean['train']:8.1f} {mean['total']:8.1f}",
             flush=True,
         )
 

@@ -1,9 +1,9 @@
-"""Training throughput against the tutorial's own pipeline: `python bench/article.py [--rounds 3] [--pictures 96]`.
+"""Training throughput against the tutorial's own pipeline: `python bench/article.py [--rounds 3] [--images 96]`.
 
 The tutorial's model and step (ResNet-50 at 300 x 300, a convolution of 1024, average pooling, 512, 4, MSE, Adam,
 batches of 16, tf.data from JPEG files) in Keras on tensorflow-cpu, and the same model here (`--recipe article`), both
-with random weights on the same pictures on disk. Keras trains in two ways: `fit`, which compiles the step, and a loop
-with a gradient tape as tutorials write it, which does not. Pictures a second from files, over `--epochs` epochs after
+with random weights on the same images on disk. Keras trains in two ways: `fit`, which compiles the step, and a loop
+with a gradient tape as tutorials write it, which does not. Images a second from files, over `--epochs` epochs after
 one to warm up; runs are interleaved, and the ratio of each pair is what counts. TensorFlow gets an environment of
 its own, made by pip in the folder `--env` at the first use.
 """
@@ -32,10 +32,10 @@ paths = [row["image"] for row in rows]
 boxes = np.array([[float(row[key]) for key in ("x1", "y1", "x2", "y2")] for row in rows], "float32")
 
 def load(path, box):
-    picture = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-    shape = tf.cast(tf.shape(picture)[:2], tf.float32)
-    picture = tf.image.resize(picture, (300, 300)) / 127.0 - 1.0
-    return picture, box / tf.stack([shape[1], shape[0], shape[1], shape[0]])
+    image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    image = tf.image.resize(image, (300, 300)) / 127.0 - 1.0
+    return image, box / tf.stack([shape[1], shape[0], shape[1], shape[0]])
 
 data = tf.data.Dataset.from_tensor_slices((paths, boxes)).shuffle(len(paths), seed=0)
 data = data.map(load, num_parallel_calls=tf.data.AUTOTUNE).batch(16, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -49,9 +49,9 @@ optimizer = keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.
 def loop():
     marks = []
     for _ in range(1 + epochs):
-        for pictures, wanted in data:
+        for images, wanted in data:
             with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(tf.square(model(pictures, training=True) - wanted))
+                loss = tf.reduce_mean(tf.square(model(images, training=True) - wanted))
             variables = model.trainable_variables
             optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
         marks.append(time.perf_counter())
@@ -75,23 +75,23 @@ def ours(listing: Path, epochs: int, precision: str) -> None:
     """In a process of its own: from the first file that is opened to the last step."""
     import tempfile
 
-    from solobox import Recipe, Samples, train
+    from solobox import Dataset, Recipe, train
     from solobox.cli.console import quieten
 
     quieten()
-    samples = Samples.read(listing)
+    dataset = Dataset.read(listing)
     recipe = Recipe.named(
         "article", {"pretrained": "none", "test": 0.0, "full_epochs": epochs, "precision": precision}
     )
     with tempfile.TemporaryDirectory() as folder:
-        model = train(samples, Path(folder) / "run", recipe)
+        model = train(dataset, Path(folder) / "run", recipe)
     facts = model.facts
     seconds, history = facts["seconds"], facts["history"]
     assert isinstance(seconds, dict)
     assert isinstance(history, list)
     # Decoding is done once, before the first epoch; the steps' own seconds leave validation out, as Keras does here.
-    taken = seconds["pictures"] + sum(line["seconds"] for line in history)
-    count = sum(split == "train" for split in samples.split)
+    taken = seconds["images"] + sum(line["seconds"] for line in history)
+    count = sum(split == "train" for split in dataset.split)
     print(json.dumps({"rate": count * epochs / taken}))
 
 
@@ -106,7 +106,7 @@ def child(*words: str | Path) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--env", type=Path, default=Path("runs/tensorflow"))
     parser.add_argument(
@@ -121,13 +121,13 @@ def main() -> None:
         venv.create(arguments.env, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "tensorflow-cpu"], check=True)
     training, _ = caltech()
-    rows = some(training, arguments.pictures + 2, 0)
-    listing = arguments.env / "pictures.csv"
+    rows = some(training, arguments.images + 2, 0)
+    listing = arguments.env / "images.csv"
     with listing.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "x1", "y1", "x2", "y2", "split"])
         for index, (image, box) in enumerate(zip(rows.images, rows.boxes.tolist(), strict=True)):
-            writer.writerow([image.resolve(), *box, "train" if index < arguments.pictures else "val"])
+            writer.writerow([image.resolve(), *box, "train" if index < arguments.images else "val"])
     (arguments.env / "keras_side.py").write_text(KERAS)
     precisions, ways = ("bf16-mixed", "32-true"), ("fit", "loop")
     ratios: dict[tuple[str, str], list[float]] = {}
@@ -148,7 +148,7 @@ def main() -> None:
             for way in ways:
                 ratios.setdefault((precision, way), []).append(own[precision] / theirs[way])
         both = {**theirs, **own}
-        print("pictures/s: " + ", ".join(f"{name} {value:.2f}" for name, value in both.items()), flush=True)
+        print("images/s: " + ", ".join(f"{name} {value:.2f}" for name, value in both.items()), flush=True)
     for (precision, way), found in ratios.items():
         print(f"{precision} against {way}: median ratio {statistics.median(found):.2f}")
 

@@ -1,6 +1,6 @@
 """Wrong labels, and who finds them: `python bench/audit.py [--seeds 3] [--first 0] [--only PART ...] [--env FOLDER]`.
 
-All by out-of-fold predictions at 224 px with two views a picture, five folds; rivals get the same predictions.
+All by out-of-fold predictions at 224 px with two views an image, five folds; rivals get the same predictions.
 
 injected: Caltech's training part (987 rows) with faults in 15% of its labels, see `faults`: how many of the first 50
 and 100 are faulty, the share of all faults in the first 15%, and of what is flagged; and how many of the labels are
@@ -9,11 +9,11 @@ licence is another one than ours, so it gets an environment of its own, made by 
 use, and talks by files.
 
 haar: the training part's faces as OpenCV's cascade labels them, its first candidate taken, which is wrong in one
-picture of six. (The largest or surest is wrong in three at most of 348: nothing to find.) Wrong is a box whose IoU with
+image of six. (The largest or surest is wrong in three at most of 348: nothing to find.) Wrong is a box whose IoU with
 the human one is below 0.5 once the cascade's habit is corrected: shift and scale, medians over the set. The audit
 never sees the human boxes.
 
-merged: the training part's faces, and four pictures made of two of them side by side, whose label is around both: how
+merged: the training part's faces, and four images made of two of them side by side, whose label is around both: how
 many are flagged, and as what. (With twenty of them the held-out heads learn to draw that box, and agree.)
 
 trained: on those labels as they are, on what the audit leaves of them (`audit --fix`), with the model's box in place of
@@ -37,21 +37,21 @@ from PIL import Image
 
 from datasets import caltech
 from faults import faulty
-from solobox import Localizer, Recipe, Samples, train
+from solobox import Dataset, Localizer, Recipe, train
+from solobox.autolabel import find, label
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
-from solobox.evaluation.audit import Audit, Kind, audit
-from solobox.evaluation.audit_fix import apply, by_rule
-from solobox.evaluation.second_look import second_look
-from solobox.labelers import find, label
-from solobox.pictures import read
-from solobox.prediction import Prediction
-from solobox.training.folds import out_of_fold
+from solobox.evaluation.audit.decisions import apply, by_rule
+from solobox.evaluation.audit.findings import Audit, Kind, audit
+from solobox.evaluation.audit.hidden_object import second_look
+from solobox.images.reading import read
+from solobox.predict.prediction import Prediction
+from solobox.training.crossval import out_of_fold
 
-SETTINGS = {"size": 224, "windows": 2}
+SETTINGS = {"size": 224, "crops": 2}
 
 _PAIRS = 4
-"""Pictures of two faces under one label: few, so that they are exceptions."""
+"""Images of two faces under one label: few, so that they are exceptions."""
 
 CLEANLAB = """
 import sys
@@ -62,7 +62,7 @@ given = np.load(sys.argv[1])
 labels = [{"bboxes": box[None], "labels": np.array([0])} for box in given["labels"]]
 found = np.empty(len(labels), dtype=object)
 for row, box in enumerate(given["boxes"]):
-    # one class, and one box a picture, of which the model is sure
+    # one class, and one box an image, of which the model is sure
     found[row] = np.array([np.concatenate([box, [0.99]])[None]])
 np.save(sys.argv[2], get_label_quality_scores(labels, list(found), verbose=False))
 """
@@ -82,9 +82,9 @@ def cleanlab(env: Path, labels: Floats, boxes: Floats) -> Floats:
         return np.asarray(1 - np.load(scores), dtype=np.float64)
 
 
-def audited(samples: Samples, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
-    held_out = out_of_fold(samples, Recipe.named("quick", {"seed": seed, **SETTINGS}))
-    return audit(samples, held_out.predictions, second_look(samples, held_out)), held_out.predictions
+def audited(dataset: Dataset, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
+    held_out = out_of_fold(dataset, Recipe.named("quick", {"seed": seed, **SETTINGS}))
+    return audit(dataset, held_out.predictions, second_look(dataset, held_out)), held_out.predictions
 
 
 def ranked(found: Audit) -> Floats:
@@ -99,7 +99,7 @@ Row = dict[str, float]
 
 
 def against_rivals(
-    samples: Samples,
+    dataset: Dataset,
     wrong: np.ndarray,
     seed: int,
     env: Path,
@@ -112,8 +112,8 @@ def against_rivals(
     rows = {}
     scores = {
         "this audit": ranked(found),
-        "1 - IoU": 1 - iou(samples.boxes, boxes),
-        "cleanlab": cleanlab(env, samples.boxes, boxes),
+        "1 - IoU": 1 - iou(dataset.boxes, boxes),
+        "cleanlab": cleanlab(env, dataset.boxes, boxes),
     }
     for name, score in scores.items():
         order = np.argsort(-score, kind="stable")
@@ -124,7 +124,7 @@ def against_rivals(
         }
     flagged = [finding.row for finding in found.flagged]
     rows["this audit"] |= {
-        "flagged": len(flagged) / len(samples),
+        "flagged": len(flagged) / len(dataset),
         "flagged right": float(wrong[flagged].mean()) if flagged else np.nan,
         "flagged of all": float(wrong[flagged].sum() / wrong.sum()),
     }
@@ -137,10 +137,10 @@ def injected(seeds: Sequence[int], env: Path) -> None:
     training, _ = caltech()
     results = []
     for seed in seeds:
-        samples, kinds = faulty(training, seed)
+        dataset, kinds = faulty(training, seed)
         wrong = np.array([bool(kind) for kind in kinds])
-        known = audited(samples, seed)
-        results.append(against_rivals(samples, wrong, seed, env, round(0.15 * len(samples)), known))
+        known = audited(dataset, seed)
+        results.append(against_rivals(dataset, wrong, seed, env, round(0.15 * len(dataset)), known))
     table("injected faults, Caltech's training part; recall in the first 15%", results)
     flagged = audited(training, seeds[0])[0].flagged
     print(
@@ -149,7 +149,7 @@ def injected(seeds: Sequence[int], env: Path) -> None:
 
 
 @functools.cache
-def haar_faces() -> tuple[Samples, Samples, Floats, Floats]:
+def haar_faces() -> tuple[Dataset, Dataset, Floats, Floats]:
     """Faces with the cascade's boxes, the test faces with human ones, the correction, and the human boxes."""
     training, test = (part.select(np.array([text == "face" for text in part.label])) for part in caltech())
     found = list(label(training.images, find("haar:frontalface"), workers=1))
@@ -157,7 +157,7 @@ def haar_faces() -> tuple[Samples, Samples, Floats, Floats]:
     human = training.boxes[rows]
     boxes = np.array([found[row].candidates[0].box for row in rows])
     some = training.select(rows)
-    labelled = Samples(some.images, boxes, names=some.names, where=some.where)
+    labelled = Dataset(some.images, boxes, names=some.names, where=some.where)
     correction = np.median((human - boxes) / sides(boxes), axis=0)
     return labelled, test, correction, human
 
@@ -178,12 +178,12 @@ def corrected(boxes: Floats, correction: Floats) -> Floats:
 
 
 def haar(seeds: Sequence[int], env: Path) -> None:
-    samples, _, correction, human = haar_faces()
-    wrong = iou(corrected(samples.boxes, correction), human) < 0.5
+    dataset, _, correction, human = haar_faces()
+    wrong = iou(corrected(dataset.boxes, correction), human) < 0.5
     count = int(wrong.sum())
-    results = [against_rivals(samples, wrong, seed, env, count, haar_audit(seed)) for seed in seeds]
+    results = [against_rivals(dataset, wrong, seed, env, count, haar_audit(seed)) for seed in seeds]
     table(
-        f"the cascade's first candidate, {len(samples)} faces, {int(wrong.sum())} wrong; recall in the first as many",
+        f"the cascade's first candidate, {len(dataset)} faces, {int(wrong.sum())} wrong; recall in the first as many",
         results,
     )
 
@@ -200,24 +200,24 @@ def merged(seeds: Sequence[int]) -> None:
                 strict=True,
             )
             some = faces.select(rest)
-            samples = Samples(
+            dataset = Dataset(
                 (*images, *some.images),
                 np.concatenate([boxes, some.boxes]),
                 names=map(str, range(len(rest) + _PAIRS)),
             )
-            found, _ = audited(samples, seed)
+            found, _ = audited(dataset, seed)
         kinds = Counter(finding.kind.value for finding in found.findings if finding.row < _PAIRS)
         others = sum(finding.kind is Kind.MERGED for finding in found.findings if finding.row >= _PAIRS)
         print(
-            f"two faces under one label, seed {seed}, {_PAIRS} of {len(samples)}: {dict(kinds.most_common())}; ",
+            f"two faces under one label, seed {seed}, {_PAIRS} of {len(dataset)}: {dict(kinds.most_common())}; ",
             end="",
         )
         print(f"of the other faces {others} called merged", flush=True)
     print()
 
 
-def side_by_side(faces: Samples, pair: Sequence[int], path: Path) -> tuple[Path, Floats]:
-    """A picture of two, the second one scaled to the first one's height, and the box around both faces."""
+def side_by_side(faces: Dataset, pair: Sequence[int], path: Path) -> tuple[Path, Floats]:
+    """An image of two, the second one scaled to the first one's height, and the box around both faces."""
     left, right = (Image.fromarray(read(faces.images[row]).pixels) for row in pair)
     factor = left.height / right.height
     right = right.resize((round(right.width * factor), left.height))
@@ -233,36 +233,36 @@ def side_by_side(faces: Samples, pair: Sequence[int], path: Path) -> tuple[Path,
 
 
 def trained(seeds: Sequence[int]) -> None:
-    samples, test, correction, human = haar_faces()
-    right = iou(corrected(samples.boxes, correction), human) >= 0.5
+    dataset, test, correction, human = haar_faces()
+    right = iou(corrected(dataset.boxes, correction), human) >= 0.5
     results = []
     for seed in seeds:
         found, _ = haar_audit(seed)
-        boxes = samples.boxes.copy()
+        boxes = dataset.boxes.copy()
         for finding in found.flagged:
             boxes[finding.row] = finding.model
         with tempfile.TemporaryDirectory() as folder:
-            clean = Samples.read(apply(samples, by_rule(found, samples), Path(folder) / "clean.csv").out)
+            clean = Dataset.read(apply(dataset, by_rule(found, dataset), Path(folder) / "clean.csv").out)
             paths = {image.resolve() for image in clean.images}
-        left = samples.select(np.array([image.resolve() in paths for image in samples.images]))
+        left = dataset.select(np.array([image.resolve() in paths for image in dataset.images]))
         arms = {
-            "as they are": samples,
+            "as they are": dataset,
             "flagged left out (--fix)": left,
-            "the model's box for flagged": Samples(samples.images, boxes, names=samples.names),
-            "right ones alone": samples.select(right),
+            "the model's box for flagged": Dataset(dataset.images, boxes, names=dataset.names),
+            "right ones alone": dataset.select(right),
         }
         results.append({name: judged(arm, test, correction, seed) for name, arm in arms.items()})
     table(f"trained on the cascade's labels, judged on {len(test)} human ones", results)
 
 
-def judged(samples: Samples, test: Samples, correction: Floats, seed: int) -> Row:
+def judged(dataset: Dataset, test: Dataset, correction: Floats, seed: int) -> Row:
     recipe = Recipe.named("quick", {"seed": seed, "test": 0.0, **SETTINGS})
     with tempfile.TemporaryDirectory() as folder:
-        train(samples, Path(folder) / "run", recipe)
+        train(dataset, Path(folder) / "run", recipe)
         found = Localizer.load(Path(folder) / "run").predict(list(test.images))
     overlap = iou(corrected(np.stack([one.box for one in found]), correction), test.boxes)
     return {
-        "n": len(samples), "mean IoU": float(overlap.mean()), "IoU>=.5": float((overlap >= 0.5).mean()),
+        "n": len(dataset), "mean IoU": float(overlap.mean()), "IoU>=.5": float((overlap >= 0.5).mean()),
         "IoU>=.75": float((overlap >= 0.75).mean()),
     }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """How far the labels themselves let anyone come: `python bench/ceiling.py [--seeds 3]`.
 
-Two models are trained on disjoint halves of the training part and put before pictures that neither saw. With A, B and
+Two models are trained on disjoint halves of the training part and put before images that neither saw. With A, B and
 the label L each being the truth plus an error of its own, var(A-L) + var(B-L) - var(A-B) is twice the labels' variance.
-Errors that both models share (hard pictures, habits of the method) are counted as the labels' by this, so what is
+Errors that both models share (hard images, habits of the method) are counted as the labels' by this, so what is
 printed is a lower bound of the ceiling: the IoU that the true boxes would have with labels that noisy, were the noise
 of each edge normal. Errors are in units of the box's own side; those beyond 4 robust standard deviations are cut.
 The test part is not touched.
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import caltech
-from solobox import Recipe, Samples, train
+from solobox import Dataset, Recipe, train
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
 
@@ -24,14 +24,14 @@ def errors(a: Floats, b: Floats, sides: Floats) -> Floats:
     """Differences of edges (N, 4) as fractions of the labelled box's width and height, outliers cut."""
     found = (a - b) / np.concatenate([sides, sides], axis=1)
     middle = np.median(found, axis=0)
-    spread = 1.4826 * np.median(np.abs(found - middle), axis=0)
-    cut: Floats = np.clip(found - middle, -4 * spread, 4 * spread)
+    std = 1.4826 * np.median(np.abs(found - middle), axis=0)
+    cut: Floats = np.clip(found - middle, -4 * std, 4 * std)
     return cut
 
 
-def boxes_of(samples: Samples, judge: Samples, seed: int) -> Floats:
+def boxes_of(dataset: Dataset, judge: Dataset, seed: int) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
-        model = train(samples, Path(folder) / "run", Recipe.named("quick", {"test": 0.0, "seed": seed}))
+        model = train(dataset, Path(folder) / "run", Recipe.named("quick", {"test": 0.0, "seed": seed}))
     return np.stack([prediction.box for prediction in model.predict(list(judge.images))])
 
 
@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     quieten()
-    samples, _ = caltech()
+    dataset, _ = caltech()
     rows = []
     for seed in range(arguments.seeds):
-        order = np.random.default_rng(seed).permutation(len(samples))
-        judge, half_a, half_b = (samples.select(part) for part in (order[:247], order[247:617], order[617:]))
+        order = np.random.default_rng(seed).permutation(len(dataset))
+        judge, half_a, half_b = (dataset.select(part) for part in (order[:247], order[247:617], order[617:]))
         a, b = boxes_of(half_a, judge, seed), boxes_of(half_b, judge, seed + 100)
         label = judge.boxes
         sides = label[:, 2:] - label[:, :2]
@@ -65,9 +65,9 @@ def main() -> None:
             )
         )
         print(f"seed {seed}: labels' noise per edge, % of the side: {np.round(100 * sigma, 2)}", flush=True)
-    mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
+    mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
     names = ("half A and labels", "half B and labels", "A and B", "ceiling, at least", "its share at IoU 0.9")
-    for name, value, deviation in zip(names, mean, spread, strict=True):
+    for name, value, deviation in zip(names, mean, std, strict=True):
         print(f"{name:24s} {value:.4f} ± {deviation:.4f}")
 
 

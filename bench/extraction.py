@@ -1,6 +1,6 @@
-"""How near feature extraction comes to the bare trunk: `python bench/extraction.py`.
+"""How near feature extraction comes to the bare backbone: `python bench/extraction.py`.
 
-Measures pictures (views) a second of the trunk alone, on pixels already in memory, in each runtime and at several
+Measures images (views) a second of the backbone alone, on pixels already in memory, in each runtime and at several
 batch sizes; then of the whole extraction from JPEG files as training does it. The two are interleaved, and the
 ratio to the best bare rate is what counts.
 """
@@ -17,17 +17,17 @@ import torch
 from datasets import caltech
 from solobox import Localizer, Recipe
 from solobox.cli.console import quieten
-from solobox.localizer.runtime import Features, OpenVinoFeatures, TorchFeatures, fastest
-from solobox.training.features import keep
-from solobox.training.progress import Silent
+from solobox.model.runtime import Features, OpenVinoFeatures, TorchFeatures, fastest
+from solobox.training.feature_cache import keep
+from solobox.utils.progress import Silent
 
 
-def rate(trunk: Features, pixels: np.ndarray, repeats: int = 6) -> float:
-    trunk(pixels)
+def rate(backbone: Features, pixels: np.ndarray, repeats: int = 6) -> float:
+    backbone(pixels)
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        trunk(pixels)
+        backbone(pixels)
         seconds.append(time.perf_counter() - started)
     return len(pixels) / min(seconds)
 
@@ -48,14 +48,14 @@ def main() -> None:
         OpenVinoFeatures(backbone, size, "bf16"),
     ]
     rng = np.random.default_rng(0)
-    print(f"{'bare trunk, views/s':24s}" + "".join(f"{f'batch {n}':>10s}" for n in (1, 8, 16, 32)))
+    print(f"{'bare backbone, views/s':24s}" + "".join(f"{f'batch {n}':>10s}" for n in (1, 8, 16, 32)))
     for runtime in runtimes:
         rates = [
             rate(runtime, rng.integers(0, 255, (n, 3, size, size), dtype=np.uint8)) for n in (1, 8, 16, 32)
         ]
         print(f"{runtime.name:24s}" + "".join(f"{value:10.0f}" for value in rates))
     chosen = fastest(backbone, size)
-    samples = caltech()[0]
+    dataset = caltech()[0]
     ratios = []
     for _ in range(arguments.rounds):
         best = max(
@@ -64,7 +64,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
             kept = keep(
-                samples, chosen, recipe, views_each=recipe.windows, budget=8e9, folder=Path(folder),
+                dataset, chosen, recipe, crops_per_image=recipe.crops, budget=8e9, folder=Path(folder),
                 skip_bad=False, progress=Silent(), stage="",
             )  # fmt: skip
             whole = len(kept) / (time.perf_counter() - started)

@@ -4,40 +4,40 @@ from dataclasses import replace
 
 import numpy as np
 
-from solobox import Samples
+from solobox import Dataset
 from solobox.boxes import Floats, clip, iou
-from solobox.pictures import probe
+from solobox.images.reading import probe
 
 KINDS = ("wrong place", "scaled by 1.5", "one edge moved")
 
 _LEAST = 0.75
-"""IoU with the true box that a scaled box may have at most: at the picture's border one that grows may not change."""
+"""IoU with the true box that a scaled box may have at most: at the image's border one that grows may not change."""
 
 
-def faulty(samples: Samples, seed: int, share: float = 0.05) -> tuple[Samples, list[str]]:
+def faulty(dataset: Dataset, seed: int, share: float = 0.05) -> tuple[Dataset, list[str]]:
     """`share` of the rows for each of `KINDS`, drawn by `seed`, with such a fault; and each row's kind, or "".
 
-    Wrong place: a box of a quarter to half of the picture's sides, anywhere with an IoU below 0.3. Scaled by 1.5:
-    about its middle, cut to the picture; one that has no room to grow shrinks. One edge moved: by a quarter of the
-    box, outwards or inwards where the picture has room.
+    Wrong place: a box of a quarter to half of the image's sides, anywhere with an IoU below 0.3. Scaled by 1.5:
+    about its middle, cut to the image; one that has no room to grow shrinks. One edge moved: by a quarter of the
+    box, outwards or inwards where the image has room.
     """
     rng = np.random.default_rng([seed, 77])
-    count = round(share * len(samples))
-    order = rng.permutation(len(samples))
-    kinds = [""] * len(samples)
-    boxes = samples.boxes.copy()
+    count = round(share * len(dataset))
+    order = rng.permutation(len(dataset))
+    kinds = [""] * len(dataset)
+    boxes = dataset.boxes.copy()
     for number, kind in enumerate(KINDS):
         for row in order[number * count : (number + 1) * count].tolist():
             kinds[row] = kind
-            size = probe(samples.images[row]).size
+            size = probe(dataset.images[row]).size
             boxes[row] = {
                 "wrong place": elsewhere,
                 "scaled by 1.5": scaled,
                 "one edge moved": moved_edge,
-            }[kind](rng, samples.boxes[row], size)
-    changed = Samples(
-        samples.images, boxes, samples.split, samples.group, samples.label, samples.source, samples.extra,
-        samples.names, samples.where, replace(samples.notes),
+            }[kind](rng, dataset.boxes[row], size)
+    changed = Dataset(
+        dataset.images, boxes, dataset.split, dataset.group, dataset.label, dataset.source, dataset.extra,
+        dataset.names, dataset.where, replace(dataset.notes),
     )  # fmt: skip
     return changed, kinds
 

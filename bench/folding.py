@@ -1,6 +1,6 @@
 """A step of the whole net's training on a CPU, as the modules compute it and folded: `python bench/folding.py`.
 
-Forward, backward and the optimizer's step on random pictures in bf16 (or `--precision float32`), runs interleaved, the
+Forward, backward and the optimizer's step on random images in bf16 (or `--precision float32`), runs interleaved, the
 ratio of each pair; then gradients of depthwise convolutions in bf16 and in float32, which is why some are computed in
 float32 (`training/folding.py`).
 """
@@ -15,10 +15,10 @@ import torch
 from torch.nn import functional as F
 
 from solobox import Recipe
-from solobox.localizer.localizer import Localizer
-from solobox.localizer.losses import Loss
+from solobox.model.localizer import Localizer
+from solobox.model.losses import Loss
+from solobox.training.finetune import to_train
 from solobox.training.folding import folded
-from solobox.training.tuning import to_train
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
     "EfficientNet-Lite0, 224, batch 32": ("full", {"size": 224}),

@@ -1,10 +1,10 @@
 """The whole net's training on a GPU: `python bench/gpu.py` (`--device cpu --quick` for tiny versions of it all).
 
-First, pictures a second of the stage that trains the whole net: the loop itself (loss, gradients, clipping, optimizer,
-running average) on pictures that lie on the device, with windows and colours made there, as a share of the very same
+First, images a second of the stage that trains the whole net: the loop itself (loss, gradients, clipping, optimizer,
+running average) on images that lie on the device, with windows and colours made there, as a share of the very same
 loop on one batch that is ready there. The two are interleaved. Aim: 0.90 or more, eager and compiled.
 
-Then, where the real pictures are, seconds from JPEG files to the accuracy of the quick recipe on Caltech's test part:
+Then, where the real images are, seconds from JPEG files to the accuracy of the quick recipe on Caltech's test part:
 the full recipe with 1, 2 and 4 passes over the whole net, until one of them is there.
 """
 
@@ -26,14 +26,14 @@ from datasets import DATA, caltech, some
 from solobox import Localizer, Recipe, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
-from solobox.localizer.across import Part
-from solobox.localizer.losses import Loss
+from solobox.config.recipe import Accelerator
+from solobox.model.losses import Loss
+from solobox.model.sync_layers import Part
 from solobox.training.compiling import compiled, eager
+from solobox.training.finetune import from_resident, loss_of, to_train
 from solobox.training.loop import Batch, Schedule, fit
 from solobox.training.on_device import Resident
-from solobox.training.progress import Silent
-from solobox.training.recipe import Accelerator
-from solobox.training.tuning import from_resident, loss_of, to_train
+from solobox.utils.progress import Silent
 
 GOAL = 0.94
 """Mean IoU of the quick recipe on Caltech's test part, see accuracy.py."""
@@ -42,7 +42,7 @@ TRUNKS = "tf_efficientnet_lite0", "convnext_tiny"
 
 
 class Step:
-    """Training of one trunk at one size of a batch, as `tune_everything` does it."""
+    """Training of one backbone at one size of a batch, as `tune_everything` does it."""
 
     def __init__(self, recipe: Recipe, device: str, *, steps: int) -> None:
         precision = "bf16-mixed" if device == "cuda" else "32-true"
@@ -73,7 +73,7 @@ class Step:
         return loss_of(self.module, next(self.real()), self.loss, self.fabric)
 
     def rate(self, batches: Callable[[], Iterator[Batch]], warm: int) -> float:
-        """Pictures a second of an epoch, without its first `warm` steps."""
+        """Images a second of an epoch, without its first `warm` steps."""
         seconds = 0.0
 
         def timed(epoch: int, start: int) -> Iterator[Batch]:
@@ -101,7 +101,7 @@ class Step:
 
 def speed(device: str, sizes: list[int], *, steps: int, rounds: int, changes: dict[str, object]) -> None:
     print(
-        f"{'trunk':24s} {'batch':>5s} {'':>9s} {'ready /s':>9s} {'real /s':>9s} {'share':>6s}   median of {rounds}"
+        f"{'backbone':24s} {'batch':>5s} {'':>9s} {'ready /s':>9s} {'real /s':>9s} {'share':>6s}   median of {rounds}"
     )
     for backbone in TRUNKS:
         for batch in sizes:

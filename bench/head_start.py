@@ -1,7 +1,7 @@
-"""Make the weights that vectorizer and head begin with: `python bench/head_start.py [--pictures 24000]`.
+"""Make the weights that vectorizer and head begin with: `python bench/pretrained_head.py [--images 24000]`.
 
-Draws scenes, trains the default model on them from random weights (of the head; the trunk is ImageNet's), and writes
-vectorizer and head, in float16, to src/solobox/localizer/head_start.safetensors. No photograph is involved. Takes
+Draws scenes, trains the default model on them from random weights (of the head; the backbone is ImageNet's), and writes
+vectorizer and head, in float16, to src/solobox/localizer/pretrained_head.safetensors. No photograph is involved. Takes
 about ten minutes on two cores and some 16 GB of memory with the defaults.
 """
 
@@ -14,29 +14,30 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from solobox import Recipe, scenes, train
+from solobox import Recipe, synthetic, train
 from solobox.cli.console import quieten
-from solobox.localizer import artifact
+from solobox.model import saving
 
 SEED = 2026  # the demo, the tests and the other benches draw with other seeds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=24_000)
+    parser.add_argument("--images", type=int, default=24_000)
     parser.add_argument("--ram-gb", type=float, default=16.0)
-    parser.add_argument("-o", type=Path, default=Path(artifact.__file__).with_name(artifact.START))
+    parser.add_argument("-o", type=Path, default=Path(saving.__file__).with_name(saving.START))
     arguments = parser.parse_args()
     quieten()
     recipe = Recipe.named(
-        "quick", {"head_start": "random", "windows": 2, "test": 0.0, "val": 0.02, "ram_gb": arguments.ram_gb}
+        "quick",
+        {"pretrained_head": "random", "crops": 2, "test": 0.0, "val": 0.02, "ram_gb": arguments.ram_gb},
     )
     folder = Path(tempfile.mkdtemp())
     try:
         started = time.perf_counter()
-        samples = scenes.write(folder / "scenes", arguments.pictures, seed=SEED)
-        print(f"{len(samples)} scenes drawn in {time.perf_counter() - started:.0f} s", flush=True)
-        localizer = train(samples, folder / "run", recipe)
+        dataset = synthetic.write(folder / "synthetic", arguments.images, seed=SEED)
+        print(f"{len(dataset)} scenes drawn in {time.perf_counter() - started:.0f} s", flush=True)
+        localizer = train(dataset, folder / "run", recipe)
     finally:
         shutil.rmtree(folder)
     print(localizer.facts["seconds"], localizer.facts["best"])

@@ -2,11 +2,11 @@
 
 Everything is interleaved, round by round, and told as a ratio of medians against a reference of the same rounds:
 
-- one 224-pixel picture, already decoded: our runtime against the bare session on the same graph, and against OpenVINO
+- one 224-pixel image, already decoded: our runtime against the bare session on the same graph, and against OpenVINO
   and int8;
-- a folder of JPEGs to a CSV: pictures a second against the bare session at its best batch with pictures in memory, and
+- a folder of JPEGs to a CSV: images a second against the bare session at its best batch with images in memory, and
   against decoding alone on all processors;
-- one picture against YOLO11n's ONNX at 320 and 640 (``--yolo-env``: an environment of its own with ultralytics, which
+- one image against YOLO11n's ONNX at 320 and 640 (``--yolo-env``: an environment of its own with ultralytics, which
   is AGPL and so never imported here; it writes the two files with random weights, for speed alone);
 - import, load and first box in a fresh process; and what an environment weighs (``--env``).
 """
@@ -29,12 +29,12 @@ import numpy as np
 import onnxruntime
 
 from datasets import caltech
-from solobox.inference.engines import PIXELS
-from solobox.inference.model import Model
-from solobox.inference.sinks import write
-from solobox.machine import processors
-from solobox.pictures import to_square
-from solobox.predicting import picture_of
+from solobox.images.reading import to_square
+from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_runtimes import PIXELS
+from solobox.predict.predictor import decode_input
+from solobox.predict.writers import write
+from solobox.utils.concurrency import processors
 
 SIDE = 224
 
@@ -43,17 +43,17 @@ def exported(path: Path, *, int8: bool = False) -> Path:
     """A model of the default parts at 224 pixels with the weights that every training starts from: speed alone."""
     import onnx
 
-    from solobox.exporting.graph import Graph
-    from solobox.exporting.onnx_file import as_onnx, facts_of
-    from solobox.exporting.quantizing import quantized
-    from solobox.localizer.architecture import Architecture
-    from solobox.localizer.localizer import Localizer
+    from solobox.config.architecture import Architecture
+    from solobox.export.graph import Graph
+    from solobox.export.onnx_file import as_onnx, facts_of
+    from solobox.export.quantize import quantized
+    from solobox.model.localizer import Localizer
 
-    localizer = Localizer(Architecture(size=SIDE), pretrained="bundled", head_start="scenes").eval()
+    localizer = Localizer(Architecture(size=SIDE), pretrained="bundled", pretrained_head="synthetic").eval()
     model = as_onnx(Graph(localizer), facts_of(localizer))
     if int8:
         images = caltech()[0].images[:64]
-        model = quantized(model, [to_square(picture_of(image, SIDE).pixels, SIDE) for image in images])
+        model = quantized(model, [to_square(decode_input(image, SIDE).pixels, SIDE) for image in images])
     onnx.save(model, path)
     return path
 
@@ -80,15 +80,15 @@ def told(took: dict[str, list[float]], reference: str, scale: float = 1e3, unit:
     base = took[reference]
     for name, seconds in took.items():
         ratios = [own / other for own, other in zip(seconds, base, strict=True)]
-        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        lower, middle, upper = np.percentile(ratios, [25, 50, 75])
         print(
             f"  {name:36s} {statistics.median(seconds) * scale:9.2f} {unit}   {middle:6.3f} of {reference}"
-            f"  ({low:.3f} to {high:.3f})",
+            f"  ({lower:.3f} to {upper:.3f})",
             flush=True,
         )
 
 
-def one_picture(floats: Path, integers: Path, yolo: Sequence[Path], threads: int, rounds: int) -> None:
+def one_image(floats: Path, integers: Path, yolo: Sequence[Path], threads: int, rounds: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     session = bare(floats, threads)
     model, vino = (Model.load(floats, threads=threads, runtime=name) for name in ("onnxruntime", "openvino"))
@@ -103,9 +103,9 @@ def one_picture(floats: Path, integers: Path, yolo: Sequence[Path], threads: int
     for path in yolo:
         other = bare(path, threads)
         given: Any = other.get_inputs()[0]
-        picture = np.random.default_rng(0).random(given.shape, dtype=np.float32)
-        works[path.stem] = functools.partial(other.run, None, {given.name: picture})
-    print(f"one decoded {SIDE}-pixel picture, {threads} threads, {rounds} rounds")
+        image = np.random.default_rng(0).random(given.shape, dtype=np.float32)
+        works[path.stem] = functools.partial(other.run, None, {given.name: image})
+    print(f"one decoded {SIDE}-pixel image, {threads} threads, {rounds} rounds")
     took = interleaved(works, rounds)
     told(took, "bare session")
     for path in yolo:
@@ -116,8 +116,8 @@ def one_picture(floats: Path, integers: Path, yolo: Sequence[Path], threads: int
 
 def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
     model = Model.load(path)
-    squares = np.stack([to_square(picture_of(image, SIDE).pixels, SIDE) for image in images])
-    names = ["boxes", "spread"]
+    squares = np.stack([to_square(decode_input(image, SIDE).pixels, SIDE) for image in images])
+    names = ["boxes", "std"]
     session, single = bare(path, processors()), bare(path, 1)
 
     def batched(size: int) -> None:
@@ -137,7 +137,7 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
 
     def decoding() -> None:
         with ThreadPoolExecutor(processors()) as pool:
-            list(pool.map(lambda image: to_square(picture_of(image, SIDE).pixels, SIDE), images))
+            list(pool.map(lambda image: to_square(decode_input(image, SIDE).pixels, SIDE), images))
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -160,7 +160,7 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
     told(took, best, 1, "s")
     rate = np.median(np.array(took[best]) / np.array(took["folder to CSV"]))
     print(
-        f"  folder to CSV: {len(images) / statistics.median(took['folder to CSV']):.1f} pictures a second, "
+        f"  folder to CSV: {len(images) / statistics.median(took['folder to CSV']):.1f} images a second, "
         f"{rate:.3f} of the session's best ({best})"
     )
 
@@ -168,7 +168,7 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
 def first_box(path: Path, image: str, rounds: int) -> None:
     code = (
         "import time; t = time.perf_counter()\n"
-        "from solobox.inference.model import Model\n"
+        "from solobox.predict.onnx_model import Model\n"
         f"a = time.perf_counter(); m = Model.load({str(path)!r}); b = time.perf_counter()\n"
         f"m.predict({image!r}); print(a - t, b - a, time.perf_counter() - b)"
     )
@@ -222,7 +222,7 @@ def main() -> None:
         print(json.dumps({"onnxruntime": onnxruntime.__version__, "processors": processors()}))
         yolo = yolo_files(arguments.yolo_env, folder)
         for threads in arguments.threads:
-            one_picture(floats, integers, yolo, threads, arguments.rounds)
+            one_image(floats, integers, yolo, threads, arguments.rounds)
         folder_to_csv(floats, images, max(arguments.rounds // 10, 3))
         first_box(floats, images[0], max(arguments.rounds // 6, 5))
     for environment in arguments.env:

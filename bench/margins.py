@@ -1,14 +1,14 @@
 """Margins: do they hold what they promise, and how wide are they? `python bench/margins.py [--size 224]`.
 
-A localizer is trained once on the training part of Caltech, and once on drawn scenes, and its predictions of pictures
+A localizer is trained once on the training part of Caltech, and once on drawn scenes, and its predictions of images
 that it never saw are frozen. They are split at random, again and again, into a half that calibrates and a half that is
 covered or not. Mean joint coverage has to lie in [level, level + 1 / (n + 1)], to three standard errors of so many
 splits (taken from the splits themselves). Beside it, by the same splits: Bonferroni's correction (each edge by itself,
 at a quarter of the risk), and scores that are not normalised by the head's own spread but by the box's size, or not at
 all. Areas are means over the covered half, of the outer box in terms of the predicted one; that is defined for every
-picture, which the ratio to the inner box is not: its median is given, where more than half have one.
+image, which the ratio to the inner box is not: its median is given, where more than half have one.
 
-Then the pipeline as it is, over seeds: calibrated by `train` on the pictures that also chose its epoch, measured on the
+Then the pipeline as it is, over seeds: calibrated by `train` on the images that also chose its epoch, measured on the
 test part.
 """
 
@@ -21,46 +21,46 @@ from pathlib import Path
 import numpy as np
 
 from datasets import caltech
-from solobox import Recipe, Samples, scenes, train
+from solobox import Dataset, Recipe, synthetic, train
 from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
-from solobox.margins import quantile, scales
+from solobox.uncertainty.conformal import quantile, scales
 
 LEVELS = (0.8, 0.9, 0.95)
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """Predictions of pictures that were not trained on: (n, 4) boxes and spreads, (n, 2) sizes, in pixels."""
+    """Predictions of images that were not trained on: (n, 4) boxes and spreads, (n, 2) sizes, in pixels."""
 
     truth: Floats
     boxes: Floats
-    spread: Floats
+    std: Floats
     size: Floats
 
 
-def frozen(training: Samples, others: Samples, size: int, seed: int) -> Frozen:
+def frozen(training: Dataset, others: Dataset, size: int, seed: int) -> Frozen:
     recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         found = train(training, Path(folder) / "run", recipe).predict(list(others.images))
     return Frozen(
         others.boxes,
         np.stack([one.box for one in found]),
-        np.stack([one.spread for one in found]),
+        np.stack([one.std for one in found]),
         np.array([one.size for one in found], dtype=np.float64),
     )
 
 
 def by_spread(of: Frozen) -> Floats:
-    return scales(of.boxes, of.spread)
+    return scales(of.boxes, of.std)
 
 
 def by_box(of: Frozen) -> Floats:
-    return scales(of.boxes, np.full_like(of.spread, np.nan))
+    return scales(of.boxes, np.full_like(of.std, np.nan))
 
 
 def by_nothing(of: Frozen) -> Floats:
-    """The same share of the picture for all."""
+    """The same share of the image for all."""
     return np.tile(of.size, 2)
 
 
@@ -122,18 +122,16 @@ def splits(of: Frozen, name: str, times: int) -> None:
 
 
 def areas(of: Frozen, rows: np.ndarray, margin: Floats) -> tuple[Floats, Floats]:
-    """Of the outer boxes, cut by the picture's frame, and of the inner ones; each (n,)."""
+    """Of the outer boxes, cut by the image's frame, and of the inner ones; each (n,)."""
     limit, boxes = np.tile(of.size[rows], 2), of.boxes[rows]
-    low, high = np.clip(boxes - margin, 0, limit), np.clip(boxes + margin, 0, limit)
-    outer = np.concatenate([low[:, :2], high[:, 2:]], axis=1)
-    inner = np.concatenate([high[:, :2], low[:, 2:]], axis=1)
+    lower, upper = np.clip(boxes - margin, 0, limit), np.clip(boxes + margin, 0, limit)
+    outer = np.concatenate([lower[:, :2], upper[:, 2:]], axis=1)
+    inner = np.concatenate([upper[:, :2], lower[:, 2:]], axis=1)
     return area(outer), area(inner)
 
 
-def pipeline(training: Samples, test: Samples, size: int, seeds: int) -> None:
-    print(
-        f"\nas `train` calibrates it, {seeds} seeds, {len(test)} test pictures: joint coverage, mean ± s.d."
-    )
+def pipeline(training: Dataset, test: Dataset, size: int, seeds: int) -> None:
+    print(f"\nas `train` calibrates it, {seeds} seeds, {len(test)} test images: joint coverage, mean ± s.d.")
     found: dict[float, list[float]] = {}
     for seed in range(seeds):
         recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
@@ -141,8 +139,10 @@ def pipeline(training: Samples, test: Samples, size: int, seeds: int) -> None:
             localizer = train(training, Path(folder) / "run", recipe)
             for level in LEVELS:
                 predictions = localizer.predict(list(test.images), level=level)
-                low, high = (np.stack([getattr(one, end) for one in predictions]) for end in ("low", "high"))
-                inside = (test.boxes >= low - 1e-9) & (test.boxes <= high + 1e-9)
+                lower, upper = (
+                    np.stack([getattr(one, end) for one in predictions]) for end in ("lower", "upper")
+                )
+                inside = (test.boxes >= lower - 1e-9) & (test.boxes <= upper + 1e-9)
                 found.setdefault(level, []).append(float(inside.all(axis=1).mean()))
     assert localizer.calibration is not None
     for level, rows in found.items():
@@ -166,10 +166,10 @@ def main() -> None:
         return
     splits(frozen(training, test, arguments.size, 0), "Caltech", arguments.splits)
     with tempfile.TemporaryDirectory() as folder:
-        drawn = scenes.write(folder, 1100, seed=11)
+        drawn = synthetic.write(folder, 1100, seed=11)
         rows = np.arange(len(drawn))
         made = frozen(drawn.select(rows < 600), drawn.select(rows >= 600), arguments.size, 0)
-    splits(made, "scenes", arguments.splits)
+    splits(made, "synthetic", arguments.splits)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Caltech, the default recipe, mean IoU and share of IoU >= 0.9 on the clean boxes of the test part. Of the
 training labels a share is jittered: each edge is moved by a normal error with a standard deviation of a tenth of the
 box's side along that axis, which leaves an IoU of about 0.74 with the true box. And one label in twenty lies in a wrong
-place, on something else: sides of 20 to 50% of the picture's, of fifty such boxes the one that overlaps the true one
+place, on something else: sides of 20 to 50% of the image's, of fifty such boxes the one that overlaps the true one
 least.
 
 Features are kept once for all rows, and their windows were placed by the clean boxes whatever the noise, which decides
@@ -28,17 +28,17 @@ import torch
 from torch import Tensor
 
 from datasets import caltech, joined
-from solobox import Recipe, Samples
+from solobox import Dataset, Recipe
 from solobox.boxes import Floats, clip, iou
 from solobox.cli.console import quieten
-from solobox.localizer.head import Output
-from solobox.localizer.losses import Loss
-from solobox.training.features import Kept
-from solobox.training.folds import Bank
-from solobox.training.heads import fit_head
-from solobox.training.progress import Silent
+from solobox.model.heads import Output
+from solobox.model.losses import Loss
+from solobox.training.augment import Window, random_window, whole
+from solobox.training.crossval import Bank
+from solobox.training.feature_cache import Kept
+from solobox.training.stages import fit_head
 from solobox.training.views import generator, load
-from solobox.training.windows import Window, random_window, whole
+from solobox.utils.progress import Silent
 
 DEFAULT = "kl + 10*l1 + giou"
 JITTER, WRONG, KEPT = 0.1, 0.05, 0.9
@@ -73,23 +73,21 @@ def losses(recipe: Recipe) -> dict[str, Loss]:
     }
 
 
-def windows(samples: Samples, recipe: Recipe) -> list[tuple[list[Window], Floats]]:
-    """Of each picture the windows that its kept views show, and what brings its boxes to the pixels they are in."""
+def crops(dataset: Dataset, recipe: Recipe) -> list[tuple[list[Window], Floats]]:
+    """Of each image the windows that its kept views show, and what brings its boxes to the pixels they are in."""
     side, found = recipe.architecture.side, []
-    for row, path in enumerate(samples.images):
-        picture = load(path, side)
-        height, width = picture.pixels.shape[:2]
-        scale = np.array([width / picture.size[0], height / picture.size[1]] * 2)
-        rng = generator(recipe.seed, 0, samples.names[row])
-        own = [
-            random_window(rng, samples.boxes[row] * scale, width, height) for _ in range(recipe.windows - 1)
-        ]
+    for row, path in enumerate(dataset.images):
+        image = load(path, side)
+        height, width = image.pixels.shape[:2]
+        scale = np.array([width / image.size[0], height / image.size[1]] * 2)
+        rng = generator(recipe.seed, 0, dataset.names[row])
+        own = [random_window(rng, dataset.boxes[row] * scale, width, height) for _ in range(recipe.crops - 1)]
         found.append(([whole(width, height), *own], scale))
     return found
 
 
 def targets(boxes: Floats, placed: Sequence[tuple[list[Window], Floats]]) -> Tensor:
-    """Of boxes (N, 4) in pixels of the pictures, in all views, (N * windows, 4) in fractions."""
+    """Of boxes (N, 4) in pixels of the images, in all views, (N * windows, 4) in fractions."""
     rows = [
         window.to_window(box * scale)
         for box, (own, scale) in zip(boxes, placed, strict=True)
@@ -99,7 +97,7 @@ def targets(boxes: Floats, placed: Sequence[tuple[list[Window], Floats]]) -> Ten
 
 
 def noisy(boxes: Floats, sizes: Floats, jittered: float, wrong: float, seed: int) -> Floats:
-    """Boxes (N, 4) of which shares are jittered and in a wrong place. sizes: (N, 2), of the pictures."""
+    """Boxes (N, 4) of which shares are jittered and in a wrong place. sizes: (N, 2), of the images."""
     rng = np.random.default_rng([seed, 77])
     order, count = rng.permutation(len(boxes)), len(boxes)
     made = boxes.copy()
@@ -117,17 +115,17 @@ def noisy(boxes: Floats, sizes: Floats, jittered: float, wrong: float, seed: int
 
 
 def reached(bank: Bank, kept: Kept, training: int, loss: Loss, seed: int) -> Floats:
-    """IoU of each test picture with its clean box, by a head that learnt from the targets of `kept`."""
+    """IoU of each test image with its clean box, by a head that learnt from the targets of `kept`."""
     head = copy.deepcopy(bank.start)
     recipe = replace(bank.recipe, seed=seed)
-    mask = torch.arange(len(bank.samples)) < training
+    mask = torch.arange(len(bank.dataset)) < training
     fit_head(
         head, kept, lambda _: torch.zeros(1), recipe, loss, fabric=bank.fabric, progress=Silent(),
-        rows=kept.of_pictures(mask),
+        rows=kept.of_images(mask),
     )  # fmt: skip
-    rows = np.arange(training, len(bank.samples))
+    rows = np.arange(training, len(bank.dataset))
     found = np.stack([one.box for one in bank.predict(head.eval(), rows)])
-    return iou(found, bank.samples.boxes[rows])
+    return iou(found, bank.dataset.boxes[rows])
 
 
 def main() -> None:
@@ -145,20 +143,20 @@ def main() -> None:
         for name in arguments.only or known
     }
     training, test = caltech()
-    samples, count = joined(training, test), len(training)
+    dataset, count = joined(training, test), len(training)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        bank = Bank.of(samples, recipe, folder=Path(folder))
-        placed = windows(samples, recipe)
-        np.testing.assert_allclose(targets(samples.boxes, placed), bank.kept.targets, atol=1e-5)
+        bank = Bank.of(dataset, recipe, folder=Path(folder))
+        placed = crops(dataset, recipe)
+        np.testing.assert_allclose(targets(dataset.boxes, placed), bank.kept.targets, atol=1e-5)
         print(
-            f"features in {time.perf_counter() - started:.0f} s; {count} pictures, {len(test)} to test with",
+            f"features in {time.perf_counter() - started:.0f} s; {count} images, {len(test)} to test with",
             flush=True,
         )
         found: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for seed in range(arguments.first, arguments.first + arguments.seeds):
             for noise, (jittered, wrong) in NOISES.items():
-                boxes = samples.boxes.copy()
+                boxes = dataset.boxes.copy()
                 boxes[:count] = noisy(
                     boxes[:count], np.array(bank.sizes, dtype=np.float64)[:count], jittered, wrong, seed
                 )
@@ -175,8 +173,8 @@ def main() -> None:
                     )
     print(f"{'noise':10s} {'loss':20s} {'mean IoU':>16s} {'IoU>=.9':>16s}")
     for (noise, name), rows in found.items():
-        mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
-        print(f"{noise:10s} {name:20s} {mean[0]:.4f} ± {spread[0]:.4f} {mean[1]:.3f} ± {spread[1]:.3f}")
+        mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
+        print(f"{noise:10s} {name:20s} {mean[0]:.4f} ± {std[0]:.4f} {mean[1]:.3f} ± {std[1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Is the object there at all, and is the picture like those that were trained on? `python bench/presence.py`.
+"""Is the object there at all, and is the image like those that were trained on? `python bench/presence.py`.
 
-Presence: drawn scenes of which 30% are empty, and Caltech's faces with airplanes as pictures without a face, by the
-split rule; AUROC and expected calibration error (15 bins) on the test part, and the mean IoU of the pictures with the
+Presence: drawn scenes of which 30% are empty, and Caltech's faces with airplanes as images without a face, by the
+split rule; AUROC and expected calibration error (15 bins) on the test part, and the mean IoU of the images with the
 object, beside that of the same recipe that was shown these alone. Familiarity: a model of faces is shown faces that it
 never saw, and kangaroos and airplanes; the share that is told as unlike (a figure of at most 0.05, 0.01), and the AUROC
 of the figure.
@@ -14,33 +14,33 @@ from pathlib import Path
 import numpy as np
 
 from datasets import caltech, joined, kangaroo
-from solobox import Architecture, Localizer, Recipe, Samples, scenes, train
+from solobox import Architecture, Dataset, Localizer, Recipe, synthetic, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
 from solobox.evaluation.presence import auroc, calibration_error, reliability
 
 
-def faces(samples: Samples, *, only: bool = False) -> Samples:
+def faces(dataset: Dataset, *, only: bool = False) -> Dataset:
     """Airplanes without their boxes, or left out."""
-    is_face = np.array([label == "face" for label in samples.label])
+    is_face = np.array([label == "face" for label in dataset.label])
     if only:
-        return samples.select(is_face)
-    boxes = np.where(is_face[:, None], samples.boxes, np.nan)
-    return Samples(samples.images, boxes, label=samples.label, names=samples.names, where=samples.where)
+        return dataset.select(is_face)
+    boxes = np.where(is_face[:, None], dataset.boxes, np.nan)
+    return Dataset(dataset.images, boxes, label=dataset.label, names=dataset.names, where=dataset.where)
 
 
-def trained(samples: Samples, size: int, seed: int) -> Localizer:
+def trained(dataset: Dataset, size: int, seed: int) -> Localizer:
     recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
-        return train(samples, Path(folder) / "run", recipe)
+        return train(dataset, Path(folder) / "run", recipe)
 
 
-def overlap(localizer: Localizer, samples: Samples) -> float:
-    found = np.stack([one.box for one in localizer.predict(list(samples.images))])
-    return float(iou(found, samples.boxes).mean())
+def overlap(localizer: Localizer, dataset: Dataset) -> float:
+    found = np.stack([one.box for one in localizer.predict(list(dataset.images))])
+    return float(iou(found, dataset.boxes).mean())
 
 
-def presence(name: str, training: Samples, test: Samples, size: int, seeds: int) -> None:
+def presence(name: str, training: Dataset, test: Dataset, size: int, seeds: int) -> None:
     rows = []
     for seed in range(seeds):
         localizer = trained(training, size, seed)
@@ -50,13 +50,13 @@ def presence(name: str, training: Samples, test: Samples, size: int, seeds: int)
         both = overlap(localizer, test.positives())
         alone = overlap(trained(training.positives(), size, seed), test.positives())
         rows.append((auroc(told[there], told[~there]), error, both, alone, both - alone))
-    mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
-    cells = "  ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(mean, spread, strict=True))
+    mean, std = np.mean(rows, axis=0), np.std(rows, axis=0)
+    cells = "  ".join(f"{m:.4f} ± {s:.4f}" for m, s in zip(mean, std, strict=True))
     print(f"{name:28s} {cells}", flush=True)
 
 
 def familiarity(
-    training: Samples, test: Samples, others: dict[str, list[Path]], size: int, seeds: int
+    training: Dataset, test: Dataset, others: dict[str, list[Path]], size: int, seeds: int
 ) -> None:
     print(
         f"\nfamiliarity, a model of faces, {seeds} seeds: "
@@ -97,7 +97,7 @@ def main() -> None:
     )
     presence("faces, airplanes as empty", faces(training), faces(test), size, seeds)
     with tempfile.TemporaryDirectory() as folder:
-        drawn = scenes.write(folder, 2000, seed=12, empty_share=0.3)
+        drawn = synthetic.write(folder, 2000, seed=12, empty_share=0.3)
         rows = np.arange(len(drawn))
         presence("scenes, 30% empty", drawn.select(rows < 800), drawn.select(rows >= 800), size, seeds)
     every_kangaroo = joined(*kangaroo())

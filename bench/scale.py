@@ -1,6 +1,6 @@
-"""Time and memory against the number of pictures: `python bench/scale.py [--counts 500 2000 8000]`.
+"""Time and memory against the number of images: `python bench/scale.py [--counts 500 2000 8000]`.
 
-Draws that many pictures, trains on them in a process of its own with a budget of memory, and prints seconds and
+Draws that many images, trains on them in a process of its own with a budget of memory, and prints seconds and
 peak resident memory above what the same process takes before training. Time should grow linearly, and memory
 stay under the budget plus a constant.
 """
@@ -14,19 +14,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from solobox import scenes
+from solobox import synthetic
 
 
 def child(folder: Path, budget: float, size: int) -> None:
     import torch  # noqa: F401  (loaded before the first reading of memory)
 
-    from solobox import Recipe, Samples, train
+    from solobox import Dataset, Recipe, train
     from solobox.cli.console import quieten
 
     quieten()
-    samples = Samples.read(folder / "annotations.csv")
+    dataset = Dataset.read(folder / "annotations.csv")
     # What the libraries and the smallest run take, whatever the data: the constant.
-    warm = samples.select(list(range(40)))
+    warm = dataset.select(list(range(40)))
     train(warm, folder / "warm", Recipe.named("quick", {"epochs": 1, "size": size, "ram_gb": budget}))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
@@ -39,7 +39,7 @@ def child(folder: Path, budget: float, size: int) -> None:
             said.append(text)
 
     localizer = train(
-        samples, folder / "run", Recipe.named("quick", {"size": size, "ram_gb": budget}), progress=Ear()
+        dataset, folder / "run", Recipe.named("quick", {"size": size, "ram_gb": budget}), progress=Ear()
     )
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -61,11 +61,11 @@ def main() -> None:
         child(arguments.child, arguments.ram_gb, arguments.size)
         return
     print(f"budget {arguments.ram_gb} GB, {arguments.size} px")
-    print(" pictures  draw s  train s  ms/picture  constant GB  peak GB  kept")
+    print(" images  draw s  train s  ms/image  constant GB  peak GB  kept")
     for count in arguments.counts:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            scenes.write(Path(folder), count, seed=1)
+            synthetic.write(Path(folder), count, seed=1)
             drawn = time.perf_counter() - started
             options = ["--ram-gb", str(arguments.ram_gb), "--size", str(arguments.size)]
             done = subprocess.run(

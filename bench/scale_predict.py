@@ -1,10 +1,10 @@
-"""A million pictures through `predict --engine ray`, killed twenty times: `python bench/scale_predict.py`.
+"""A million images through `predict --engine ray`, killed twenty times: `python bench/scale_predict.py`.
 
-A few hundred drawn pictures, some of them damaged, are listed again and again until there are `--rows` of them, and
-predicted by an exported model of random weights, small enough that the pictures and not the network take the time. The
+A few hundred drawn images, some of them damaged, are listed again and again until there are `--rows` of them, and
+predicted by an exported model of random weights, small enough that the images and not the network take the time. The
 run is killed with all its processes (SIGKILL) `--kills` times, at random moments in its first half, while it plans,
 starts or works, and each time started again by the same command; its second half is left alone. Then every row is
-checked against the list: there, once, in order, the same for the same picture. The memory of all processes of the run
+checked against the list: there, once, in order, the same for the same image. The memory of all processes of the run
 (PSS, so that what they share counts once) is taken twice a second; its slope is that of the last, long life.
 
 `--engine local` does the shards in one process without Ray.
@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 from pyarrow import parquet
 
-from solobox import scenes
-from solobox.cluster import Plan
+from solobox import synthetic
+from solobox.ray import Plan
 
-PICTURES = 300
+IMAGES = 300
 DAMAGED = 3
 WARM = 0.1
 """Share of a life's rows after which its memory counts for the slope: until then processes and buffers come up."""
@@ -38,8 +38,8 @@ def child(engine: str, model: str, names: str, output: str) -> int:
         from solobox.cli.predict_ray import predict_on_ray
 
         return predict_on_ray(model, [names], output)
-    from solobox.cluster import Settings, here, prepare, run
-    from solobox.cluster.models import columns_of, load, read_model
+    from solobox.ray import Settings, here, prepare, run
+    from solobox.ray.models import columns_of, load, read_model
 
     data = read_model(model)
     plan, _ = prepare(output, data, [names], columns_of(load(data), Settings()))
@@ -50,9 +50,9 @@ def child(engine: str, model: str, names: str, output: str) -> int:
 def export_model(path: Path) -> None:
     import torch
 
-    from solobox.exporting import export
-    from solobox.localizer.architecture import Architecture
-    from solobox.localizer.localizer import Localizer
+    from solobox.config.architecture import Architecture
+    from solobox.export import export
+    from solobox.model.localizer import Localizer
 
     torch.manual_seed(0)
     shape = Architecture(backbone="test_efficientnet", size=64, width=16)
@@ -60,22 +60,22 @@ def export_model(path: Path) -> None:
 
 
 def write_inputs(folder: Path, rows: int) -> Path:
-    """The pictures, the last ones damaged, and a list that names them `rows` times; one name is of no file."""
-    scenes.write(folder / "drawn", PICTURES, seed=1, size=(160, 120))
-    pictures = sorted((folder / "drawn").rglob("*.jpg"))
-    assert len(pictures) == PICTURES
-    for path in pictures[-DAMAGED:]:
+    """The images, the last ones damaged, and a list that names them `rows` times; one name is of no file."""
+    synthetic.write(folder / "drawn", IMAGES, seed=1, size=(160, 120))
+    images = sorted((folder / "drawn").rglob("*.jpg"))
+    assert len(images) == IMAGES
+    for path in images[-DAMAGED:]:
         path.write_bytes(path.read_bytes()[:200])
-    names = [*map(str, pictures), str(folder / "lost.jpg")]
+    names = [*map(str, images), str(folder / "lost.jpg")]
     path = folder / "names.txt"
     with path.open("w") as file:
         for row in range(rows):
-            file.write(names[_picture(row, len(names))] + "\n")
+            file.write(names[_image(row, len(names))] + "\n")
     return path
 
 
-def _picture(row: int, count: int) -> int:
-    """Which picture a row is of; not a simple cycle, so that rows of two shards never look alike by chance."""
+def _image(row: int, count: int) -> int:
+    """Which image a row is of; not a simple cycle, so that rows of two shards never look alike by chance."""
     return (row * 7919 + row // count) % count
 
 
@@ -246,7 +246,7 @@ def main() -> None:
         if not lives or lives[-1].killed:
             lives.append(live(command, output, arguments.rows, None, 0.0, folder / "log.txt"))
         seconds = time.monotonic() - started
-        # 1: some pictures could not be read, and nothing else is wrong
+        # 1: some images could not be read, and nothing else is wrong
         if lives[-1].status != 1 or not (output / "_SUCCESS").is_file():
             sys.exit((folder / "log.txt").read_text()[-4000:])
         count, errors = check(output, names, arguments.rows)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from solobox import scenes
+from solobox import synthetic
 
 DEADLINE = 5.0
 
@@ -150,7 +150,7 @@ def hostile(good: Sequence[bytes]) -> list[bytes]:
     part = b"--x\r\nContent-Disposition: form-data; name=a; filename=a.jpg\r\n\r\n"
     form = "multipart/form-data; boundary=x"
     bad = [
-        post(b""), post(b"text, not a picture"), post(body[: len(body) // 2]), post(wide), post(bytes(200_000)),
+        post(b""), post(b"text, not an image"), post(body[: len(body) // 2]), post(wide), post(bytes(200_000)),
         post(body, "application/json"), post(body, path="/v1/predict?margins=7"), post(body, path="/nothing"),
         post(body, path="/v1/predict?x=" + "y" * 3000), post(part * 1000 + b"--x--\r\n", form), post(part, form),
         post(part + body + b"\r\n" + part + b"bad\r\n--x--\r\n", form),
@@ -162,34 +162,34 @@ def hostile(good: Sequence[bytes]) -> list[bytes]:
 
 
 def client(arguments: argparse.Namespace) -> None:
-    pictures = [path.read_bytes() for path in sorted(arguments.pictures.iterdir())]
-    requests, port, amount = [post(body) for body in pictures], arguments.port, arguments.amount
+    images = [path.read_bytes() for path in sorted(arguments.images.iterdir())]
+    requests, port, amount = [post(body) for body in images], arguments.port, arguments.amount
     if arguments.client == "closed":
         work = closed(port, requests, arguments.at_once, amount)
     elif arguments.client == "opened":
         work = opened(port, requests, arguments.rate, amount, seed=1)
     else:
-        work = mixed(port, hostile(pictures), int(amount), 16, seed=1)
+        work = mixed(port, hostile(images), int(amount), 16, seed=1)
     print(json.dumps(asyncio.run(work)))
 
 
 def reference(arguments: argparse.Namespace) -> None:
-    """Pictures a second of the model in process, by its own streaming, and milliseconds for one alone."""
-    from solobox.inference.model import Model
+    """Images a second of the model in process, by its own streaming, and milliseconds for one alone."""
+    from solobox.predict.onnx_model import Model
 
-    pictures = [path.read_bytes() for path in sorted(arguments.pictures.iterdir())]
+    images = [path.read_bytes() for path in sorted(arguments.images.iterdir())]
     model = Model.load(arguments.model, threads=1)
-    list(model.stream(iter(pictures[:8])))
+    list(model.stream(iter(images[:8])))
     began, alone = time.perf_counter(), list[float]()
     while time.perf_counter() < began + arguments.amount / 2:
         begun = time.perf_counter()
-        model.predict(pictures[len(alone) % len(pictures)])
+        model.predict(images[len(alone) % len(images)])
         alone.append(time.perf_counter() - begun)
 
     def source() -> Iterator[bytes]:
         end = time.perf_counter() + arguments.amount
         while time.perf_counter() < end:
-            yield from pictures[:8]
+            yield from images[:8]
 
     began = time.perf_counter()
     count = sum(1 for _ in model.stream(source()))
@@ -243,17 +243,17 @@ def resident(port: int) -> float:
     return measured(port, "process_resident_memory_bytes") / 1e6
 
 
-def write_pictures(folder: Path, count: int, size: tuple[int, int]) -> None:
+def write_images(folder: Path, count: int, size: tuple[int, int]) -> None:
     for at in range(count):
         buffer = io.BytesIO()
-        Image.fromarray(scenes.draw(at, size).pixels).save(buffer, "JPEG", quality=88)
+        Image.fromarray(synthetic.draw(at, size).pixels).save(buffer, "JPEG", quality=88)
         (folder / f"{at:03d}.jpg").write_bytes(buffer.getvalue())
 
 
 def exported(folder: Path) -> Path:
     from solobox import Localizer
-    from solobox.exporting import export
-    from solobox.localizer.architecture import Architecture
+    from solobox.config.architecture import Architecture
+    from solobox.export import export
 
     return export(Localizer(Architecture(presence=True)).eval(), folder / "model.onnx").path
 
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8377)
     parser.add_argument("--client", choices=["closed", "opened", "mixed"])
     parser.add_argument("--reference", action="store_true")
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--images", type=Path)
     parser.add_argument("--at-once", type=int, default=1)
     parser.add_argument("--rate", type=float, default=1)
     parser.add_argument("--amount", type=float, default=1)
@@ -288,11 +288,11 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
     ours, theirs, port = set(arguments.server_cores), set(arguments.client_cores), arguments.port
-    pictures, seconds = folder / "pictures", arguments.seconds
-    pictures.mkdir()
-    write_pictures(pictures, 16, (640, 480))
+    images, seconds = folder / "images", arguments.seconds
+    images.mkdir()
+    write_images(images, 16, (640, 480))
     model = arguments.model or exported(folder)
-    said = ["--pictures", str(pictures), "--port", str(port)]
+    said = ["--images", str(images), "--port", str(port)]
     print(f"server on cores {sorted(ours)}, client on {sorted(theirs)}; 640x480 JPEG; {seconds:g} s each")
 
     def load(how: str, amount: float, **more: float) -> Any:
@@ -311,10 +311,10 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         bare = float(np.median(alone))
         full = load("closed", seconds, at_once=16)
         rate = full["statuses"]["200"] / full["seconds"]
-        print(f"in process   {before['rate']:7.1f} pictures/s, one alone {before['alone']:.1f} ms")
+        print(f"in process   {before['rate']:7.1f} images/s, one alone {before['alone']:.1f} ms")
         print(f"bare         {bare:7.1f} ms median, {np.percentile(alone, 99):.1f} ms p99, one client")
         print(
-            f"throughput   {rate:7.1f} pictures/s, 16 clients: {rate / before['rate']:.2f} of in process (wanted: 0.80)"
+            f"throughput   {rate:7.1f} images/s, 16 clients: {rate / before['rate']:.2f} of in process (wanted: 0.80)"
         )
         half = load("opened", seconds, rate=rate / 2)
         middle, p99 = 1000 * np.percentile(half["times"], [50, 99])
@@ -325,7 +325,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         over = load("opened", seconds, rate=3 * rate)
         done, slowest = over["statuses"], 1000 * max(over["times"])
         print(
-            f"3x overload  {done.get('200', 0) / over['seconds']:7.1f} pictures/s answered, {done} in all; slowest "
+            f"3x overload  {done.get('200', 0) / over['seconds']:7.1f} images/s answered, {done} in all; slowest "
             f"accepted {slowest:.0f} ms (deadline {1000 * DEADLINE:.0f}); queue {measured(port, 'solobox_queue'):.0f} "
             f"after; memory {start:.0f} -> {resident(port):.0f} MB"
         )
@@ -338,7 +338,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
             f"mixed        {sum(end['statuses'].values())} requests in {end['seconds']:.0f} s, {end['statuses']} "
             f"(-1: left in the middle); 5xx but 503 and 504: {wrong or 'none'}; {memory}"
         )
-    print(f"in process again {in_process()['rate']:.1f} pictures/s")
+    print(f"in process again {in_process()['rate']:.1f} images/s")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ large in easy stretches and twice in hard ones. `--astray 0.02` puts that share 
 
 Jitter is the standard deviation of the second difference, from frame to frame, of predicted minus true edges (pixels);
 lag is the shift of the truth, in frames, that the predicted boxes fit best (`--rate 10` for a slow camera). Beside the
-filter: the same with edges that know nothing of each other, with all pictures trusted alike, and the one-euro filter
-(Casiez, Roussel & Vogel, 2012) on each edge. Coverage is the share of pictures whose margins hold the true box.
+filter: the same with edges that know nothing of each other, with all images trusted alike, and the one-euro filter
+(Casiez, Roussel & Vogel, 2012) on each edge. Coverage is the share of images whose margins hold the true box.
 """
 
 import argparse
@@ -25,13 +25,13 @@ import numpy as np
 from PIL import Image
 
 from solobox.boxes import Floats, clip, iou
-from solobox.drawing import draw_boxes, predicted
-from solobox.inference.clip_writer import writing_clip
-from solobox.inference.smoothing import Motion, smoothed
-from solobox.inference.tracks import Predictor, Row, along
-from solobox.inference.video import opened
-from solobox.prediction import Prediction
-from solobox.scenes.generate import Composition
+from solobox.images.drawing import draw_boxes, predicted
+from solobox.predict.prediction import Prediction
+from solobox.predict.video.frames import opened
+from solobox.predict.video.smoothing import Motion, smoothed
+from solobox.predict.video.tracks import Predictor, Row, along
+from solobox.predict.video.writer import writing_clip
+from solobox.synthetic.generate import Composition
 
 SIZE = (480, 360)
 
@@ -49,7 +49,7 @@ def path(seed: int, frames: int, rate: float) -> tuple[Floats, Floats, Floats]:
 
 
 def moving(seed: int, frames: int, rate: float) -> Iterator[tuple[np.ndarray, Floats]]:
-    """Pixels (h, w, 3) and the box of each picture; the box is exact between pixels, and cut to the picture."""
+    """Pixels (h, w, 3) and the box of each image; the box is exact between pixels, and cut to the image."""
     scene = Composition(seed, SIZE)
     back = scene.paint(body=False, shadow=False).astype(np.float32)
     planes = scene.thing.planes
@@ -98,7 +98,7 @@ class Erring:
     ) -> Iterator[Prediction]:
         """One after the other."""
         for _, box, reach in zip(inputs, self.boxes, self.reach, strict=True):
-            yield Prediction("", box, SIZE, low=clip(box - reach, *SIZE), high=clip(box + reach, *SIZE))
+            yield Prediction("", box, SIZE, lower=clip(box - reach, *SIZE), upper=clip(box + reach, *SIZE))
 
 
 def one_euro(boxes: Floats, rate: float) -> Floats:
@@ -134,14 +134,14 @@ def lag(boxes: Floats, truth: Floats) -> float:
 
 
 def covered(rows: list[Row], truth: Floats) -> float:
-    low, high = (np.stack([getattr(found, end) for _, found in rows]) for end in ("low", "high"))
-    return float(((low <= truth + 1e-9) & (truth <= high + 1e-9)).all(axis=1).mean())
+    lower, upper = (np.stack([getattr(found, end) for _, found in rows]) for end in ("lower", "upper"))
+    return float(((lower <= truth + 1e-9) & (truth <= upper + 1e-9)).all(axis=1).mean())
 
 
 def alike(rows: list[Row]) -> list[Row]:
-    """Every picture with the margins of the median one."""
-    spread = np.median([found.high - found.low for _, found in rows], axis=0) / 2
-    return [(frame, replace(found, low=found.box - spread, high=found.box + spread)) for frame, found in rows]
+    """Every image with the margins of the median one."""
+    std = np.median([found.upper - found.lower for _, found in rows], axis=0) / 2
+    return [(frame, replace(found, lower=found.box - std, upper=found.box + std)) for frame, found in rows]
 
 
 def boxes_of(rows: Iterable[Row]) -> Floats:
@@ -153,7 +153,7 @@ def load(model: Path) -> Predictor:
         from solobox import Localizer
 
         return Localizer.load(model)
-    from solobox.inference.model import Model
+    from solobox.predict.onnx_model import Model
 
     return Model.load(model)
 
@@ -184,7 +184,7 @@ def measured(
         with writing_clip(drawn, Fraction(rate), Fraction(1, 512 * rate)) as writer:
             for frame, found in steady:
                 assert frame.pixels is not None
-                outline = predicted(found.box, low=found.low, high=found.high)
+                outline = predicted(found.box, lower=found.lower, upper=found.upper)
                 writer.add(np.asarray(draw_boxes(frame.pixels, [outline])), frame.time)
         drawing = count / (time.perf_counter() - began)
     raw = boxes_of(rows)

@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real pictures beside the project."""
+    """The folder of real images beside the project."""
     if not REAL.is_dir():
-        pytest.skip(f"the real pictures are not here: {REAL} does not exist")
+        pytest.skip(f"the real images are not here: {REAL} does not exist")
     return REAL

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from solobox.boxes import Convention, Floats, area, clip, convert, flip, iou, is_valid, scale
 
-# Pictures are at most some 100,000 pixels wide; boxes may lie a little, or far, outside them.
+# Images are at most some 100,000 pixels wide; boxes may lie a little, or far, outside them.
 COORDINATE = st.floats(-1e5, 1e5, allow_nan=False)
 SIDE = st.floats(1e-2, 1e5)
 SIZE = st.integers(1, 100_000)
@@ -131,10 +131,10 @@ def test_clip_is_idempotent_and_inside(a: Floats, width: int, height: int) -> No
 
 @settings(deadline=None)
 @given(boxes(), SIZE, SIZE)
-def test_clip_is_the_overlap_with_the_picture(a: Floats, width: int, height: int) -> None:
-    picture = np.array([0, 0, width, height], dtype=np.float64)
-    shared = iou(a, picture)
-    overlap = shared * (area(a) + area(picture)) / (1 + shared)
+def test_clip_is_the_overlap_with_the_image(a: Floats, width: int, height: int) -> None:
+    image = np.array([0, 0, width, height], dtype=np.float64)
+    shared = iou(a, image)
+    overlap = shared * (area(a) + area(image)) / (1 + shared)
     np.testing.assert_allclose(area(clip(a, width, height)), overlap, rtol=1e-6, atol=1e-6)
 
 

@@ -7,15 +7,14 @@ NAMES = [
     "Architecture",
     "ConfigError",
     "DataError",
+    "Dataset",
+    "ImageError",
     "Localizer",
     "Model",
-    "PictureError",
     "Prediction",
     "Recipe",
-    "Samples",
     "SoloboxError",
     "evaluate",
-    "export",
     "train",
     "write_report",
 ]
@@ -39,9 +38,10 @@ import sys
 for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "matplotlib", "jinja2",
              "safetensors", "scipy"):
     sys.modules[name] = None
-import solobox, solobox.doctor, solobox.scenes, solobox.drawing, solobox.inference.inputs, solobox.inference.sinks
-import solobox.cli.check, solobox.cli.fetch
-solobox.Samples, solobox.Prediction
+import solobox, solobox.data.checks, solobox.synthetic
+import solobox.images.drawing, solobox.predict.inputs, solobox.predict.writers
+import solobox.cli.check, solobox.cli.download
+solobox.Dataset, solobox.Prediction
 try:
     solobox.Localizer
 except ImportError:

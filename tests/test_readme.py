@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from solobox import scenes
+from solobox import synthetic
 from solobox.cli import _COMMANDS
-from solobox.inference.clip_writer import writing_clip
+from solobox.predict.video.writer import writing_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -23,19 +23,19 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the README's examples name."""
     place = tmp_path_factory.mktemp("readme")
-    samples = scenes.write(place, 40, seed=2, size=(128, 96))
+    dataset = synthetic.write(place, 40, seed=2, size=(128, 96))
     (place / "annotations.csv").rename(place / "labels.csv")
     (place / "photos").mkdir()
-    shutil.copy(samples.images[0], place / "photos" / "one.jpg")
+    shutil.copy(dataset.images[0], place / "photos" / "one.jpg")
     with writing_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
-            clip.add(scenes.draw(number, (96, 64)).pixels, number / 10)
+            clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)
     return place
 
 
 def test_the_commands(folder: Path) -> None:
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
-    # Several devices have a test of their own; margins want more pictures than there are here, see tests/cli.
+    # Several devices have a test of their own; margins want more images than there are here, see tests/cli.
     lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
     # What does not end by itself has tests of its own, in tests/serving.
     assert lines.pop() == "solobox serve model.onnx"
@@ -58,7 +58,7 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
         r"^    ((?:solobox|torchrun) .*(?:--devices|--nproc-per-node).*?)(?:  +#.*)?$", README, re.MULTILINE
     )
     assert len(lines) == 2
-    small = ["--accelerator", "cpu", "--size", "64", "--windows", "1", "--epochs", "1", "--width", "16"]
+    small = ["--accelerator", "cpu", "--size", "64", "--crops", "1", "--epochs", "1", "--width", "16"]
     for line in lines:
         shutil.rmtree(folder / "run", ignore_errors=True)
         program, *words = shlex.split(line)
@@ -88,9 +88,9 @@ def test_the_python(folder: Path) -> None:
 
 
 def test_every_setting_that_it_names_exists() -> None:
-    from solobox.training.recipe import PARTS, Recipe, knobs
+    from solobox.config.recipe import PARTS, Recipe, options_of
 
-    known = {name for kind in (Recipe, *PARTS.values()) for name in knobs(kind)}
+    known = {name for kind in (Recipe, *PARTS.values()) for name in options_of(kind)}
     for command in _COMMANDS:
         known |= set(
             inspect.signature(getattr(importlib.import_module(f"solobox.cli.{command}"), command)).parameters

@@ -1,4 +1,4 @@
-"""Solobox finds the one thing that matters in each picture.
+"""Solobox finds the one thing that matters in each image.
 
 The public names; those that need the ``[train]`` extra are loaded at their first use, so that the rest works
 without it.
@@ -7,44 +7,41 @@ without it.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from solobox.errors import ConfigError, DataError, PictureError, SoloboxError
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError, DataError, ImageError, SoloboxError
+from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
+    from solobox.config.architecture import Architecture
+    from solobox.config.recipe import Recipe
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
-    from solobox.exporting import export
-    from solobox.inference.model import Model
-    from solobox.localizer.architecture import Architecture
-    from solobox.localizer.localizer import Localizer
-    from solobox.training.recipe import Recipe
+    from solobox.model.localizer import Localizer
+    from solobox.predict.onnx_model import Model
     from solobox.training.train import train
 
 __all__ = [
     "Architecture",
     "ConfigError",
     "DataError",
+    "Dataset",
+    "ImageError",
     "Localizer",
     "Model",
-    "PictureError",
     "Prediction",
     "Recipe",
-    "Samples",
     "SoloboxError",
     "evaluate",
-    "export",
     "train",
     "write_report",
 ]
 
 _LATER = {
-    "Architecture": "solobox.localizer.architecture",
-    "Localizer": "solobox.localizer.localizer",
-    "Model": "solobox.inference.model",
-    "Recipe": "solobox.training.recipe",
+    "Architecture": "solobox.config.architecture",
+    "Localizer": "solobox.model.localizer",
+    "Model": "solobox.predict.onnx_model",
+    "Recipe": "solobox.config.recipe",
     "evaluate": "solobox.evaluation.evaluate",
-    "export": "solobox.exporting",
     "train": "solobox.training.train",
     "write_report": "solobox.evaluation.report",
 }

@@ -1,7 +1,7 @@
-"""Geometry of boxes: pure functions on arrays, no state, no pictures.
+"""Geometry of boxes: pure functions on arrays, no state, no images.
 
-A box is ``(x1, y1, x2, y2)`` in continuous pixels of the upright picture: x to the right, y down, the
-picture's own corners at ``(0, 0)`` and ``(W, H)``, so that ``x2 - x1`` is the width (no +1 anywhere).
+A box is ``(x1, y1, x2, y2)`` in continuous pixels of the upright image: x to the right, y down, the
+image's own corners at ``(0, 0)`` and ``(W, H)``, so that ``x2 - x1`` is the width (no +1 anywhere).
 Functions take anything of shape ``(..., 4)``, broadcast over the leading axes, and give float64.
 """
 
@@ -67,7 +67,7 @@ def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
 
 
 def clip(boxes: npt.ArrayLike, width: npt.ArrayLike, height: npt.ArrayLike) -> Floats:
-    """Move each edge into the picture ``[0, width] x [0, height]``; sizes broadcast over the leading axes."""
+    """Move each edge into the image ``[0, width] x [0, height]``; sizes broadcast over the leading axes."""
     x1, y1, x2, y2 = _split(boxes)
     w, h = np.asarray(width, dtype=np.float64), np.asarray(height, dtype=np.float64)
     zero = 0.0
@@ -84,7 +84,7 @@ def scale(boxes: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
 
 
 def flip(boxes: npt.ArrayLike, width: npt.ArrayLike) -> Floats:
-    """Mirror boxes left to right in a picture ``width`` wide."""
+    """Mirror boxes left to right in an image ``width`` wide."""
     x1, y1, x2, y2 = _split(boxes)
     w = np.asarray(width, dtype=np.float64)
     return np.stack([w - x2, y1, w - x1, y2], axis=-1)

@@ -5,8 +5,8 @@ class SoloboxError(Exception):
     """Anything a user can mend. The command line prints its text alone, without a traceback, and exits 2."""
 
 
-class PictureError(SoloboxError):
-    """A picture that cannot be turned into pixels. The text names the file and the reason.
+class ImageError(SoloboxError):
+    """An image that cannot be turned into pixels. The text names the file and the reason.
 
     kind: the same in a word, for programs: ``empty``, ``too_large`` (bytes), ``too_many_pixels``,
         ``unsupported_format`` or ``damaged``, which is also said of a file that cannot be opened.

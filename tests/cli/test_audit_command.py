@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solobox import Samples, scenes
+from solobox import Dataset, synthetic
 from solobox.boxes import iou
 
-SMALL = ["--size", "64", "--windows", "2", "--width", "16", "--bins", "8", "--folds", "2"]
+SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--folds", "2"]
 
 
 def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -34,15 +34,15 @@ def digest(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes of which one label is in a far corner, and one picture is broken."""
+    """Scenes of which one label is in a far corner, and one image is broken."""
     folder = tmp_path_factory.mktemp("drawn")
-    samples = scenes.write(folder, 48, seed=9, size=(96, 72))
-    boxes = samples.boxes.copy()
+    dataset = synthetic.write(folder, 48, seed=9, size=(96, 72))
+    boxes = dataset.boxes.copy()
     x, y = (boxes[7, :2] + boxes[7, 2:]) / 2
     left, top = (0 if x > 48 else 76), (0 if y > 36 else 56)
     boxes[7] = (left, top, left + 20, top + 16)
-    assert iou(boxes[7], samples.boxes[7]) == 0
-    Samples(samples.images, boxes, names=samples.names).write(folder / "annotations.csv")
+    assert iou(boxes[7], dataset.boxes[7]) == 0
+    Dataset(dataset.images, boxes, names=dataset.names).write(folder / "annotations.csv")
     return folder
 
 
@@ -75,9 +75,9 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_the_label_in_a_far_corner_is_found(audited: Path, drawn: Path) -> None:
     rows = rows_of(audited / "audit.csv")
     assert len(rows) == 48
-    wrong = Samples.read(drawn / "annotations.csv").names[7]
+    wrong = Dataset.read(drawn / "annotations.csv").names[7]
     rank = next(int(row["rank"]) for row in rows if row["image"] == wrong)
-    assert rank <= 5  # a tiny model, trained on the other half of 48 pictures
+    assert rank <= 5  # a tiny model, trained on the other half of 48 images
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
 
@@ -86,7 +86,7 @@ def test_without_a_person_flagged_labels_are_left_out(audited: Path) -> None:
     rows = rows_of(audited / "audit.csv")
     flagged = {row["image"] for row in rows if row["flagged"] == "yes"}
     assert {row["image"] for row in rows_of(audited / "clean.left-out.csv")} == flagged
-    clean = Samples.read(audited / "clean.csv")
+    clean = Dataset.read(audited / "clean.csv")
     assert len(clean) == 48 - len(flagged)
     assert all(image.is_file() for image in clean.images)
 
@@ -94,7 +94,7 @@ def test_without_a_person_flagged_labels_are_left_out(audited: Path) -> None:
 def test_the_page_shows_the_worst_labels(audited: Path, drawn: Path) -> None:
     text = (audited / "audit.html").read_text()
     assert text.startswith("<!doctype html>")
-    assert Samples.read(drawn / "annotations.csv").names[7] in text
+    assert Dataset.read(drawn / "annotations.csv").names[7] in text
     assert "Label audit of annotations.csv" in text
 
 
@@ -121,7 +121,7 @@ def test_decisions_are_applied_to_a_copy_and_nothing_is_trained(
     assert "48 rows, of which 1 changed; 0 left out" in done.stderr
     assert "fold" not in done.stderr
     worst = rows_of(audited / "audit.csv")[0]
-    clean, old = Samples.read(tmp_path / "clean.csv"), Samples.read(drawn / "annotations.csv")
+    clean, old = Dataset.read(tmp_path / "clean.csv"), Dataset.read(drawn / "annotations.csv")
     changed = np.flatnonzero((clean.boxes != old.boxes).any(axis=1)).tolist()
     assert [old.names[row] for row in changed] == [worst["image"]]
     assert clean.boxes[changed[0]].tolist() == [
@@ -134,7 +134,7 @@ def test_decisions_are_applied_to_a_copy_and_nothing_is_trained(
     ("change", "says"),
     [
         ({"decision": "burn"}, "the decision 'burn' is none of accept, model, drop, empty"),
-        ({"image": "images/other.jpg"}, "decision 1 (images/other.jpg): the data lists no such picture"),
+        ({"image": "images/other.jpg"}, "decision 1 (images/other.jpg): the data lists no such image"),
         ({"label": [1, 2, 3, 4]}, "was about the label 1, 2, 3, 4"),
         ({"model": None}, "entry 1 ("),
     ],
@@ -162,8 +162,8 @@ def test_a_bad_decision_is_named_and_nothing_is_written(
         (["-o", "DATA"], "is one of the files that are read"),
         (["--report", "DATA"], "is one of the files that are read"),
         (["--fix", "DATA"], "is one of the files that are read"),
-        (["-o", "PICTURE"], "is one of the pictures"),
-        (["--config", "FULL"], "a trunk that is"),
+        (["-o", "IMAGE"], "is one of the images"),
+        (["--config", "FULL"], "a backbone that is"),
         (["--folds", "49"], "folds"),
     ],
 )
@@ -174,7 +174,7 @@ def test_mistakes_get_a_sentence_and_touch_nothing(
     (tmp_path.parent / "full.toml").write_text('recipe = "full"\n')
     places = {
         "FULL": tmp_path.parent / "full.toml",
-        "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "PICTURE": drawn / "images" / "00000.jpg",
+        "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "IMAGE": drawn / "images" / "00000.jpg",
     }  # fmt: skip
     done = solobox("audit", drawn / "annotations.csv", *[places.get(word, word) for word in words])
     assert done.returncode == 2
@@ -184,7 +184,7 @@ def test_mistakes_get_a_sentence_and_touch_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_picture_that_cannot_be_read_is_the_worst_of_all(drawn: Path, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_the_worst_of_all(drawn: Path, tmp_path: Path) -> None:
     lines = (drawn / "annotations.csv").read_text().splitlines()
     header = lines[0].split(",").index("image")
     rows = [line.split(",") for line in lines[1:]]
@@ -202,5 +202,5 @@ def test_a_picture_that_cannot_be_read_is_the_worst_of_all(drawn: Path, tmp_path
     done = solobox("audit", data, "-o", tmp_path / "audit.csv", "--skip-bad", *SMALL)
     assert done.returncode == 0, done.stderr
     first = rows_of(tmp_path / "audit.csv")[0]
-    assert (first["kind"], first["flagged"], first["score"]) == ("picture unreadable", "yes", "inf")
+    assert (first["kind"], first["flagged"], first["score"]) == ("image unreadable", "yes", "inf")
     assert "broken.jpg" in first["image"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from solobox import scenes
+from solobox import synthetic
 
-SMALL = ["--size", "64", "--windows", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
+SMALL = ["--size", "64", "--crops", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
 
 
 def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")
-    scenes.write(folder, 40, seed=9, size=(96, 72))
+    synthetic.write(folder, 40, seed=9, size=(96, 72))
     return folder
 
 
@@ -36,7 +36,7 @@ def run(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = solobox("train", drawn / "annotations.csv", "-o", folder, *SMALL)
     assert done.returncode == 0, done.stderr
     assert "mean IoU" in done.stdout
-    assert "test pictures were not touched" in done.stderr
+    assert "test images were not touched" in done.stderr
     return folder
 
 
@@ -88,13 +88,13 @@ def test_evaluate_writes_what_it_promises(run: Path, drawn: Path, tmp_path: Path
     assert 0 < metrics["n"] < 40
     assert sum(label["n"] for label in metrics["by_label"].values()) == metrics["n"]
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
-    low, high = metrics["intervals"]["mean_iou"]
-    assert low <= metrics["mean_iou"] <= high
-    assert f"95% confidence {low:.3f} to {high:.3f} (bootstrap over {metrics['n']} pictures" in done.stdout
+    lower, upper = metrics["intervals"]["mean_iou"]
+    assert lower <= metrics["mean_iou"] <= upper
+    assert f"95% confidence {lower:.3f} to {upper:.3f} (bootstrap over {metrics['n']} images" in done.stdout
     assert "against" not in metrics
 
 
-def test_evaluate_compares_two_runs_on_the_same_pictures(
+def test_evaluate_compares_two_runs_on_the_same_images(
     run: Path, rival: Path, drawn: Path, tmp_path: Path
 ) -> None:
     words: list[str | Path] = [
@@ -141,7 +141,7 @@ def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, t
     folder.mkdir()
     for name in ("b.jpg", "a.jpg"):
         shutil.copy(drawn / "images" / "00001.jpg", folder / name)
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     (tmp_path / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:500])
     inputs = [tmp_path / "broken.jpg", folder, drawn / "images" / "0000[34].jpg", tmp_path / "none.png"]
     before = {path: path.read_bytes() for path in folder.iterdir()}
@@ -176,7 +176,7 @@ def test_predict_gives_margins_at_the_level_that_is_asked_for(run: Path, drawn: 
     done = solobox(*words, "--margins", "0.5", "--draw", tmp_path / "drawn", "-o", tmp_path / "boxes.csv")
     assert done.returncode == 0, done.stderr
     both = list(csv.DictReader((tmp_path / "boxes.csv").read_text().splitlines()))
-    assert list(both[0])[5:7] == ["x1_lo", "x1_hi"]
+    assert list(both[0])[5:7] == ["x1_lower", "x1_upper"]
     for row in both:
         for edge in ("x1", "y1", "x2", "y2"):
             assert float(row[f"{edge}_lo"]) <= float(row[edge]) <= float(row[f"{edge}_hi"])
@@ -191,7 +191,7 @@ def test_predict_gives_margins_at_the_level_that_is_asked_for(run: Path, drawn: 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--margins", "0.99"], "need 99 held-out pictures"),
+        (["--margins", "0.99"], "need 99 held-out images"),
         (["--margins", "0.9", "--outer", "0.9"], "give one of them"),
         (["--min-presence", "0.5"], "never learned presence"),
         (["--min-presence", "1.5"], "from 0 to 1"),
@@ -204,7 +204,7 @@ def test_what_a_model_cannot_say_is_told(run: Path, drawn: Path, words: list[str
     assert not done.stdout
 
 
-def test_drawing_never_writes_over_the_pictures(run: Path, drawn: Path, tmp_path: Path) -> None:
+def test_drawing_never_writes_over_the_images(run: Path, drawn: Path, tmp_path: Path) -> None:
     shutil.copy(drawn / "images" / "00000.jpg", tmp_path / "p.jpg")
     before = (tmp_path / "p.jpg").read_bytes()
     done = solobox("predict", run, tmp_path / "p.jpg", "--draw", tmp_path)
@@ -286,7 +286,7 @@ def test_settings_come_from_a_file_and_the_command_line_wins(drawn: Path, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert (facts["recipe"]["epochs"], facts["recipe"]["windows"]) == (1, 2)
+    assert (facts["recipe"]["epochs"], facts["recipe"]["crops"]) == (1, 2)
     config.write_text("epoch = 2\n")
     done = solobox("train", drawn / "annotations.csv", "-o", tmp_path / "other", "--config", config)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""``train --folds``: what heads say of pictures that they did not learn from."""
+"""``train --folds``: what heads say of images that they did not learn from."""
 
 import csv
 import re
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from test_commands import SMALL, solobox
 
-from solobox import scenes
+from solobox import synthetic
 from solobox.evaluation.bootstrap import mean_intervals
 
 
 def test_folds_are_measured_with_an_interval_over_groups(tmp_path: Path) -> None:
-    samples = scenes.write(tmp_path / "drawn", 36, seed=3, size=(96, 72))
+    dataset = synthetic.write(tmp_path / "drawn", 36, seed=3, size=(96, 72))
     films = tuple("" if row < 12 else f"film {row // 3}" for row in range(36))
-    replace(samples, group=films).write(tmp_path / "data.csv")
+    replace(dataset, group=films).write(tmp_path / "data.csv")
     run = tmp_path / "run"
     done = solobox("train", tmp_path / "data.csv", "-o", run, *SMALL, "--folds", "3")
     assert done.returncode == 0, done.stderr
@@ -31,13 +31,13 @@ def test_folds_are_measured_with_an_interval_over_groups(tmp_path: Path) -> None
     line = next(line for line in done.stdout.splitlines() if line.startswith("out of fold"))
     said = [float(number) for number in re.findall(r"\b[01]\.\d{3}\b", line)]
     (wanted,) = mean_intervals(iou[:, None], groups)
-    assert said == pytest.approx([iou.mean(), wanted.low, wanted.high], abs=0.0006)
+    assert said == pytest.approx([iou.mean(), wanted.lower, wanted.upper], abs=0.0006)
     assert said[1] < said[0] < said[2]
-    assert f"{len(rows)} pictures in {len(folds)} groups in 3 folds" in line
+    assert f"{len(rows)} images in {len(folds)} groups in 3 folds" in line
 
 
 def test_folds_that_the_groups_do_not_fill_are_refused_before_anything_is_done(tmp_path: Path) -> None:
-    scenes.write(tmp_path / "drawn", 6, seed=3, size=(96, 72))
+    synthetic.write(tmp_path / "drawn", 6, seed=3, size=(96, 72))
     done = solobox(
         "train", tmp_path / "drawn" / "annotations.csv", "-o", tmp_path / "run", *SMALL, "--folds", "9"
     )

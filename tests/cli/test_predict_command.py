@@ -15,10 +15,10 @@ from PIL import Image
 from solobox.cli import predict as command
 from solobox.cli.predict import predict
 from solobox.cli.predict_model import Predictor
-from solobox.errors import ConfigError, DataError, PictureError
-from solobox.inference.sinks import parts
-from solobox.pictures import probe
-from solobox.prediction import Prediction
+from solobox.errors import ConfigError, DataError, ImageError
+from solobox.images.reading import probe
+from solobox.predict.prediction import Prediction
+from solobox.predict.writers import resume
 
 MODEL = Path("model")
 
@@ -26,21 +26,21 @@ MODEL = Path("model")
 def _stream(
     inputs: Iterable[str], *, level: float | None = None, outer: bool = False
 ) -> Iterator[Prediction]:
-    """The box in the middle; the object is there where the picture's name has an even number."""
+    """The box in the middle; the object is there where the image's name has an even number."""
     if level == 0.99:
-        raise ConfigError("need 99 held-out pictures")
+        raise ConfigError("need 99 held-out images")
     return map(_one, inputs)
 
 
 def _one(name: str) -> Prediction:
     try:
         width, height = probe(name).size
-    except PictureError as error:
+    except ImageError as error:
         return Prediction(name, error=str(error))
     box = np.array([width / 4, height / 4, width / 2, height / 2])
     presence = 0.9 if int(Path(name).stem[-1]) % 2 == 0 else 0.2
     return Prediction(
-        name, box, (width, height), low=box - 2, high=box + 2, presence=presence, familiarity=0.5
+        name, box, (width, height), lower=box - 2, upper=box + 2, presence=presence, familiarity=0.5
     )
 
 
@@ -55,7 +55,7 @@ def photos(tmp_path: Path) -> Path:
     folder.mkdir()
     for number in range(4):
         Image.new("RGB", (80, 40), (10, 60 * number, 90)).save(folder / f"{number}.jpg")
-    (folder / "5.png").write_bytes(b"no picture")
+    (folder / "5.png").write_bytes(b"no image")
     return folder
 
 
@@ -93,13 +93,13 @@ def test_cocos_results_and_how_many_are_not_in_them(photos: Path, tmp_path: Path
     entry = {"category_id": 3, "bbox": [20.0, 10.0, 20.0, 10.0], "score": 0.9}
     assert json.loads(output.read_text()) == [{"image_id": 10} | entry, {"image_id": 12} | entry]
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 of 5 pictures have no entry: 2 without the object, 1 that could not be read" in said
+    assert "3 of 5 images have no entry: 2 without the object, 1 that could not be read" in said
     assert "useCats=0" in said
 
 
-def test_crops_and_drawn_pictures(photos: Path, tmp_path: Path) -> None:
+def test_crops_and_drawn_images(photos: Path, tmp_path: Path) -> None:
     folders: dict[str, Any] = {"draw": tmp_path / "drawn", "crop": tmp_path / "crops"}
-    output = photos / "boxes.csv"  # in the folder of the pictures, which is fine
+    output = photos / "boxes.csv"  # in the folder of the images, which is fine
     assert predict(MODEL, [str(photos)], output=output, pad=0.1, outer=0.9, min_presence=0.5, **folders) == 1
     assert sorted(path.name for path in folders["crop"].iterdir()) == ["0.jpg", "2.jpg"]
     assert sorted(path.name for path in folders["draw"].iterdir()) == [f"{n}.jpg" for n in range(4)]
@@ -117,7 +117,7 @@ def test_rows_are_printed_where_no_file_is_named(photos: Path, capsys: Any) -> N
 
 def test_the_rate_is_shown(photos: Path, tmp_path: Path, capsys: Any) -> None:
     predict(MODEL, [str(photos)], output=tmp_path / "b.csv")
-    assert "pictures/s" in capsys.readouterr().err
+    assert "images/s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_rate_is_shown(photos: Path, tmp_path: Path, capsys: Any) -> None:
         ({"crop": "c", "pad": float("nan")}, "from 0 to 10"),
         ({"min_presence": float("nan")}, "from 0 to 1"),
         ({"margins": 0.99, "output": "b.csv"}, "need 99"),
-        ({"crop": "photos"}, "--crop .*photos holds some of these pictures"),
+        ({"crop": "photos"}, "--crop .*photos holds some of these images"),
         ({"draw": "photos/drawn"}, "--draw .* the next time"),
         ({"draw": "d", "crop": "d"}, "--draw and --crop are the same folder"),
         ({"draw": "d.csv", "output": "d.csv"}, "are the same"),
@@ -145,7 +145,7 @@ def test_mistakes_are_told_before_anything_is_written(
     photos: Path, tmp_path: Path, options: dict[str, Any], says: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "input.csv").write_text("no picture")
+    (tmp_path / "input.csv").write_text("no image")
     before = sorted(tmp_path.rglob("*"))
     given: dict[str, Any] = {
         name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()
@@ -153,7 +153,7 @@ def test_mistakes_are_told_before_anything_is_written(
     with pytest.raises((ConfigError, DataError), match=says):
         predict(MODEL, [str(photos), str(tmp_path / "input.csv")], **given)
     assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "input.csv").read_text() == "no picture"
+    assert (tmp_path / "input.csv").read_text() == "no image"
 
 
 def test_a_name_that_is_no_utf8_is_told_before_hours_of_work(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_name_that_is_no_utf8_is_told_before_hours_of_work(tmp_path: Path) -> 
 def test_an_interrupt_says_how_to_go_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(parts, "TOGETHER", 2)
+    monkeypatch.setattr(resume, "TOGETHER", 2)
     output, inputs, crop = tmp_path / "b.csv", [str(photos)], tmp_path / "crops"
 
     def stopping(names: Iterable[str], **options: Any) -> Iterator[Prediction]:
@@ -178,18 +178,18 @@ def test_an_interrupt_says_how_to_go_on(
         patch.setattr(command, "load", lambda *_: Predictor(stopping, True, True, "f" * 64))
         with pytest.raises(KeyboardInterrupt):
             predict(MODEL, inputs, output=output)
-    # Of crops a few pictures are in work at once; of rows alone it is the third that was not kept.
+    # Of crops a few images are in work at once; of rows alone it is the third that was not kept.
     assert "2 of 5 rows are kept: the same command with --resume goes on" in capsys.readouterr().err
     with pytest.raises(DataError, match="--resume"):
         predict(MODEL, inputs, output=output)
     with pytest.raises(ConfigError, match=r"--crop was not given and is .*crops"):
         predict(MODEL, inputs, output=output, crop=crop, resume=True)
     Image.new("RGB", (9, 9)).save(photos / "9.jpg")
-    with pytest.raises(ConfigError, match="the list of pictures changed"):
+    with pytest.raises(ConfigError, match="the list of images changed"):
         predict(MODEL, inputs, output=output, resume=True)
     (photos / "9.jpg").unlink()
     predict(MODEL, inputs, output=output, resume=True)
-    assert "going on after 2 of 5 pictures" in capsys.readouterr().err
+    assert "going on after 2 of 5 images" in capsys.readouterr().err
     predict(MODEL, inputs, output=tmp_path / "whole.csv")
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "photos", "whole.csv"]
@@ -198,16 +198,16 @@ def test_an_interrupt_says_how_to_go_on(
 def test_a_trained_run_and_its_export_give_the_same_rows(tmp_path: Path) -> None:
     """By the command itself; the exported file where PyTorch cannot be imported."""
     from solobox import Architecture, Localizer
-    from solobox.exporting import export
+    from solobox.export import export
 
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
+    images = tmp_path / "images"
+    images.mkdir()
     rng = np.random.default_rng(0)
     for number in range(6):
         coarse = Image.fromarray(rng.integers(0, 255, (6, 9, 3), dtype=np.uint8))
-        coarse.resize((180, 120), Image.Resampling.BICUBIC).save(pictures / f"{number}.jpg")
-    shutil.copy(pictures / "0.jpg", tmp_path / "broken.jpg")
-    (tmp_path / "broken.jpg").write_bytes((pictures / "0.jpg").read_bytes()[:300])
+        coarse.resize((180, 120), Image.Resampling.BICUBIC).save(images / f"{number}.jpg")
+    shutil.copy(images / "0.jpg", tmp_path / "broken.jpg")
+    (tmp_path / "broken.jpg").write_bytes((images / "0.jpg").read_bytes()[:300])
     localizer = Localizer(Architecture(backbone="test_efficientnet", size=64, width=16, bins=8)).eval()
     localizer.save(tmp_path / "run")
     made = export(localizer, tmp_path / "model.onnx").path
@@ -215,7 +215,7 @@ def test_a_trained_run_and_its_export_give_the_same_rows(tmp_path: Path) -> None
     for model, blocked in ((tmp_path / "run", ""), (made, "sys.modules['torch'] = None\n")):
         output = tmp_path / f"{model.name}.csv"
         code = f"import sys\n{blocked}from solobox.cli import main\nmain()"
-        words = ["predict", model, pictures, tmp_path / "broken.jpg", "-o", output]
+        words = ["predict", model, images, tmp_path / "broken.jpg", "-o", output]
         done = subprocess.run(
             [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=False
         )

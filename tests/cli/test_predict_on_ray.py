@@ -6,10 +6,10 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from solobox import Architecture, ConfigError, DataError, Localizer, scenes
+from solobox import Architecture, ConfigError, DataError, Localizer, synthetic
 from solobox.cli.predict_ray import predict_on_ray
-from solobox.exporting import export
-from solobox.inference.model import Model
+from solobox.export import export
+from solobox.predict.onnx_model import Model
 
 pytest.importorskip("ray")
 
@@ -23,48 +23,48 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[str]:
-    scenes.write(tmp_path / "in", 6, seed=3, size=(96, 72))
+def images(tmp_path: Path) -> list[str]:
+    synthetic.write(tmp_path / "in", 6, seed=3, size=(96, 72))
     return sorted(str(path) for path in (tmp_path / "in").rglob("*.jpg"))
 
 
 def test_what_cannot_work_is_told_of_before_anything_is_started(
-    tmp_path: Path, model: Path, pictures: list[str]
+    tmp_path: Path, model: Path, images: list[str]
 ) -> None:
     out = str(tmp_path / "out")
     (tmp_path / "other.onnx").write_bytes(b"something else")
     with pytest.raises(ConfigError, match="say where, with -o"):
-        predict_on_ray(str(model), pictures, None)
+        predict_on_ray(str(model), images, None)
     with pytest.raises(ConfigError, match="is a folder"):
-        predict_on_ray(str(tmp_path), pictures, out)
+        predict_on_ray(str(tmp_path), images, out)
     with pytest.raises(DataError, match="there is no such file"):
-        predict_on_ray(str(tmp_path / "lost.onnx"), pictures, out)
+        predict_on_ray(str(tmp_path / "lost.onnx"), images, out)
     with pytest.raises(ConfigError, match="no model"):
-        predict_on_ray(str(tmp_path / "other.onnx"), pictures, out)
+        predict_on_ray(str(tmp_path / "other.onnx"), images, out)
     with pytest.raises(ConfigError, match="not calibrated"):
-        predict_on_ray(str(model), pictures, out, level=0.9)
+        predict_on_ray(str(model), images, out, level=0.9)
     with pytest.raises(ConfigError, match="never learned presence"):
-        predict_on_ray(str(model), pictures, out, min_presence=0.5)
+        predict_on_ray(str(model), images, out, min_presence=0.5)
     with pytest.raises(ConfigError, match="from 0 to 1"):
-        predict_on_ray(str(model), pictures, out, min_presence=5)
-    with pytest.raises(DataError, match="no pictures in"):
+        predict_on_ray(str(model), images, out, min_presence=5)
+    with pytest.raises(DataError, match="no images in"):
         predict_on_ray(str(model), [str(tmp_path / "*.png")], out)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_that_cannot_be_reached_is_told_of(
-    tmp_path: Path, model: Path, pictures: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "no-such-scheme://nowhere")
     with pytest.raises(ConfigError, match="no Ray cluster at RAY_ADDRESS=no-such-scheme://nowhere"):
-        predict_on_ray(str(model), pictures, str(tmp_path / "out"))
+        predict_on_ray(str(model), images, str(tmp_path / "out"))
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own use of sockets and files, which nobody here can mend
 def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
     tmp_path: Path,
     model: Path,
-    pictures: list[str],
+    images: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -73,16 +73,16 @@ def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     monkeypatch.chdir(tmp_path)  # relative paths are those of the one who asks, not of a worker
-    Path(pictures[2]).write_bytes(b"damaged")
+    Path(images[2]).write_bytes(b"damaged")
     capfd.readouterr()
     assert predict_on_ray(str(model), ["in"], "out") == 1
     said = "".join(capfd.readouterr())
     rows = parquet.read_table(tmp_path / "out").to_pylist()
-    assert [row["image"] for row in rows] == pictures
-    for row, expected in zip(rows, Model.load(model).predict(pictures), strict=True):
+    assert [row["image"] for row in rows] == images
+    for row, expected in zip(rows, Model.load(model).predict(images), strict=True):
         box = [row[edge] for edge in ("x1", "y1", "x2", "y2")]
         assert box == ([None] * 4 if expected.error else pytest.approx(expected.box, abs=0.02))
         assert (row["error"] or "") == expected.error
-    assert "1 of 6 pictures could not be read" in said
+    assert "1 of 6 images could not be read" in said
     for line in said.splitlines():
-        assert not line.strip() or any(ours in line for ours in ("pictures", "predicting", "boxes: ")), said
+        assert not line.strip() or any(ours in line for ours in ("images", "predicting", "boxes: ")), said

@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from solobox.localizer.architecture import Architecture
-from solobox.localizer.localizer import Localizer
+from solobox.config.architecture import Architecture
+from solobox.model.localizer import Localizer
 
 
 def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -26,12 +26,12 @@ def test_of_a_saved_run_with_drawing_and_file(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     parameters = sum(p.numel() for p in localizer.parameters())
     assert f"{parameters:,} parameters" in done.stdout
-    for word in ("picture", "backbone", "layer4", "vectorizer", "head", "512 × 2 × 2"):
+    for word in ("image", "backbone", "layer4", "vectorizer", "head", "512 × 2 × 2"):
         assert word in done.stdout
     assert "layer4.0" not in done.stdout
     svg = (tmp_path / "new" / "l.svg").read_text(encoding="utf-8")
     title = ET.fromstring(svg).findtext("{http://www.w3.org/2000/svg}title")  # noqa: S314 (our own)
-    assert title == "birds & bees <1>: one picture in, one box out"
+    assert title == "birds & bees <1>: one image in, one box out"
     table = json.loads((tmp_path / "l.json").read_text(encoding="utf-8"))
     assert table["parameters"] == parameters
     assert table["architecture"]["backbone"] == "resnet18"

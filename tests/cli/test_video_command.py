@@ -13,10 +13,10 @@ import pytest
 from solobox.boxes import iou
 from solobox.cli.predict_video import only_video, predict_video
 from solobox.errors import ConfigError, DataError
-from solobox.inference import video
-from solobox.inference.sinks import Columns
-from solobox.inference.video import opened
-from solobox.prediction import Prediction
+from solobox.predict import video
+from solobox.predict.prediction import Prediction
+from solobox.predict.video.frames import opened
+from solobox.predict.writers import Columns
 
 sys.path.append(str(Path(__file__).parents[1] / "inference"))
 from clips import SIZE, Finder, write
@@ -34,12 +34,12 @@ def boxes(found: list[dict[str, str]]) -> np.ndarray:
 
 
 def truth(found: list[dict[str, str]]) -> np.ndarray:
-    """By the time, which is right also where pictures before it are lost."""
+    """By the time, which is right also where images before it are lost."""
     steps = np.array([25 * float(row["time_s"]) for row in found])[:, None]
     return np.asarray(np.array([10.0, 20, 30, 40]) + steps * [1.0, 0, 1, 0])
 
 
-def test_a_row_for_each_picture_and_a_drawn_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_for_each_image_and_a_drawn_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip, track, drawn = (
         write(tmp_path / "clip.mp4"),
         tmp_path / "out" / "track.csv",
@@ -56,7 +56,7 @@ def test_a_row_for_each_picture_and_a_drawn_clip(tmp_path: Path, capsys: pytest.
     assert {row["image"] for row in found} == {str(clip)}
     assert iou(boxes(found), truth(found)).min() > 0.8
     assert found[3]["presence"] == "0.7500"
-    assert float(found[3]["x1_lo"]) == float(found[3]["x1"]) - 3
+    assert float(found[3]["x1_lower"]) == float(found[3]["x1"]) - 3
     with opened(str(drawn)) as shown:
         assert shown.rate == 25
         frames = list(shown.frames())
@@ -91,7 +91,7 @@ def test_rows_are_printed_or_written_as_json_lines(
 
 
 class Jumpy(Finder):
-    """Errs by some pixels, differently in each picture."""
+    """Errs by some pixels, differently in each image."""
 
     def __init__(self, presence: float = np.nan) -> None:
         super().__init__(presence=presence)
@@ -100,7 +100,7 @@ class Jumpy(Finder):
     def found(self, pixels: np.ndarray) -> Prediction:
         one = super().found(pixels)
         box = np.clip(one.box + self.rng.normal(0, 1, 4), 0, np.tile(SIZE, 2))
-        return Prediction("", box, one.size, low=box - 2.5, high=box + 2.5, presence=self.presence)
+        return Prediction("", box, one.size, lower=box - 2.5, upper=box + 2.5, presence=self.presence)
 
 
 def test_smooth_gives_steadier_boxes(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_where_the_object_most_likely_is_not_there_is_no_box(tmp_path: Path, smo
     assert "" not in {row["x1"] for row in rows(path)}
 
 
-def test_pictures_that_cannot_be_decoded_have_their_row(
+def test_images_that_cannot_be_decoded_have_their_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write(tmp_path / "whole.mp4", 60).read_bytes()
@@ -138,7 +138,7 @@ def test_pictures_that_cannot_be_decoded_have_their_row(
     with opened(str(drawn)) as shown:
         assert len(list(shown.frames())) == len(good)
     told = " ".join(capsys.readouterr().err.split())
-    assert f"{len(found) - len(good)} of {len(found)} pictures could not be decoded" in told
+    assert f"{len(found) - len(good)} of {len(found)} images could not be decoded" in told
 
 
 def test_a_name_with_an_end_of_line_in_it_stays_one_row(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_clip_or_a_camera_stands_alone(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 class Interrupted(Finder):
-    """Ctrl-C is pressed at the twelfth picture."""
+    """Ctrl-C is pressed at the twelfth image."""
 
     def found(self, pixels: np.ndarray) -> Prediction:
         self.seen = getattr(self, "seen", 0) + 1

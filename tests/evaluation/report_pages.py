@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from solobox.data.dataset import Dataset
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts, write_report
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.predict.prediction import Prediction
 
 EVIL = '<script>alert("x")</script>&.jpg'
 VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
-SECTIONS = ["result", "trust", "where-it-fails", "training", "pictures", "data", "reproduce", "unreadable"]
+SECTIONS = ["result", "trust", "where-it-fails", "training", "images", "data", "reproduce", "unreadable"]
 RUN = RunFacts(
     name="runs/<b>one</b>",
     recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
@@ -87,11 +87,11 @@ def make(
     names: dict[int, str] | None = None,
     lost: tuple[int, ...] = (),
 ) -> Evaluation:
-    """An evaluation of n grey pictures, each box a little worse than the last; `lost` are unreadable."""
+    """An evaluation of n grey images, each box a little worse than the last; `lost` are unreadable."""
     rng = np.random.default_rng(0)
     images, boxes, predictions = [], [], []
     for i in range(n):
-        path = folder / f"picture_{i:03}.png"
+        path = folder / f"image_{i:03}.png"
         width, height = int(rng.integers(60, 120)), int(rng.integers(60, 120))
         Image.new("RGB", (width, height), (110, 120, 130)).save(path)
         box = np.array([10.0, 12.0, width - 15.0, height - 10.0])
@@ -103,13 +103,13 @@ def make(
             if i in lost
             else Prediction(str(path), box + shift, (width, height))
         )
-    samples = Samples(
+    dataset = Dataset(
         images=images,
         boxes=np.array(boxes).reshape(-1, 4),
         label=[("cat", "dog")[i % 2] for i in range(n)] if labels else None,
         names=[(names or {}).get(i, image.name) for i, image in enumerate(images)],
     )
-    return evaluate_predictions(samples, predictions, "test")
+    return evaluate_predictions(dataset, predictions, "test")
 
 
 def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
@@ -121,7 +121,7 @@ def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, tit
 def trusted(
     evaluation: Evaluation, *, negatives: int = 4, margin: float = 4, shift: float = 0, groups: bool = False
 ) -> Evaluation:
-    """The same pictures by a model that says how far each box can be trusted, and some without the object."""
+    """The same images by a model that says how far each box can be trusted, and some without the object."""
     move = np.array([shift, 0, shift, 0])
     found = [
         p
@@ -129,20 +129,20 @@ def trusted(
         else replace(
             p,
             box=p.box + move,
-            low=p.box + move - margin,
-            high=p.box + move + margin,
+            lower=p.box + move - margin,
+            upper=p.box + move + margin,
             presence=min(0.3 + 0.02 * row, 1.0),
             familiarity=(row + 1) / 50,
         )
         for row, p in enumerate(evaluation.predictions)
     ]
     n = len(found)
-    samples = evaluation.samples
-    everything = Samples(
-        images=[*samples.images, *samples.images[:negatives]],
-        boxes=np.concatenate([samples.boxes, np.full((negatives, 4), np.nan)]),
-        label=[*samples.label, *[""] * negatives],
-        names=[*samples.names, *[f"empty_{row}" for row in range(negatives)]],
+    dataset = evaluation.dataset
+    everything = Dataset(
+        images=[*dataset.images, *dataset.images[:negatives]],
+        boxes=np.concatenate([dataset.boxes, np.full((negatives, 4), np.nan)]),
+        label=[*dataset.label, *[""] * negatives],
+        names=[*dataset.names, *[f"empty_{row}" for row in range(negatives)]],
         group=[f"p{row // 2}" for row in range(n + negatives)] if groups else None,
     )
     absent = [Prediction("", np.ones(4), (60, 60), presence=0.2 + 0.2 * row) for row in range(negatives)]

@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats, iou
-from solobox.evaluation.audit import LEAST, Audit, Finding, Kind, audit, describe, disagreement, threshold
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.data.dataset import Dataset
+from solobox.evaluation.audit.findings import (
+    LEAST,
+    Audit,
+    Finding,
+    Kind,
+    audit,
+    describe,
+    disagreement,
+    threshold,
+)
+from solobox.predict.prediction import Prediction
 
 SIZE = (400, 300)
 NONE = np.full(4, np.nan)
@@ -19,13 +28,13 @@ HONEST = np.random.default_rng(5).normal(0, 1.5, (60, 4))
 
 
 def predicted(
-    box: npt.ArrayLike, spread: float = 5.0, *, presence: float = np.nan, familiarity: float = np.nan
+    box: npt.ArrayLike, std: float = 5.0, *, presence: float = np.nan, familiarity: float = np.nan
 ) -> Prediction:
     return Prediction(
         "p.jpg",
         np.asarray(box, dtype=np.float64),
         SIZE,
-        np.full(4, spread),
+        np.full(4, std),
         presence=presence,
         familiarity=familiarity,
     )
@@ -37,9 +46,9 @@ def audited(
     """These rows, after sixty whose labels are right."""
     model = np.tile([100.0, 80, 260, 200], (len(HONEST), 1))
     boxes = np.concatenate([model + HONEST, np.array([*labels], dtype=np.float64).reshape(-1, 4)])
-    samples = Samples([f"{row}.jpg" for row in range(len(boxes))], boxes)
+    dataset = Dataset([f"{row}.jpg" for row in range(len(boxes))], boxes)
     asked = (lambda row: second) if second is not None else None
-    return audit(samples, [*map(predicted, model), *predictions], asked)
+    return audit(dataset, [*map(predicted, model), *predictions], asked)
 
 
 def one(label: npt.ArrayLike, prediction: Prediction, second: Prediction | None = None) -> Finding:
@@ -107,8 +116,8 @@ def test_only_labels_that_are_large_for_their_prediction_are_looked_at_again() -
 
     model = np.tile(MODEL, (len(HONEST), 1))
     rows = np.concatenate([model + HONEST, [(300, 210, 390, 290), (20, 20, 390, 290)]])
-    samples = Samples([f"{row}.jpg" for row in range(len(rows))], rows)
-    audit(samples, [predicted(box) for box in [*model, MODEL, MODEL]], look)
+    dataset = Dataset([f"{row}.jpg" for row in range(len(rows))], rows)
+    audit(dataset, [predicted(box) for box in [*model, MODEL, MODEL]], look)
     assert asked == [len(HONEST) + 1]
 
 
@@ -131,7 +140,7 @@ def test_surer_presence_ranks_higher() -> None:
     assert [finding.row - len(HONEST) for finding in found.flagged] == [3, 2, 1, 0]
 
 
-def test_unreadable_pictures_come_first_with_the_reason() -> None:
+def test_unreadable_images_come_first_with_the_reason() -> None:
     found = audited([MODEL, (300, 210, 390, 290)], [Prediction("p", error="is <broken>"), predicted(MODEL)])
     first, second = found.findings[:2]
     assert (first.kind, first.row, first.score) == (Kind.UNREADABLE, len(HONEST), float("inf"))
@@ -140,7 +149,7 @@ def test_unreadable_pictures_come_first_with_the_reason() -> None:
     assert np.isnan(first.model).all()
 
 
-def test_a_picture_like_no_other_is_said() -> None:
+def test_a_image_like_no_other_is_said() -> None:
     wrong = (300.0, 210, 390, 290)
     assert "like few others" in one(wrong, predicted(MODEL, familiarity=0.01)).why
     assert "like few others" not in one(wrong, predicted(MODEL, familiarity=0.5)).why
@@ -163,8 +172,8 @@ def test_spreads_that_are_all_too_large_do_no_harm() -> None:
     """Some heads' spreads are ten times their errors: what counts is which are larger than others."""
     label = (140.0, 80, 300, 200)
     model = np.tile(MODEL, (len(HONEST), 1))
-    samples = Samples([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
-    honest, blown = (audit(samples, [predicted(MODEL, spread)] * 61) for spread in (5.0, 80.0))
+    dataset = Dataset([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
+    honest, blown = (audit(dataset, [predicted(MODEL, std)] * 61) for std in (5.0, 80.0))
     np.testing.assert_allclose(
         [f.score for f in honest.findings], [f.score for f in blown.findings], rtol=1e-12
     )
@@ -174,8 +183,8 @@ def test_spreads_that_are_all_too_large_do_no_harm() -> None:
 def test_a_head_without_spreads_is_held_in_sides() -> None:
     label = (140.0, 80, 300, 200)
     model = np.tile(MODEL, (len(HONEST), 1))
-    samples = Samples([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
-    found = audit(samples, [predicted(MODEL, float("nan"))] * 61)
+    dataset = Dataset([f"{row}.jpg" for row in range(61)], np.concatenate([model + HONEST, [label]]))
+    found = audit(dataset, [predicted(MODEL, float("nan"))] * 61)
     assert [finding.row for finding in found.flagged] == [60]
 
 
@@ -185,37 +194,37 @@ def test_faults_are_found_among_labels_with_natural_noise() -> None:
     labels = model + rng.normal(0, 2, model.shape)
     wrong = rng.permutation(400)[:40]
     labels[wrong, 2] += rng.choice([-45, 45], 40)
-    samples = Samples([f"{row}.jpg" for row in range(400)], labels)
+    dataset = Dataset([f"{row}.jpg" for row in range(400)], labels)
     found = audit(
-        samples, [predicted(box, spread) for box, spread in zip(model, rng.uniform(2, 5, 400), strict=True)]
+        dataset, [predicted(box, std) for box, std in zip(model, rng.uniform(2, 5, 400), strict=True)]
     )
     assert {finding.row for finding in found.findings[:40]} == set(wrong.tolist())
     assert {finding.row for finding in found.flagged} == set(wrong.tolist())
     assert {finding.kind for finding in found.flagged} == {Kind.EDGE}
 
 
-@pytest.mark.parametrize("spread", [0.0, 5.0, float("nan")])
-def test_a_prediction_of_no_size_is_held_against_as_well(spread: float) -> None:
+@pytest.mark.parametrize("std", [0.0, 5.0, float("nan")])
+def test_a_prediction_of_no_size_is_held_against_as_well(std: float) -> None:
     """With a regression head: its corners may meet."""
     model = np.tile(MODEL, (len(HONEST), 1))
     labels = np.concatenate([model + HONEST, [MODEL, MODEL]])
-    samples = Samples([f"{row}.jpg" for row in range(62)], labels)
-    empty = [predicted((180, 140, 180, 140), spread), predicted((0, 90, 0, 90), spread)]
-    found = audit(samples, [*(predicted(box, spread) for box in model), *empty])
+    dataset = Dataset([f"{row}.jpg" for row in range(62)], labels)
+    empty = [predicted((180, 140, 180, 140), std), predicted((0, 90, 0, 90), std)]
+    found = audit(dataset, [*(predicted(box, std) for box in model), *empty])
     assert {finding.row for finding in found.flagged} == {60, 61}
     assert all(np.isfinite(finding.score) for finding in found.findings)
 
 
 def test_nothing_to_audit() -> None:
-    assert audit(Samples([], []), []).findings == ()
+    assert audit(Dataset([], []), []).findings == ()
     assert threshold([]) == LEAST
     with pytest.raises(ValueError, match="as many predictions"):
-        audit(Samples(["a.jpg"], [MODEL]), [])
+        audit(Dataset(["a.jpg"], [MODEL]), [])
 
 
-def test_it_opens_no_pictures(tmp_path: Path) -> None:
-    samples = Samples([tmp_path / "is not there.jpg"], [MODEL])
-    assert audit(samples, [predicted(MODEL)]).findings[0].kind is Kind.AGREES
+def test_it_opens_no_images(tmp_path: Path) -> None:
+    dataset = Dataset([tmp_path / "is not there.jpg"], [MODEL])
+    assert audit(dataset, [predicted(MODEL)]).findings[0].kind is Kind.AGREES
 
 
 # Properties -------------------------------------------------------------------------------------------
@@ -240,13 +249,13 @@ def sets(draw: st.DrawFn, least: int = 5) -> tuple[Floats, Floats, Floats]:
 
 
 @given(sets(), st.floats(0.01, 100))
-def test_scores_do_not_depend_on_the_size_of_pictures(
+def test_scores_do_not_depend_on_the_size_of_images(
     data: tuple[Floats, Floats, Floats], factor: float
 ) -> None:
-    labels, model, spread = data
+    labels, model, std = data
     once, again = (
-        disagreement(labels, model, spread),
-        disagreement(labels * factor, model * factor, spread * factor),
+        disagreement(labels, model, std),
+        disagreement(labels * factor, model * factor, std * factor),
     )
     np.testing.assert_allclose(once.score, again.score, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(once.units, again.units, rtol=1e-9, atol=1e-9)
@@ -257,10 +266,10 @@ def test_the_score_grows_with_the_distance(
     data: tuple[Floats, Floats, Floats], x: float, y: float, near: float, more: float
 ) -> None:
     """One label moves away from its prediction along a line; the others, and so the units, stay."""
-    labels, model, spread = data
+    labels, model, std = data
     way = np.array([x, y, x, y]) / max(abs(x), abs(y), 1e-3)
     rows = np.concatenate([labels, model[:1] + near * way, model[:1] + (near + more) * way])
-    score = disagreement(rows, model[[*range(len(labels)), 0, 0]], spread[[*range(len(labels)), 0, 0]]).score
+    score = disagreement(rows, model[[*range(len(labels)), 0, 0]], std[[*range(len(labels)), 0, 0]]).score
     assert score[-1] >= score[-2] * (1 - 1e-12)
     if max(abs(x), abs(y)) > 1e-3:
         assert score[-1] > score[-2]
@@ -271,23 +280,23 @@ def test_no_overlap_ranks_above_an_overlap_that_is_as_many_units_off(
     data: tuple[Floats, Floats, Floats], width: float, height: float
 ) -> None:
     """ObjectLab's score of a place calls a label perfect that shares nothing with the prediction."""
-    labels, model, spread = data
+    labels, model, std = data
     box = np.array([300.0, 300, 300 + width, 300 + height])
     # the right edge of both is off by the width; the left one only of that which shares nothing with the box
     wider, beside = box + np.array([0, 0, width, 0]), box + np.array([width, 0, width, 0])
     rows = np.concatenate([labels, [wider], [beside]])
     at = np.concatenate([model, [box], [box]])
-    own = np.concatenate([spread, np.full((2, 4), 3.0)])
+    own = np.concatenate([std, np.full((2, 4), 3.0)])
     held = disagreement(rows, at, own)
     assert held.score[-1] > held.score[-2]
 
 
 @given(sets())
 def test_findings_are_ordered_and_complete(data: tuple[Floats, Floats, Floats]) -> None:
-    labels, model, spread = data
-    samples = Samples([f"{row}.jpg" for row in range(len(labels))], labels)
-    rows = [Prediction("p", box, (500, 500), own) for box, own in zip(model, spread, strict=True)]
-    found = audit(samples, rows)
+    labels, model, std = data
+    dataset = Dataset([f"{row}.jpg" for row in range(len(labels))], labels)
+    rows = [Prediction("p", box, (500, 500), own) for box, own in zip(model, std, strict=True)]
+    found = audit(dataset, rows)
     assert sorted(finding.row for finding in found.findings) == list(range(len(labels)))
     score = [finding.score for finding in found.findings]
     assert score == sorted(score, reverse=True)
@@ -309,8 +318,8 @@ def test_wrong_labels_do_not_raise_the_threshold_to_themselves(scores: list[floa
 
 @given(sets())
 def test_a_description_is_of_one_kind_that_is_a_box_s(data: tuple[Floats, Floats, Floats]) -> None:
-    labels, model, spread = data
-    held = disagreement(labels, model, spread)
+    labels, model, std = data
+    held = disagreement(labels, model, std)
     for label, box, units in zip(labels, model, held.units, strict=True):
         kind, why = describe(label, box, units)
         assert kind in {Kind.WRONG_PLACE, Kind.TOO_BIG, Kind.TOO_SMALL, Kind.SHIFTED, Kind.EDGE}

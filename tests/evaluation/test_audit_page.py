@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from solobox.data.dataset import Dataset
 from solobox.errors import DataError
-from solobox.evaluation.audit import audit
-from solobox.evaluation.audit_page import SHOWN, write_audit_page
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.evaluation.audit.findings import audit
+from solobox.evaluation.audit.page import SHOWN, write_audit_page
+from solobox.predict.prediction import Prediction
 
 EVIL = "</script><script>alert('x')</script>&\u2028\"<b>.png"
 VOID = {"meta", "image", "rect"}
@@ -78,11 +78,11 @@ def written(
     name: str = EVIL,
     title: str = "An audit",
 ) -> Path:
-    """A page of `wrong` labels that are elsewhere and `right` ones; the first wrong picture has a bad name."""
+    """A page of `wrong` labels that are elsewhere and `right` ones; the first wrong image has a bad name."""
     rng = np.random.default_rng(0)
     images, labels, predictions = [], [], []
     for row in range(wrong + right):
-        path = folder / f"picture_{row:03}.png"
+        path = folder / f"image_{row:03}.png"
         Image.new("RGB", (80, 60), (90 + row % 60, 120, 130)).save(path)
         model = np.array([20.0, 15, 50, 45])
         noise = rng.normal(0, 0.4, 4)
@@ -94,10 +94,10 @@ def written(
             else Prediction(str(path), model, (80, 60), np.full(4, 1.0))
         )
     names = [name if row == 0 else image.name for row, image in enumerate(images)]
-    samples = Samples(images, labels, names=names)
+    dataset = Dataset(images, labels, names=names)
     out = folder / "audit.html"
     write_audit_page(
-        out, audit(samples, predictions), samples, title=title, data="'my data.csv' --keep first"
+        out, audit(dataset, predictions), dataset, title=title, data="'my data.csv' --keep first"
     )
     return out
 
@@ -120,13 +120,13 @@ def facts(page: Page) -> dict[str, object]:
 def test_flagged_labels_and_a_few_beyond_are_shown_worst_first(page: Page) -> None:
     assert len(page.of("article")) == 5 + 12
     assert page.words.count("From here on labels agree") == 1
-    shown = re.findall(r"(\d+)\. (picture unreadable|[a-z ]+?) ", page.words)
+    shown = re.findall(r"(\d+)\. (image unreadable|[a-z ]+?) ", page.words)
     assert [int(number) for number, _ in shown][:3] == [1, 2, 3]
-    assert "1. picture unreadable" in page.words
+    assert "1. image unreadable" in page.words
     assert "5 of 35 labels disagree" in page.words
 
 
-def test_each_card_has_the_picture_and_both_boxes_in_its_own_pixels(page: Page) -> None:
+def test_each_card_has_the_image_and_both_boxes_in_its_own_pixels(page: Page) -> None:
     drawings = page.of("svg")
     assert len(drawings) == 17
     assert {a["viewbox"] for a in drawings} == {"0 0 80 60"}
@@ -238,28 +238,28 @@ def test_the_same_audit_gives_the_same_bytes_and_another_one_another_key(tmp_pat
 
 def test_more_than_a_page_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert SHOWN > 100
-    monkeypatch.setattr("solobox.evaluation.audit_page.SHOWN", 6)
+    monkeypatch.setattr("solobox.evaluation.audit.page.SHOWN", 6)
     page = parse(written(tmp_path, 8))
     assert len(page.of("article")) == 6
     assert "2 more flagged labels are not on this page" in page.words
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
-    samples = Samples([], [])
-    write_audit_page(tmp_path / "a.html", audit(samples, []), samples, title="None", data="d.csv")
+    dataset = Dataset([], [])
+    write_audit_page(tmp_path / "a.html", audit(dataset, []), dataset, title="None", data="d.csv")
     page = parse(tmp_path / "a.html")
     assert "There is nothing to show" in page.words
     assert not page.of("button")
 
 
-def test_a_picture_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+def test_a_image_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
     out = written(tmp_path, 2)
     shown = len(parse(out).of("svg"))
-    samples = Samples([tmp_path / "gone.png"], [[1, 1, 9, 9]])
-    found = audit(samples, [Prediction("gone", np.array([1.0, 1, 9, 9]), (20, 20), np.ones(4))])
-    write_audit_page(out, found, samples, title="x", data="d.csv")
+    dataset = Dataset([tmp_path / "gone.png"], [[1, 1, 9, 9]])
+    found = audit(dataset, [Prediction("gone", np.array([1.0, 1, 9, 9]), (20, 20), np.ones(4))])
+    write_audit_page(out, found, dataset, title="x", data="d.csv")
     page = parse(out)
-    assert "This picture cannot be read" in page.words
+    assert "This image cannot be read" in page.words
     assert len(page.of("svg")) == 0 < shown
 
 

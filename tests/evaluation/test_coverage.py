@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solobox import margins
 from solobox.boxes import Floats
 from solobox.evaluation.coverage import covered, measure_coverage, object_sides, thirds
+from solobox.uncertainty import conformal
 
 TRUTH = np.array([[20.0, 20, 60, 60]])
 SIZE = np.array([[100.0, 100]])
@@ -36,14 +36,14 @@ def test_all_four_edges_must_lie_within_their_margins() -> None:
 def test_shares_and_areas_by_hand() -> None:
     truth, found = np.repeat(TRUTH, 4, axis=0), np.repeat(TRUTH, 4, axis=0)
     found[3] += 30  # misses
-    low, high = found - 10, found + 10
-    coverage = measure_coverage(truth, found, low, high, np.repeat(SIZE, 4, axis=0), level=0.8)
+    lower, upper = found - 10, found + 10
+    coverage = measure_coverage(truth, found, lower, upper, np.repeat(SIZE, 4, axis=0), level=0.8)
     assert coverage is not None
     assert (coverage.level, coverage.n, coverage.share) == (0.8, 4, 0.75)
     assert coverage.outer_to_predicted == pytest.approx(60 * 60 / 40**2)
     assert coverage.outer_to_inner == pytest.approx(60 * 60 / 20**2)
     assert coverage.n_inner == 4
-    assert coverage.interval.low < 0.75 < coverage.interval.high
+    assert coverage.interval.lower < 0.75 < coverage.interval.upper
 
 
 def test_margins_that_cross_leave_no_smallest_box() -> None:
@@ -54,7 +54,7 @@ def test_margins_that_cross_leave_no_smallest_box() -> None:
     assert coverage.outer_to_predicted == pytest.approx(4)
     plain = json.loads(json.dumps(coverage.to_dict(), allow_nan=False))
     assert plain["outer_to_inner"] is None
-    assert plain["interval"] is None  # of one picture
+    assert plain["interval"] is None  # of one image
 
 
 def test_a_true_box_is_cut_at_the_frame_as_margins_are() -> None:
@@ -64,21 +64,21 @@ def test_a_true_box_is_cut_at_the_frame_as_margins_are() -> None:
     assert coverage.share == 1
 
 
-def test_pictures_without_margins_are_left_out() -> None:
-    truth, found, low, high = banded(6, 6)
-    low[2], found[4] = np.nan, np.nan
-    coverage = measure_coverage(truth, found, low, high, np.repeat(SIZE, 6, axis=0), ["a", "b"] * 3)
+def test_images_without_margins_are_left_out() -> None:
+    truth, found, lower, upper = banded(6, 6)
+    lower[2], found[4] = np.nan, np.nan
+    coverage = measure_coverage(truth, found, lower, upper, np.repeat(SIZE, 6, axis=0), ["a", "b"] * 3)
     assert coverage is not None
     assert coverage.n == 4
-    assert measure_coverage(truth, found, low * np.nan, high, np.repeat(SIZE, 6, axis=0)) is None
+    assert measure_coverage(truth, found, lower * np.nan, upper, np.repeat(SIZE, 6, axis=0)) is None
     assert measure_coverage([], [], [], [], []) is None
 
 
 def test_thirds_are_by_the_size_of_the_object() -> None:
-    truth, found, low, high = banded(9, 6)
-    high[:3] = found[:3] + 4
-    low[:3] = found[:3] - 4
-    coverage = measure_coverage(truth, found, low, high, np.repeat(SIZE, 9, axis=0))
+    truth, found, lower, upper = banded(9, 6)
+    upper[:3] = found[:3] + 4
+    lower[:3] = found[:3] - 4
+    coverage = measure_coverage(truth, found, lower, upper, np.repeat(SIZE, 9, axis=0))
     assert coverage is not None
     assert [(third.name, third.n, third.share) for third in coverage.thirds] == [
         ("small", 3, 0),
@@ -88,17 +88,17 @@ def test_thirds_are_by_the_size_of_the_object() -> None:
     assert coverage.thirds[0].sides == pytest.approx((0.1, 0.225))
     assert coverage.thirds[1].sides[0] > coverage.thirds[0].sides[1]
     assert coverage.thirds[1].outer_to_predicted > coverage.thirds[2].outer_to_predicted
-    few = measure_coverage(truth[:2], found[:2], low[:2], high[:2], np.repeat(SIZE, 2, axis=0))
+    few = measure_coverage(truth[:2], found[:2], lower[:2], upper[:2], np.repeat(SIZE, 2, axis=0))
     assert few is not None
     assert few.thirds == ()
 
 
-def test_object_sides_are_fractions_of_the_picture() -> None:
+def test_object_sides_are_fractions_of_the_image() -> None:
     np.testing.assert_allclose(object_sides([[0, 0, 50, 20]], [[100, 40]]), [0.5])
 
 
 @given(st.lists(st.floats(0, 1), max_size=40))
-def test_thirds_hold_every_picture_once_in_order(sides: list[float]) -> None:
+def test_thirds_hold_every_image_once_in_order(sides: list[float]) -> None:
     values, parts = np.array(sides), thirds(sides)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(sides)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -111,13 +111,13 @@ def test_margins_that_were_calibrated_cover_as_often_as_they_promise() -> None:
     random = np.random.default_rng(0)
     corner = random.uniform(50, 200, (4000, 2))
     truth = np.concatenate([corner, corner + random.uniform(30, 200, (4000, 2))], axis=1)
-    spread = random.uniform(1, 8, (4000, 4))
-    found = truth + random.normal(0, 1, (4000, 4)) * spread
+    std = random.uniform(1, 8, (4000, 4))
+    found = truth + random.normal(0, 1, (4000, 4)) * std
     size = np.full((4000, 2), 500.0)
-    scale = margins.scales(found, spread)
-    calibration = margins.Calibration.of(truth[:2000], found[:2000], scale[:2000])
-    low, high = calibration.band(found[2000:], scale[2000:], size[2000:], 0.8)
-    coverage = measure_coverage(truth[2000:], found[2000:], low, high, size[2000:], level=0.8)
+    scale = conformal.scales(found, std)
+    calibration = conformal.Calibration.of(truth[:2000], found[:2000], scale[:2000])
+    lower, upper = calibration.band(found[2000:], scale[2000:], size[2000:], 0.8)
+    coverage = measure_coverage(truth[2000:], found[2000:], lower, upper, size[2000:], level=0.8)
     assert coverage is not None
     assert coverage.share == pytest.approx(0.8, abs=0.03)
     assert coverage.interval.holds(0.8)

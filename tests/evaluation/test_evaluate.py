@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pytest
 
+from solobox.data.dataset import Dataset
+from solobox.data.fingerprints import Fingerprints
 from solobox.evaluation.evaluate import evaluate, evaluate_on
-from solobox.prediction import Prediction
-from solobox.samples import Samples
-from solobox.seen import Seen
+from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.localizer.localizer import Localizer
+    from solobox.model.localizer import Localizer
 
 NONE = [np.nan] * 4
 
 
 class Still:
-    """Stands in for a localizer: the same box for every picture, and presence by the picture's name."""
+    """Stands in for a localizer: the same box for every image, and presence by the image's name."""
 
-    def __init__(self, seen: Seen | None = None) -> None:
+    def __init__(self, seen: Fingerprints | None = None) -> None:
         self.seen = seen
         self.asked: list[Path] = []
 
@@ -45,18 +45,18 @@ class Count:
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> Samples:
+def dataset(tmp_path: Path) -> Dataset:
     names = ["a.jpg", "empty_1.jpg", "b.jpg", "empty_2.jpg", "c.jpg"]
     for name in names:
         (tmp_path / name).write_text(name)
     boxes = [NONE if "empty" in name else [0, 0, 10, 10] for name in names]
-    return Samples(images=[tmp_path / name for name in names], boxes=boxes)
+    return Dataset(images=[tmp_path / name for name in names], boxes=boxes)
 
 
-def test_pictures_without_the_object_are_predicted_too(samples: Samples) -> None:
+def test_images_without_the_object_are_predicted_too(dataset: Dataset) -> None:
     still, count = Still(), Count()
-    found = evaluate(cast("Localizer", still), samples, "all", progress=count)
-    assert still.asked == list(samples.images)
+    found = evaluate(cast("Localizer", still), dataset, "all", progress=count)
+    assert still.asked == list(dataset.images)
     assert (count.total, count.done) == (5, 5)
     assert [Path(p.image).name for p in found.predictions] == ["a.jpg", "b.jpg", "c.jpg"]
     assert [Path(p.image).name for p in found.negatives] == ["empty_1.jpg", "empty_2.jpg"]
@@ -66,8 +66,8 @@ def test_pictures_without_the_object_are_predicted_too(samples: Samples) -> None
     assert found.presence.auroc == 1
 
 
-def test_what_training_saw_is_counted_on_given_pictures(samples: Samples) -> None:
-    seen = Seen.of(samples.images[:3], [])
-    found = evaluate_on(cast("Localizer", Still(seen)), samples, "all")
+def test_what_training_saw_is_counted_on_given_images(dataset: Dataset) -> None:
+    seen = Fingerprints.of(dataset.images[:3], [])
+    found = evaluate_on(cast("Localizer", Still(seen)), dataset, "all")
     assert found.n_seen == 2  # a and b: of those without a box no metric of boxes is made
-    assert evaluate_on(cast("Localizer", Still()), samples, "all").n_seen == 0
+    assert evaluate_on(cast("Localizer", Still()), dataset, "all").n_seen == 0

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
+from solobox.data.dataset import Dataset
 from solobox.evaluation.metrics import evaluate_predictions, ious, measure
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.predict.prediction import Prediction
 
 NAN = float("nan")
 
@@ -53,7 +53,7 @@ def test_errors_in_pixels_by_hand() -> None:
     assert metrics.center_mae_px == pytest.approx((5 + 2) / 2)
 
 
-def test_a_threshold_counts_the_picture_that_just_reaches_it() -> None:
+def test_a_threshold_counts_the_image_that_just_reaches_it() -> None:
     truth = np.array([[0.0, 0, 10, 10]] * 3)
     predicted = np.array([[0, 0, 10, 5], [0, 0, 10, 7.5], [0, 0, 10, 9]])
     metrics = measure(truth, predicted)
@@ -61,7 +61,7 @@ def test_a_threshold_counts_the_picture_that_just_reaches_it() -> None:
 
 
 @pytest.mark.parametrize("lost", [[NAN] * 4, [0, 0, NAN, 10], [0, 0, float("inf"), 10]])
-def test_a_picture_without_a_box_is_a_miss_without_a_distance(lost: list[float]) -> None:
+def test_a_image_without_a_box_is_a_miss_without_a_distance(lost: list[float]) -> None:
     truth, found = np.array([[0.0, 0, 10, 10]] * 2), np.array([[0, 0, 10, 8], lost])
     metrics = measure(truth, found)
     assert metrics.n == 2
@@ -141,7 +141,7 @@ def test_shares_fall_with_the_threshold_and_iou_lies_between_0_and_1(truth: Floa
 
 
 @given(boxes(4), boxes(4), st.permutations(range(4)))
-def test_the_order_of_the_pictures_does_not_matter(truth: Floats, found: Floats, order: list[int]) -> None:
+def test_the_order_of_the_images_does_not_matter(truth: Floats, found: Floats, order: list[int]) -> None:
     one, other = measure(truth, found), measure(truth[order], found[order])
     assert astuple(one)[:-1] == pytest.approx(astuple(other)[:-1])
 
@@ -164,7 +164,7 @@ def test_the_truth_itself_is_perfect(truth: Floats) -> None:
 
 
 def test_an_evaluation_leaves_negatives_out_and_counts_what_was_unreadable() -> None:
-    samples = Samples(
+    dataset = Dataset(
         images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
         boxes=np.array([[0, 0, 10, 10], [NAN] * 4, [0, 0, 20, 20], [0, 0, 8, 8]]),
         label=["cat", "", "dog", "cat"],
@@ -175,8 +175,8 @@ def test_an_evaluation_leaves_negatives_out_and_counts_what_was_unreadable() -> 
         Prediction("c.jpg", error="the file is empty"),
         Prediction("d.jpg", np.array([0.0, 0, 8, 8]), (40, 30)),
     ]
-    evaluation = evaluate_predictions(samples, found, "test")
-    assert evaluation.samples.names == ("a.jpg", "c.jpg", "d.jpg")
+    evaluation = evaluate_predictions(dataset, found, "test")
+    assert evaluation.dataset.names == ("a.jpg", "c.jpg", "d.jpg")
     assert [p.image for p in evaluation.predictions] == ["a.jpg", "c.jpg", "d.jpg"]
     np.testing.assert_allclose(evaluation.iou, [0.5, 0, 1])
     assert (evaluation.n_negatives, evaluation.n_unreadable) == (1, 1)
@@ -187,16 +187,16 @@ def test_an_evaluation_leaves_negatives_out_and_counts_what_was_unreadable() -> 
 
 
 def test_an_evaluation_of_negatives_alone_is_empty() -> None:
-    samples = Samples(images=["b.jpg"], boxes=[[NAN] * 4])
-    evaluation = evaluate_predictions(samples, [Prediction("b.jpg")], "all")
-    assert (evaluation.metrics.n, evaluation.n_negatives, len(evaluation.samples)) == (0, 1, 0)
+    dataset = Dataset(images=["b.jpg"], boxes=[[NAN] * 4])
+    evaluation = evaluate_predictions(dataset, [Prediction("b.jpg")], "all")
+    assert (evaluation.metrics.n, evaluation.n_negatives, len(evaluation.dataset)) == (0, 1, 0)
     assert evaluation.iou.shape == (0,)
 
 
-def trusted(n: int, *, groups: bool = False) -> tuple[Samples, list[Prediction]]:
-    """n pictures with a box and n without, with all that a prediction can say of how far it can be trusted."""
+def trusted(n: int, *, groups: bool = False) -> tuple[Dataset, list[Prediction]]:
+    """n images with a box and n without, with all that a prediction can say of how far it can be trusted."""
     truth = np.array([[10.0, 10, 30 + row, 40] for row in range(n)] + [[NAN] * 4] * n)
-    samples = Samples(
+    dataset = Dataset(
         images=[f"{row}.jpg" for row in range(2 * n)],
         boxes=truth,
         group=[f"p{row // 3}" for row in range(2 * n)] if groups else None,
@@ -207,25 +207,25 @@ def trusted(n: int, *, groups: bool = False) -> tuple[Samples, list[Prediction]]
             f"{row}.jpg",
             box,
             (100, 100),
-            low=box - 6,
-            high=box + 6,
+            lower=box - 6,
+            upper=box + 6,
             presence=min(max(0.4 + 0.05 * (n - row), 0.0), 1.0),
             familiarity=0.01 * row + 0.005,
         )
         for row in range(2 * n)
     ]
-    return samples, found
+    return dataset, found
 
 
 def test_an_evaluation_knows_how_far_to_trust_it() -> None:
-    samples, found = trusted(10)
-    evaluation = evaluate_predictions(samples, found, "test", level=0.8)
+    dataset, found = trusted(10)
+    evaluation = evaluate_predictions(dataset, found, "test", level=0.8)
     assert evaluation.negatives == tuple(found[10:])
     metrics = evaluation.metrics
     assert set(evaluation.intervals) == {"mean_iou", "iou50", "iou75", "iou90"}
     for name, interval in evaluation.intervals.items():
-        assert interval.low <= getattr(metrics, name) <= interval.high
-        assert interval.low < interval.high
+        assert interval.lower <= getattr(metrics, name) <= interval.upper
+        assert interval.lower < interval.upper
     assert evaluation.coverage is not None
     assert (evaluation.coverage.level, evaluation.coverage.n) == (0.8, 10)
     assert evaluation.coverage.share == 1.0  # 30 to 39 lie within 35 - 6 and 35 + 6
@@ -237,44 +237,44 @@ def test_an_evaluation_knows_how_far_to_trust_it() -> None:
     assert evaluation.familiarity.strange == pytest.approx(0.1)
     plain = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert plain["intervals"]["mean_iou"] == [
-        evaluation.intervals["mean_iou"].low,
-        evaluation.intervals["mean_iou"].high,
+        evaluation.intervals["mean_iou"].lower,
+        evaluation.intervals["mean_iou"].upper,
     ]
     assert (plain["coverage"]["share"], plain["presence"]["auroc"], plain["familiarity"]["n"]) == (1, 1, 10)
     assert (plain["n_missed"], plain["n_false_alarms"], plain["n_groups"]) == (1, 0, 0)
 
 
 def test_missed_and_false_alarms_are_counted_at_a_half() -> None:
-    samples = Samples(images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4] * 2)
+    dataset = Dataset(images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4] * 2)
     found = [Prediction("", presence=value) for value in (0.5, 0.49, 0.5, 0.49)]
-    evaluation = evaluate_predictions(samples, found, "all")
+    evaluation = evaluate_predictions(dataset, found, "all")
     assert (evaluation.n_missed, evaluation.n_false_alarms) == (1, 1)
 
 
 def test_groups_are_counted_and_widen_the_interval() -> None:
-    (samples, found), (apart, _) = trusted(30, groups=True), trusted(30)
-    together, single = (evaluate_predictions(of, found, "test") for of in (samples, apart))
+    (dataset, found), (apart, _) = trusted(30, groups=True), trusted(30)
+    together, single = (evaluate_predictions(of, found, "test") for of in (dataset, apart))
     assert (together.n_groups, single.n_groups) == (10, 0)
-    width = [e.intervals["mean_iou"].high - e.intervals["mean_iou"].low for e in (together, single)]
+    width = [e.intervals["mean_iou"].upper - e.intervals["mean_iou"].lower for e in (together, single)]
     assert width[0] > 1.3 * width[1]
 
 
 def test_what_a_model_does_not_say_is_null() -> None:
-    samples = Samples(images=["a.jpg", "b.jpg", "n.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4])
+    dataset = Dataset(images=["a.jpg", "b.jpg", "n.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4])
     box = np.array([0.0, 0, 9, 8])
     found = [Prediction(name, box, (20, 20)) for name in ("a.jpg", "b.jpg", "n.jpg")]
-    plain = json.loads(json.dumps(evaluate_predictions(samples, found, "test").to_dict(), allow_nan=False))
+    plain = json.loads(json.dumps(evaluate_predictions(dataset, found, "test").to_dict(), allow_nan=False))
     for key in ("presence", "coverage", "familiarity", "n_missed", "n_false_alarms"):
         assert plain[key] is None
-    alone = evaluate_predictions(samples.select([0]), found[:1], "test").to_dict()
+    alone = evaluate_predictions(dataset.select([0]), found[:1], "test").to_dict()
     assert alone["intervals"] == dict.fromkeys(("mean_iou", "iou50", "iou75", "iou90"))
     # Presence without negatives: no figure, but what was missed is known.
     known = [Prediction("a.jpg", box, (20, 20), presence=0.2)]
-    evaluation = evaluate_predictions(samples.select([0]), known, "test")
+    evaluation = evaluate_predictions(dataset.select([0]), known, "test")
     assert (evaluation.presence, evaluation.n_missed, evaluation.n_false_alarms) == (None, 1, None)
 
 
 def test_predictions_and_samples_go_pair_by_pair() -> None:
-    samples = Samples(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
+    dataset = Dataset(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
     with pytest.raises(ValueError, match="2 samples but 1 prediction"):
-        evaluate_predictions(samples, [Prediction("a.jpg")], "test")
+        evaluate_predictions(dataset, [Prediction("a.jpg")], "test")

@@ -61,7 +61,7 @@ def test_a_bin_holds_its_lower_edge_and_the_last_one_its_upper() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
-def test_bins_count_every_picture_once_and_errors_are_shares(rows: list[tuple[float, bool]]) -> None:
+def test_bins_count_every_image_once_and_errors_are_shares(rows: list[tuple[float, bool]]) -> None:
     values, truth = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
     bins = reliability(values, truth)
     assert bins.counts.sum() == len(rows)
@@ -73,7 +73,7 @@ def test_bins_count_every_picture_once_and_errors_are_shares(rows: list[tuple[fl
     assert (bins.counts[filled] * bins.share[filled]).sum() == pytest.approx(truth.sum())
     assert 0 <= calibration_error(bins) <= 1
     assert 0 <= brier(values, truth) <= 1
-    # No bin can be further off than its pictures are, one by one.
+    # No bin can be further off than its images are, one by one.
     assert calibration_error(bins) <= np.abs(values - truth).mean() + 1e-9
 
 
@@ -106,7 +106,7 @@ def test_presence_leaves_out_what_is_not_known() -> None:
 @pytest.mark.parametrize(
     ("there", "absent"), [([], [0.2]), ([0.2], []), ([np.nan], [0.2]), ([0.2], [np.nan])]
 )
-def test_presence_needs_pictures_of_both_kinds(there: list[float], absent: list[float]) -> None:
+def test_presence_needs_images_of_both_kinds(there: list[float], absent: list[float]) -> None:
     assert Presence.of(there, absent) is None
 
 

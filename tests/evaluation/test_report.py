@@ -8,17 +8,17 @@ import pytest
 from PIL import Image
 from report_pages import EVIL, RUN, SECTIONS, Page, make, parse, report
 
-from solobox.drawing import PREDICTED, TRUTH
+from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts, write_report
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.images.drawing import PREDICTED, TRUTH
+from solobox.predict.prediction import Prediction
 
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make(tmp_path_factory.mktemp("pictures"), 40, names={39: EVIL}, lost=(3,))
+    return make(tmp_path_factory.mktemp("images"), 40, names={39: EVIL}, lost=(3,))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_numbers_are_the_metrics(page: Page, evaluation: Evaluation) -> None
         "iou75": f"{100 * metrics.iou75:.1f}%",
         "edge_mae_px": f"{metrics.edge_mae_px:.1f}",
     }
-    assert f"In {int((evaluation.iou >= 0.9).sum())} of 40 pictures the predicted box fits" in page.words
+    assert f"In {int((evaluation.iou >= 0.9).sum())} of 40 images the predicted box fits" in page.words
     for name, row in [("All", metrics), *metrics.by_label.items()]:
         shares = [f"{100 * share:.1f}%" for share in (row.iou50, row.iou75, row.iou90)]
         cells = [name, str(row.n), f"{row.mean_iou:.3f}", *shares, f"{row.edge_mae_px:.1f}"]
@@ -80,24 +80,22 @@ def test_the_numbers_are_the_metrics(page: Page, evaluation: Evaluation) -> None
 
 
 def test_sentences_are_apart(page: Page) -> None:
-    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("picture_", ""))
+    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("image_", ""))
 
 
-def test_the_best_and_the_worst_pictures_are_shown_with_both_boxes(
-    page: Page, evaluation: Evaluation
-) -> None:
-    pictures = page.of("img")
-    assert len(pictures) == 26
+def test_the_best_and_the_worst_images_are_shown_with_both_boxes(page: Page, evaluation: Evaluation) -> None:
+    images = page.of("img")
+    assert len(images) == 26
     order = [i for i in np.argsort(evaluation.iou, kind="stable") if i != 3]
-    names = evaluation.samples.names
+    names = evaluation.dataset.names
     expected = [names[i] for i in [*order[::-1][:6], *order[:20]]]
-    assert [(p["alt"] or "").split(" with the true")[0] for p in pictures] == expected
-    for picture in pictures:
-        head, data = (picture["src"] or "").split(",", 1)
+    assert [(p["alt"] or "").split(" with the true")[0] for p in images] == expected
+    for image in images:
+        head, data = (image["src"] or "").split(",", 1)
         assert head == "data:image/jpeg;base64"
-        with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-            pixels = np.asarray(image.convert("RGB")).astype(int)
-        assert (str(pixels.shape[1]), str(pixels.shape[0])) == (picture["width"], picture["height"])
+        with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
+            pixels = np.asarray(shown.convert("RGB")).astype(int)
+        assert (str(pixels.shape[1]), str(pixels.shape[0])) == (image["width"], image["height"])
         for color in (TRUTH, PREDICTED):
             assert (np.abs(pixels - color).sum(axis=2) < 60).any()
 
@@ -105,12 +103,12 @@ def test_the_best_and_the_worst_pictures_are_shown_with_both_boxes(
 def test_boxes_are_scaled_to_a_thumbnail(tmp_path: Path) -> None:
     image = tmp_path / "large.png"
     Image.new("RGB", (2000, 1000), (110, 120, 130)).save(image)
-    samples = Samples(images=[image], boxes=[[500, 250, 1500, 750]])
+    dataset = Dataset(images=[image], boxes=[[500, 250, 1500, 750]])
     found = Prediction(str(image), np.array([500.0, 250, 1500, 750]), (2000, 1000))
-    page = report(tmp_path, evaluate_predictions(samples, [found], "test"))
-    (picture,) = page.of("img")
-    assert (picture["width"], picture["height"]) == ("400", "200")
-    data = (picture["src"] or "").split(",", 1)[1]
+    page = report(tmp_path, evaluate_predictions(dataset, [found], "test"))
+    (tag,) = page.of("img")
+    assert (tag["width"], tag["height"]) == ("400", "200")
+    data = (tag["src"] or "").split(",", 1)[1]
     with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
         pixels = np.asarray(thumbnail.convert("RGB")).astype(int)
     y, x = np.nonzero(np.abs(pixels - PREDICTED).sum(axis=2) < 60)
@@ -145,9 +143,9 @@ def test_how_to_repeat_it(page: Page) -> None:
     assert "marks epoch 2" in page.words
 
 
-def test_unreadable_pictures_are_named_with_the_reason(page: Page) -> None:
-    assert "picture_003.pngbroken <i>3</i>" in page.words
-    assert "1 picture could not be read and counts as IoU 0." in page.words
+def test_unreadable_images_are_named_with_the_reason(page: Page) -> None:
+    assert "image_003.pngbroken <i>3</i>" in page.words
+    assert "1 image could not be read and counts as IoU 0." in page.words
 
 
 def test_tables_have_headers(page: Page) -> None:
@@ -166,10 +164,10 @@ def test_the_file_is_small(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "run"), [(1, None), (2, RUN), (5, None)])
-def test_few_pictures_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunFacts | None) -> None:
+def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunFacts | None) -> None:
     page = report(tmp_path, make(tmp_path, n), run)
     assert len(page.of("img")) == n
-    assert "That is few pictures" in page.words
+    assert "That is few images" in page.words
     assert "nan" not in page.words
     assert ("No facts about the training run were given" in page.words) == (run is None)
 
@@ -186,7 +184,7 @@ def test_nothing_readable_is_said(tmp_path: Path) -> None:
     page = report(tmp_path, make(tmp_path, 3, lost=(0, 1, 2)), None)
     assert page.numbers["mean_iou"] == "0.000"
     assert page.numbers["edge_mae_px"] == "–"
-    assert "3 pictures could not be read and count as IoU 0." in page.words
+    assert "3 images could not be read and count as IoU 0." in page.words
     assert "nothing to draw" in page.words
 
 
@@ -196,9 +194,9 @@ def test_without_labels_there_is_one_row(tmp_path: Path) -> None:
     assert "(no label)" not in page.words
 
 
-def test_a_picture_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+def test_a_image_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
     evaluation = make(tmp_path, 3)
-    evaluation.samples.images[1].unlink()
+    evaluation.dataset.images[1].unlink()
     page = report(tmp_path, evaluation)
     assert len(page.of("img")) == 2
     assert "could not be read when the report was written" in page.words
@@ -221,19 +219,19 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
 
 def test_the_interval_stands_beside_the_headline(page: Page, evaluation: Evaluation) -> None:
     found = evaluation.intervals["mean_iou"]
-    assert f"1 is perfect, 0 is a miss95%: {found.low:.3f} to {found.high:.3f}" in page.words
+    assert f"1 is perfect, 0 is a miss95%: {found.lower:.3f} to {found.upper:.3f}" in page.words
     assert (
-        f"lies between {found.low:.3f} and {found.high:.3f} (bootstrap, 2,000 resamples of 40 pictures)"
+        f"lies between {found.lower:.3f} and {found.upper:.3f} (bootstrap, 2,000 resamples of 40 images)"
         in page.words
     )
     shares = evaluation.intervals["iou90"]
-    assert f"0.9 or more95%: {100 * shares.low:.1f}% to {100 * shares.high:.1f}%" in page.words
+    assert f"0.9 or more95%: {100 * shares.lower:.1f}% to {100 * shares.upper:.1f}%" in page.words
 
 
 def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> None:
     for words in (
         "Margins are not known: the model was not calibrated for them",
-        "it was not learned, since the training data had no pictures without the object",
+        "it was not learned, since the training data had no images without the object",
         "Familiarity is not known",
     ):
         assert words in page.words
@@ -242,12 +240,12 @@ def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> N
 
 
 @pytest.mark.real
-def test_real_pictures(real_data: Path, tmp_path: Path) -> None:
-    samples = Samples.read(real_data / "caltech" / "face.csv").select(np.arange(30))
+def test_real_images(real_data: Path, tmp_path: Path) -> None:
+    dataset = Dataset.read(real_data / "caltech" / "face.csv").select(np.arange(30))
     found = []
-    for image, box in zip(samples.images, samples.boxes, strict=True):
-        with Image.open(image) as picture:
-            found.append(Prediction(str(image), box * 1.02, picture.size))
-    page = report(tmp_path, evaluate_predictions(samples, found, "test"))
+    for image, box in zip(dataset.images, dataset.boxes, strict=True):
+        with Image.open(image) as opened:
+            found.append(Prediction(str(image), box * 1.02, opened.size))
+    page = report(tmp_path, evaluate_predictions(dataset, found, "test"))
     assert len(page.of("img")) == 26
     assert (tmp_path / "report.html").stat().st_size < 3_000_000

@@ -8,11 +8,11 @@ import pytest
 from defusedxml import ElementTree
 
 from solobox.evaluation.bootstrap import paired
-from solobox.evaluation.comparing import Part
+from solobox.evaluation.compare import Part
 from solobox.evaluation.coverage import measure_coverage
 from solobox.evaluation.presence import reliability
 from solobox.evaluation.report import charts, trust_charts
-from solobox.evaluation.report.facts import running_median
+from solobox.evaluation.report.statistics import running_median
 
 RNG = np.random.default_rng(0)
 HISTORY = [{"epoch": e, "train_loss": 2.0 / e, "val_iou": 1 - 1 / (e + 1)} for e in range(1, 6)]
@@ -91,17 +91,17 @@ def test_neither_a_persons_settings_nor_the_drawing_touch_each_other() -> None:
         assert dict(mpl.rcParams) == before
 
 
-def test_very_many_pictures_are_thinned_out_evenly() -> None:
+def test_very_many_images_are_thinned_out_evenly() -> None:
     side, iou = np.linspace(0, 1, 10_000), np.full(10_000, 0.9)
     svg, shown = charts.iou_by_size(side, iou, (np.empty(0), np.empty(0)), "size")
     assert 1000 < shown <= 1500
     assert len(svg) < 400_000
 
 
-def test_the_histogram_counts_every_picture_once() -> None:
+def test_the_histogram_counts_every_image_once() -> None:
     iou = np.array([0.0, 0.5, 0.75, 0.9, 0.9, 1.0])
     svg = charts.iou_histogram(iou, "iou")
-    # One rectangle for each bar: the tallest, with two pictures, is the one that starts at 0.9.
+    # One rectangle for each bar: the tallest, with two images, is the one that starts at 0.9.
     bars = [
         [tuple(map(float, p)) for p in re.findall(r"[ML] ([\d.]+) ([\d.]+)", e.get("d") or "")]
         for e in ElementTree.fromstring(svg).iter()
@@ -121,7 +121,7 @@ def test_two_runs_are_thinned_out_and_one_that_equals_itself_is_drawn() -> None:
     assert "<svg" in trust_charts.differences(np.zeros(5), "differences")
 
 
-def test_a_panel_of_pictures_that_are_not_there_is_left_out() -> None:
+def test_a_panel_of_images_that_are_not_there_is_left_out() -> None:
     svg = trust_charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
     assert "with the object" in svg
     assert "without the object" not in svg.replace("with and without the object", "")

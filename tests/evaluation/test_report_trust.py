@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from report_pages import RUN, SECTIONS, make, parse, report, trusted
 
-from solobox.drawing import PREDICTED, TRUTH
-from solobox.evaluation.comparing import compare
+from solobox.evaluation.compare import compare
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import write_report
 from solobox.evaluation.report.trust import OTHER
+from solobox.images.drawing import PREDICTED, TRUTH
 
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make(tmp_path_factory.mktemp("pictures"), 40, lost=(3,))
+    return make(tmp_path_factory.mktemp("images"), 40, lost=(3,))
 
 
 def test_how_far_to_trust_it(evaluation: Evaluation, tmp_path: Path) -> None:
@@ -34,8 +34,8 @@ def test_how_far_to_trust_it(evaluation: Evaluation, tmp_path: Path) -> None:
     assert (page.numbers["missed"], page.numbers["false_alarms"]) == ("9", "2")
     assert "promised: 90.0%" in page.words
     assert f"Here the median is {familiarity.median:.2f}" in page.words
-    assert "20 groups that the 40 pictures come in" in page.words
-    assert "4 pictures without one were looked at for the presence alone" in page.words
+    assert "20 groups that the 40 images come in" in page.words
+    assert "4 images without one were looked at for the presence alone" in page.words
     labels = [svg.get("aria-label") or "" for svg in page.of("svg")]
     for words in (
         "hold the true box",
@@ -46,9 +46,9 @@ def test_how_far_to_trust_it(evaluation: Evaluation, tmp_path: Path) -> None:
         assert any(words in label for label in labels)
     alts = [image["alt"] or "" for image in page.of("img")]
     assert [alt.split(" with ")[0] for alt in alts if "its familiarity is" in alt] == [
-        known.samples.names[row] for row in (0, 1, 2, 4, 5, 6)
+        known.dataset.names[row] for row in (0, 1, 2, 4, 5, 6)
     ]
-    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("picture_", ""))
+    assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("image_", ""))
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
 
@@ -70,11 +70,11 @@ def test_margins_that_do_not_hold_are_called_so(
 
 def test_presence_without_negatives_is_half_known(evaluation: Evaluation, tmp_path: Path) -> None:
     page = report(tmp_path, trusted(evaluation, negatives=0))
-    assert "no pictures without it to measure that on. Of the pictures with it, 9 have" in page.words
+    assert "no images without it to measure that on. Of the images with it, 9 have" in page.words
     assert "AUROC" not in page.words
 
 
-def test_another_run_on_the_same_pictures(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_another_run_on_the_same_images(evaluation: Evaluation, tmp_path: Path) -> None:
     one, other = trusted(evaluation), replace(trusted(evaluation, shift=3), n_seen=5)
     found = compare(one, other, "new", "<b>old</b>")
     write_report(tmp_path / "report.html", one, title="A report", run=RUN, comparison=found)
@@ -82,7 +82,7 @@ def test_another_run_on_the_same_pictures(evaluation: Evaluation, tmp_path: Path
     assert [s["id"] for s in page.of("section")] == ["result", "comparison", *SECTIONS[1:]]
     assert found.mean_iou.clear
     assert f"{found.sentence}." in page.words
-    assert "<b>old</b> used 5 of these 40 pictures in its training" in page.words
+    assert "<b>old</b> used 5 of these 40 images in its training" in page.words
     assert "cannot be told" not in page.words
     row = found.by_size[0]
     assert (row.name, row.n) == ("small", 13)
@@ -92,12 +92,12 @@ def test_another_run_on_the_same_pictures(evaluation: Evaluation, tmp_path: Path
     gains, losses = found.extremes()
     assert losses == []
     alts = [image["alt"] or "" for image in page.of("img") if "those of both runs" in (image["alt"] or "")]
-    assert [alt.split(" with ")[0] for alt in alts] == [one.samples.names[row] for row in gains]
+    assert [alt.split(" with ")[0] for alt in alts] == [one.dataset.names[row] for row in gains]
     assert "Largest losses" not in page.words
     for svg in ("IoU of this run against", "Histogram of the differences", "Difference of the mean IoU"):
         assert any(svg in (image.get("aria-label") or "") for image in page.of("svg"))
-    picture = next(i for i in page.of("img") if "those of both runs" in (i["alt"] or ""))
-    data = (picture["src"] or "").split(",", 1)[1]
+    image = next(i for i in page.of("img") if "those of both runs" in (i["alt"] or ""))
+    data = (image["src"] or "").split(",", 1)[1]
     with Image.open(io.BytesIO(base64.b64decode(data))) as thumbnail:
         pixels = np.asarray(thumbnail.convert("RGB")).astype(int)
     for color in (TRUTH, PREDICTED, OTHER):
@@ -109,17 +109,17 @@ def test_a_difference_that_chance_could_give_is_called_so(evaluation: Evaluation
     noise = np.random.default_rng(0).normal(0, 0.5, boxes.shape)
     moved = [replace(p, box=p.box + noise[row]) for row, p in enumerate(evaluation.predictions)]
     again = [replace(p, box=p.box - noise[row]) for row, p in enumerate(evaluation.predictions)]
-    one, other = (evaluate_predictions(evaluation.samples, found, "test") for found in (moved, again))
+    one, other = (evaluate_predictions(evaluation.dataset, found, "test") for found in (moved, again))
     found = compare(one, other, "a", "b")
     assert not found.mean_iou.clear
     write_report(tmp_path / "report.html", one, title="A report", run=None, comparison=found)
     page = parse(tmp_path / "report.html")
-    assert "a and b cannot be told apart on these 40 pictures" in page.words
+    assert "a and b cannot be told apart on these 40 images" in page.words
     assert "cannot be told from chance" in page.words
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_few_pictures_of_two_runs_make_a_page(tmp_path: Path, n: int) -> None:
+def test_few_images_of_two_runs_make_a_page(tmp_path: Path, n: int) -> None:
     one = make(tmp_path, n)
     write_report(tmp_path / "r.html", one, title="", run=None, comparison=compare(one, one, "a", "b"))
     page = parse(tmp_path / "r.html")

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solobox import scenes
+from solobox import synthetic
 from solobox.boxes import Floats
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
-from solobox.samples import Samples
 from solobox.training.curve import Curve, Gain, Law, Point, curve_of, fitted, learning_curve, nested
-from solobox.training.recipe import Recipe
 
-QUICK = {"size": 64, "windows": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
+QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
 SIZES = np.array([25.0, 50.0, 100.0, 160.0])
 
 shares = st.floats(0.0, 1.0)
@@ -58,7 +58,7 @@ def test_a_law_never_falls_nor_passes_one_and_is_fitted_to_each_row_alone(reache
     for row, found in zip(reached, laws, strict=True):
         np.testing.assert_allclose(fitted(SIZES, np.array([row]))[0], found, rtol=1e-6, atol=1e-9)
         values = [Law(*found.tolist())(size) for size in (1e1, 1e2, 1e3, 1e6, 1e12)]
-        assert all(low <= high + 1e-12 for low, high in pairwise(values))
+        assert all(lower <= upper + 1e-12 for lower, upper in pairwise(values))
         assert values[-1] <= 1
 
 
@@ -88,7 +88,7 @@ def test_each_size_is_a_part_of_the_next_in_whole_units(
 
 
 def drawn_curve(gain: float, noise: float, count: int = 200, seed: int = 0) -> Curve:
-    """Of pictures that follow a law but for noise of each, the same at all sizes, and some at each."""
+    """Of images that follow a law but for noise of each, the same at all sizes, and some at each."""
     rng = np.random.default_rng(seed)
     law = Law(0.9, gain, 0.5)
     hard = rng.normal(0, 0.05, count)
@@ -99,21 +99,21 @@ def drawn_curve(gain: float, noise: float, count: int = 200, seed: int = 0) -> C
 def test_the_curve_says_what_was_measured_and_what_is_expected() -> None:
     curve = drawn_curve(1.5, 0.001)
     assert [point.kind for point in curve.points] == ["measured"] * 4 + ["expected"] * 2
-    assert [point.pictures for point in curve.points] == [25, 50, 100, 160, 200, 400]
+    assert [point.images for point in curve.points] == [25, 50, 100, 160, 200, 400]
     law = Law(0.9, 1.5, 0.5)
     for point in curve.points:
-        assert point.mean_iou == pytest.approx(law(point.pictures), abs=0.015)
-        assert point.low < point.mean_iou < point.high
-    # What makes a picture hard does so at all sizes, and takes little from what is known of the gain.
+        assert point.mean_iou == pytest.approx(law(point.images), abs=0.015)
+        assert point.lower < point.mean_iou < point.upper
+    # What makes an image hard does so at all sizes, and takes little from what is known of the gain.
     assert curve.gain.expected == pytest.approx(law(400) - law(200), abs=0.002)
-    assert curve.gain.low <= curve.gain.expected <= curve.gain.high
-    assert curve.gain.high - curve.gain.low < 0.01
-    assert curve.points[-1].high - curve.points[-1].low > curve.gain.high - curve.gain.low
+    assert curve.gain.lower <= curve.gain.expected <= curve.gain.upper
+    assert curve.gain.upper - curve.gain.lower < 0.01
+    assert curve.points[-1].upper - curve.points[-1].lower > curve.gain.upper - curve.gain.lower
 
 
 def test_the_band_of_twice_as_many_is_wider_the_less_is_known() -> None:
     widths = [drawn_curve(1.5, noise).gain for noise in (0.01, 0.1)]
-    assert widths[0].high - widths[0].low < widths[1].high - widths[1].low
+    assert widths[0].upper - widths[0].lower < widths[1].upper - widths[1].lower
     assert drawn_curve(1.5, 0.05).points == drawn_curve(1.5, 0.05).points
 
 
@@ -121,7 +121,7 @@ def test_the_band_holds_the_truth_about_as_often_as_it_says() -> None:
     law = Law(0.9, 1.5, 0.5)
     truth = law(400) - law(200)
     gains = [drawn_curve(1.5, 0.05, seed=seed).gain for seed in range(40)]
-    assert sum(gain.low <= truth <= gain.high for gain in gains) >= 34
+    assert sum(gain.lower <= truth <= gain.upper for gain in gains) >= 34
 
 
 def test_groups_widen_the_bands() -> None:
@@ -132,7 +132,7 @@ def test_groups_widen_the_bands() -> None:
     together = curve_of(SIZES, reached, film % 5, [f"g{name}" for name in film])
     for one, other in zip(alone.points[:4], together.points[:4], strict=True):
         assert one.mean_iou == other.mean_iou
-        assert one.high - one.low < other.high - other.low
+        assert one.upper - one.lower < other.upper - other.lower
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_groups_widen_the_bands() -> None:
     [
         (
             Gain(0.012, 0.006, 0.02),
-            "Twice as many labels (400 pictures) are expected to bring about +0.012 mean IoU",
+            "Twice as many labels (400 images) are expected to bring about +0.012 mean IoU",
         ),
         (Gain(0.002, 0.0, 0.004), "Hardly anything is to be expected of twice as many labels"),
         (Gain(0.02, 0.0, 0.06), "cannot be told from these: from 0.000 to 0.060 mean IoU"),
@@ -154,21 +154,21 @@ def test_the_gain_is_said_in_a_sentence(gain: Gain, says: str) -> None:
     assert curve.sentence().endswith(".")
 
 
-def samples(count: int, group: str = "") -> Samples:
+def dataset(count: int, group: str = "") -> Dataset:
     names = [f"{number}.jpg" for number in range(count)]
-    return Samples([Path(name) for name in names], [[1, 1, 5, 5]] * count, group=[group] * count, names=names)
+    return Dataset([Path(name) for name in names], [[1, 1, 5, 5]] * count, group=[group] * count, names=names)
 
 
-def test_what_cannot_have_a_curve_is_refused_before_any_picture_is_opened() -> None:
+def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> None:
     recipe = Recipe.named("quick", QUICK)
-    with pytest.raises(DataError, match="15 pictures with a box that can be read are too few"):
-        learning_curve(samples(15), recipe)
-    with pytest.raises(DataError, match="1 groups of pictures with a box cannot be held out in 5 parts"):
-        learning_curve(samples(30, "one film"), recipe)
+    with pytest.raises(DataError, match="15 images with a box that can be read are too few"):
+        learning_curve(dataset(15), recipe)
+    with pytest.raises(DataError, match="1 groups of images with a box cannot be held out in 5 parts"):
+        learning_curve(dataset(30, "one film"), recipe)
     with pytest.raises(ConfigError, match="3 repetitions or more, not 2"):
-        learning_curve(samples(30), recipe, repetitions=2)
-    tested = replace(samples(30), split=("test",) * 20 + ("train",) * 10)
-    with pytest.raises(DataError, match="10 pictures with a box"):
+        learning_curve(dataset(30), recipe, repetitions=2)
+    tested = replace(dataset(30), split=("test",) * 20 + ("train",) * 10)
+    with pytest.raises(DataError, match="10 images with a box"):
         learning_curve(tested, recipe)
     with pytest.raises(DataError, match="groups are too large"):
         curve_of(
@@ -177,22 +177,22 @@ def test_what_cannot_have_a_curve_is_refused_before_any_picture_is_opened() -> N
 
 
 def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_path: Path) -> None:
-    drawn = scenes.write(tmp_path / "drawn", 30, seed=5, size=(96, 72), empty_share=0.2)
+    drawn = synthetic.write(tmp_path / "drawn", 30, seed=5, size=(96, 72), empty_share=0.2)
     place = int(np.flatnonzero(drawn.has_box)[3])
     drawn.images[place].write_bytes(drawn.images[place].read_bytes()[:300])
     tested = int(np.flatnonzero(drawn.has_box)[5])
     drawn = replace(drawn, split=tuple("test" if row == tested else "" for row in range(30)))
     curve = learning_curve(drawn, Recipe.named("quick", QUICK), repetitions=3, skip_bad=True)
     count = int(drawn.has_box.sum()) - 2
-    sizes = [point.pictures for point in curve.points]
+    sizes = [point.images for point in curve.points]
     assert sizes[4:] == [count, 2 * count]
     np.testing.assert_allclose(sizes[:4], np.array([1 / 8, 1 / 4, 1 / 2, 2 / 3]) * count, atol=0.75)
     for point in curve.points:
-        assert 0 <= point.low <= point.mean_iou <= point.high <= 1
+        assert 0 <= point.lower <= point.mean_iou <= point.upper <= 1
     assert curve.points[3].mean_iou > 0.3
     curve.write(tmp_path / "curve.csv")
     rows = list(csv.DictReader((tmp_path / "curve.csv").read_text().splitlines()))
-    assert list(rows[0]) == ["pictures", "mean_iou", "low", "high", "kind"]
+    assert list(rows[0]) == ["images", "mean_iou", "lower", "upper", "kind"]
     for row, point in zip(rows, curve.points, strict=True):
-        assert (int(row["pictures"]), row["kind"]) == (point.pictures, point.kind)
+        assert (int(row["images"]), row["kind"]) == (point.images, point.kind)
         assert float(row["mean_iou"]) == pytest.approx(point.mean_iou, abs=1e-6)

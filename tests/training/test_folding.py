@@ -1,4 +1,4 @@
-"""A folded trunk is the same function of the same parameters."""
+"""A folded backbone is the same function of the same parameters."""
 
 import copy
 
@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from solobox.localizer.backbone import Backbone
+from solobox.model.backbone import Backbone
 from solobox.training.folding import folded
 
 
-def trunk(name: str) -> Backbone:
-    """A trunk whose statistics, scales and shifts are not those of a new one."""
+def backbone(name: str) -> Backbone:
+    """A backbone whose statistics, scales and shifts are not those of a new one."""
     made = Backbone(name, strides=(8, 16, 32), pretrained="none").eval()
     generator = torch.Generator().manual_seed(0)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in (
+            for tensor, lower, upper in (
                 (module.weight, 0.5, 1.5), (module.bias, -0.3, 0.3), (module.running_mean, -0.3, 0.3),
                 (module.running_var, 0.5, 2.0),
             ):  # fmt: skip
                 assert tensor is not None
-                tensor.data.uniform_(low, high, generator=generator)
+                tensor.data.uniform_(lower, upper, generator=generator)
     return made.to(memory_format=torch.channels_last)
 
 
@@ -47,7 +47,7 @@ def off(found: list[Tensor], wanted: list[Tensor]) -> float:
 # both kinds of normalisation layers; padding as TensorFlow does it; depthwise and strided 1x1 convolutions
 @pytest.mark.parametrize("name", ["resnet18", "tf_efficientnet_lite0"])
 def test_maps_and_gradients_are_the_same(name: str) -> None:
-    plain, pixels = trunk(name), torch.rand(2, 3, 64, 96) * 255
+    plain, pixels = backbone(name), torch.rand(2, 3, 64, 96) * 255
     keys, kinds = list(plain.state_dict()), [type(module) for module in plain.modules()]
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in plain.modules())
     wanted = gradients(plain, pixels)
@@ -69,7 +69,7 @@ def test_maps_and_gradients_are_the_same(name: str) -> None:
 
 
 def test_a_copy_is_folded_by_its_own_layers() -> None:
-    plain, pixels = trunk("resnet18"), torch.rand(1, 3, 64, 64) * 255
+    plain, pixels = backbone("resnet18"), torch.rand(1, 3, 64, 64) * 255
     with folded(plain), torch.no_grad():
         other = copy.deepcopy(plain)
         before = [feature.clone() for feature in other(pixels)]
@@ -83,7 +83,7 @@ def test_a_copy_is_folded_by_its_own_layers() -> None:
 
 
 def test_what_is_frozen_gets_no_gradient() -> None:
-    plain, pixels = trunk("resnet18").double(), torch.rand(1, 3, 64, 64).double() * 255
+    plain, pixels = backbone("resnet18").double(), torch.rand(1, 3, 64, 64).double() * 255
     frozen = next(parameter for name, parameter in plain.named_parameters() if name.endswith("conv1.weight"))
     frozen.requires_grad_(False)
     wanted = gradients(plain, pixels)[1]

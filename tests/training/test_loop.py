@@ -15,7 +15,7 @@ def test_the_best_epoch_is_not_worse_than_itself(values: list[float]) -> None:
     assert not_worse(scores, scores)
 
 
-def test_an_epoch_that_is_worse_on_every_picture_is_worse() -> None:
+def test_an_epoch_that_is_worse_on_every_image_is_worse() -> None:
     best = torch.linspace(0.5, 0.9, 50)
     assert not not_worse(
         best - 0.05 - 0.001 * torch.rand(50, generator=torch.Generator().manual_seed(0)), best
@@ -29,7 +29,7 @@ def test_a_difference_that_chance_explains_is_none() -> None:
     assert not_worse(other, best)
 
 
-def test_a_single_picture_takes_the_higher_score() -> None:
+def test_a_single_image_takes_the_higher_score() -> None:
     assert not not_worse(torch.tensor([0.5]), torch.tensor([0.6]))
 
 

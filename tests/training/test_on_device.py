@@ -1,4 +1,4 @@
-"""What runs on a GPU, on the CPU: the same code, against the scalar functions of `windows` as the oracle."""
+"""What runs on a GPU, on the CPU: the same code, against the scalar functions of `crops` as the oracle."""
 
 from functools import partialmethod
 from pathlib import Path
@@ -12,12 +12,17 @@ from hypothesis import strategies as st
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from solobox import scenes
-from solobox.localizer.localizer import Localizer
-from solobox.localizer.losses import Loss
-from solobox.training import windows
+from solobox import synthetic
+from solobox.config.recipe import Recipe
+from solobox.model.localizer import Localizer
+from solobox.model.losses import Loss
+from solobox.training import augment
+from solobox.training.augment import Window
 from solobox.training.compiling import is_compiled
-from solobox.training.features import Kept
+from solobox.training.distributed import Ranks
+from solobox.training.feature_cache import Kept
+from solobox.training.finetune import from_resident, tune_everything
+from solobox.training.image_cache import Squares
 from solobox.training.loop import Forgets
 from solobox.training.on_device import (
     NUMBERS,
@@ -31,13 +36,8 @@ from solobox.training.on_device import (
     to_windows,
     uploaded,
 )
-from solobox.training.progress import Silent
-from solobox.training.ranks import Ranks
-from solobox.training.recipe import Recipe
-from solobox.training.squares import Squares
-from solobox.training.store import Store
-from solobox.training.tuning import from_resident, tune_everything
-from solobox.training.windows import Window
+from solobox.training.tensor_store import Store
+from solobox.utils.progress import Silent
 
 CPU = torch.device("cpu")
 
@@ -51,8 +51,8 @@ class Replay:
     def random(self) -> float:
         return self._left.pop(0)
 
-    def uniform(self, low: float, high: float, count: int | None = None) -> Any:
-        made = [low + (high - low) * self.random() for _ in range(count or 1)]
+    def uniform(self, lower: float, upper: float, count: int | None = None) -> Any:
+        made = [lower + (upper - lower) * self.random() for _ in range(count or 1)]
         return np.array(made) if count else made[0]
 
     def normal(self, mean: float, deviation: float, count: int) -> np.ndarray:
@@ -71,7 +71,7 @@ def random_boxes(rng: np.random.Generator, count: int, side: float) -> np.ndarra
 
 
 def as_rows(pixels: np.ndarray) -> Tensor:
-    """(S, S, 3) pictures in the order of `Resident`."""
+    """(S, S, 3) images in the order of `Resident`."""
     return torch.from_numpy(np.stack([pixels]).transpose(0, 1, 3, 2).copy())
 
 
@@ -93,12 +93,12 @@ def test_the_same_numbers_give_the_same_windows_and_targets_as_one_by_one() -> N
     targets = to_windows(torch.from_numpy(boxes), found, mirrored)
     kinds = set()
     for row in range(3000):
-        wanted = windows.random_window(replay(numbers[row]), boxes[row], side, side)
+        wanted = augment.random_window(replay(numbers[row]), boxes[row], side, side)
         assert found[row].tolist() == [wanted.x1, wanted.y1, wanted.x2, wanted.y2], row
         assert bool(mirrored[row]) == wanted.mirrored
         np.testing.assert_allclose(targets[row].numpy(), wanted.to_window(boxes[row]), atol=1e-12)
         kinds.add(
-            (bool(numbers[row, 0] < windows.CLOSE_SHARE), wanted.mirrored, wanted.x2 - wanted.x1 > side)
+            (bool(numbers[row, 0] < augment.CLOSE_SHARE), wanted.mirrored, wanted.x2 - wanted.x1 > side)
         )
     assert len(kinds) == 8
 
@@ -130,8 +130,8 @@ def test_a_window_shows_nearly_all_of_the_box(
         torch.tensor([numbers]), torch.tensor(box[None], dtype=torch.float32), side
     )
     shown = found[0].numpy()
-    assert (shown[2:] - shown[:2]).min() >= windows.LEAST - 1
-    assert (shown[2:] - shown[:2]).max() <= max(side / windows.CLOSE[0], windows.LEAST) + 1
+    assert (shown[2:] - shown[:2]).min() >= augment.LEAST - 1
+    assert (shown[2:] - shown[:2]).max() <= max(side / augment.CLOSE[0], augment.LEAST) + 1
     slack = 0.051 * extent + 1 + 0.06 * side  # as for the windows one by one, see test_windows
     assert (shown[:2] <= box[:2] + slack[:2]).all()
     assert (shown[2:] >= box[2:] - slack[2:]).all()
@@ -145,7 +145,7 @@ def test_the_windows_of_drawn_numbers_are_distributed_like_those_one_by_one() ->
     box = np.array([20.0, 30.0, 55.0, 90.0])
     boxes = torch.from_numpy(box).float().expand(count, 4)
     found, mirrored = random_windows(draws(3, 1, count), boxes, side)
-    ones = [windows.random_window(rng, box, side, side) for _ in range(count)]
+    ones = [augment.random_window(rng, box, side, side) for _ in range(count)]
     wanted = np.array([[w.x1, w.y1, w.x2, w.y2, w.mirrored] for w in ones], dtype=float)
     ours = torch.cat([found, mirrored.float().unsqueeze(1)], dim=1).double().numpy()
     error = np.sqrt(wanted.var(axis=0) * 2 / count)
@@ -153,7 +153,7 @@ def test_the_windows_of_drawn_numbers_are_distributed_like_those_one_by_one() ->
     np.testing.assert_allclose(ours.std(axis=0), wanted.std(axis=0), rtol=0.06)
 
 
-def test_a_pictures_numbers_are_its_own() -> None:
+def test_a_images_numbers_are_its_own() -> None:
     assert torch.equal(draws(5, 2, 10), draws(5, 2, 40)[:10])
     for other in (draws(5, 3, 10), draws(6, 2, 10)):
         assert not torch.equal(draws(5, 2, 10), other)
@@ -175,11 +175,11 @@ def test_a_pictures_numbers_are_its_own() -> None:
 def test_a_cut_is_that_of_pytorchs_kernel(
     length: int, place: tuple[float, ...], mirrored: bool, side: int, seed: int
 ) -> None:
-    """Windows within, across the edges of, around and beside the picture, shrunk and enlarged."""
+    """Windows within, across the edges of, around and beside the image, shrunk and enlarged."""
     pixels = np.random.default_rng(seed).integers(0, 256, (length, length, 3), dtype=np.uint8)
     x, y, width, height = (round(number * length) for number in place)
     window = Window(x, y, x + max(width, 8), y + max(height, 8), mirrored)
-    wanted = windows.cut(pixels, window, side)
+    wanted = augment.cut(pixels, window, side)
     found = cut(as_rows(pixels), *tensors(window), side)[0].numpy()
     assert found.shape == wanted.shape
     apart = np.abs(found - wanted)
@@ -187,14 +187,14 @@ def test_a_cut_is_that_of_pytorchs_kernel(
     assert apart.mean() < 0.5
 
 
-def test_a_whole_picture_of_the_same_size_is_left_as_it_is() -> None:
+def test_a_whole_image_of_the_same_size_is_left_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-    found = cut(as_rows(pixels), *tensors(windows.whole(24, 24)), 24)
+    found = cut(as_rows(pixels), *tensors(augment.whole(24, 24)), 24)
     assert torch.equal(found[0], torch.from_numpy(pixels.transpose(2, 0, 1).copy()).float())
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_a_picture_is_cut_the_same_in_any_company() -> None:
+def test_a_image_is_cut_the_same_in_any_company() -> None:
     rng = np.random.default_rng(4)
     pixels = torch.from_numpy(rng.integers(0, 256, (6, 40, 3, 40), dtype=np.uint8))
     found, mirrored = random_windows(draws(0, 0, 6), torch.from_numpy(random_boxes(rng, 6, 40)).float(), 40)
@@ -226,7 +226,7 @@ def test_colours_are_those_one_by_one_given_the_same_numbers() -> None:
     numbers = rng.random((30, NUMBERS)).astype(np.float32)
     found = recolour(torch.from_numpy(numbers), torch.from_numpy(pixels).float()).numpy()
     for row in range(30):
-        wanted = windows.recolour(replay(numbers[row, 6:]), pixels[row])
+        wanted = augment.recolour(replay(numbers[row, 6:]), pixels[row])
         assert np.abs(found[row] - wanted).max() <= 1
         assert np.abs(found[row] - wanted).mean() < 0.01
     assert found.min() == 0
@@ -238,14 +238,14 @@ def test_colours_are_those_one_by_one_given_the_same_numbers() -> None:
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> Squares:
-    folder = tmp_path_factory.mktemp("scenes")
+    folder = tmp_path_factory.mktemp("synthetic")
     return Squares(
-        scenes.write(folder, 12, seed=3, size=(96, 72)), 60,
-        budget=1e9, folder=folder, progress=Silent(), stage="pictures", skip_bad=False, ranks=Ranks(),
+        synthetic.write(folder, 12, seed=3, size=(96, 72)), 60,
+        budget=1e9, folder=folder, progress=Silent(), stage="images", skip_bad=False, ranks=Ranks(),
     )  # fmt: skip
 
 
-def test_resident_pictures_are_the_squares_whatever_the_chunks(
+def test_resident_images_are_the_squares_whatever_the_chunks(
     squares: Squares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("solobox.training.on_device._TOGETHER", 5)
@@ -255,7 +255,7 @@ def test_resident_pictures_are_the_squares_whatever_the_chunks(
     np.testing.assert_allclose(resident.boxes.numpy(), squares.boxes, atol=1e-7)
 
 
-def test_a_batch_is_what_its_pictures_and_numbers_make_it(squares: Squares) -> None:
+def test_a_batch_is_what_its_images_and_numbers_make_it(squares: Squares) -> None:
     resident, numbers = Resident.of(squares, CPU), draws(1, 4, 12)
     rows = torch.tensor([7, 2, 11])
     pixels, targets = resident.batch(rows, 48, numbers)
@@ -263,14 +263,14 @@ def test_a_batch_is_what_its_pictures_and_numbers_make_it(squares: Squares) -> N
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     for place, row in enumerate(rows.tolist()):
         own = replay(numbers[row].numpy())
-        picture, box = squares.picture(row)
-        window = windows.random_window(own, box, 60, 60)
-        wanted = windows.recolour(own, windows.cut(picture.pixels, window, 48))
+        image, box = squares.image(row)
+        window = augment.random_window(own, box, 60, 60)
+        wanted = augment.recolour(own, augment.cut(image.pixels, window, 48))
         assert np.abs(pixels[place].numpy() - wanted).mean() < 1
         np.testing.assert_allclose(targets[place].numpy(), window.to_window(box), atol=1e-5)
     plain, targets = resident.batch(rows, 48, None)
     for place, row in enumerate(rows.tolist()):
-        wanted = windows.cut(squares.picture(row)[0].pixels, windows.whole(60, 60), 48)
+        wanted = augment.cut(squares.image(row)[0].pixels, augment.whole(60, 60), 48)
         assert np.abs(plain[place].numpy() - wanted).max() <= 1
         np.testing.assert_allclose(targets[place].numpy(), squares.boxes[row], atol=1e-6)
 
@@ -314,9 +314,9 @@ def test_batches_go_on_from_a_place_as_they_would_have() -> None:
 
 
 @pytest.mark.parametrize("windows_each", [1, 3])
-def test_the_whole_net_trains_on_resident_pictures(squares: Squares, windows_each: int) -> None:
-    """Without windows the pictures are those that the other path shows: the losses of the first epoch agree."""
-    recipe, fabric = small(windows=windows_each), Fabric(accelerator="cpu", devices=1)
+def test_the_whole_net_trains_on_resident_images(squares: Squares, windows_each: int) -> None:
+    """Without windows the images are those that the other path shows: the losses of the first epoch agree."""
+    recipe, fabric = small(crops=windows_each), Fabric(accelerator="cpu", devices=1)
     histories = []
     for resident in (Resident.of(squares, CPU), None):
         torch.manual_seed(0)
@@ -337,8 +337,8 @@ def test_the_whole_net_trains_on_resident_pictures(squares: Squares, windows_eac
 
 def squares_of(squares: Squares, side: int) -> Squares:
     return Squares(
-        squares.samples, side, budget=1e9, folder=squares.samples.images[0].parent, progress=Silent(),
-        stage="pictures", skip_bad=False, ranks=Ranks(),
+        squares.dataset, side, budget=1e9, folder=squares.dataset.images[0].parent, progress=Silent(),
+        stage="images", skip_bad=False, ranks=Ranks(),
     )  # fmt: skip
 
 
@@ -361,7 +361,7 @@ def test_kept_maps_that_were_moved_are_those_of_the_store(tmp_path: Path) -> Non
 def test_a_long_run_is_compiled_and_learns_the_same(
     squares: Squares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All but the making of kernels, as in test_compiling; of a tiny trunk, with its first stage frozen."""
+    """All but the making of kernels, as in test_compiling; of a tiny backbone, with its first stage frozen."""
     monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
     recipe = small(
         backbone="test_resnet",
@@ -374,7 +374,7 @@ def test_a_long_run_is_compiled_and_learns_the_same(
     )
     histories, states = [], []
     for long in (False, True):
-        monkeypatch.setattr("solobox.training.tuning.pays", lambda device, steps, long=long: long)
+        monkeypatch.setattr("solobox.training.finetune.pays", lambda device, steps, long=long: long)
         torch.manual_seed(0)
         localizer = Localizer(recipe.architecture).eval()
         loss, watches = Loss.parse(recipe.loss, sigma=recipe.sigma), Watches(localizer)

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from solobox import scenes
+from solobox import synthetic
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
-from solobox.localizer.localizer import Localizer
-from solobox.samples import Samples
-from solobox.training.progress import Silent
-from solobox.training.recipe import Recipe
+from solobox.model.localizer import Localizer
 from solobox.training.train import train
+from solobox.utils.progress import Silent
 
-QUICK = {"size": 64, "windows": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
+QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    return scenes.write(tmp_path_factory.mktemp("scenes"), 30, seed=5, size=(96, 72))
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return synthetic.write(tmp_path_factory.mktemp("synthetic"), 30, seed=5, size=(96, 72))
 
 
 def same(a: Localizer, b: Localizer) -> None:
@@ -50,10 +50,10 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
             "head": "regression",
             "loss": "mse",
         },
-        {"full_epochs": 2, "batch": 8, "freeze": 2, "trunk_lr": 0.1, "optimizer": "adam"},
+        {"full_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
     ],
 )
-def test_resumed_is_bit_for_bit_the_same(drawn: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = Recipe.named("quick", QUICK | changes)
     whole = train(drawn, tmp_path / "whole", recipe)
     epochs = len(history(whole))
@@ -89,8 +89,8 @@ class InterruptsAt(Silent):
 
 
 @pytest.mark.parametrize("step", [1, 6])
-def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Samples, tmp_path: Path, step: int) -> None:
-    recipe = Recipe.named("quick", QUICK | {"batch": 8, "accumulate": 2, "windows": 6})
+def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path: Path, step: int) -> None:
+    recipe = Recipe.named("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})
     whole = train(drawn, tmp_path / "whole", recipe)
     with pytest.raises(Paused, match="paused in epoch 1 of the head stage"):
         train(drawn, tmp_path / "parts", recipe, progress=InterruptsAt(step))
@@ -99,7 +99,7 @@ def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Samples, tmp_path:
     assert history(whole) == history(resumed)
 
 
-def test_other_pictures_or_another_recipe_are_refused(drawn: Samples, tmp_path: Path) -> None:
+def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Path) -> None:
     recipe = Recipe.named("quick", QUICK)
     with pytest.raises(ConfigError, match="no epoch was finished"):
         train(drawn, tmp_path / "run", resume=True)
@@ -111,7 +111,7 @@ def test_other_pictures_or_another_recipe_are_refused(drawn: Samples, tmp_path: 
         train(drawn, tmp_path / "run", Recipe(), resume=True)
 
 
-def test_a_run_killed_at_any_moment_goes_on(drawn: Samples, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> None:
     """The whole command, killed without warning; how often in a loop is `test_checkpoint`'s to try."""
     drawn.write(tmp_path / "labels.csv")
     words = [f"--{key}={value}" for key, value in QUICK.items()]
@@ -130,5 +130,5 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Samples, tmp_path: Path) -> N
         [*command, "--resume", str(tmp_path / "run")], capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    whole = train(Samples.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.named("quick", QUICK))
+    whole = train(Dataset.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.named("quick", QUICK))
     same(whole, Localizer.load(tmp_path / "run"))

@@ -7,26 +7,27 @@ import numpy as np
 import pytest
 import torch
 
-from solobox import pictures, scenes
+from solobox import synthetic
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.evaluation.evaluate import evaluate
-from solobox.localizer.localizer import Localizer
-from solobox.pictures import to_square
-from solobox.samples import Samples
-from solobox.training.recipe import Recipe
+from solobox.images import reading
+from solobox.images.reading import to_square
+from solobox.model.localizer import Localizer
 from solobox.training.train import train
 from solobox.training.views import as_predicted
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
     return Recipe.named(
-        name, {"size": 64, "windows": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
+        name, {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
     )
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    return scenes.write(tmp_path_factory.mktemp("scenes"), 40, seed=5, size=(96, 72))
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return synthetic.write(tmp_path_factory.mktemp("synthetic"), 40, seed=5, size=(96, 72))
 
 
 class Heard:
@@ -47,7 +48,7 @@ class Heard:
 
 
 def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
-    drawn: Samples, tmp_path: Path
+    drawn: Dataset, tmp_path: Path
 ) -> None:
     heard = Heard()
     localizer = train(drawn, tmp_path / "run", small(), progress=heard)
@@ -61,7 +62,7 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     history = facts["history"]
     assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
     assert len(history) == small().passes(
-        facts["counts"]["train"] * small().views_each(facts["counts"]["train"])
+        facts["counts"]["train"] * small().crops_per_image(facts["counts"]["train"])
     )
     assert facts["best"]["val_iou"] == history[facts["best"]["epoch"] - 1]["val_iou"]
     counts = facts["counts"]
@@ -71,11 +72,11 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
         "config.json",
         "history.csv",
         "model.safetensors",
-        "seen.npz",
+        "fingerprints.npz",
     ]
 
 
-def test_the_kept_epoch_is_what_evaluation_finds(drawn: Samples, tmp_path: Path) -> None:
+def test_the_kept_epoch_is_what_evaluation_finds(drawn: Dataset, tmp_path: Path) -> None:
     localizer = train(drawn, tmp_path / "run", small())
     found = evaluate(localizer, drawn, "val").metrics.mean_iou
     best: Any = localizer.facts["best"]
@@ -83,7 +84,7 @@ def test_the_kept_epoch_is_what_evaluation_finds(drawn: Samples, tmp_path: Path)
     assert found == pytest.approx(best["val_iou"], abs=0.02)
 
 
-def test_seeded_runs_repeat_bit_for_bit(drawn: Samples, tmp_path: Path) -> None:
+def test_seeded_runs_repeat_bit_for_bit(drawn: Dataset, tmp_path: Path) -> None:
     runs = []
     for name in ("a", "b"):
         torch.rand(7)  # what ran before must not matter
@@ -95,14 +96,14 @@ def test_seeded_runs_repeat_bit_for_bit(drawn: Samples, tmp_path: Path) -> None:
     assert any(not torch.equal(runs[0][key], other[key]) for key in other)
 
 
-def test_the_global_random_state_is_left_alone(drawn: Samples, tmp_path: Path) -> None:
+def test_the_global_random_state_is_left_alone(drawn: Dataset, tmp_path: Path) -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
     train(drawn, tmp_path / "run", small())
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_on_disk_it_trains_to_the_same_weights(drawn: Samples, tmp_path: Path) -> None:
+def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path) -> None:
     heard = Heard()
     in_memory = train(drawn, tmp_path / "a", small())
     on_disk = train(drawn, tmp_path / "b", small(ram_gb=0.0001), progress=heard)
@@ -112,14 +113,14 @@ def test_on_disk_it_trains_to_the_same_weights(drawn: Samples, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["quick", "full"])
-def test_each_picture_is_decoded_once_and_test_pictures_never(
-    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+def test_each_image_is_decoded_once_and_test_images_never(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     opened: Counter[str] = Counter()
 
     def counting(source: Path, **options: Any) -> Any:
         opened[str(source)] += 1
-        return pictures.read(source, **options)
+        return reading.read(source, **options)
 
     for room in ("views", "squares"):
         monkeypatch.setattr(f"solobox.training.{room}.read", counting)
@@ -130,7 +131,9 @@ def test_each_picture_is_decoded_once_and_test_pictures_never(
     assert set(opened.values()) == {1}
 
 
-def test_the_full_recipe_changes_the_trunk_and_the_quick_one_does_not(drawn: Samples, tmp_path: Path) -> None:
+def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
+    drawn: Dataset, tmp_path: Path
+) -> None:
     heard = Heard()
     quick = train(drawn, tmp_path / "quick", small())
     full = train(drawn, tmp_path / "full", small("full", epochs=0, full_epochs=1), progress=heard)
@@ -150,18 +153,18 @@ def test_the_full_recipe_changes_the_trunk_and_the_quick_one_does_not(drawn: Sam
 @pytest.mark.parametrize(
     "changes",
     [
-        {"vectorizer": "gap", "head": "regression", "loss": "mse", "windows": 1},
+        {"vectorizer": "gap", "head": "regression", "loss": "mse", "crops": 1},
         {"vectorizer": "flatten", "head": "regression", "loss": "smooth_l1"},
         {"vectorizer": "gap", "head": "distribution", "loss": "kl + ciou"},
         # the article's parts at a size that is no multiple of the stride
         {"strides": (32,), "size": 75, "extra": (64,), "vectorizer": "gap", "head": "regression", "width": 64,
-         "box": "center_size", "loss": "mse", "epochs": 0, "full_epochs": 6, "windows": 1, "optimizer": "adam",
+         "box": "center_size", "loss": "mse", "epochs": 0, "full_epochs": 6, "crops": 1, "optimizer": "adam",
          "schedule": "exponential", "decay_steps": 10, "staircase": True, "warmup": 0.0, "full_lr": 0.001},
         {"strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "smooth_l1",
          "box": "corner_size", "epochs": 0, "full_epochs": 3, "batch": 1, "accumulate": 4, "full_lr": 0.001},
     ],
 )  # fmt: skip
-def test_other_parts_train_too(drawn: Samples, tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     localizer = train(drawn, tmp_path / "run", small(**changes))
     history: Any = localizer.facts["history"]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
@@ -169,28 +172,28 @@ def test_other_parts_train_too(drawn: Samples, tmp_path: Path, changes: dict[str
     assert evaluate(localizer, drawn, "val").metrics.mean_iou == pytest.approx(best["val_iou"], abs=0.02)
 
 
-def test_an_unreadable_picture_stops_training_or_is_counted(drawn: Samples, tmp_path: Path) -> None:
+def test_an_unreadable_image_stops_training_or_is_counted(drawn: Dataset, tmp_path: Path) -> None:
     row = drawn.with_splits().split.index("train")
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(drawn.images[row].read_bytes()[:600])
     images = [*drawn.images[:row], broken, *drawn.images[row + 1 :]]
-    samples = Samples(images, drawn.boxes, names=drawn.names)
+    dataset = Dataset(images, drawn.boxes, names=drawn.names)
     with pytest.raises(DataError, match=r"broken\.jpg"):
-        train(samples, tmp_path / "a", small())
-    localizer = train(samples, tmp_path / "b", small(), skip_bad=True)
+        train(dataset, tmp_path / "a", small())
+    localizer = train(dataset, tmp_path / "b", small(), skip_bad=True)
     unreadable: Any = localizer.facts["unreadable"]
     assert len(unreadable) == 1
     assert "broken.jpg" in unreadable[0]
 
 
-def test_a_run_is_not_written_over(drawn: Samples, tmp_path: Path) -> None:
+def test_a_run_is_not_written_over(drawn: Dataset, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="already holds a model"):
         train(drawn, tmp_path, small())
 
 
-def test_a_trunk_that_got_worse_is_not_kept(
-    drawn: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_backbone_that_got_worse_is_not_kept(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = Heard()
     # a rate at which nothing survives
@@ -205,41 +208,41 @@ def test_a_trunk_that_got_worse_is_not_kept(
         assert torch.equal(full.backbone.state_dict()[key], value), key
 
 
-def test_validation_pictures_are_seen_as_prediction_sees_them(drawn: Samples, tmp_path: Path) -> None:
-    big = scenes.write(tmp_path / "big", 6, seed=3, size=(400, 300))
+def test_validation_images_are_seen_as_prediction_sees_them(drawn: Dataset, tmp_path: Path) -> None:
+    big = synthetic.write(tmp_path / "big", 6, seed=3, size=(400, 300))
     view = as_predicted(big.images[0], big.boxes[0], 64)
-    wanted = to_square(pictures.read(big.images[0], at_least=64).pixels, 64)
+    wanted = to_square(reading.read(big.images[0], at_least=64).pixels, 64)
     np.testing.assert_array_equal(view.pixels[0].transpose(1, 2, 0), wanted)
     np.testing.assert_allclose(view.targets[0] * [400, 300, 400, 300], big.boxes[0])
 
 
-def test_what_training_saw_is_not_measured_as_new(drawn: Samples, tmp_path: Path) -> None:
+def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path) -> None:
     localizer = train(drawn, tmp_path / "run", small(epochs=1))
     split = np.array(drawn.with_splits().split)
     assert evaluate(localizer, drawn).metrics.n == (split == "test").sum()
     # under other names and in another order, as a mended copy of the labels has them
-    renamed = Samples(drawn.images, drawn.boxes, names=[f"copy/{name}" for name in drawn.names])
+    renamed = Dataset(drawn.images, drawn.boxes, names=[f"copy/{name}" for name in drawn.names])
     shuffled = renamed.select(np.random.default_rng(0).permutation(len(drawn)))
     loaded = Localizer.load(tmp_path / "run")
-    assert set(evaluate(loaded, shuffled).samples.images) == set(drawn.select(split == "test").images)
+    assert set(evaluate(loaded, shuffled).dataset.images) == set(drawn.select(split == "test").images)
     assert evaluate(loaded, shuffled, "val").metrics.n == (split == "val").sum()
-    # pictures from elsewhere are all new
-    others = scenes.write(tmp_path / "others", 7, seed=11, size=(96, 72))
+    # images from elsewhere are all new
+    others = synthetic.write(tmp_path / "others", 7, seed=11, size=(96, 72))
     found = evaluate(loaded, others)
     assert (found.metrics.n, found.n_seen) == (7, 0)
     assert evaluate(loaded, drawn, "all").n_seen == (split != "test").sum()
-    # a file that calls trained pictures test is believed, and its pictures are counted
-    wrong = Samples(drawn.images, drawn.boxes, split=["test"] * len(drawn))
+    # a file that calls trained images test is believed, and its images are counted
+    wrong = Dataset(drawn.images, drawn.boxes, split=["test"] * len(drawn))
     assert evaluate(loaded, wrong).n_seen == (split != "test").sum()
 
 
-def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Samples, tmp_path: Path) -> None:
+def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Dataset, tmp_path: Path) -> None:
     localizer = train(drawn, tmp_path / "run", small(epochs=1))
     split = np.array(drawn.with_splits().split)
     with pytest.raises(DataError, match="of the test part has a box"):
         evaluate(localizer, drawn.select(split == "train"))
     localizer.seen = None  # a model that does not say what it was made from
-    given = Samples(drawn.images, drawn.boxes, split=["train"] * 30 + ["val"] * 10, names=drawn.names)
+    given = Dataset(drawn.images, drawn.boxes, split=["train"] * 30 + ["val"] * 10, names=drawn.names)
     with pytest.raises(DataError, match="of the test part has a box"):
         evaluate(localizer, given)
     assert evaluate(localizer, given, "val").metrics.n == 10

@@ -6,30 +6,31 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
-from solobox.machine import processes_have_met
+from solobox.utils.concurrency import processes_have_met
 
 app = App(
     name="solobox",
-    help="Find the one thing that matters in each picture: check the data, train, measure, predict.",
+    help="Find the one thing that matters in each image: check the data, train, measure, predict.",
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` says that it stopped
 )
-_COMMANDS = (
-    "demo",
-    "fetch",
-    "label",
-    "check",
-    "train",
-    "curve",
-    "audit",
-    "evaluate",
-    "predict",
-    "export",
-    "serve",
-    "summary",
-)
-for _command in _COMMANDS:
-    app.command(f"solobox.cli.{_command}:{_command}", name=_command)
+_COMMANDS = {
+    "demo": "The whole job on images that the program draws itself: train, evaluate, predict, report.",
+    "check": "What is wrong with labelled images, row by row, and how to fix it.",
+    "train": "Train a localizer on labelled images.",
+    "evaluate": "How good a trained localizer is, on images that training never saw.",
+    "predict": "A box for each image, of images, folders, a clip, a camera or a store of millions.",
+    "export": "Write a trained localizer as one ONNX file that runs without PyTorch.",
+    "serve": "Serve an exported model over HTTP.",
+    "audit": "Which labels look wrong, and a fixed copy.",
+    "curve": "Whether more labels would help: the learning curve.",
+    "autolabel": "Make first boxes with a ready-made detector.",
+    "download": "Download a public data set as labelled images.",
+    "summary": "List a model's layers with shapes and costs, and draw it.",
+}
+"""Each command with its line in `solobox --help`, which loads none of them."""
+for _command, _help in _COMMANDS.items():
+    app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_help)
 
 
 def main() -> None:
@@ -65,11 +66,11 @@ _EXTRA_OF = {
     **dict.fromkeys(
         ("torch", "timm", "lightning_fabric", "safetensors", "matplotlib", "jinja2", "onnx"), "train"
     ),
-    "cv2": "label",
+    "cv2": "autolabel",
     "openvino": "openvino",
     "av": "video",
     "pyarrow": "parquet",
-    **dict.fromkeys(("ray", "fsspec"), "cluster"),
+    **dict.fromkeys(("ray", "fsspec"), "ray"),
 }
 
 

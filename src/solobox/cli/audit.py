@@ -10,16 +10,16 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.settings import NOT_FOR_FOLDS, given, options
+from solobox.cli.options import NOT_FOR_FOLDS, given, options
 from solobox.cli.train import Origin, read_config
+from solobox.config.recipe import PARTS, Recipe
+from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
-from solobox.evaluation.audit_fix import refuse_to_replace
-from solobox.samples import Samples
-from solobox.training.recipe import PARTS, Recipe
+from solobox.evaluation.audit.decisions import refuse_to_replace
 
 if TYPE_CHECKING:
-    from solobox.evaluation.audit import Audit
-    from solobox.evaluation.audit_fix import Applied
+    from solobox.evaluation.audit.decisions import Applied
+    from solobox.evaluation.audit.findings import Audit
 
     Settings = Any
 else:
@@ -45,7 +45,7 @@ def audit(
 ) -> None:
     """Find labels that are probably wrong: those that a model disagrees with which was trained without them.
 
-    The pictures are dealt into folds (whole groups stay together); a localizer is trained on all folds but one and
+    The images are dealt into folds (whole groups stay together); a localizer is trained on all folds but one and
     looks at that one, for each in turn. A label that disagrees need not be wrong: look at it. Nothing is changed.
 
     Parameters
@@ -58,21 +58,21 @@ def audit(
         Write the worst labels to this HTML file: one page on which to decide what becomes of each of them.
     fix
         Write a new CSV of the data, and beside it what was left out or changed and why. With --apply by the decisions;
-        without, every flagged picture is left out.
+        without, every flagged image is left out.
     apply
         Decisions that the page saved. Nothing is trained then.
     folds
-        Parts that the pictures are dealt into: 5, if the TOML file does not say.
+        Parts that the images are dealt into: 5, if the TOML file does not say.
     config
         A TOML file with any of the settings of training; options given here win.
     images
-        The folder that picture names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of the file's own.
     keep
-        Of a picture with several boxes take this one; without it such pictures are left out.
+        Of an image with several boxes take this one; without it such images are left out.
     skip_bad
-        Leave out rows with errors, and count them, rather than refuse the data; unreadable pictures are flagged.
+        Leave out rows with errors, and count them, rather than refuse the data; unreadable images are flagged.
     settings
-        Each knob of the recipe.
+        Each option of the recipe.
     """
     name, changes = read_config(config)
     changes |= given(settings)
@@ -86,38 +86,38 @@ def audit(
         return
     changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
     chosen = Recipe.named(name, changes)
-    samples = origin.read()
+    dataset = origin.read()
     for target in (output, report, fix):
         if target is not None:
-            refuse_to_replace(target, samples)
+            refuse_to_replace(target, dataset)
     # Heavy to load: bad data and bad settings are told of before.
-    from solobox.evaluation.audit import audit as judge
-    from solobox.evaluation.audit_fix import apply as write_clean
-    from solobox.evaluation.audit_fix import by_rule, write_audit
-    from solobox.evaluation.audit_page import write_audit_page
-    from solobox.evaluation.second_look import second_look
-    from solobox.training.folds import out_of_fold
+    from solobox.evaluation.audit.decisions import apply as write_clean
+    from solobox.evaluation.audit.decisions import by_rule, write_audit
+    from solobox.evaluation.audit.findings import audit as judge
+    from solobox.evaluation.audit.hidden_object import second_look
+    from solobox.evaluation.audit.page import write_audit_page
+    from solobox.training.crossval import out_of_fold
 
     with bars() as progress:
-        held_out = out_of_fold(samples, chosen, folds=chosen.folds, skip_bad=skip_bad, progress=progress)
-        found = judge(samples, held_out.predictions, second_look(samples, held_out))
-    out.print(_table(found, samples))
+        held_out = out_of_fold(dataset, chosen, folds=chosen.folds, skip_bad=skip_bad, progress=progress)
+        found = judge(dataset, held_out.predictions, second_look(dataset, held_out))
+    out.print(_table(found, dataset))
     console.print(_counted(found), highlight=False, markup=False, soft_wrap=True)
     if output is not None:
-        write_audit(output, found, samples)
+        write_audit(output, found, dataset)
         console.print(f"audit: {output}", highlight=False, markup=False, soft_wrap=True)
     if report is not None:
         words = shlex.join(origin.words())
-        write_audit_page(report, found, samples, title=f"Label audit of {data.name}", data=words)
+        write_audit_page(report, found, dataset, title=f"Label audit of {data.name}", data=words)
         console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     if fix is not None:
-        _say(write_clean(samples, by_rule(found, samples), fix))
+        _say(write_clean(dataset, by_rule(found, dataset), fix))
 
 
-def _applied(samples: Samples, decisions: Path, fix: Path) -> "Applied":
-    from solobox.evaluation.audit_fix import apply, read_decisions
+def _applied(dataset: Dataset, decisions: Path, fix: Path) -> "Applied":
+    from solobox.evaluation.audit.decisions import apply, read_decisions
 
-    return apply(samples, read_decisions(decisions), fix, never=[decisions])
+    return apply(dataset, read_decisions(decisions), fix, never=[decisions])
 
 
 def _say(applied: "Applied") -> None:
@@ -128,14 +128,14 @@ def _say(applied: "Applied") -> None:
     )  # fmt: skip
 
 
-def _table(found: "Audit", samples: Samples) -> Table:
+def _table(found: "Audit", dataset: Dataset) -> Table:
     flagged = found.flagged
     table = Table(title="labels to look at, worst first", title_justify="left", header_style="bold")
     for head, justify in (("image", "left"), ("kind", "left"), ("score", "right"), ("IoU", "right")):
         table.add_column(head, justify="right" if justify == "right" else "left")
     for finding in flagged[:_PRINTED]:
         overlap = "–" if finding.iou != finding.iou else f"{finding.iou:.2f}"
-        table.add_row(Text(samples.names[finding.row]), finding.kind.value, f"{finding.score:.1f}", overlap)
+        table.add_row(Text(dataset.names[finding.row]), finding.kind.value, f"{finding.score:.1f}", overlap)
     if len(flagged) > _PRINTED:
         table.caption = f"and {len(flagged) - _PRINTED:,} more"
     return table

@@ -1,4 +1,4 @@
-"""``solobox check``: what is wrong with labelled pictures."""
+"""``solobox check``: what is wrong with labelled images."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox import doctor, formats
 from solobox.cli.console import bars, console, out
-from solobox.files import replacing
+from solobox.data import checks, formats
+from solobox.utils.atomic import replacing
 
 
 def check(
@@ -27,7 +27,7 @@ def check(
     data
         A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
     images
-        The folder that picture names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of the file's own.
     json_file
         Write all findings to this file.
     fix
@@ -40,15 +40,15 @@ def check(
         def tell(done: int, total: int) -> None:
             nonlocal seen
             if not seen:
-                progress.start("looking at the pictures", total)
+                progress.start("looking at the images", total)
             progress.advance(done - seen)
             seen = done
 
-        diagnosis = doctor.check(annotations, progress=tell)
+        diagnosis = checks.check(annotations, progress=tell)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
     console.print(
-        f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_pictures:,} pictures, "
+        f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_images:,} images, "
         f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
@@ -56,7 +56,7 @@ def check(
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)
     if fix is not None:
-        report = doctor.fix(annotations, diagnosis, fix)
+        report = checks.fix(annotations, diagnosis, fix)
         console.print(
             f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
             f"{report.n_left_out:,} left out, see {report.left_out}",

@@ -24,7 +24,7 @@ out = Console()
 
 
 class Bars:
-    """Progress bars of a run's stages; a `solobox.training.progress.Progress`."""
+    """Progress bars of a run's stages; a `solobox.utils.progress.Progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -71,11 +71,11 @@ Rows: TypeAlias = Sequence[tuple[str, Mapping[str, object]]]
 
 
 def metrics_table(title: str, rows: Rows) -> Table:
-    """Metrics as a table: a row for each set of pictures (all, then each label)."""
+    """Metrics as a table: a row for each set of images (all, then each label)."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
     heads = {
-        "n": "pictures", "mean_iou": "mean IoU", "iou50": "IoU≥.5", "iou75": "IoU≥.75", "iou90": "IoU≥.9",
+        "n": "images", "mean_iou": "mean IoU", "iou50": "IoU≥.5", "iou75": "IoU≥.75", "iou90": "IoU≥.9",
         "edge_mae_px": "edge error px", "center_mae_px": "centre error px",
     }  # fmt: skip
     for head in heads.values():
@@ -95,7 +95,7 @@ def metrics_table(title: str, rows: Rows) -> Table:
 
 
 def as_rows(metrics: Mapping[str, object]) -> Rows:
-    """The rows of `metrics_table` from metrics as JSON: all pictures, then each label."""
+    """The rows of `metrics_table` from metrics as JSON: all images, then each label."""
     labels = metrics.get("by_label")
     by_label = labels if isinstance(labels, dict) else {}
     return [
@@ -108,31 +108,31 @@ def trust_lines(evaluation: "Evaluation") -> list[str]:
     """How far the figures and the model can be trusted, a line for each thing that is known."""
     n, found = evaluation.metrics.n, evaluation.intervals.get("mean_iou")
     lines = []
-    if found is not None and found.low == found.low:  # NaN is unequal to itself
-        by = f"{n:,} pictures" + (f" in {evaluation.n_groups:,} groups" if evaluation.n_groups else "")
+    if found is not None and found.lower == found.lower:  # NaN is unequal to itself
+        by = f"{n:,} images" + (f" in {evaluation.n_groups:,} groups" if evaluation.n_groups else "")
         lines.append(
-            f"mean IoU: {evaluation.metrics.mean_iou:.3f}, {100 * found.level:g}% confidence {found.low:.3f} to "
-            f"{found.high:.3f} (bootstrap over {by})"
+            f"mean IoU: {evaluation.metrics.mean_iou:.3f}, {100 * found.level:g}% confidence {found.lower:.3f} to "
+            f"{found.upper:.3f} (bootstrap over {by})"
         )
     if margins := evaluation.coverage:
         between = margins.interval
-        known = f" ({100 * between.level:g}% confidence {between.low:.3f} to {between.high:.3f})"
+        known = f" ({100 * between.level:g}% confidence {between.lower:.3f} to {between.upper:.3f})"
         lines.append(
             f"margins at {margins.level:g}: they hold the whole true box in {margins.share:.3f} of {margins.n:,} "
-            f"pictures{known if between.low == between.low else ''}; outer box {margins.outer_to_predicted:.2f} times "
-            "the predicted one's area"
+            f"images{known if between.lower == between.lower else ''}; outer box "
+            f"{margins.outer_to_predicted:.2f} times the predicted one's area"
         )
     if presence := evaluation.presence:
         lines.append(
             f"presence: AUROC {presence.auroc:.3f}, expected calibration error {presence.ece:.3f} "
-            f"({presence.n_positives:,} pictures with the object, {presence.n_negatives:,} without)"
+            f"({presence.n_positives:,} images with the object, {presence.n_negatives:,} without)"
         )
     wrong = ((evaluation.n_missed, "missed objects"), (evaluation.n_false_alarms, "false alarms"))
     if counts := [f"{number:,} {what}" for number, what in wrong if number is not None]:
         lines.append(f"presence at 0.5: {', '.join(counts)}")
     if familiar := evaluation.familiarity:
         lines.append(
-            f"familiarity: median {familiar.median:.2f}; {100 * familiar.strange:.1f}% of the pictures are like hardly "
+            f"familiarity: median {familiar.median:.2f}; {100 * familiar.strange:.1f}% of the images are like hardly "
             "any of training"
         )
     return lines

@@ -7,10 +7,10 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.settings import NOT_FOR_FOLDS, given, options
+from solobox.cli.options import NOT_FOR_FOLDS, given, options
 from solobox.cli.train import read_checked
-from solobox.files import replacing
-from solobox.training.recipe import PARTS, Recipe
+from solobox.config.recipe import PARTS, Recipe
+from solobox.utils.atomic import replacing
 
 if TYPE_CHECKING:
     from solobox.training.curve import Curve
@@ -33,36 +33,36 @@ def curve(
 ) -> None:
     """Find out whether more labels would help: the learning curve.
 
-    Trains on an eighth, a quarter, half and most of the labelled pictures, measures on others, and says what twice as
-    many would bring. Pictures without a box are left out, and those that the data itself calls test.
+    Trains on an eighth, a quarter, half and most of the labelled images, measures on others, and says what twice as
+    many would bring. Images without a box are left out, and those that the data itself calls test.
 
     Parameters
     ----------
     data
-        Labelled pictures, as for training.
+        Labelled images, as for training.
     output
-        Write the curve to this CSV file: pictures, mean_iou, low, high (a 95% band), kind (measured or expected).
+        Write the curve to this CSV file: images, mean_iou, low, high (a 95% band), kind (measured or expected).
     plot
         Draw it into this SVG file.
     repetitions
-        The pictures are held out in so many parts, each once; each takes four trainings.
+        The images are held out in so many parts, each once; each takes four trainings.
     images
-        The folder that picture names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of the file's own.
     keep
-        Of a picture with several boxes take this one; without it such pictures are left out.
+        Of an image with several boxes take this one; without it such images are left out.
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     settings
-        Each knob of the recipe.
+        Each option of the recipe.
     """
     recipe = Recipe.named("quick", given(settings))
-    samples = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # Heavy to load: bad data is told of before.
     from solobox.evaluation.report.curve_chart import curve_chart
     from solobox.training.curve import learning_curve
 
     with bars() as progress:
-        found = learning_curve(samples, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress)
+        found = learning_curve(dataset, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress)
     out.print(_table(found))
     out.print(found.sentence(), highlight=False, markup=False, soft_wrap=True)
     if output is not None:
@@ -76,9 +76,9 @@ def curve(
 
 def _table(found: "Curve") -> Table:
     table = Table(title="learning curve", title_justify="left", header_style="bold")
-    for head in ("pictures", "mean IoU", "95% band", ""):
+    for head in ("images", "mean IoU", "95% band", ""):
         table.add_column(head, justify="right" if head else "left")
     for point in found.points:
-        band = f"{point.low:.3f} to {point.high:.3f}"
-        table.add_row(f"{point.pictures:,}", f"{point.mean_iou:.3f}", band, point.kind)
+        band = f"{point.lower:.3f} to {point.upper:.3f}"
+        table.add_row(f"{point.images:,}", f"{point.mean_iou:.3f}", band, point.kind)
     return table

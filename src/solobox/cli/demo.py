@@ -1,4 +1,4 @@
-"""``solobox demo``: the whole job, start to end, on pictures that the program draws itself."""
+"""``solobox demo``: the whole job, start to end, on images that the program draws itself."""
 
 import json
 import shutil
@@ -9,23 +9,23 @@ import numpy as np
 from cyclopts import Parameter
 from PIL import Image
 
-from solobox import scenes
+from solobox import synthetic
 from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out, trust_lines
-from solobox.drawing import Tile, contact_sheet, predicted, truth
 from solobox.errors import DataError
-from solobox.files import explained, replacing
-from solobox.inference.sinks import write
-from solobox.pictures import read
+from solobox.images.drawing import Tile, contact_sheet, predicted, truth
+from solobox.images.reading import read
+from solobox.predict.writers import write
+from solobox.utils.atomic import explained, replacing
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
 
-PICTURES = 600
+IMAGES = 600
 _MARK = ".solobox-demo"
 
 
 def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("demo")) -> None:
-    """Draw pictures, train on them, evaluate, predict, and report: a minute or two.
+    """Draw images, train on them, evaluate, predict, and report: a minute or two.
 
     Parameters
     ----------
@@ -33,18 +33,18 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
         The folder for everything; an earlier demo in it is replaced, anything else is refused.
     """
     _clear(output)
-    console.print(f"[bold]1[/] drawing {PICTURES} pictures")
-    samples = scenes.write(output / "pictures", PICTURES, seed=0)
+    console.print(f"[bold]1[/] drawing {IMAGES} images")
+    dataset = synthetic.write(output / "images", IMAGES, seed=0)
     console.print("[bold]2[/] training (the first words take some seconds: PyTorch is loading)")
+    from solobox.config.recipe import Recipe
     from solobox.evaluation.evaluate import evaluate, run_facts
     from solobox.evaluation.report import write_report
-    from solobox.training.recipe import Recipe
     from solobox.training.train import train
 
     with bars() as progress:
-        localizer = train(samples, output / "run", Recipe(), progress=progress)
-        console.print("[bold]3[/] evaluating on pictures that training never saw")
-        evaluation = evaluate(localizer, samples, "test", progress=progress)
+        localizer = train(dataset, output / "run", Recipe(), progress=progress)
+        console.print("[bold]3[/] evaluating on images that training never saw")
+        evaluation = evaluate(localizer, dataset, "test", progress=progress)
     metrics = evaluation.to_dict()
     with replacing(output / "metrics.json") as file:
         json.dump(metrics, file, indent=2)
@@ -57,14 +57,14 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
         title="Solobox demo",
         run=run_facts(localizer, "demo", command_line()),
     )
-    out.print(metrics_table("test pictures", as_rows(metrics)))
+    out.print(metrics_table("test images", as_rows(metrics)))
     for line in trust_lines(evaluation):
         out.print(line, highlight=False, markup=False)
     for name, what in (
-        ("sheet.png", "pictures with their boxes"), ("report.html", "the report: open it in a browser"),
+        ("sheet.png", "images with their boxes"), ("report.html", "the report: open it in a browser"),
         ("metrics.json", "the metrics"), ("boxes.csv", "the predicted boxes"),
-        ("run", "the trained localizer: solobox predict RUN PICTURES..."),
-        ("pictures", "the pictures and their labels"),
+        ("run", "the trained localizer: solobox predict RUN IMAGES..."),
+        ("images", "the images and their labels"),
     ):  # fmt: skip
         console.print(f"  {output / name}  {what}", highlight=False, markup=False)
 
@@ -84,12 +84,12 @@ def _clear(folder: Path) -> None:
 
 
 def _sheet(evaluation: "Evaluation", count: int = 24) -> Image.Image:
-    """The first test pictures with both boxes."""
+    """The first test images with both boxes."""
     tiles: list[Tile] = []
-    for index in range(min(count, len(evaluation.samples))):
+    for index in range(min(count, len(evaluation.dataset))):
         prediction = evaluation.predictions[index]
-        pixels = read(evaluation.samples.images[index]).pixels
-        outlines = [predicted(prediction.box), truth(evaluation.samples.boxes[index])]
+        pixels = read(evaluation.dataset.images[index]).pixels
+        outlines = [predicted(prediction.box), truth(evaluation.dataset.boxes[index])]
         tiles.append((pixels, outlines, f"IoU {evaluation.iou[index]:.2f}"))
     nowhere = np.full(4, np.nan)
     return contact_sheet(

@@ -1,4 +1,4 @@
-"""``solobox evaluate``: how good a trained localizer is on labelled pictures."""
+"""``solobox evaluate``: how good a trained localizer is on labelled images."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from solobox.cli.console import as_rows, bars, command_line, console, metrics_table, out, trust_lines
 from solobox.cli.train import read_checked
-from solobox.files import replacing
+from solobox.utils.atomic import replacing
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
@@ -33,7 +33,7 @@ def evaluate(
     run
         The folder that `solobox train` left.
     data
-        Labelled pictures, as for training.
+        Labelled images, as for training.
     split
         Which of them. Where the data does not say: those that this model was trained on, those that chose its
         epoch (val), and those that it never saw (test).
@@ -42,34 +42,34 @@ def evaluate(
     report
         Write a report to this HTML file: one page, readable anywhere.
     against
-        The folder of another run, to compare with on the same pictures: by how much, how surely, and where.
+        The folder of another run, to compare with on the same images: by how much, how surely, and where.
     images
-        The folder that picture names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of the file's own.
     keep
-        Of a picture with several boxes take this one; without it such pictures are left out.
+        Of an image with several boxes take this one; without it such images are left out.
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     """
-    samples = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # Heavy to load: bad data is told of before.
-    from solobox.evaluation.comparing import compare
+    from solobox.evaluation.compare import compare
     from solobox.evaluation.evaluate import evaluate_on, part, run_facts
     from solobox.evaluation.report import write_report
-    from solobox.localizer.localizer import Localizer
+    from solobox.model.localizer import Localizer
 
     localizer = Localizer.load(run)
     # Both are loaded before either is measured: a wrong folder is told of at once.
     rival = Localizer.load(against) if against is not None else None
-    chosen = part(localizer, samples, split)
+    chosen = part(localizer, dataset, split)
     name, other = _names(run, against)
     with bars() as progress:
         evaluation = evaluate_on(localizer, chosen, split, progress=progress)
         second = evaluate_on(rival, chosen, split, progress=progress) if rival else None
     comparison = compare(evaluation, second, name, other) if second else None
-    _remark(evaluation, int(samples.has_box.sum()))
+    _remark(evaluation, int(dataset.has_box.sum()))
     if comparison is not None and comparison.unfair:
         console.print(comparison.unfair, style="bold", highlight=False, markup=False)
-    out.print(metrics_table(f"{split} pictures", as_rows(evaluation.metrics.to_dict())))
+    out.print(metrics_table(f"{split} images", as_rows(evaluation.metrics.to_dict())))
     for line in trust_lines(evaluation):
         out.print(line, highlight=False, markup=False)
     if comparison is not None:
@@ -92,15 +92,15 @@ def evaluate(
 
 
 def _remark(evaluation: "Evaluation", labelled: int) -> None:
-    """Say which pictures are measured: some unreadable, some left out, some that training has seen."""
+    """Say which images are measured: some unreadable, some left out, some that training has seen."""
     measured = evaluation.metrics.n
     if evaluation.n_unreadable:
-        console.print(f"{evaluation.n_unreadable} pictures could not be read and count with an IoU of 0")
+        console.print(f"{evaluation.n_unreadable} images could not be read and count with an IoU of 0")
     if measured < labelled:
-        console.print(f"{measured:,} of {labelled:,} labelled pictures are measured", highlight=False)
+        console.print(f"{measured:,} of {labelled:,} labelled images are measured", highlight=False)
     if evaluation.split in ("test", "all") and evaluation.n_seen:
         console.print(
-            f"[bold]{evaluation.n_seen:,} of these {measured:,} pictures were used in training[/]: figures on them "
+            f"[bold]{evaluation.n_seen:,} of these {measured:,} images were used in training[/]: figures on them "
             "flatter the model",
             highlight=False,
         )

@@ -33,9 +33,9 @@ def export(
     output
         The file to write, such as model.onnx; for triton a new folder in its model repository, such as models/face.
     check
-        Labelled pictures to compare on, as for training; without it on drawn ones.
+        Labelled images to compare on, as for training; without it on drawn ones.
     int8
-        Convolutions in 8-bit integers: smaller, and on many processors faster. Calibrated on the training pictures
+        Convolutions in 8-bit integers: smaller, and on many processors faster. Calibrated on the training images
         of --check and measured on its others.
     max_loss
         How much of the mean IoU int8 may cost; where it costs more, nothing is written.
@@ -43,27 +43,27 @@ def export(
         onnx: the file. triton: a folder with it and its config.pbtxt, for NVIDIA's Triton
         Inference Server.
     images
-        The folder that picture names of --check are relative to, instead of the file's own.
+        The folder that image names of --check are relative to, instead of the file's own.
     keep
-        Of a picture with several boxes take this one; without it such pictures are left out.
+        Of an image with several boxes take this one; without it such images are left out.
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     """
-    samples = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
+    dataset = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
     # Heavy to load: bad data is told of before.
-    from solobox.exporting import export as write
-    from solobox.localizer.localizer import Localizer
+    from solobox.export import export as write
+    from solobox.model.localizer import Localizer
 
     quieten()
     localizer = Localizer.load(run)
     with console.status("exporting"):
-        made = write(localizer, output, check=samples, int8=int8, max_loss=max_loss, target=target)
+        made = write(localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target)
     console.print(str(made.parity), highlight=False, markup=False)
     if made.accuracy is not None:
         a = made.accuracy
         console.print(
             f"int8: mean IoU {a.iou[0]:.4f} -> {a.iou[1]:.4f}, within the margins at 0.9 {a.coverage[0]:.3f} -> "
-            f"{a.coverage[1]:.3f}, on {a.count} pictures that it was not calibrated on",
+            f"{a.coverage[1]:.3f}, on {a.count} images that it was not calibrated on",
             highlight=False,
             markup=False,
         )

@@ -1,4 +1,4 @@
-"""``solobox predict``: a box for each picture."""
+"""``solobox predict``: a box for each image."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from solobox.cli.console import bars, console
-from solobox.cli.predict_checks import check_numbers, check_output, check_pictures_only, check_places
+from solobox.cli.predict_checks import check_images_only, check_numbers, check_output, check_places
 from solobox.cli.predict_model import Predictor, load
 from solobox.cli.predict_ray import predict_on_ray
 from solobox.cli.predict_rows import Tally, kept, plan_of, printed, watched, written
 from solobox.cli.predict_video import check_places as check_places_of_clip
 from solobox.cli.predict_video import only_video, predict_video
 from solobox.errors import ConfigError
-from solobox.inference.engines import RuntimeName
-from solobox.inference.inputs import expand
-from solobox.inference.picture_folder import Artist, Crops, Drawn, Names, illustrated
-from solobox.inference.sinks import Columns, ImageIds, Plan
-from solobox.predicting import check_presence
-from solobox.prediction import Prediction
+from solobox.predict.image_writers import Artist, Crops, Drawn, Names, illustrated
+from solobox.predict.inputs import expand
+from solobox.predict.onnx_runtimes import RuntimeName
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import check_presence
+from solobox.predict.writers import Columns, ImageIds, Plan
 
 
 def predict(
@@ -42,33 +42,33 @@ def predict(
     engine: Literal["local", "ray"] = "local",
     runtime: RuntimeName = "onnxruntime",
 ) -> int:
-    """Find the box in each picture.
+    """Find the box in each image.
 
-    Leaves with status 0 when all pictures were read, 1 when some were not: these have a row with their error.
+    Leaves with status 0 when all images were read, 1 when some were not: these have a row with their error.
 
     Parameters
     ----------
     model
         The folder that `solobox train` left, or the .onnx file that `solobox export` wrote, which needs no PyTorch.
     inputs
-        Pictures, folders (with all below) and glob patterns; or one clip, or the number of a camera.
+        Images, folders (with all below) and glob patterns; or one clip, or the number of a camera.
     output
         Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; of a clip .csv or .jsonl.
         Without it they are printed.
     draw
-        Write each picture with its box drawn into this folder, and the band of its margins; of a clip into this .mp4.
+        Write each image with its box drawn into this folder, and the band of its margins; of a clip into this .mp4.
     crop
-        Write each object, cut out of the picture at its full resolution, into this folder; with --outer by the outer
+        Write each object, cut out of the image at its full resolution, into this folder; with --outer by the outer
         box.
     pad
         Cut out more than the box on each side: this share of its width and height, such as 0.1.
     margins
-        Also say between what each edge of the true box lies (x1_lo, x1_hi, ...), all four at once with this
+        Also say between what each edge of the true box lies (x1_lower, x1_upper, ...), all four at once with this
         probability, such as 0.9.
     outer
         Also give the box that holds the whole object with this probability (x1_outer, ...): for cropping.
     min_presence
-        Give no box for a picture in which the object is with a probability below this.
+        Give no box for an image in which the object is with a probability below this.
     resume
         Go on where a run with the same -o and the same settings was stopped or killed.
     coco_ids
@@ -85,7 +85,7 @@ def predict(
     check_numbers(margins, outer, min_presence, pad, crop=crop is not None)
     clip = only_video(inputs)
     if engine == "ray" or clip is not None:
-        check_pictures_only(
+        check_images_only(
             "--engine ray" if clip is None else "a clip",
             {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
             | ({"--draw": draw, "--smooth": smooth} if clip is None else {}),
@@ -105,11 +105,11 @@ def predict(
         check_places_of_clip(clip, place, draw)
     else:
         check_output(place, resume=resume, ids=coco_ids is not None)
-    pictures = expand(inputs) if clip is None else []
+    images = expand(inputs) if clip is None else []
     folders = {name: path for name, path in (("--draw", draw), ("--crop", crop)) if path is not None}
     if clip is None:
-        check_places(pictures, inputs, place, folders)
-    ids = ImageIds.read(coco_ids, pictures) if coco_ids is not None else ImageIds()
+        check_places(images, inputs, place, folders)
+    ids = ImageIds.read(coco_ids, images) if coco_ids is not None else ImageIds()
     predictor = load(Path(model), runtime)
     check_presence(min_presence, learned=predictor.presence, model=str(model))
     columns = Columns(
@@ -122,11 +122,11 @@ def predict(
             predictor, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
             min_presence=min_presence, smooth=smooth,
         )  # fmt: skip
-    work = _Work(predictor, pictures, margins, outer, min_presence, draw, crop, pad)
-    return _on_pictures(work, place, columns, folders, ids, resume=resume)
+    work = _Work(predictor, images, margins, outer, min_presence, draw, crop, pad)
+    return _on_images(work, place, columns, folders, ids, resume=resume)
 
 
-def _on_pictures(
+def _on_images(
     work: "_Work",
     output: Path | None,
     columns: Columns,
@@ -135,18 +135,18 @@ def _on_pictures(
     *,
     resume: bool,
 ) -> int:
-    pictures, predictor = work.pictures, work.predictor
+    images, predictor = work.images, work.predictor
     with bars() as progress:
         if output is None:
-            progress.start("predicting", len(pictures))
+            progress.start("predicting", len(images))
             tally = Tally()
             for prediction in watched(printed(work.found(progress.say), columns), progress):
                 tally.add(prediction)
         else:
-            plan = plan_of(pictures, predictor.fingerprint, work.options())
-            with kept(output, plan, len(pictures), resume=resume) as parts:
+            plan = plan_of(images, predictor.fingerprint, work.options())
+            with kept(output, plan, len(images), resume=resume) as parts:
                 rows = parts.keep(work.found(progress.say, parts.done, parts.folder))
-                progress.start("predicting", len(pictures) - parts.done)
+                progress.start("predicting", len(images) - parts.done)
                 for _ in watched(rows, progress):
                     pass
                 tally = written(parts, output, columns, ids, progress)
@@ -156,10 +156,10 @@ def _on_pictures(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is to be found, and which pictures are to be made of it."""
+    """What is to be found, and which images are to be made of it."""
 
     predictor: Predictor
-    pictures: Sequence[str]
+    images: Sequence[str]
     margins: float | None
     outer: float | None
     min_presence: float | None
@@ -168,7 +168,7 @@ class _Work:
     pad: float
 
     def options(self) -> Plan:
-        """What decides the rows and the pictures, as a person gave it."""
+        """What decides the rows and the images, as a person gave it."""
         return {
             "--margins": self.margins,
             "--outer": self.outer,
@@ -181,12 +181,12 @@ class _Work:
     def found(
         self, say: Callable[[str], None], first: int = 0, journals: Path | None = None
     ) -> Iterator[Prediction]:
-        """The predictions of the pictures from the first on, each once what is drawn of it is on the disk.
+        """The predictions of the images from the first on, each once what is drawn of it is on the disk.
 
         journals: the folder that keeps the names of what is drawn, for a run that goes on.
         """
         level = self.outer if self.margins is None else self.margins
-        rest = islice(self.pictures, first, None)
+        rest = islice(self.images, first, None)
         predictions = self.predictor.stream(rest, level=level, outer=self.outer is not None)
         if (least := self.min_presence) is not None:
             predictions = (prediction.if_present(least) for prediction in predictions)
@@ -204,7 +204,7 @@ def _names(folder: Path, journals: Path | None, what: str) -> Names:
 
 def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids: ImageIds) -> None:
     """Say where everything is, and what is not there."""
-    whats = {"--draw": "drawn pictures", "--crop": "crops"}
+    whats = {"--draw": "drawn images", "--crop": "crops"}
     places = [(output, "boxes"), *((folder, whats[option]) for option, folder in folders.items())]
     for place, what in places:
         if place is not None:
@@ -214,7 +214,7 @@ def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids:
         told = ""
         if missing := tally.failed + tally.absent:
             console.print(
-                f"{missing:,} of {tally.rows:,} pictures have no entry: {tally.absent:,} without the object, "
+                f"{missing:,} of {tally.rows:,} images have no entry: {tally.absent:,} without the object, "
                 f"{tally.failed:,} that could not be read",
                 highlight=False,
             )
@@ -225,4 +225,4 @@ def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids:
                 highlight=False,
             )
     if tally.failed:
-        console.print(f"{tally.failed} of {tally.rows} pictures could not be read{told}")
+        console.print(f"{tally.failed} of {tally.rows} images could not be read{told}")

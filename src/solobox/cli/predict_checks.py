@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from solobox.errors import ConfigError, DataError
-from solobox.inference.sinks import check_ending
+from solobox.predict.writers import check_ending
 
 
 def check_numbers(
@@ -22,7 +22,7 @@ def check_numbers(
         raise ConfigError("--pad belongs to --crop: name the folder for the crops")
 
 
-def check_pictures_only(what: str, given: Mapping[str, object]) -> None:
+def check_images_only(what: str, given: Mapping[str, object]) -> None:
     """Raise ConfigError where options that do not go with `what` are given: neither None nor False."""
     if wrong := [name for name, value in given.items() if value]:
         raise ConfigError(f"{' and '.join(wrong)} cannot be used with {what}")
@@ -40,28 +40,28 @@ def check_output(output: Path | None, *, resume: bool, ids: bool) -> None:
 
 
 def check_places(
-    pictures: Sequence[str], inputs: Iterable[str], output: Path | None, folders: dict[str, Path]
+    images: Sequence[str], inputs: Iterable[str], output: Path | None, folders: dict[str, Path]
 ) -> None:
     """Raise DataError where a result would take the place of something else, or be taken for an input next time.
 
-    pictures: all of them. inputs: as they were given. folders: for pictures that are written, by the option's name.
+    images: all of them. inputs: as they were given. folders: for images that are written, by the option's name.
     """
-    for picture in pictures:
+    for image in images:
         try:
-            picture.encode()
+            image.encode()
         except UnicodeEncodeError:
             raise DataError(
-                f"the name {picture!r} cannot be written as UTF-8: rename it, or leave it out"
+                f"the name {image!r} cannot be written as UTF-8: rename it, or leave it out"
             ) from None
-    holds = {Path(folder).resolve() for folder in {os.path.dirname(picture) for picture in pictures}}  # noqa: PTH120
+    holds = {Path(folder).resolve() for folder in {os.path.dirname(image) for image in images}}  # noqa: PTH120
     searched = [Path(item).resolve() for item in inputs if Path(item).is_dir()]
     for option, folder in folders.items():
         place = folder.resolve()
         if place in holds:
-            raise DataError(f"{option} {folder} holds some of these pictures: give it a folder of its own")
+            raise DataError(f"{option} {folder} holds some of these images: give it a folder of its own")
         if any(place.is_relative_to(one) for one in searched):
             raise DataError(
-                f"{option} {folder} is in a folder whose pictures are asked for, and would be taken for some of them "
+                f"{option} {folder} is in a folder whose images are asked for, and would be taken for some of them "
                 "the next time: give it a folder of its own, elsewhere"
             )
         if folder.exists() and not folder.is_dir():
@@ -70,15 +70,15 @@ def check_places(
     if len(set(places)) < len(places):
         raise DataError(f"{' and '.join(folders)} are the same folder: give each its own")
     if output is not None:
-        _check_file(pictures, output, places)
+        _check_file(images, output, places)
 
 
-def _check_file(pictures: Sequence[str], output: Path, places: Sequence[Path]) -> None:
+def _check_file(images: Sequence[str], output: Path, places: Sequence[Path]) -> None:
     if output.is_dir():
         raise DataError(f"-o {output} is a folder: name a file")
     if output.resolve() in places:
-        raise DataError(f"-o {output} and a folder for pictures are the same: give each its own name")
+        raise DataError(f"-o {output} and a folder for images are the same: give each its own name")
     if output.exists():
-        alike = (picture for picture in pictures if Path(picture).name == output.name)
-        if any(Path(picture).resolve() == output.resolve() for picture in alike):
+        alike = (image for image in images if Path(image).name == output.name)
+        if any(Path(image).resolve() == output.resolve() for image in alike):
             raise DataError(f"-o {output} is one of the inputs: give it another name")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from solobox.cli.console import quieten
 from solobox.errors import ConfigError
-from solobox.inference.engines import RuntimeName
-from solobox.prediction import Prediction
+from solobox.predict.onnx_runtimes import RuntimeName
+from solobox.predict.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
     runtime: of an ``.onnx`` file.
     """
     if path.suffix.lower() == ".onnx" or path.is_file():
-        from solobox.inference.model import Model
+        from solobox.predict.onnx_model import Model
 
         model = Model.load(path, runtime=runtime)
         return Predictor(model.stream, model.has_presence, model.has_familiarity, _fingerprint([path]))
@@ -40,11 +40,11 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
             f"--runtime {runtime} runs an exported model: `solobox export {path} -o model.onnx` first"
         )
     quieten()
-    from solobox.localizer import artifact
-    from solobox.localizer.localizer import Localizer
+    from solobox.model import saving
+    from solobox.model.localizer import Localizer
 
     one = Localizer.load(path)
-    files = [path / artifact.CONFIG, path / artifact.MODEL]
+    files = [path / saving.CONFIG, path / saving.MODEL]
     return Predictor(one.stream, one.has_presence, one.has_familiarity, _fingerprint(files))
 
 

@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 
 from solobox.cli.console import Bars, console
-from solobox.inference.sinks import Columns, ImageIds, Parts, Plan, fingerprint, writing
-from solobox.inference.sinks.endings import CsvRows
-from solobox.prediction import Prediction
+from solobox.predict.prediction import Prediction
+from solobox.predict.writers import Columns, ImageIds, Parts, Plan, fingerprint, writing
+from solobox.predict.writers.files import CsvRows
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ _MANY = 20_000
 
 @dataclass(slots=True)
 class Tally:
-    """How many rows there are, how many of pictures that could not be read, and of such where the object is not."""
+    """How many rows there are, how many of images that could not be read, and of such where the object is not."""
 
     rows: int = 0
     failed: int = 0
@@ -38,10 +38,10 @@ class Tally:
         self.absent += not prediction.error and bool(np.isnan(prediction.box).any())
 
 
-def plan_of(pictures: Sequence[str], model: str, options: Plan) -> Plan:
+def plan_of(images: Sequence[str], model: str, options: Plan) -> Plan:
     """What decides the rows: a run that goes on has to be of the same."""
     return {
-        "the list of pictures": fingerprint(text for one in pictures for text in (one, os.path.abspath(one))),  # noqa: PTH100
+        "the list of images": fingerprint(text for one in images for text in (one, os.path.abspath(one))),  # noqa: PTH100
         "the model": model,
         "Solobox's version": version("solobox"),
         **options,
@@ -55,7 +55,7 @@ def kept(output: Path, plan: Plan, count: int, *, resume: bool) -> Iterator[Part
     try:
         with Parts.opened(output, plan, count, resume=resume) as parts:
             if parts.done:
-                console.print(f"going on after {parts.done:,} of {count:,} pictures", highlight=False)
+                console.print(f"going on after {parts.done:,} of {count:,} images", highlight=False)
             yield parts
     except BaseException:
         if parts is not None and parts.done:
@@ -102,5 +102,5 @@ def watched(rows: Iterable[T], progress: Bars) -> Iterator[T]:
     start = time.monotonic()
     for count, row in enumerate(rows, 1):
         seconds = time.monotonic() - start
-        progress.advance(note=f"{count / seconds:,.1f} pictures/s" if seconds > 0 else "")
+        progress.advance(note=f"{count / seconds:,.1f} images/s" if seconds > 0 else "")
         yield row

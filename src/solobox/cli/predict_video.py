@@ -1,4 +1,4 @@
-"""``solobox predict`` on a clip or a camera: a box for each of its pictures."""
+"""``solobox predict`` on a clip or a camera: a box for each of its images."""
 
 import signal
 import sys
@@ -11,14 +11,14 @@ import numpy as np
 
 from solobox.cli.console import bars, console
 from solobox.cli.predict_rows import watched
-from solobox.drawing import draw_boxes, predicted
 from solobox.errors import ConfigError, DataError
-from solobox.inference.clip_writer import ClipWriter, check_clip_name, writing_clip
-from solobox.inference.sinks import Columns
-from solobox.inference.smoothing import smoothed
-from solobox.inference.tracks import Predictor, Row, Rows, along, check_track_name, write_track
-from solobox.inference.video import Clip, Frame, is_camera, is_video, opened
-from solobox.margins import DEFAULT_LEVEL
+from solobox.images.drawing import draw_boxes, predicted
+from solobox.predict.video.frames import Clip, Frame, is_camera, is_video, opened
+from solobox.predict.video.smoothing import smoothed
+from solobox.predict.video.tracks import Predictor, Row, Rows, along, check_track_name, write_track
+from solobox.predict.video.writer import ClipWriter, check_clip_name, writing_clip
+from solobox.predict.writers import Columns
+from solobox.uncertainty.conformal import DEFAULT_LEVEL
 
 __all__ = ["check_places", "is_video", "only_video", "predict_video"]
 
@@ -38,14 +38,14 @@ def predict_video(
     min_presence: float | None = None,
     smooth: bool = False,
 ) -> int:
-    """Find the box in each picture of a clip, or of a camera until Ctrl-C.
+    """Find the box in each image of a clip, or of a camera until Ctrl-C.
 
     model: a `Localizer` or an exported model. source: a path, or the number of a camera (see `is_video`).
     columns: what a row says beside ``frame`` and ``time_s``. output: a .csv or .jsonl; without it the rows are printed
     as they come. draw: a clip with the boxes drawn. margins, outer, min_presence: as ``solobox predict``.
-    smooth: make boxes steadier over time (see `solobox.inference.smoothing`).
+    smooth: make boxes steadier over time (see `solobox.predict.video.smoothing`).
 
-    Gives the command's status: 0, or 1 when some pictures could not be decoded: these have a row with their error.
+    Gives the command's status: 0, or 1 when some images could not be decoded: these have a row with their error.
     Raises DataError and ConfigError for what cannot be read, written or done.
     """
     check_places(source, output, draw)
@@ -81,21 +81,19 @@ def predict_video(
         if place is not None:
             console.print(f"{what}: {place}", highlight=False, markup=False, soft_wrap=True)
     if failed:
-        console.print(f"{failed} of {count} pictures could not be decoded; their rows say why")
+        console.print(f"{failed} of {count} images could not be decoded; their rows say why")
     return 1 if failed else 0
 
 
 def only_video(inputs: Sequence[str]) -> str | None:
-    """The clip or camera that a command was given, None where it was given pictures.
+    """The clip or camera that a command was given, None where it was given images.
 
     A number that is the name of a file or folder here is that, and no camera. Raises ConfigError where a clip or
     camera stands beside something else.
     """
     clips = [text for text in inputs if is_video(text) and not (is_camera(text) and Path(text).exists())]
     if clips and len(inputs) > 1:
-        raise ConfigError(
-            f"{clips[0]} is a clip or a camera: give one alone, without pictures or other clips"
-        )
+        raise ConfigError(f"{clips[0]} is a clip or a camera: give one alone, without images or other clips")
     return clips[0] if clips else None
 
 
@@ -119,7 +117,7 @@ def _counted(rows: Iterable[Row], clip: Clip) -> Iterator[Row]:
 def _drawn(rows: Iterable[Row], writer: ClipWriter) -> Iterator[Row]:
     for frame, prediction in rows:
         if frame.pixels is not None:
-            outline = predicted(prediction.box, low=prediction.low, high=prediction.high)
+            outline = predicted(prediction.box, lower=prediction.lower, upper=prediction.upper)
             writer.add(np.asarray(draw_boxes(frame.pixels, [outline])), frame.time)
         yield frame, prediction
 

@@ -10,8 +10,8 @@ from cyclopts import Parameter
 
 from solobox.cli.console import console
 from solobox.errors import ConfigError
-from solobox.machine import processors
-from solobox.serving.settings import KEY_VARIABLE, Settings, checked_key
+from solobox.serve.settings import KEY_VARIABLE, Settings, checked_key
+from solobox.utils.concurrency import processors
 
 _DEFAULT = Settings()
 
@@ -30,9 +30,9 @@ def serve(
     drain: float = _DEFAULT.drain,
     without_key: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Answer with a box for each picture that is sent, and show a page to try it.
+    """Answer with a box for each image that is sent, and show a page to try it.
 
-    POST a picture to /v1/predict, open / in a browser, or speak the Open Inference Protocol to /v2. Where the
+    POST an image to /v1/predict, open / in a browser, or speak the Open Inference Protocol to /v2. Where the
     environment has SOLOBOX_API_KEY, requests must carry it. Ends on SIGTERM or Ctrl+C, after what it has begun.
 
     Parameters
@@ -44,14 +44,14 @@ def serve(
     port
         The port; 0 for any that is free.
     threads
-        Threads that work on one picture. With 1, as many pictures are worked on at once as there are processors,
-        which answers the most; 0 for all of them on one picture after the other, which answers one the soonest.
+        Threads that work on one image. With 1, as many images are worked on at once as there are processors,
+        which answers the most; 0 for all of them on one image after the other, which answers one the soonest.
     max_megabytes
         Largest body of a request, in millions of bytes.
     max_megapixels
-        Largest picture, in millions of pixels.
+        Largest image, in millions of pixels.
     queue
-        Pictures that may wait or be worked on; more are sent away with 429.
+        Images that may wait or be worked on; more are sent away with 429.
     deadline
         Seconds to an answer, or it is 504.
     drain
@@ -64,7 +64,7 @@ def serve(
         max_bytes=round(max_megabytes * 1e6),
         max_pixels=round(max_megapixels * 1e6),
         max_queue=queue,
-        max_pictures=min(_DEFAULT.max_pictures, max(queue, 1)),
+        max_images=min(_DEFAULT.max_images, max(queue, 1)),
         deadline=deadline,
         drain=drain,
         settle=min(_DEFAULT.settle, drain / 4),
@@ -72,10 +72,10 @@ def serve(
     )
     if without_key and settings.api_key is not None:
         raise ConfigError(f"--without-key and {KEY_VARIABLE} contradict each other: give up one of them")
-    from solobox.inference.model import Model
-    from solobox.serving.app import build
-    from solobox.serving.server import Server, listen
-    from solobox.serving.service import Service
+    from solobox.predict.onnx_model import Model
+    from solobox.serve.app import build
+    from solobox.serve.server import Server, listen
+    from solobox.serve.service import Service
 
     if threads < 0:
         raise ConfigError(f"--threads is 0 or more, not {threads}")

@@ -10,13 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import out, quieten
-from solobox.cli.settings import given, options
+from solobox.cli.options import given, options
+from solobox.config.architecture import Architecture
 from solobox.errors import ConfigError
-from solobox.files import replacing
-from solobox.localizer.architecture import Architecture
+from solobox.utils.atomic import replacing
 
 if TYPE_CHECKING:
-    from solobox.localizer.summary import Summary
+    from solobox.model.summary import Summary
 
     Settings = Any
 else:
@@ -47,21 +47,21 @@ def summary(
     depth
         How deep the rows go: 1 the parts alone, 2 their stages, 3 and on what these are made of.
     settings
-        Each knob of the architecture.
+        Each option of the architecture.
     """
     changes = given(settings)
     if run is not None and changes:
-        knobs = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise ConfigError(
-            f"{run} has its architecture already, which {knobs} cannot change: give the folder or settings, not both"
+            f"{run} has its architecture already, which {options} cannot change: give the folder or settings, not both"
         )
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"{plot}: the drawing is an SVG; name it {plot.with_suffix('.svg').name}")
     architecture = Architecture(**changes)
     quieten()
-    from solobox.localizer.diagram import diagram
-    from solobox.localizer.localizer import Localizer
-    from solobox.localizer.summary import outline, summarize
+    from solobox.model.diagram import diagram
+    from solobox.model.localizer import Localizer
+    from solobox.model.summary import outline, summarize
 
     found = summarize(outline(architecture) if run is None else Localizer.load(run))
     name = "A localizer" if run is None else run.resolve().name
@@ -73,18 +73,18 @@ def summary(
             file.write("\n")
     if plot is not None:
         with replacing(plot) as file:
-            file.write(diagram(found, f"{name}: one picture in, one box out"))
+            file.write(diagram(found, f"{name}: one image in, one box out"))
 
 
 def _table(found: "Summary", depth: int) -> Table:
-    from solobox.localizer.diagram import shaped
+    from solobox.model.diagram import shaped
 
     table = Table(header_style="bold")
     for head in ("layer", "what it is"):
         table.add_column(head, overflow="fold")
     for head in ("gives", "parameters", "multiply-adds"):
         table.add_column(head, justify="right")
-    table.add_row("picture", "RGB, squashed to a square", shaped(found.input), "", "")
+    table.add_row("image", "RGB, squashed to a square", shaped(found.input), "", "")
     for row in found.to_depth(depth):
         frozen = " frozen" if row.parameters and not row.trainable else ""
         table.add_row(
@@ -101,6 +101,6 @@ def _table(found: "Summary", depth: int) -> Table:
 def _totals(found: "Summary") -> str:
     learnt = "" if found.trainable == found.parameters else f", {found.trainable:,} of them not frozen"
     return (
-        f"{found.parameters:,} parameters{learnt}; {found.macs:,} multiply-adds for one picture; "
+        f"{found.parameters:,} parameters{learnt}; {found.macs:,} multiply-adds for one image; "
         f"{found.weight_bytes / 1e6:,.1f} MB of weights"
     )

@@ -1,4 +1,4 @@
-"""``solobox train``: from labelled pictures to a folder with a trained localizer."""
+"""``solobox train``: from labelled images to a folder with a trained localizer."""
 
 import csv
 import json
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from solobox import doctor, formats
 from solobox.cli.console import as_rows, bars, console, metrics_table, out
-from solobox.cli.settings import given, options
+from solobox.cli.options import given, options
+from solobox.config.recipe import PARTS, Recipe, RecipeName
+from solobox.data import checks, formats
+from solobox.data.dataset import Dataset
+from solobox.data.formats import Annotations
 from solobox.errors import ConfigError, DataError, Paused
-from solobox.files import replacing
-from solobox.formats import Annotations
-from solobox.machine import is_main_process
-from solobox.samples import Samples
-from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
-from solobox.training.recipe import PARTS, Recipe, RecipeName
+from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
+from solobox.utils.atomic import replacing
+from solobox.utils.concurrency import is_main_process
 
 if TYPE_CHECKING:
     Settings = Any
@@ -56,18 +56,18 @@ def train(
     stop_after
         Pause after so many epochs, as if interrupted; for short slots on a shared machine.
     recipe
-        quick: the trunk stays as it is, in about a minute (the default). full: then the trunk is trained too.
+        quick: the backbone stays as it is, in about a minute (the default). full: then the backbone is trained too.
         article: the tutorial's recipe as it was written, see docs/article.md.
     config
         A TOML file with a `recipe` and any of the settings below; options given here win.
     images
-        The folder that picture names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of the file's own.
     keep
-        Of a picture with several boxes take this one; without it such pictures are left out.
+        Of an image with several boxes take this one; without it such images are left out.
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     settings
-        Each knob of the recipe.
+        Each option of the recipe.
     """
     if not is_main_process():
         console.quiet = out.quiet = True
@@ -86,7 +86,7 @@ def train(
         origin = Origin(data, images, keep, skip_bad=skip_bad)
         chosen = Recipe.named(recipe or name, changes)
         must_be_vacant(output)
-    samples = origin.read()
+    dataset = origin.read()
     if resume is None and is_main_process():
         origin.save(output)
     # The engine is heavy to load: bad data and bad settings are told of before it is.
@@ -96,7 +96,7 @@ def train(
     with bars() as progress:
         try:
             localizer = run(
-                samples, output, chosen, skip_bad=origin.skip_bad, progress=progress, resume=resume is not None,
+                dataset, output, chosen, skip_bad=origin.skip_bad, progress=progress, resume=resume is not None,
                 stop_after=stop_after,
             )  # fmt: skip
         except Paused as paused:
@@ -104,21 +104,21 @@ def train(
             return 0 if stop_after or not is_main_process() else 130
         if not is_main_process():
             return 0
-        evaluation = evaluate(localizer, samples, "val", progress=progress)
+        evaluation = evaluate(localizer, dataset, "val", progress=progress)
     facts: Any = localizer.facts
     seconds = sum(facts["seconds"].values())
-    out.print(metrics_table("validation pictures", as_rows(evaluation.metrics.to_dict())))
+    out.print(metrics_table("validation images", as_rows(evaluation.metrics.to_dict())))
     if facts["recipe"]["folds"]:
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
     counts = facts["counts"]
     again = ["solobox", "evaluate", str(output), *origin.words()]
     rest = (
-        f"{counts['test']:,} test pictures were not touched: `{shlex.join(again)}` measures on them."
+        f"{counts['test']:,} test images were not touched: `{shlex.join(again)}` measures on them."
         if counts["test"]
-        else "The data holds no test pictures."
+        else "The data holds no test images."
     )
     console.print(
-        f"{output}: trained in {seconds:.0f} s on {counts['train']:,} pictures; epoch {facts['best']['epoch']} of the "
+        f"{output}: trained in {seconds:.0f} s on {counts['train']:,} images; epoch {facts['best']['epoch']} of the "
         f"{facts['best']['stage']} stage was kept. {rest}",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
@@ -127,15 +127,15 @@ def train(
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a run's pictures come from, as the command line said it; kept beside the run so that it can go on."""
+    """Where a run's images come from, as the command line said it; kept beside the run so that it can go on."""
 
     data: Path
     images: Path | None
     keep: Literal["largest", "first"] | None
     skip_bad: bool = field(kw_only=True)
 
-    def read(self) -> Samples:
-        """The pictures, past the cheap part of the doctor."""
+    def read(self) -> Dataset:
+        """The images, past the cheap part of the checks."""
         return read_checked(self.data, self.images, self.keep, skip_bad=self.skip_bad)
 
     def words(self) -> list[str]:
@@ -173,13 +173,13 @@ _ORIGIN = "origin.json"
 
 def read_checked(
     data: Path, images: Path | None, keep: Literal["largest", "first"] | None, *, skip_bad: bool
-) -> Samples:
-    """Read the data past the cheap part of the doctor (numbers and file headers).
+) -> Dataset:
+    """Read the data past the cheap part of the checks (numbers and file headers).
 
     Raises DataError when it finds errors, unless told to skip the rows at fault, which are then counted.
     """
     annotations = formats.read(data, images)
-    diagnosis = doctor.check(annotations, pictures="headers")
+    diagnosis = checks.check(annotations, images="headers")
     if diagnosis.errors and not skip_bad:
         out.print(diagnosis.table())
         raise DataError(
@@ -195,9 +195,9 @@ def read_checked(
         )
         records = tuple(record for index, record in enumerate(annotations.records) if index not in bad)
         annotations = Annotations(annotations.path, annotations.format, annotations.convention, records)
-    samples = Samples.from_annotations(annotations, keep=keep, skip_bad=skip_bad)
-    console.print(samples.summary(), highlight=False, markup=False)
-    return samples
+    dataset = Dataset.from_annotations(annotations, keep=keep, skip_bad=skip_bad)
+    console.print(dataset.summary(), highlight=False, markup=False)
+    return dataset
 
 
 def _out_of_fold(path: Path) -> str:
@@ -209,12 +209,12 @@ def _out_of_fold(path: Path) -> str:
     reached, groups = [float(row["iou"]) for row in rows], [row["group"] for row in rows]
     (found,) = mean_intervals([[value] for value in reached], groups)
     mean, folds = sum(reached) / len(rows), len({row["fold"] for row in rows})
-    by = f"{len(rows):,} pictures"
+    by = f"{len(rows):,} images"
     if any(groups):
         by += f" in {int(units(len(rows), groups).max()) + 1:,} groups"
     known = ""
-    if found.low == found.low:  # NaN is unequal to itself
-        known = f", {100 * found.level:g}% confidence {found.low:.3f} to {found.high:.3f} (bootstrap)"
+    if found.lower == found.lower:  # NaN is unequal to itself
+        known = f", {100 * found.level:g}% confidence {found.lower:.3f} to {found.upper:.3f} (bootstrap)"
     return f"out of fold: mean IoU {mean:.3f}{known}, over {by} in {folds} folds: {path}"
 
 

@@ -1,16 +1,16 @@
-"""How far a figure may be off because other pictures could have been measured: the bootstrap.
+"""How far a figure may be off because other images could have been measured: the bootstrap.
 
-The pictures of a test part are a sample of all those that could have come. Drawing as many again from them, with
+The images of a test part are a sample of all those that could have come. Drawing as many again from them, with
 repeats, and computing the figure anew, many times over, shows how much it moves (Efron & Tibshirani, 1993, "An
-Introduction to the Bootstrap"). Where pictures come in groups (many of one person), pictures of a group are not
+Introduction to the Bootstrap"). Where images come in groups (many of one person), images of a group are not
 independent, and it is whole groups that are drawn (Davison & Hinkley, 1997, "Bootstrap Methods and their Application",
 3.8; Field & Welsh, 2007, "Bootstrapping clustered data"). Ends of an interval are taken from the drawn figures with
 the correction for bias and skew (BCa: Efron, 1987, "Better Bootstrap Confidence Intervals"), since the IoU of good
-boxes crowds below 1. Two runs are compared on the same pictures, drawn together, so that what makes a picture hard for
+boxes crowds below 1. Two runs are compared on the same images, drawn together, so that what makes an image hard for
 both cancels out (Koehn, 2004, "Statistical Significance Tests for Machine Translation Evaluation").
 
-What is found speaks of pictures like the measured ones, and of these trained weights. How much another seed of
-training would have moved the figure it cannot know. With few pictures or groups, below 20 or so, intervals come out
+What is found speaks of images like the measured ones, and of these trained weights. How much another seed of
+training would have moved the figure it cannot know. With few images or groups, below 20 or so, intervals come out
 somewhat too narrow.
 
 All functions are pure, on arrays. The same figures and seed give the same answer.
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
+from solobox.utils.json_utils import Json, number
 
 LEVEL = 0.95
 """The usual probability of a confidence interval."""
@@ -32,7 +33,7 @@ LEVEL = 0.95
 RESAMPLES = 2000
 
 _CELLS = 2_000_000
-"""How many drawn units are held at once: some tens of megabytes, for any number of pictures."""
+"""How many drawn units are held at once: some tens of megabytes, for any number of images."""
 
 _SAME = 1e-12
 """Figures that are closer than this differ by rounding alone."""
@@ -42,28 +43,33 @@ _SAME = 1e-12
 class Interval:
     """A confidence interval: both ends NaN where there are too few units to tell.
 
-    low, high: its ends. level: the probability with which such intervals hold the figure of all pictures that could
+    lower, upper: its ends. level: the probability with which such intervals hold the figure of all images that could
     have come.
     """
 
-    low: float
-    high: float
+    lower: float
+    upper: float
     level: float = LEVEL
 
     def holds(self, value: float) -> bool:
         """Whether a value lies in it; every value does where the ends are not known."""
-        return not (value < self.low or value > self.high)
+        return not (value < self.lower or value > self.upper)
+
+    def to_json(self) -> Json:
+        """Both ends, or null where they are not known."""
+        ends = number(self.lower), number(self.upper)
+        return None if None in ends else list(ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paired:
-    """One figure of two runs on the same N pictures.
+    """One figure of two runs on the same N images.
 
-    difference: the first run's mean less the second's; NaN for no pictures.
+    difference: the first run's mean less the second's; NaN for no images.
     interval: of that difference.
     better: share of the resamples in which the first run's mean is the higher one, in [0, 1]; equal means count as
         half. NaN where there are too few units to tell.
-    differences: shape (N,), float64, the first run's figure less the second's, picture by picture.
+    differences: shape (N,), float64, the first run's figure less the second's, image by image.
     """
 
     difference: float
@@ -73,21 +79,21 @@ class Paired:
 
     @property
     def clear(self) -> bool:
-        """Whether chance alone, in which pictures were measured, hardly gives such a difference."""
+        """Whether chance alone, in which images were measured, hardly gives such a difference."""
         return not self.interval.holds(0.0)
 
 
 def units(count: int, groups: Sequence[str] | None = None) -> npt.NDArray[np.intp]:
-    """The unit that each of N pictures is drawn with, shape (N,), numbered from 0.
+    """The unit that each of N images is drawn with, shape (N,), numbered from 0.
 
-    groups: the group of each picture; ``""`` is a group of its own. None: all are.
+    groups: the group of each image; ``""`` is a group of its own. None: all are.
 
-    Raises ValueError when there are not as many groups as pictures.
+    Raises ValueError when there are not as many groups as images.
     """
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
-        raise ValueError(f"{count} pictures but {len(groups)} groups")
+        raise ValueError(f"{count} images but {len(groups)} groups")
     numbers: dict[str, int] = {}
     # No file has a name or a group with the letter zero in it.
     names = (group or f"\0{row}" for row, group in enumerate(groups))
@@ -102,12 +108,12 @@ def mean_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[Interval, ...]:
-    """Confidence intervals of the means of K figures, each measured on the same N pictures.
+    """Confidence intervals of the means of K figures, each measured on the same N images.
 
     figures: shape (N, K), each in [0, 1], as an IoU is, or a share's yes and no.
     groups: see `units`.
 
-    Where every picture has the figure 1, or every one 0, drawing shows no movement, and the interval is the exact one
+    Where every image has the figure 1, or every one 0, drawing shows no movement, and the interval is the exact one
     of a share of all or none of the units (Clopper & Pearson, 1934): ``(1 - level) / 2`` to the power ``1 / units``
     away from the far end. With fewer than two units nothing can be told.
 
@@ -139,9 +145,9 @@ def paired(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Paired:
-    """Compare the mean figures of two runs on the same N pictures.
+    """Compare the mean figures of two runs on the same N images.
 
-    first, second: shape (N,), the figure of each picture, of one run and of the other.
+    first, second: shape (N,), the figure of each image, of one run and of the other.
     groups: see `units`.
 
     Raises ValueError when the shapes differ.
@@ -180,7 +186,7 @@ class _Resampled:
         if count < 2:
             return None
         ones = np.ones((len(figures), 1))
-        # A unit's sums, and in the last column how many pictures it has: a mean is a ratio of two such sums.
+        # A unit's sums, and in the last column how many images it has: a mean is a ratio of two such sums.
         columns = [np.bincount(member, column, count) for column in np.hstack([figures, ones]).T]
         sums: Floats = np.stack(columns, axis=1)
         total = sums.sum(axis=0)
@@ -217,11 +223,11 @@ def _bca(mean: float, drawn: Floats, without: Floats, level: float) -> Interval:
     least = 0.5 / len(drawn)
     bias = normal.inv_cdf(min(max(float(below), least), 1 - least))
     moved = without.mean() - without
-    spread = float((moved**2).sum()) ** 1.5
-    skew = float((moved**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    std = float((moved**2).sum()) ** 1.5
+    skew = float((moved**3).sum()) / (6 * std) if std > 0 else 0.0
     ends = []
     for z in (normal.inv_cdf((1 - level) / 2), normal.inv_cdf((1 + level) / 2)):
         bent = (bias + z) / max(1 - skew * (bias + z), 1e-3)
         ends.append(normal.cdf(bias + bent))
-    low, high = np.quantile(drawn, ends)
-    return Interval(float(low), float(high), level)
+    lower, upper = np.quantile(drawn, ends)
+    return Interval(float(lower), float(upper), level)

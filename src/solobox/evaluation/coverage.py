@@ -10,8 +10,8 @@ import numpy.typing as npt
 from solobox import boxes
 from solobox.boxes import Floats
 from solobox.evaluation.bootstrap import Interval, mean_intervals
-from solobox.evaluation.plain import Json, ends, number
-from solobox.margins import DEFAULT_LEVEL
+from solobox.uncertainty.conformal import DEFAULT_LEVEL
+from solobox.utils.json_utils import Json, number
 
 TOLERANCE = 1e-6
 """Pixels by which an edge may lie outside its margins and count as within: rounding, and nothing else."""
@@ -21,12 +21,12 @@ THIRDS = ("small", "medium", "large")
 
 @dataclass(frozen=True, slots=True)
 class Third:
-    """The margins of a third of the pictures, by the size of their objects.
+    """The margins of a third of the images, by the size of their objects.
 
     name: ``small``, ``medium`` or ``large``.
-    n: pictures.
-    sides: the least and the greatest side of an object among them, as a fraction of the picture's side.
-    share: of its pictures, how many are covered, in [0, 1].
+    n: images.
+    sides: the least and the greatest side of an object among them, as a fraction of the image's side.
+    share: of its images, how many are covered, in [0, 1].
     outer_to_predicted: see `Coverage`.
     """
 
@@ -42,15 +42,15 @@ class Coverage:
     """How often margins hold the true box, and how wide they are.
 
     level: the probability that the margins promise.
-    n: pictures that have a true box and margins, at least one.
+    n: images that have a true box and margins, at least one.
     share: of these, how many are covered: all four true edges lie within their margins at once; in [0, 1].
     interval: of that share, by the bootstrap, whole groups at a time.
     outer_to_predicted: area of the largest box that the margins allow over that of the predicted one, median.
-    outer_to_inner: over that of the smallest box that they allow, median of the pictures where there is one. The
+    outer_to_inner: over that of the smallest box that they allow, median of the images where there is one. The
         median, since the smallest box may be next to nothing, and a mean then says nothing of the others.
-    n_inner: pictures where there is a smallest box.
-    thirds: by the size of the object; empty for fewer than three pictures. What is promised is promised over all
-        pictures together: thirds may lie above and below it.
+    n_inner: images where there is a smallest box.
+    thirds: by the size of the object; empty for fewer than three images. What is promised is promised over all
+        images together: thirds may lie above and below it.
     """
 
     level: float
@@ -78,7 +78,7 @@ class Coverage:
             "level": self.level,
             "n": self.n,
             "share": self.share,
-            "interval": ends(self.interval),
+            "interval": self.interval.to_json(),
             "outer_to_predicted": number(self.outer_to_predicted),
             "outer_to_inner": number(self.outer_to_inner),
             "n_inner": self.n_inner,
@@ -86,21 +86,21 @@ class Coverage:
         }
 
 
-def covered(truth: npt.ArrayLike, low: npt.ArrayLike, high: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def covered(truth: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Whether all four edges of each true box lie within their margins, shape (...).
 
-    truth, low, high: shape (..., 4), pixels, float64. NaN is never covered.
+    truth, lower, upper: shape (..., 4), pixels, float64. NaN is never covered.
     """
     edges = np.asarray(truth, dtype=np.float64)
-    above = edges >= np.asarray(low, dtype=np.float64) - TOLERANCE
-    below = edges <= np.asarray(high, dtype=np.float64) + TOLERANCE
+    above = edges >= np.asarray(lower, dtype=np.float64) - TOLERANCE
+    below = edges <= np.asarray(upper, dtype=np.float64) + TOLERANCE
     return np.asarray((above & below).all(axis=-1), dtype=np.bool_)
 
 
 def object_sides(truth: npt.ArrayLike, size: npt.ArrayLike) -> Floats:
-    """The object's side as a fraction of the picture's: square root of its share of the area, shape (N,).
+    """The object's side as a fraction of the image's: square root of its share of the area, shape (N,).
 
-    truth: shape (N, 4), pixels. size: shape (N, 2), width and height of the pictures.
+    truth: shape (N, 4), pixels. size: shape (N, 2), width and height of the images.
     """
     width, height = np.asarray(size, dtype=np.float64).T
     return np.sqrt(boxes.area(boxes.scale(truth, 1 / width, 1 / height)))
@@ -118,24 +118,26 @@ def thirds(sides: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], ...]:
 def measure_coverage(
     truth: npt.ArrayLike,
     predicted: npt.ArrayLike,
-    low: npt.ArrayLike,
-    high: npt.ArrayLike,
+    lower: npt.ArrayLike,
+    upper: npt.ArrayLike,
     size: npt.ArrayLike,
     groups: Sequence[str] | None = None,
     *,
     level: float = DEFAULT_LEVEL,
 ) -> Coverage | None:
-    """Look at the margins of N pictures.
+    """Look at the margins of N images.
 
-    truth, predicted, low, high: shape (N, 4), pixels; rows with a number that is not finite are left out, as pictures
-        without margins. A true box is cut at the frame of its picture first, as margins are.
-    size: shape (N, 2), width and height of the pictures in pixels.
-    groups: the group of each picture, see `bootstrap.units`.
+    truth, predicted, lower, upper: shape (N, 4), pixels; rows with a number that is not finite are left out, as images
+        without margins. A true box is cut at the frame of its image first, as margins are.
+    size: shape (N, 2), width and height of the images in pixels.
+    groups: the group of each image, see `bootstrap.units`.
     level: the probability that the margins were made for.
 
-    None where no picture has margins.
+    None where no image has margins.
     """
-    tables = [np.asarray(table, dtype=np.float64).reshape(-1, 4) for table in (truth, predicted, low, high)]
+    tables = [
+        np.asarray(table, dtype=np.float64).reshape(-1, 4) for table in (truth, predicted, lower, upper)
+    ]
     known = np.flatnonzero(np.isfinite(np.concatenate(tables, axis=1)).all(axis=1))
     if not len(known):
         return None

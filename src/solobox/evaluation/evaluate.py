@@ -1,4 +1,4 @@
-"""Put a localizer before labelled pictures and measure it."""
+"""Put a localizer before labelled images and measure it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,39 +6,39 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.evaluation.report import RunFacts
-from solobox.localizer.localizer import Localizer
-from solobox.samples import Samples
-from solobox.training.progress import Progress, Silent
+from solobox.model.localizer import Localizer
+from solobox.utils.progress import Progress, Silent
 
 SplitName: TypeAlias = Literal["test", "val", "train", "all"]
 
 
 def evaluate(
     localizer: Localizer,
-    samples: Samples,
+    dataset: Dataset,
     split: SplitName = "test",
     *,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict each labelled picture of a split and measure the boxes, and how far they can be trusted.
+    """Predict each labelled image of a split and measure the boxes, and how far they can be trusted.
 
-    split: see `part`; ``all`` takes every row. How many of the measured pictures training had seen is counted.
+    split: see `part`; ``all`` takes every row. How many of the measured images training had seen is counted.
 
-    Pictures without a box are predicted too, for the presence of the object alone; an unreadable one with a box counts
-    with an IoU of 0. Raises DataError when the split holds no picture with a box.
+    Images without a box are predicted too, for the presence of the object alone; an unreadable one with a box counts
+    with an IoU of 0. Raises DataError when the split holds no image with a box.
     """
-    return evaluate_on(localizer, part(localizer, samples, split), split, progress=progress)
+    return evaluate_on(localizer, part(localizer, dataset, split), split, progress=progress)
 
 
 def evaluate_on(
-    localizer: Localizer, chosen: Samples, split: SplitName, *, progress: Progress | None = None
+    localizer: Localizer, chosen: Dataset, split: SplitName, *, progress: Progress | None = None
 ) -> Evaluation:
-    """As `evaluate`, on pictures that are chosen already: two localizers are compared on the same ones.
+    """As `evaluate`, on images that are chosen already: two localizers are compared on the same ones.
 
-    chosen: the pictures, at least one of them with a box. split: how they were chosen, for people.
+    chosen: the images, at least one of them with a box. split: how they were chosen, for people.
     """
     progress = progress or Silent()
     predictions = []
@@ -51,31 +51,31 @@ def evaluate_on(
     return replace(evaluate_predictions(chosen, predictions, split), n_seen=n_seen)
 
 
-def part(localizer: Localizer, samples: Samples, split: SplitName) -> Samples:
+def part(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
     """The rows of `split`: as the data says, or else as the localizer's training drew them.
 
-    Training remembers its pictures by their contents (see `Seen`). Where the data names no test rows, ``test`` is
-    every picture that training never saw: of the data it was trained on the part that was held out, of other data
+    Training remembers its images by their contents (see `Fingerprints`). Where the data names no test rows, ``test`` is
+    every image that training never saw: of the data it was trained on the part that was held out, of other data
     all of it.
     """
     seen = localizer.seen
-    given = np.array(samples.split, dtype=np.str_)
+    given = np.array(dataset.split, dtype=np.str_)
     if split == "all":
-        found = samples
-    elif split == "test" and "test" in samples.split:
-        found = samples.of_split("test")
+        found = dataset
+    elif split == "test" and "test" in dataset.split:
+        found = dataset.of_split("test")
     elif seen is None:
-        found = samples.of_split(split)
-        if split == "test" and not any(samples.split):
-            found = samples
+        found = dataset.of_split(split)
+        if split == "test" and not any(dataset.split):
+            found = dataset
     else:
-        parts = seen.parts(samples.images)
+        parts = seen.parts(dataset.images)
         chosen = (parts == "") & (given == "") if split == "test" else parts == split
-        found = samples.select(chosen if chosen.any() else given == split)
+        found = dataset.select(chosen if chosen.any() else given == split)
     if not found.has_box.any():
         what = "" if split == "all" else f" of the {split} part"
         raise DataError(
-            f"no picture{what} has a box: there is nothing to measure. Choose another part with --split, or `all`"
+            f"no image{what} has a box: there is nothing to measure. Choose another part with --split, or `all`"
         )
     return found
 

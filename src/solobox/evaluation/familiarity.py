@@ -1,23 +1,23 @@
-"""How like the training pictures those are that were measured."""
+"""How like the training images those are that were measured."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from solobox.evaluation.plain import Json
+from solobox.utils.json_utils import Json
 
 STRANGE = 0.01
-"""At or below this a picture is like hardly any of the training data: one in a hundred of those held out is."""
+"""At or below this an image is like hardly any of the training data: one in a hundred of those held out is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Familiarity:
-    """The familiarity of pictures, see `Prediction.familiarity`.
+    """The familiarity of images, see `Prediction.familiarity`.
 
-    n: pictures for which it is known, at least one.
-    median: of these, in (0, 1]; about 0.5 for pictures like the training ones.
-    strange: share of them at or below `STRANGE`; about that much for pictures like the training ones.
+    n: images for which it is known, at least one.
+    median: of these, in (0, 1]; about 0.5 for images like the training ones.
+    strange: share of them at or below `STRANGE`; about that much for images like the training ones.
     """
 
     n: int
@@ -26,7 +26,7 @@ class Familiarity:
 
     @classmethod
     def of(cls, familiarity: npt.ArrayLike) -> "Familiarity | None":
-        """From the familiarity of N pictures, shape (N,), NaN where it is not known; None where it is for none."""
+        """From the familiarity of N images, shape (N,), NaN where it is not known; None where it is for none."""
         values = np.asarray(familiarity, dtype=np.float64).reshape(-1)
         known = values[np.isfinite(values)]
         if not len(known):

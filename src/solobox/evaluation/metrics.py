@@ -1,4 +1,4 @@
-"""The metrics of single-box localization: pure functions on boxes, no pictures and no model."""
+"""The metrics of single-box localization: pure functions on boxes, no images and no model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,33 +9,33 @@ import numpy.typing as npt
 
 from solobox import boxes
 from solobox.boxes import Floats
+from solobox.data.dataset import Dataset
 from solobox.evaluation import bootstrap
 from solobox.evaluation.bootstrap import Interval
 from solobox.evaluation.coverage import Coverage, measure_coverage
 from solobox.evaluation.familiarity import Familiarity
-from solobox.evaluation.plain import Json, ends, number
 from solobox.evaluation.presence import THRESHOLD, Presence
-from solobox.margins import DEFAULT_LEVEL
-from solobox.prediction import Prediction
-from solobox.samples import Samples
+from solobox.predict.prediction import Prediction
+from solobox.uncertainty.conformal import DEFAULT_LEVEL
+from solobox.utils.json_utils import Json, number
 
 SHARES = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
-"""The IoU that a picture must reach to count in each share."""
+"""The IoU that an image must reach to count in each share."""
 
 
 @dataclass(frozen=True)
 class Metrics:
     """How well predicted boxes match the true ones.
 
-    n: number of pictures with a true box, unreadable ones included.
+    n: number of images with a true box, unreadable ones included.
     mean_iou: mean intersection over union, in [0, 1].
-    iou50, iou75, iou90: share of pictures with an IoU of at least 0.5, 0.75 and 0.9, in [0, 1].
-    edge_mae_px: mean absolute error in pixels over all pictures and the four edges.
+    iou50, iou75, iou90: share of images with an IoU of at least 0.5, 0.75 and 0.9, in [0, 1].
+    edge_mae_px: mean absolute error in pixels over all images and the four edges.
     center_mae_px: mean Euclidean distance in pixels between the true and the predicted centre.
-    by_label: the same for the pictures of each label, by name; the key is the empty string for pictures that
-        have no label where others have one. Empty when no picture has a label.
+    by_label: the same for the images of each label, by name; the key is the empty string for images that
+        have no label where others have one. Empty when no image has a label.
 
-    A picture without a predicted box (it could not be read) is a failure: it counts as IoU 0 in `mean_iou`
+    An image without a predicted box (it could not be read) is a failure: it counts as IoU 0 in `mean_iou`
     and in the shares. No distance can be given for it, so the two errors in pixels are over the others. A
     number that is a mean over nothing is NaN here and null in JSON.
     """
@@ -69,8 +69,8 @@ def _numbers(metrics: Metrics) -> dict[str, Json]:
 def measure(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str] | None = None) -> Metrics:
     """Compare predicted boxes with true ones, pair by pair.
 
-    truth: shape (N, 4), ``x1, y1, x2, y2`` in pixels of the upright picture, all finite.
-    predicted: the same; a row with a number that is not finite stands for a picture without a predicted box
+    truth: shape (N, 4), ``x1, y1, x2, y2`` in pixels of the upright image, all finite.
+    predicted: the same; a row with a number that is not finite stands for an image without a predicted box
         (see `Metrics` for how it counts).
     labels: one for each row, or None; when all are the empty string there are no labels.
 
@@ -80,7 +80,7 @@ def measure(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str
     if true.shape != found.shape:
         raise ValueError(f"{len(true)} true boxes but {len(found)} predicted ones")
     if not np.isfinite(true).all():
-        raise ValueError("a true box is not finite; leave pictures without a box out")
+        raise ValueError("a true box is not finite; leave images without a box out")
     if labels is not None and len(labels) != len(true):
         raise ValueError(f"{len(true)} boxes but {len(labels)} labels")
 
@@ -100,7 +100,7 @@ def ious(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Floats:
 def figures(iou: npt.ArrayLike) -> dict[str, Floats]:
     """What the mean IoU and the shares are means of, by their names in `Metrics`: each shape (N,), in [0, 1].
 
-    iou: shape (N,), of the pictures.
+    iou: shape (N,), of the images.
     """
     values = np.asarray(iou, dtype=np.float64)
     reached = {name: (values >= least).astype(np.float64) for name, least in SHARES.items()}
@@ -142,27 +142,27 @@ def _found_or_nan(rows: Floats) -> Floats:
 class Evaluation:
     """Predictions beside the truth for one part of a data set.
 
-    samples: the pictures that have a true box, N of them.
-    predictions: one for each of `samples`, in the same order.
-    metrics: over those pictures.
+    dataset: the images that have a true box, N of them.
+    predictions: one for each of `dataset`, in the same order.
+    metrics: over those images.
     split: which part of the data it is, for people: ``test``, ``val``, ``train`` or ``all``.
-    n_negatives: how many pictures of that part have no box; no metric of boxes is about them.
-    n_unreadable: how many of the N pictures could not be read.
-    iou: shape (N,), float64; 0 for a picture that could not be read.
-    n_seen: how many of the N pictures the model was trained on, or had its epoch chosen by.
-    negatives: what was predicted for the pictures without a box.
+    n_negatives: how many images of that part have no box; no metric of boxes is about them.
+    n_unreadable: how many of the N images could not be read.
+    iou: shape (N,), float64; 0 for an image that could not be read.
+    n_seen: how many of the N images the model was trained on, or had its epoch chosen by.
+    negatives: what was predicted for the images without a box.
     intervals: of `mean_iou`, `iou50`, `iou75` and `iou90`, by these names: what their means may be off by, by the
         bootstrap, see `bootstrap.mean_intervals`; whole groups at a time where there are groups.
-    n_groups: how many groups the N pictures come in, a picture without one counting as one; 0 where none has one.
-    presence: how good the probabilities of presence are; None where the model gives none, or where pictures with the
+    n_groups: how many groups the N images come in, an image without one counting as one; 0 where none has one.
+    presence: how good the probabilities of presence are; None where the model gives none, or where images with the
         object or without it are missing.
-    n_missed, n_false_alarms: pictures with the object whose presence is below `presence.THRESHOLD`, and pictures
-        without it that reach it; None where the model gives no probability for any picture of that kind.
+    n_missed, n_false_alarms: images with the object whose presence is below `presence.THRESHOLD`, and images
+        without it that reach it; None where the model gives no probability for any image of that kind.
     coverage: how often the margins hold the true box; None where the model gives no margins.
-    familiarity: of the N pictures; None where the model has no figure for it.
+    familiarity: of the N images; None where the model has no figure for it.
     """
 
-    samples: Samples
+    dataset: Dataset
     predictions: tuple[Prediction, ...]
     metrics: Metrics
     split: str
@@ -190,7 +190,7 @@ class Evaluation:
             "n_false_alarms": self.n_false_alarms,
         }
         trust: dict[str, Json] = {
-            "intervals": {name: ends(interval) for name, interval in self.intervals.items()},
+            "intervals": {name: interval.to_json() for name, interval in self.intervals.items()},
             "coverage": self.coverage.to_dict() if self.coverage else None,
             "presence": self.presence.to_dict() if self.presence else None,
             "familiarity": self.familiarity.to_dict() if self.familiarity else None,
@@ -199,25 +199,25 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    samples: Samples, predictions: Sequence[Prediction], split: str, *, level: float = DEFAULT_LEVEL
+    dataset: Dataset, predictions: Sequence[Prediction], split: str, *, level: float = DEFAULT_LEVEL
 ) -> Evaluation:
     """Compare predictions with the boxes of samples.
 
-    samples: the pictures of one part of the data. Of those without a box only the presence is measured.
-    predictions: one for each of `samples`, in the same order.
+    dataset: the images of one part of the data. Of those without a box only the presence is measured.
+    predictions: one for each of `dataset`, in the same order.
     split: the name of that part.
     level: the probability that the predictions' margins were made for.
 
     Raises ValueError when their numbers differ.
     """
-    if len(samples) != len(predictions):
-        raise ValueError(f"{len(samples)} samples but {len(predictions)} predictions")
-    positives = samples.positives()
-    kept = tuple(p for p, has_box in zip(predictions, samples.has_box, strict=True) if has_box)
-    negatives = tuple(p for p, has_box in zip(predictions, samples.has_box, strict=True) if not has_box)
-    found, low, high = (
+    if len(dataset) != len(predictions):
+        raise ValueError(f"{len(dataset)} samples but {len(predictions)} predictions")
+    positives = dataset.positives()
+    kept = tuple(p for p, has_box in zip(predictions, dataset.has_box, strict=True) if has_box)
+    negatives = tuple(p for p, has_box in zip(predictions, dataset.has_box, strict=True) if not has_box)
+    found, lower, upper = (
         np.array([getattr(p, key) for p in kept], dtype=np.float64).reshape(-1, 4)
-        for key in ("box", "low", "high")
+        for key in ("box", "lower", "upper")
     )
     iou = ious(positives.boxes, found)
     of_each = figures(iou)
@@ -225,7 +225,7 @@ def evaluate_predictions(
     grouped = any(positives.group)
     there, absent = (np.array([p.presence for p in part], dtype=np.float64) for part in (kept, negatives))
     return Evaluation(
-        samples=positives,
+        dataset=positives,
         predictions=kept,
         metrics=measure(positives.boxes, found, positives.label),
         split=split,
@@ -239,7 +239,7 @@ def evaluate_predictions(
         n_missed=int((there < THRESHOLD).sum()) if np.isfinite(there).any() else None,
         n_false_alarms=int((absent >= THRESHOLD).sum()) if np.isfinite(absent).any() else None,
         coverage=measure_coverage(
-            positives.boxes, found, low, high, [p.size for p in kept], positives.group, level=level
+            positives.boxes, found, lower, upper, [p.size for p in kept], positives.group, level=level
         ),
         familiarity=Familiarity.of([p.familiarity for p in kept]),
     )

@@ -1,4 +1,4 @@
-"""How well the probability that the object is there tells pictures with it from those without: pure functions."""
+"""How well the probability that the object is there tells images with it from those without: pure functions."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
-from solobox.evaluation.plain import Json, number
+from solobox.utils.json_utils import Json, number
 
 BINS = 15
 """Bins of equal width between 0 and 1, as many as in the paper: see `reliability`."""
@@ -18,12 +18,12 @@ THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reliability:
-    """Pictures sorted into bins by their probability, B of them, of equal width.
+    """Images sorted into bins by their probability, B of them, of equal width.
 
     edges: shape (B + 1,), from 0 to 1; a bin holds its lower edge, the last one also its upper.
-    counts: shape (B,), int64, pictures in each.
+    counts: shape (B,), int64, images in each.
     probability: shape (B,), the mean probability in each, NaN where it is empty.
-    share: shape (B,), the share of its pictures that do have the object; NaN where it is empty.
+    share: shape (B,), the share of its images that do have the object; NaN where it is empty.
     """
 
     edges: Floats
@@ -34,10 +34,10 @@ class Reliability:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Presence:
-    """How good the probabilities of presence are, over pictures with the object and without.
+    """How good the probabilities of presence are, over images with the object and without.
 
-    n_positives, n_negatives: pictures with and without the object whose probability is known, each at least one.
-    auroc: probability that of a picture with the object and one without, the former has the higher probability.
+    n_positives, n_negatives: images with and without the object whose probability is known, each at least one.
+    auroc: probability that of an image with the object and one without, the former has the higher probability.
     ece: expected calibration error, in [0, 1]. brier: Brier score, in [0, 1]. For both 0 is perfect.
     reliability: the bins that the calibration error is computed from.
     """
@@ -51,9 +51,9 @@ class Presence:
 
     @classmethod
     def of(cls, positives: npt.ArrayLike, negatives: npt.ArrayLike) -> "Presence | None":
-        """From the probabilities (P,) of pictures with the object and (Q,) of those without.
+        """From the probabilities (P,) of images with the object and (Q,) of those without.
 
-        NaN stands for a picture of which nothing is known, and is left out. None where one kind is missing.
+        NaN stands for an image of which nothing is known, and is left out. None where one kind is missing.
         """
         there, absent = _known(positives), _known(negatives)
         if not len(there) or not len(absent):
@@ -71,7 +71,7 @@ class Presence:
         )
 
     def to_dict(self) -> dict[str, Json]:
-        """As plain JSON values; of the bins only those that hold pictures."""
+        """As plain JSON values; of the bins only those that hold images."""
         bins = self.reliability
         rows: list[Json] = [
             {
@@ -96,7 +96,7 @@ class Presence:
 def auroc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
     """The area under the receiver operating characteristic, in [0, 1], as the rank statistic that it equals.
 
-    positives: shape (P,), scores of pictures with the object. negatives: shape (Q,), of those without.
+    positives: shape (P,), scores of images with the object. negatives: shape (Q,), of those without.
 
     The share of all P times Q pairs in which the former score is the higher one, equal scores counting as half (Mann &
     Whitney, 1947; Hanley & McNeil, 1982, "The Meaning and Use of the Area under a Receiver Operating Characteristic
@@ -110,7 +110,7 @@ def auroc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
 
 
 def reliability(probability: npt.ArrayLike, truth: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """Sort N pictures into bins of equal width by their probability of presence.
+    """Sort N images into bins of equal width by their probability of presence.
 
     probability: shape (N,), in [0, 1]. truth: shape (N,), bool, whether the object is there.
 
@@ -139,9 +139,9 @@ def reliability(probability: npt.ArrayLike, truth: npt.ArrayLike, bins: int = BI
 
 
 def calibration_error(bins: Reliability) -> float:
-    """The expected calibration error: how far a bin's share is from its mean probability, on average over pictures.
+    """The expected calibration error: how far a bin's share is from its mean probability, on average over images.
 
-    Of few pictures it is never 0, however good the probabilities: each bin's share is itself a guess. NaN for none.
+    Of few images it is never 0, however good the probabilities: each bin's share is itself a guess. NaN for none.
     """
     if not bins.counts.sum():
         return math.nan

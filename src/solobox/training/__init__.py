@@ -1,1 +1,1 @@
-"""Training: from labelled pictures to a saved localizer."""
+"""Training: from labelled images to a saved localizer."""

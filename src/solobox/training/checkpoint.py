@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from solobox.errors import ConfigError
-from solobox.files import remove_leftovers, unfinished
+from solobox.utils.atomic import remove_leftovers, unfinished
 
 FORMAT = "solobox checkpoint 1"
 

@@ -1,7 +1,7 @@
 """The learning curve: how good heads are that learnt from a part of the labels, and what more of them would bring.
 
-Of each held-out part of the pictures every size of training set is asked, and each size is a part of the next one, so
-that the sizes are compared on the same pictures. What more labels would bring is read off an inverse power law through
+Of each held-out part of the images every size of training set is asked, and each size is a part of the next one, so
+that the sizes are compared on the same images. What more labels would bring is read off an inverse power law through
 the measured points, which errors of learners follow over wide ranges of sizes (Cortes et al., 1994, "Learning Curves:
 Asymptotic Values and Rate of Convergence"; Figueroa et al., 2012, "Predicting sample size required for classification
 performance"; Hestness et al., 2017, "Deep Learning Scaling is Predictable, Empirically"). Such a law says nothing of
@@ -19,19 +19,19 @@ import numpy.typing as npt
 
 from solobox import boxes as geometry
 from solobox.boxes import Floats
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
+from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
-from solobox.files import replacing
-from solobox.samples import Samples
-from solobox.splits import ranked
-from solobox.training.folds import Bank, assigned, units_of
-from solobox.training.progress import Progress
-from solobox.training.recipe import Recipe
+from solobox.training.crossval import Bank, assigned, units_of
+from solobox.utils.atomic import replacing
+from solobox.utils.progress import Progress
 
 Kind: TypeAlias = Literal["measured", "expected"]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 LEAST = 16
-"""Pictures with a box, fewer of which have no curve that is worth drawing."""
+"""Images with a box, fewer of which have no curve that is worth drawing."""
 
 LEVEL = 0.95
 """The probability of the bands."""
@@ -45,7 +45,7 @@ _RATES = np.geomspace(0.1, 2, 61)
 """Exponents that are tried."""
 
 _HARDLY = 0.005
-"""A gain of mean IoU below which labelling as many pictures again is not worth it."""
+"""A gain of mean IoU below which labelling as many images again is not worth it."""
 
 _UNSURE = 0.02
 """How wide the band of a gain may be that begins below that."""
@@ -53,25 +53,25 @@ _UNSURE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """Mean IoU of n training pictures: ``a - b * n ** -c`` with ``a <= 1``, ``b >= 0`` and ``c > 0``."""
+    """Mean IoU of n training images: ``a - b * n ** -c`` with ``a <= 1``, ``b >= 0`` and ``c > 0``."""
 
     a: float
     b: float
     c: float
 
-    def __call__(self, pictures: float) -> float:
+    def __call__(self, images: float) -> float:
         """The mean IoU expected from so many, which grows with them."""
-        return float(self.a - self.b * pictures**-self.c)
+        return float(self.a - self.b * images**-self.c)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A size of the training set in pictures, the mean IoU there, and the 95% band around it."""
+    """A size of the training set in images, the mean IoU there, and the 95% band around it."""
 
-    pictures: int
+    images: int
     mean_iou: float
-    low: float
-    high: float
+    lower: float
+    upper: float
     kind: Kind
 
 
@@ -80,8 +80,8 @@ class Gain:
     """What twice as many labels are expected to add to the mean IoU, and the 95% band around it."""
 
     expected: float
-    low: float
-    high: float
+    lower: float
+    upper: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,69 +94,69 @@ class Curve:
 
     def sentence(self) -> str:
         """What twice as many labels are expected to bring, for a person."""
-        gain, twice = self.gain, f"twice as many labels ({self.points[-1].pictures:,} pictures)"
-        if gain.high < _HARDLY:
+        gain, twice = self.gain, f"twice as many labels ({self.points[-1].images:,} images)"
+        if gain.upper < _HARDLY:
             return f"Hardly anything is to be expected of {twice}: less than {_HARDLY:g} mean IoU."
-        if gain.low < _HARDLY and gain.high - gain.low > _UNSURE:
+        if gain.lower < _HARDLY and gain.upper - gain.lower > _UNSURE:
             return (
-                f"What {twice} would bring cannot be told from these: from {gain.low:.3f} to {gain.high:.3f} mean IoU "
-                "all is possible."
+                f"What {twice} would bring cannot be told from these: from {gain.lower:.3f} to {gain.upper:.3f} mean "
+                "IoU all is possible."
             )
         return (
-            f"{twice.capitalize()} are expected to bring about +{gain.expected:.3f} mean IoU ({gain.low:.3f} to "
-            f"{gain.high:.3f})."
+            f"{twice.capitalize()} are expected to bring about +{gain.expected:.3f} mean IoU ({gain.lower:.3f} to "
+            f"{gain.upper:.3f})."
         )
 
     def write(self, path: Path) -> None:
-        """A CSV with ``pictures,mean_iou,low,high,kind``, a row for each point. Raises DataError as `replacing`."""
+        """A CSV with ``images,mean_iou,low,high,kind``, a row for each point. Raises DataError as `replacing`."""
         with replacing(path) as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["pictures", "mean_iou", "low", "high", "kind"])
+            writer.writerow(["images", "mean_iou", "lower", "upper", "kind"])
             for point in self.points:
-                figures = [f"{value:.6f}" for value in (point.mean_iou, point.low, point.high)]
-                writer.writerow([point.pictures, *figures, point.kind])
+                figures = [f"{value:.6f}" for value in (point.mean_iou, point.lower, point.upper)]
+                writer.writerow([point.images, *figures, point.kind])
 
 
 def learning_curve(
-    samples: Samples,
+    dataset: Dataset,
     recipe: Recipe,
     *,
     repetitions: int = 5,
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> Curve:
-    """Measure the learning curve of labelled pictures.
+    """Measure the learning curve of labelled images.
 
-    samples: those without a box are left out, since it is boxes that are judged, and so are those whose split the data
+    dataset: those without a box are left out, since it is boxes that are judged, and so are those whose split the data
         itself calls test. All others count, whatever their split.
-    repetitions: 3 or more. The pictures are held out in so many parts, each once; groups stay whole.
-    skip_bad: leave out pictures that cannot be read, rather than raise DataError.
+    repetitions: 3 or more. The images are held out in so many parts, each once; groups stay whole.
+    skip_bad: leave out images that cannot be read, rather than raise DataError.
 
-    Raises DataError where there are fewer than `LEAST` pictures, or too few or too large groups; ConfigError for too
-    few repetitions, and for a recipe that trains the trunk.
+    Raises DataError where there are fewer than `LEAST` images, or too few or too large groups; ConfigError for too
+    few repetitions, and for a recipe that trains the backbone.
     """
-    samples = samples.select(samples.has_box & (np.array(samples.split) != "test"))
-    _must_suffice(len(samples), len(set(units_of(samples))), repetitions)
+    dataset = dataset.select(dataset.has_box & (np.array(dataset.split) != "test"))
+    _must_suffice(len(dataset), len(set(units_of(dataset))), repetitions)
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
-        fewest = max(round(len(samples) * _PARTS[0]), 1)
+        fewest = max(round(len(dataset) * _PARTS[0]), 1)
         bank = Bank.of(
-            samples, recipe, folder=Path(folder), least=fewest, skip_bad=skip_bad, progress=progress
+            dataset, recipe, folder=Path(folder), least=fewest, skip_bad=skip_bad, progress=progress
         )
         readable = bank.readable
-        units = np.array(units_of(samples))
+        units = np.array(units_of(dataset))
         _must_suffice(int(readable.sum()), len(set(units[readable].tolist())), repetitions)
-        part = np.where(readable, assigned(samples, repetitions), -1)
-        reached = np.full((len(_PARTS) + 1, len(samples)), np.nan)
+        part = np.where(readable, assigned(dataset, repetitions), -1)
+        reached = np.full((len(_PARTS) + 1, len(dataset)), np.nan)
         sizes = np.zeros((len(_PARTS) + 1, repetitions))
         for number in range(repetitions):
             held_out, rest = np.flatnonzero(part == number), (part >= 0) & (part != number)
             wanted = [share * readable.sum() for share in _PARTS]
             for place, chosen in enumerate(nested(units, rest, wanted, f"curve {number}")):
                 sizes[place, number] = chosen.sum()
-                stage = f"{chosen.sum():,} pictures, {number + 1} of {repetitions}"
+                stage = f"{chosen.sum():,} images, {number + 1} of {repetitions}"
                 head = bank.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
                 found = np.stack([one.box for one in bank.predict(head, held_out)])
-                reached[place, held_out] = geometry.iou(found, samples.boxes[held_out])
+                reached[place, held_out] = geometry.iou(found, dataset.boxes[held_out])
     return curve_of(
         sizes.mean(axis=1), reached[:, readable], part[readable], units[readable], seed=recipe.seed
     )
@@ -165,7 +165,7 @@ def learning_curve(
 def nested(units: npt.ArrayLike, rest: Mask, wanted: list[float], purpose: str) -> list[Mask]:
     """Ever larger sets of whole units, each a part of the next one; the last is all of `rest`.
 
-    units: of each of N pictures. rest: (N,), which may be taken. wanted: how many pictures, about, ascending.
+    units: of each of N images. rest: (N,), which may be taken. wanted: how many images, about, ascending.
     purpose: decides in what order units are taken.
 
     Gives masks (N,), one more than `wanted`; none is empty.
@@ -183,17 +183,17 @@ def curve_of(
 ) -> Curve:
     """The curve of what was measured.
 
-    sizes: (K,) pictures that were trained on, ascending. reached: (K, N), the IoU of each picture, held out.
-    part: (N,), which repetition it was held out in, and so which heads it was shown to. units: (N,), of each picture.
+    sizes: (K,) images that were trained on, ascending. reached: (K, N), the IoU of each image, held out.
+    part: (N,), which repetition it was held out in, and so which heads it was shown to. units: (N,), of each image.
 
-    Its bands come from a bootstrap in two steps, repetitions and in each of them units of held-out pictures, all sizes
+    Its bands come from a bootstrap in two steps, repetitions and in each of them units of held-out images, all sizes
     at once (Davison & Hinkley, 1997, "Bootstrap Methods and their Application", 3.8); the law is fitted anew to each.
     Raises DataError where the sizes do not differ enough to tell anything.
     """
     count = reached.shape[1]
     if sizes[-1] < 2 * sizes[0]:
         raise DataError(
-            f"the groups are too large for a learning curve: the smallest training set has {sizes[0]:.0f} pictures and "
+            f"the groups are too large for a learning curve: the smallest training set has {sizes[0]:.0f} images and "
             f"the largest {sizes[-1]:.0f}"
         )
     means = reached.mean(axis=1)
@@ -237,16 +237,16 @@ def fitted(sizes: Floats, reached: Floats) -> Floats:
     return np.stack([a[rows, best], b[rows, best], _RATES[best]], axis=1)
 
 
-def _at(laws: Floats, pictures: int) -> Floats:
+def _at(laws: Floats, images: int) -> Floats:
     """What laws (..., 3) say of a size."""
     a, b, c = np.moveaxis(laws, -1, 0)
-    return np.asarray(a - b * float(pictures) ** -c, dtype=np.float64)
+    return np.asarray(a - b * float(images) ** -c, dtype=np.float64)
 
 
 def _drawn(reached: Floats, part: npt.NDArray[np.int64], units: npt.NDArray[np.str_], seed: int) -> Floats:
     """Mean IoUs (draws, K) of repetitions and units in them, drawn with repeats."""
     random = np.random.default_rng(seed)
-    sums = []  # of each repetition (units, K + 1), in the last column how many pictures
+    sums = []  # of each repetition (units, K + 1), in the last column how many images
     for number in np.unique(part):
         rows = part == number
         _, member = np.unique(units[rows], return_inverse=True)
@@ -261,20 +261,20 @@ def _drawn(reached: Floats, part: npt.NDArray[np.int64], units: npt.NDArray[np.s
 
 
 def _band(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    lower, upper = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(lower), float(upper)
 
 
-def _must_suffice(pictures: int, units: int, repetitions: int) -> None:
+def _must_suffice(images: int, units: int, repetitions: int) -> None:
     if repetitions < 3:
         raise ConfigError(f"a learning curve takes 3 repetitions or more, not {repetitions}")
-    if pictures < LEAST:
+    if images < LEAST:
         raise DataError(
-            f"{pictures} pictures with a box that can be read are too few for a learning curve, which takes {LEAST}: "
+            f"{images} images with a box that can be read are too few for a learning curve, which takes {LEAST}: "
             "label more, that much is certain"
         )
     if units < repetitions:
         raise DataError(
-            f"{units} groups of pictures with a box cannot be held out in {repetitions} parts: a learning curve takes "
+            f"{units} groups of images with a box cannot be held out in {repetitions} parts: a learning curve takes "
             f"{repetitions} groups or more"
         )

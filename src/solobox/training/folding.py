@@ -1,4 +1,4 @@
-"""Training a trunk on a CPU whose normalisation layers keep their statistics, with less work for the same gradients.
+"""Training a backbone on a CPU whose normalisation layers keep their statistics, with less work for the same gradients.
 
 Batch normalisation by fixed statistics is a scale and a shift of each channel, which can be applied to the weights of
 the convolution before it: the same function of the same parameters, without reading and writing every map once more
@@ -20,21 +20,21 @@ _TOLERANCE = 1e-3
 
 
 @contextmanager
-def folded(trunk: nn.Module, side: int = 64) -> Iterator[int]:
-    """While the block runs, `trunk` computes normalisation in its convolutions; gives in how many of them.
+def folded(backbone: nn.Module, side: int = 64) -> Iterator[int]:
+    """While the block runs, `backbone` computes normalisation in its convolutions; gives in how many of them.
 
-    trunk: (B, 3, H, W) to maps; its normalisation layers must be in evaluation mode throughout. Keys of the state,
+    backbone: (B, 3, H, W) to maps; its normalisation layers must be in evaluation mode throughout. Keys of the state,
         parameters and their gradients are what they were, and copies made meanwhile are folded too. One on a GPU is
         left as it is.
-    side: of the picture by which it is seen which layer follows which, and that the maps stay the same. Where they do
+    side: of the image by which it is seen which layer follows which, and that the maps stay the same. Where they do
         not, nothing is folded.
     """
-    if next(trunk.parameters()).device.type != "cpu":
+    if next(backbone.parameters()).device.type != "cpu":
         yield 0
         return
     probe = torch.linspace(0, 255, 3 * side * side).reshape(1, 3, side, side)
-    pairs = _pairs(trunk, probe)
-    before = _maps(trunk, probe)
+    pairs = _pairs(backbone, probe)
+    before = _maps(backbone, probe)
     changed: list[tuple[nn.Module, type[nn.Module]]] = []
     try:
         for conv, norm in pairs:
@@ -42,7 +42,7 @@ def folded(trunk: nn.Module, side: int = 64) -> Iterator[int]:
             conv.__dict__["_norm"] = [norm]  # in a list, or it would be a child, with keys of its own
             _become(conv, _CONVS[type(conv)])
             _become(norm, _NORMS[type(norm)])
-        after = _maps(trunk, probe)
+        after = _maps(backbone, probe)
         same = all(
             float((a - b).norm()) <= _TOLERANCE * float(b.norm()) for a, b in zip(after, before, strict=True)
         )
@@ -65,7 +65,7 @@ def _undo(changed: list[tuple[nn.Module, type[nn.Module]]]) -> None:
         module.__dict__.pop("_norm", None)
 
 
-def _pairs(trunk: nn.Module, probe: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+def _pairs(backbone: nn.Module, probe: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Each normalisation layer that is shown just what a convolution gave, once, and that convolution."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     shown: list[tuple[nn.Module, Tensor]] = []
@@ -77,11 +77,11 @@ def _pairs(trunk: nn.Module, probe: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
                 else shown.append((module, given[0]))
             )
         )
-        for module in trunk.modules()
+        for module in backbone.modules()
         if type(module) in _CONVS or type(module) in _NORMS
     ]
     try:
-        _maps(trunk, probe)
+        _maps(backbone, probe)
     finally:
         for hook in hooks:
             hook.remove()
@@ -91,8 +91,8 @@ def _pairs(trunk: nn.Module, probe: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNor
 
 
 @torch.no_grad()
-def _maps(trunk: nn.Module, probe: Tensor) -> list[Tensor]:
-    return [feature.float() for feature in trunk(probe)]
+def _maps(backbone: nn.Module, probe: Tensor) -> list[Tensor]:
+    return [feature.float() for feature in backbone(probe)]
 
 
 def _scaled(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:

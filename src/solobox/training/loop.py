@@ -11,20 +11,21 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from solobox.config.optim import Optimizing
 from solobox.errors import ConfigError, Paused
-from solobox.localizer.across import Part, sharing, tell
-from solobox.localizer.losses import Loss, box_iou
-from solobox.training.optimizing import EarlyStopping, Optimizing, groups, make, rate, set_rate
-from solobox.training.progress import Progress
-from solobox.training.ranks import Ranks
+from solobox.model.losses import Loss, box_iou
+from solobox.model.sync_layers import Part, sharing, tell
+from solobox.training.distributed import Ranks
+from solobox.training.optim import EarlyStopping, groups, make, rate, set_rate
+from solobox.utils.progress import Progress
 
 if TYPE_CHECKING:
-    from solobox.localizer.head import Output
+    from solobox.model.heads import Output
 
 Batch = tuple[Any, Tensor, Part]
 """What the module takes, the targets (B, 4) as fractions of the input's sides, and which part of a batch this is.
 
-A row of targets is NaN where the object is not in the picture."""
+A row of targets is NaN where the object is not in the image."""
 
 _LOOK = 20
 """Steps between two looks at what is elsewhere: each makes a GPU, or the other ranks, wait."""
@@ -32,7 +33,7 @@ _LOOK = 20
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of the history. `val_iou` is the mean over the validation pictures."""
+    """One line of the history. `val_iou` is the mean over the validation images."""
 
     stage: str
     epoch: int
@@ -51,7 +52,7 @@ class Epoch:
 class Schedule:
     """How long and how fast to train.
 
-    epochs: at most. batches: in an epoch. patience: see `EarlyStopping`. trunk_lr, freeze: see `groups`.
+    epochs: at most. batches: in an epoch. patience: see `EarlyStopping`. backbone_lr, freeze: see `groups`.
     ema: decay of the running average at each step, 0 for none. seed: decides dropout, step by step.
     """
 
@@ -62,7 +63,7 @@ class Schedule:
     ema: float
     seed: int
     patience: int = 0
-    trunk_lr: float = 1.0
+    backbone_lr: float = 1.0
     freeze: int = 0
 
     @property
@@ -120,7 +121,7 @@ def fit(
     module: takes a batch's first part and gives an `Output`.
     batches: of an epoch and a place in it, both counted from 0: the batches from there on, `schedule.batches` in a
         whole epoch, of each what this rank is shown (`Ranks.part`). A function of these two alone.
-    score: of a module in evaluation mode, one figure for each validation picture, higher is better; on every rank
+    score: of a module in evaluation mode, one figure for each validation image, higher is better; on every rank
         the same.
     fabric: of one process, or of several that train together: they give what one would on the same batches, up to the
         order in which numbers are added.
@@ -132,7 +133,7 @@ def fit(
     state is left as it was.
     """
     keeper, ranks = keeper or Forgets(), Ranks(fabric)
-    parts = groups(module, trunk_lr=schedule.trunk_lr, freeze=schedule.freeze)
+    parts = groups(module, backbone_lr=schedule.backbone_lr, freeze=schedule.freeze)
     settings = schedule.optimizing
     run = _Run(
         module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience), fabric
@@ -258,7 +259,7 @@ class _Run:
         self.sums = self._nothing()
 
     def _means(self, batches: int) -> tuple[float, float]:
-        """Loss of a batch, and IoU of a picture with the object (0 where there was none)."""
+        """Loss of a batch, and IoU of an image with the object (0 where there was none)."""
         loss, iou, present = self.sums.tolist()
         return loss / batches, iou / present if present else 0.0
 
@@ -298,16 +299,16 @@ class _Run:
 
 
 def _overlap(boxes: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """The sum of IoUs and the number of pictures with the object, both as shares of a batch and weighted."""
+    """The sum of IoUs and the number of images with the object, both as shares of a batch and weighted."""
     overlap = box_iou(boxes, targets)
     present = torch.isfinite(overlap)
     return torch.where(present, overlap, 0).mean() * weight, present.float().mean() * weight
 
 
 def not_worse(scores: Tensor, best: Tensor) -> bool:
-    """Whether scores (N,) of an epoch are within one standard error of those of the best, picture by picture.
+    """Whether scores (N,) of an epoch are within one standard error of those of the best, image by image.
 
-    The one-standard-error rule (Breiman et al., 1984): with a few validation pictures the highest mean is mostly
+    The one-standard-error rule (Breiman et al., 1984): with a few validation images the highest mean is mostly
     luck, and of epochs that cannot be told apart the later one, at the lower learning rate, is the better bet.
     """
     behind = best - scores

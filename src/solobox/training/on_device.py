@@ -1,8 +1,8 @@
-"""Training pictures that lie on a GPU, and their windows and colours made there, a batch at a time.
+"""Training images that lie on a GPU, and their windows and colours made there, a batch at a time.
 
-What `windows` does to one picture in NumPy is done here to a batch of tensors, without Python for each picture: the
+What `crops` does to one image in NumPy is done here to a batch of tensors, without Python for each image: the
 same windows from the same numbers, and pixels that differ by a level. It runs on any device and is tested on a CPU
-against `windows`; it is used on CUDA alone, where it has not been run yet.
+against `crops`; it is used on CUDA alone, where it has not been run yet.
 """
 
 import math
@@ -12,10 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solobox.training.ranks import Ranks
-from solobox.training.squares import Originals, Squares
-from solobox.training.views import generator
-from solobox.training.windows import (
+from solobox.training.augment import (
     ASPECT,
     BRIGHTNESS,
     CLOSE,
@@ -29,6 +26,9 @@ from solobox.training.windows import (
     WIDE,
     stand_in,
 )
+from solobox.training.distributed import Ranks
+from solobox.training.image_cache import Originals, Squares
+from solobox.training.views import generator
 
 NUMBERS = 11
 """Random numbers that a view takes: which kind of window, its sides (2), its place (2), mirrored; then contrast,
@@ -38,7 +38,7 @@ _SHARE = 0.25
 """Of a GPU's free memory, what data may take: the rest is for the network and its gradients."""
 
 _TOGETHER = 256
-"""Pictures that are uploaded at once."""
+"""Images that are uploaded at once."""
 
 
 def has_room(nbytes: int, device: torch.device) -> bool:
@@ -55,7 +55,7 @@ def uploaded(tensor: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """Square pictures on a device.
+    """Square images on a device.
 
     pixels: (N, S, 3, S) uint8 RGB: rows, channels, columns, the order in which `cut` needs no copies.
     boxes: (N, 4) float32 as fractions of the sides, NaN without the object.
@@ -76,7 +76,7 @@ class Resident:
             pixels[rows[0] : rows[-1] + 1] = part.permute(0, 1, 3, 2)
         aims = [
             box if np.isfinite(box).all() else stand_in(generator(0, 0, name))
-            for box, name in zip(squares.boxes, squares.samples.names, strict=True)
+            for box, name in zip(squares.boxes, squares.dataset.names, strict=True)
         ]
         boxes, around = (
             uploaded(torch.from_numpy(own).float(), device) for own in (squares.boxes, np.stack(aims))
@@ -87,10 +87,10 @@ class Resident:
         return len(self.pixels)
 
     def batch(self, rows: Tensor, side: int, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Views of some pictures: pixels (B, 3, side, side) float32 in 0..255 channels last, and boxes (B, 4) in them.
+        """Views of some images: pixels (B, 3, side, side) float32 in 0..255 channels last, and boxes (B, 4) in them.
 
         rows: (B,) on the device. numbers: (N, NUMBERS) of an epoch, see `draws`, on the device, a row for each of
-        all the pictures; or None for whole pictures in their own colours.
+        all the images; or None for whole images in their own colours.
         """
         pixels, boxes = self.pixels[rows], self.boxes[rows]
         length = pixels.shape[-1]
@@ -99,31 +99,29 @@ class Resident:
             whole[:, 2:] = length
             return cut(pixels, whole, torch.zeros_like(rows, dtype=torch.bool), side), boxes
         own, boxes = numbers[rows], boxes * length
-        windows, mirrored = random_windows(own, self.aims[rows] * length, length)
-        shown = recolour(own, cut(pixels, windows, mirrored, side))
-        return shown, to_windows(boxes, windows, mirrored)
+        crops, mirrored = random_windows(own, self.aims[rows] * length, length)
+        shown = recolour(own, cut(pixels, crops, mirrored, side))
+        return shown, to_windows(boxes, crops, mirrored)
 
 
-def fit_on(
-    pictures: Squares | Originals, device: torch.device, ranks: Ranks | None = None
-) -> Resident | None:
-    """The pictures on `device`, where that is a GPU on which they take no more than a quarter of the free memory.
+def fit_on(images: Squares | Originals, device: torch.device, ranks: Ranks | None = None) -> Resident | None:
+    """The images on `device`, where that is a GPU on which they take no more than a quarter of the free memory.
 
-    None elsewhere, and for pictures that keep their own sizes. Of several ranks all have them there or none has: the
+    None elsewhere, and for images that keep their own sizes. Of several ranks all have them there or none has: the
     windows are drawn from other numbers there.
     """
-    if not isinstance(pictures, Squares):
+    if not isinstance(images, Squares):
         return None
-    fits = has_room(len(pictures) * pictures.side**2 * 3, device)
+    fits = has_room(len(images) * images.side**2 * 3, device)
     if (ranks or Ranks()).any(not fits):
         return None
-    return Resident.of(pictures, device)
+    return Resident.of(images, device)
 
 
 def draws(seed: int, epoch: int, count: int) -> Tensor:
-    """The random numbers of `count` pictures in an epoch: (count, NUMBERS) float32 in [0, 1), on the CPU.
+    """The random numbers of `count` images in an epoch: (count, NUMBERS) float32 in [0, 1), on the CPU.
 
-    A picture's own are a function of seed, epoch and its row alone, not of how many there are.
+    An image's own are a function of seed, epoch and its row alone, not of how many there are.
     """
     return torch.from_numpy(np.random.default_rng([seed, epoch, 2]).random((count, NUMBERS), np.float32))
 
@@ -132,21 +130,21 @@ def random_windows(numbers: Tensor, boxes: Tensor, length: int) -> tuple[Tensor,
     """What `windows.random_window` draws, for a batch.
 
     numbers: (B, NUMBERS) in [0, 1). boxes: (B, 4) in pixels of squares of `length` pixels. Gives the windows (B, 4),
-    ``x1, y1, x2, y2`` in whole pixels of the picture as floats, and whether they are mirrored, (B,).
+    ``x1, y1, x2, y2`` in whole pixels of the image as floats, and whether they are mirrored, (B,).
     """
-    low, high = boxes[:, :2], boxes[:, 2:]
-    extent, drawn, placed = high - low, numbers[:, 1:3], numbers[:, 3:5]
+    lower, upper = boxes[:, :2], boxes[:, 2:]
+    extent, drawn, placed = upper - lower, numbers[:, 1:3], numbers[:, 3:5]
 
     close = extent / _between(drawn, *CLOSE)
     beginning = (PLACE[0] + PLACE[1] * torch.special.ndtri(placed)).clamp(0, 1)
-    close_low = low - beginning * (close - extent)
+    close_low = lower - beginning * (close - extent)
 
     scale = _between(drawn[:, :1], math.log(WIDE[0]), math.log(WIDE[1])).exp()
     aspect = _between(drawn[:, 1:], -ASPECT, ASPECT).exp()
     wide = torch.maximum(length * scale * torch.cat([aspect, 1 / aspect], dim=1), (1 - SLACK) * extent)
     slack = SLACK * extent
-    first = (high - slack - wide).clamp(min=-SLACK * length)
-    last = torch.minimum(low + slack, (1 + SLACK) * length - wide)
+    first = (upper - slack - wide).clamp(min=-SLACK * length)
+    last = torch.minimum(lower + slack, (1 + SLACK) * length - wide)
     least, most = torch.minimum(first, last), torch.maximum(first, last)
     within = least + (most - least) * placed
     wide_low = torch.where(wide >= length, (length - wide) * (1 - placed), within)
@@ -157,27 +155,27 @@ def random_windows(numbers: Tensor, boxes: Tensor, length: int) -> tuple[Tensor,
     return torch.cat([start.round(), end.round()], dim=1), numbers[:, 5] < 0.5
 
 
-def to_windows(boxes: Tensor, windows: Tensor, mirrored: Tensor) -> Tensor:
-    """Boxes (B, 4) in pixels of the picture to fractions of the windows (B, 4) of `random_windows`."""
-    start, size = windows[:, :2], windows[:, 2:] - windows[:, :2]
+def to_windows(boxes: Tensor, crops: Tensor, mirrored: Tensor) -> Tensor:
+    """Boxes (B, 4) in pixels of the image to fractions of the windows (B, 4) of `random_windows`."""
+    start, size = crops[:, :2], crops[:, 2:] - crops[:, :2]
     x1, y1, x2, y2 = ((boxes - start.repeat(1, 2)) / size.repeat(1, 2)).unbind(1)
     left, right = torch.where(mirrored, 1 - x2, x1), torch.where(mirrored, 1 - x1, x2)
     return torch.stack([left, y1, right, y2], dim=1)
 
 
-def cut(pixels: Tensor, windows: Tensor, mirrored: Tensor, side: int) -> Tensor:
+def cut(pixels: Tensor, crops: Tensor, mirrored: Tensor, side: int) -> Tensor:
     """What `windows.cut` cuts, for a batch: whole levels (B, 3, side, side) float32 in 0..255, channels last.
 
     pixels: (B, S, 3, S) uint8, see `Resident`. windows, mirrored: see `random_windows`; in whole pixels, and no wider
     than the widest that it gives, 2.5 S.
 
-    Antialiased bilinear resampling is linear and separable: two batched matrix products with weights for each picture.
+    Antialiased bilinear resampling is linear and separable: two batched matrix products with weights for each image.
     """
     count, length = len(pixels), pixels.shape[-1]
-    x1, y1, x2, y2 = windows.unbind(1)
+    x1, y1, x2, y2 = crops.unbind(1)
     down = _weights(y1, y2, torch.zeros_like(mirrored), length, side)
     across = _weights(x1, x2, mirrored, length, side)
-    # As distances from grey, what lies outside of the picture is zero and need not be there.
+    # As distances from grey, what lies outside of the image is zero and need not be there.
     levels = (pixels.float() - GREY).reshape(count, length, 3 * length)
     rows = torch.bmm(down, levels).reshape(count, side * 3, length)
     shown = torch.bmm(rows, across.transpose(1, 2)).reshape(count, side, 3, side).permute(0, 2, 1, 3)
@@ -193,22 +191,22 @@ def recolour(numbers: Tensor, pixels: Tensor) -> Tensor:
     return shown.round().clamp(0, 255)
 
 
-def _between(numbers: Tensor, low: float, high: float) -> Tensor:
+def _between(numbers: Tensor, lower: float, upper: float) -> Tensor:
     """From [0, 1) to [low, high)."""
-    return low + (high - low) * numbers
+    return lower + (upper - lower) * numbers
 
 
-def _weights(low: Tensor, high: Tensor, backwards: Tensor, length: int, side: int) -> Tensor:
+def _weights(lower: Tensor, upper: Tensor, backwards: Tensor, length: int, side: int) -> Tensor:
     """How much each of `length` pixels counts in each of `side` cells of the windows `low..high`: (B, side, length).
 
     Triangles about the middles of the cells, as wide as two cells or two pixels, whichever is more, over the pixels of
-    the window; so do Pillow and PyTorch. Those of pixels outside of the picture count in the sum, which is 1, and are
+    the window; so do Pillow and PyTorch. Those of pixels outside of the image count in the sum, which is 1, and are
     left out of the result.
     """
-    low, size = low[:, None, None], (high - low)[:, None, None]
+    lower, size = lower[:, None, None], (upper - lower)[:, None, None]
     cell = size / side
     support = cell.clamp(min=1)
-    place = torch.arange(side, device=low.device).unsqueeze(1)
+    place = torch.arange(side, device=lower.device).unsqueeze(1)
     middle = (torch.where(backwards[:, None, None], side - 1 - place, place) + 0.5) * cell
 
     def counts(pixel: Tensor) -> Tensor:
@@ -217,6 +215,6 @@ def _weights(low: Tensor, high: Tensor, backwards: Tensor, length: int, side: in
         return triangle * ((pixel >= 0) & (pixel < size))
 
     widest = math.ceil(max(1.0, max(length / CLOSE[0], LEAST) / side))
-    taps = (middle - support).floor() + torch.arange(2 * widest + 2, device=low.device)
-    inside = torch.arange(length, device=low.device) - low
+    taps = (middle - support).floor() + torch.arange(2 * widest + 2, device=lower.device)
+    inside = torch.arange(length, device=lower.device) - lower
     return counts(inside) / counts(taps).sum(dim=2, keepdim=True)

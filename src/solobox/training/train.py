@@ -1,4 +1,4 @@
-"""The whole of a training run: split, features, head, perhaps the trunk, and the folder that is left."""
+"""The whole of a training run: split, features, head, perhaps the backbone, and the folder that is left."""
 
 import copy
 import importlib.metadata
@@ -10,31 +10,31 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from solobox.config.recipe import Recipe, options_of
+from solobox.data.dataset import Dataset
+from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, DataError
-from solobox.files import explained
-from solobox.localizer.localizer import Localizer
-from solobox.localizer.losses import Loss
-from solobox.localizer.runtime import fastest
-from solobox.samples import Samples
-from solobox.seen import Seen
-from solobox.training.calibrating import Source, calibrated, of_kept, of_pictures, of_shown
-from solobox.training.features import Kept, keep
-from solobox.training.folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
-from solobox.training.folds import Bank, assigned
-from solobox.training.heads import Decide, fit_head, ious
-from solobox.training.keeping import Progressed, recipe_of
-from solobox.training.logs import Logger, loggers
+from solobox.model.localizer import Localizer
+from solobox.model.losses import Loss
+from solobox.model.runtime import fastest
+from solobox.training.calibrate import Source, calibrated, of_images, of_kept, of_shown
+from solobox.training.checkpoint_manager import Progressed, recipe_of
+from solobox.training.crossval import Bank, assigned
+from solobox.training.distributed import Ranks, launched, precision_of
+from solobox.training.feature_cache import Kept, keep
+from solobox.training.finetune import Shown, images_for_tuning, seconds_of_tuning, tune_everything
+from solobox.training.image_cache import Squares
+from solobox.training.loggers import Logger, loggers
 from solobox.training.on_device import fit_on
-from solobox.training.presence_folds import temperature_out_of_fold
-from solobox.training.progress import Progress, Silent
-from solobox.training.ranks import Ranks, launched, precision_of
-from solobox.training.recipe import Recipe, knobs
-from solobox.training.squares import Squares
-from solobox.training.tuning import Shown, pictures_for_tuning, seconds_of_tuning, tune_everything
+from solobox.training.presence_crossval import temperature_out_of_fold
+from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
+from solobox.training.stages import Decide, fit_head, ious
+from solobox.utils.atomic import explained
+from solobox.utils.progress import Progress, Silent
 
 
 def train(
-    samples: Samples,
+    dataset: Dataset,
     out: str | Path,
     recipe: Recipe | None = None,
     *,
@@ -45,17 +45,17 @@ def train(
 ) -> Localizer:
     """Train a localizer and leave it in the folder `out`, ready for `Localizer.load`.
 
-    samples: labelled pictures. From those without a box the localizer learns `Prediction.presence`, if some are in both
+    dataset: labelled images. From those without a box the localizer learns `Prediction.presence`, if some are in both
         the train and the val part. Rows without a split are split by hash, and those of the test split are not even
         opened.
     out: a folder that holds no model yet.
     recipe: default `Recipe()`, the quick one; of a run that is resumed, its own.
-    skip_bad: leave out pictures that cannot be read, and count them, rather than stop.
+    skip_bad: leave out images that cannot be read, and count them, rather than stop.
     resume: go on with the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
 
     With several devices (`Recipe.devices`, torchrun, SLURM) every process runs this function and gets the localizer;
-    the main one writes, and alone says anything. The hosts have to see the same pictures and the same `out`.
+    the main one writes, and alone says anything. The hosts have to see the same images and the same `out`.
 
     Two runs of the same recipe on the same data and machine give the same weights, bit for bit, and so does a run
     that was paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for
@@ -66,18 +66,18 @@ def train(
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
-    parts = samples.with_splits(val=recipe.val, test=recipe.test)
+    parts = dataset.with_splits(val=recipe.val, test=recipe.test)
     training, validation = (parts.of_split(name) for name in ("train", "val"))
     positives = [int(part.has_box.sum()) for part in (training, validation)]
     if not all(positives):
         raise DataError(
-            f"{positives[0]} pictures to train on and {positives[1]} to validate with: both need one"
+            f"{positives[0]} images to train on and {positives[1]} to validate with: both need one"
         )
     negatives = [len(part) - count for part, count in zip((training, validation), positives, strict=True)]
     if not all(negatives):
         if any(negatives):
             progress.say(
-                f"presence is not learned: of the pictures without a box {negatives[0]} are to train on and "
+                f"presence is not learned: of the images without a box {negatives[0]} are to train on and "
                 f"{negatives[1]} to validate with, and both need one. List more of them, or give them a split"
             )
         training, validation = training.positives(), validation.positives()
@@ -94,7 +94,7 @@ def train(
         )
     if not ranks.is_main:
         progress = Silent()
-    seen = ranks.on_main(lambda: Seen.of(training.images, validation.images))
+    seen = ranks.on_main(lambda: Fingerprints.of(training.images, validation.images))
     trackers: list[Logger] = []
     ranks.on_main(lambda: _begin(trackers, recipe, out))
     run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers, ranks=ranks)
@@ -102,7 +102,9 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         architecture = replace(recipe.architecture, presence=all(negatives))
-        localizer = Localizer(architecture, pretrained=recipe.pretrained, head_start=recipe.head_start)
+        localizer = Localizer(
+            architecture, pretrained=recipe.pretrained, pretrained_head=recipe.pretrained_head
+        )
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     watch.lap("model")
@@ -118,7 +120,7 @@ def train(
     )
     unreadable, shown, fitting = _stages(job, localizer, training, validation, skip_bad=skip_bad)
     if unreadable:
-        progress.say(f"{len(unreadable)} pictures could not be read and were left out: {unreadable[0]}")
+        progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
     localizer.seen = seen
     together = 1 if architecture.size == "native" else 32
@@ -150,8 +152,8 @@ def train(
             "unreadable": len(unreadable),
         },
         "unreadable": unreadable,
-        "data": str(samples.notes.path or ""),
-        "classes": sorted({label for label in samples.label if label}),
+        "data": str(dataset.notes.path or ""),
+        "classes": sorted({label for label in dataset.label if label}),
         "seconds": watch.laps,
         "versions": versions(),
     }
@@ -198,45 +200,45 @@ class _Job:
 
 
 def _stages(
-    job: _Job, localizer: Localizer, training: Samples, validation: Samples, *, skip_bad: bool
+    job: _Job, localizer: Localizer, training: Dataset, validation: Dataset, *, skip_bad: bool
 ) -> tuple[list[str], tuple[Source, Source], Kept | None]:
-    """Head, then perhaps the trunk, from where the run is.
+    """Head, then perhaps the backbone, from where the run is.
 
-    Gives what was wrong with pictures that were left out, what there is to calibrate with, and the kept training
-    features where they are the final trunk's.
+    Gives what was wrong with images that were left out, what there is to calibrate with, and the kept training
+    features where they are the final backbone's.
     """
     recipe, run, progress = job.recipe, job.run, job.progress
     if recipe.full_epochs and job.fabric.device.type == "cpu":
         seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
         minutes = seconds / 60
         progress.say(
-            f"training the trunk, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this CPU "
-            "(Ctrl-C stops it; --recipe quick does without)"
+            f"training the backbone, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this "
+            "CPU (Ctrl-C stops it; --recipe quick does without)"
         )
         job.watch.lap("estimate")
     unreadable: list[str] = []
     budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
     squares: tuple[Shown, Shown] | None = None
     if recipe.full_epochs:
-        squares = pictures_for_tuning(
+        squares = images_for_tuning(
             training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad, ranks=job.ranks
         )
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
-        job.watch.lap("pictures")
+        job.watch.lap("images")
     if recipe.epochs and run.stage_to_resume != "full":
         fitting, checking = _train_head(
             job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
         )
         unreadable += [*fitting.unreadable, *checking.unreadable]
     if squares is None:
-        sources = of_kept(fitting, training.group), of_pictures(checking, validation, localizer)
+        sources = of_kept(fitting, training.group), of_images(checking, validation, localizer)
         return unreadable, sources, fitting
     _tune(job, localizer, squares)
     return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer)), None
 
 
 def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
-    """The stage that trains the trunk too; what it makes worse is not kept."""
+    """The stage that trains the backbone too; what it makes worse is not kept."""
     run = job.run
     before = run.before if run.stage_to_resume == "full" else copy.deepcopy(dict(localizer.state_dict()))
     earlier, chosen = run.earlier, run.chosen
@@ -248,19 +250,19 @@ def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None
             localizer, *squares, job.recipe, job.loss, job.fabric, job.progress, keeper, resident=resident
         )
     if earlier and before is not None and earlier[chosen].val_iou > more[place].val_iou:
-        job.progress.say("training the trunk did not help: the localizer from before it is kept")
+        job.progress.say("training the backbone did not help: the localizer from before it is kept")
         localizer.load_state_dict(before)
     else:
         chosen = len(earlier) + place
     run.stage_ended(more, chosen)
-    job.watch.lap("trunk")
+    job.watch.lap("backbone")
 
 
 def _train_head(
     job: _Job,
     localizer: Localizer,
-    training: Samples,
-    validation: Samples,
+    training: Dataset,
+    validation: Dataset,
     squares: tuple[Shown, Shown] | None,
     *,
     budget: float,
@@ -269,23 +271,23 @@ def _train_head(
     """The quick stage: feature maps once, then the head on them. Gives the maps of both parts."""
     recipe, fabric = job.recipe, job.fabric
     size = recipe.architecture.size
-    trunk = fastest(localizer.backbone, size)
+    backbone = fastest(localizer.backbone, size)
     job.watch.lap("runtime")
-    # Validation rows are about a tenth of the pictures with one view each: their share of the budget is small.
-    views_each = recipe.views_each(len(training))
-    share = len(validation) / (len(validation) + len(training) * views_each)
+    # Validation rows are about a tenth of the images with one view each: their share of the budget is small.
+    crops_per_image = recipe.crops_per_image(len(training))
+    share = len(validation) / (len(validation) + len(training) * crops_per_image)
 
-    def kept(samples: Samples, index: int, views: int, part: float, stage: str) -> Kept:
+    def kept(dataset: Dataset, index: int, views: int, part: float, stage: str) -> Kept:
         decoded = squares[index] if squares else None
         assert decoded is None or isinstance(decoded, Squares)  # noqa: S101 (the recipe refuses `native` here)
         return keep(
-            decoded.samples if decoded else samples, trunk, recipe, views_each=views, budget=budget * part,
+            decoded.dataset if decoded else dataset, backbone, recipe, crops_per_image=views, budget=budget * part,
             folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded, ranks=job.ranks,
         )  # fmt: skip
 
-    fitting = kept(training, 0, views_each, 1 - share, "features")
+    fitting = kept(training, 0, crops_per_image, 1 - share, "features")
     checking = kept(validation, 1, 1, share, "validation features")
-    job.progress.say(f"{trunk.name}; features of {len(fitting)} views: {fitting.store.place}")
+    job.progress.say(f"{backbone.name}; features of {len(fitting)} views: {fitting.store.place}")
     fitting, checking = (some.near(fabric.device) for some in (fitting, checking))
     job.watch.lap("features")
     untrained = copy.deepcopy(Decide(localizer))
@@ -297,7 +299,7 @@ def _train_head(
     job.run.stage_ended(history, chosen)
     job.watch.lap("head")
     if recipe.folds:
-        bank = Bank.around(training, recipe, fitting, trunk, untrained, fabric, job.progress)
+        bank = Bank.around(training, recipe, fitting, backbone, untrained, fabric, job.progress)
         bank.out_of_fold(recipe.folds).write(job.out / OUT_OF_FOLD)
         job.watch.lap("folds")
     return fitting, checking
@@ -330,6 +332,6 @@ def versions() -> dict[str, str]:
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
     facts = recipe.flat()
-    for name in knobs(type(recipe.architecture)):  # the architecture has its own place in config.json
+    for name in options_of(type(recipe.architecture)):  # the architecture has its own place in config.json
         del facts[name]
     return facts

@@ -1,4 +1,4 @@
-"""From picture files to views: each file is decoded once, in threads that run ahead of the model."""
+"""From image files to views: each file is decoded once, in threads that run ahead of the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 
 from solobox.boxes import Floats
-from solobox.pictures import Picture, read, to_square
-from solobox.training.windows import Pixels, Window, cut, random_window, recolour, stand_in, whole
+from solobox.images.reading import DecodedImage, read, to_square
+from solobox.training.augment import Pixels, Window, cut, random_window, recolour, stand_in, whole
 
 _SHARP = 1.5
-"""Pixels kept for each of the model's, so that a window of two thirds of a picture is still sharp. More are given up
+"""Pixels kept for each of the model's, so that a window of two thirds of an image is still sharp. More are given up
 before the windows are cut, most of them by the JPEG decoder."""
 
 
@@ -23,9 +23,9 @@ Fit: TypeAlias = Callable[[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What one picture becomes: K views of (3, side, side) uint8 and targets (K, 4) in fractions of each view.
+    """What one image becomes: K views of (3, side, side) uint8 and targets (K, 4) in fractions of each view.
 
-    Targets are NaN where the picture is without the object.
+    Targets are NaN where the image is without the object.
     """
 
     pixels: list[Pixels]
@@ -33,27 +33,27 @@ class Views:
 
 
 def generator(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """The generator for one picture in one epoch: a function of these alone, whatever ran before."""
+    """The generator for one image in one epoch: a function of these alone, whatever ran before."""
     digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.random.default_rng([seed, epoch, int.from_bytes(digest, "big")])
 
 
-def load(path: Path, side: int) -> Picture:
-    """A picture with about the pixels that views of `side` pixels can use."""
-    picture = read(path, at_least=round(side * _SHARP))
-    height, width = picture.pixels.shape[:2]
+def load(path: Path, side: int) -> DecodedImage:
+    """An image with about the pixels that views of `side` pixels can use."""
+    image = read(path, at_least=round(side * _SHARP))
+    height, width = image.pixels.shape[:2]
     limit = round(side * _SHARP)
     small = min(width, limit), min(height, limit)
     if small == (width, height):
-        return picture
-    return Picture(_resize(picture.pixels, *small), picture.size)
+        return image
+    return DecodedImage(_resize(image.pixels, *small), image.size)
 
 
 def as_predicted(path: Path, box: Floats, side: int) -> Views:
-    """The whole picture as one view, to the pixel as prediction sees it. `box`: as for `views`."""
-    picture = read(path, at_least=side)
-    pixels = to_square(picture.pixels, side).transpose(2, 0, 1)
-    return Views([pixels], (box / np.array(picture.size * 2))[np.newaxis])
+    """The whole image as one view, to the pixel as prediction sees it. `box`: as for `views`."""
+    image = read(path, at_least=side)
+    pixels = to_square(image.pixels, side).transpose(2, 0, 1)
+    return Views([pixels], (box / np.array(image.size * 2))[np.newaxis])
 
 
 def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -63,7 +63,7 @@ def _resize(pixels: Pixels, width: int, height: int) -> Pixels:
 
 
 def views(
-    picture: Picture,
+    image: DecodedImage,
     box: Floats,
     count: int,
     side: int | Fit,
@@ -71,20 +71,19 @@ def views(
     *,
     first_whole: bool = True,
 ) -> Views:
-    """`count` views of a picture: the whole one as it is (unless told otherwise), then random ones.
+    """`count` views of an image: the whole one as it is (unless told otherwise), then random ones.
 
-    box: ``x1, y1, x2, y2`` in pixels of the full picture (`picture.size`); NaN where there is no object.
+    box: ``x1, y1, x2, y2`` in pixels of the full image (`image.size`); NaN where there is no object.
     side: of all views, or what gives each window's view its size; then there can be but one.
     """
-    height, width = picture.pixels.shape[:2]
-    own = box * np.array([width / picture.size[0], height / picture.size[1]] * 2)
+    height, width = image.pixels.shape[:2]
+    own = box * np.array([width / image.size[0], height / image.size[1]] * 2)
     aim = own if np.isfinite(own).all() else stand_in(rng) * np.array([width, height] * 2)
-    windows: list[Window] = [whole(width, height)] if first_whole else []
-    windows += [random_window(rng, aim, width, height) for _ in range(count - len(windows))]
+    crops: list[Window] = [whole(width, height)] if first_whole else []
+    crops += [random_window(rng, aim, width, height) for _ in range(count - len(crops))]
     shown = [
-        cut(picture.pixels, w, side if isinstance(side, int) else side(w.x2 - w.x1, w.y2 - w.y1))
-        for w in windows
+        cut(image.pixels, w, side if isinstance(side, int) else side(w.x2 - w.x1, w.y2 - w.y1)) for w in crops
     ]
     for index in range(1 if first_whole else 0, count):
         shown[index] = recolour(rng, shown[index])
-    return Views(shown, np.stack([window.to_window(own) for window in windows]))
+    return Views(shown, np.stack([window.to_window(own) for window in crops]))

@@ -13,24 +13,24 @@ _MAP_COLOR = (0.18, 0.52, 0.82)  # of the map of positions, whose strength is it
 
 
 def iou_histogram(iou: Floats, name: str) -> str:
-    """Draw how many pictures reach which IoU, shape (M,); the scale starts below the worst picture."""
+    """Draw how many images reach which IoU, shape (M,); the scale starts below the worst image."""
     step = 0.02 if len(iou) >= 60 else 0.05
-    low = min(0.5, float(np.floor(iou.min() * 10)) / 10)
-    edges = np.linspace(low, 1, round((1 - low) / step) + 1)
+    lower = min(0.5, float(np.floor(iou.min() * 10)) / 10)
+    edges = np.linspace(lower, 1, round((1 - lower) / step) + 1)
     # A hair is added so that an IoU of 0.9 falls into the bar that starts at 0.9, whatever its last bit is.
     counts, _ = np.histogram(np.minimum(iou + 1e-9, 1), edges)
     with chart(230) as (figure, (axes,)):
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
         for threshold in (0.5, 0.75, 0.9):
             axes.axvline(threshold, color=MUTED, linewidth=1, linestyle=(0, (2, 3)))
-        axes.set(xlabel="IoU", ylabel="pictures", xlim=(low - 0.004, 1.0))
+        axes.set(xlabel="IoU", ylabel="images", xlim=(lower - 0.004, 1.0))
         axes.grid(visible=False, axis="x")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return svg(figure, name, f"Histogram of the IoU of {len(iou)} pictures")
+        return svg(figure, name, f"Histogram of the IoU of {len(iou)} images")
 
 
 def success_curve(iou: Floats, name: str) -> str:
-    """Draw the share of pictures at or above each IoU, shape (M,), with the three usual thresholds marked."""
+    """Draw the share of images at or above each IoU, shape (M,), with the three usual thresholds marked."""
     thresholds = np.linspace(0, 1, 201)
     with chart(230) as (figure, (axes,)):
         axes.plot(thresholds, _reached(iou, thresholds), color=BLUE, linewidth=2.2)
@@ -40,16 +40,16 @@ def success_curve(iou: Floats, name: str) -> str:
             axes.annotate(
                 f"{100 * y:.0f}%", (x, y), (-7, -7), textcoords="offset points", ha="right", va="top"
             )
-        axes.set(xlabel="IoU", ylabel="pictures at or above it", xlim=(0, 1), ylim=(0, 1.05))
+        axes.set(xlabel="IoU", ylabel="images at or above it", xlim=(0, 1), ylim=(0, 1.05))
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        return svg(figure, name, "Share of the pictures at or above each IoU")
+        return svg(figure, name, "Share of the images at or above each IoU")
 
 
 def iou_by_size(side: Floats, iou: Floats, median: tuple[Floats, Floats], name: str) -> tuple[str, int]:
-    """Draw the IoU of each picture over the side of its object, and the running median as a line.
+    """Draw the IoU of each image over the side of its object, and the running median as a line.
 
-    side: as fractions of the side of the picture; it and `iou` of shape (M,). Returns the chart and how many
-    pictures are drawn: of very many an even selection.
+    side: as fractions of the side of the image; it and `iou` of shape (M,). Returns the chart and how many
+    images are drawn: of very many an even selection.
     """
     order = np.argsort(side, kind="stable")
     shown = order[:: -(-len(order) // _MOST_POINTS)]
@@ -57,23 +57,23 @@ def iou_by_size(side: Floats, iou: Floats, median: tuple[Floats, Floats], name: 
         alpha = 0.45 if len(shown) > 60 else 0.85
         axes.plot(side[shown], iou[shown], "o", color=BLUE, markersize=5, markeredgewidth=0, alpha=alpha)
         axes.plot(*median, color=ORANGE, linewidth=2.2, solid_capstyle="round")
-        axes.set(xlabel="side of the object, share of the picture's", ylabel="IoU")
+        axes.set(xlabel="side of the object, share of the image's", ylabel="IoU")
         axes.set(ylim=(min(0.5, float(np.floor(iou.min() * 10)) / 10) - 0.02, 1.02))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        return svg(figure, name, f"IoU against object size for {len(iou)} pictures"), len(shown)
+        return svg(figure, name, f"IoU against object size for {len(iou)} images"), len(shown)
 
 
 def edge_boxes(errors: Floats, name: str) -> str:
     """Draw a box plot for each edge from signed errors in percent, (M, 4): left, top, right, bottom."""
-    low, first, middle, third, high = np.percentile(errors, [5, 25, 50, 75, 95], axis=0)
+    lower, first, middle, third, upper = np.percentile(errors, [5, 25, 50, 75, 95], axis=0)
     rows = np.arange(4)
     with chart(200) as (figure, (axes,)):
         axes.axvline(0, color=MUTED, linewidth=1)
-        axes.hlines(rows, low, high, color=BLUE, linewidth=1.6)
+        axes.hlines(rows, lower, upper, color=BLUE, linewidth=1.6)
         axes.barh(rows, third - first, left=first, height=0.46, color=BLUE, linewidth=0)
         axes.vlines(middle, rows - 0.32, rows + 0.32, color=ORANGE, linewidth=2.6)
         axes.set(yticks=rows, yticklabels=["left", "top", "right", "bottom"], ylim=(3.6, -0.6))
-        reach = max(1.0, float(np.abs([low, high]).max()) * 1.08)
+        reach = max(1.0, float(np.abs([lower, upper]).max()) * 1.08)
         axes.set(xlim=(-reach, reach), xlabel="inside  ←  error in % of the box's side  →  outside")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g}".replace("-", "−") if v else "0"))
         axes.grid(visible=False, axis="y")
@@ -105,11 +105,11 @@ def training_curve(history: Sequence[Mapping[str, float]], best_epoch: int | Non
 
 
 def object_sizes(side: Floats, name: str) -> str:
-    """Draw a histogram of the objects' sides as fractions of the pictures', shape (M,)."""
+    """Draw a histogram of the objects' sides as fractions of the images', shape (M,)."""
     counts, edges = np.histogram(np.clip(side, 0, 1), np.linspace(0, 1, 21))
     with chart(230) as (figure, (axes,)):
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
-        axes.set(xlabel="side of the object, share of the picture's", ylabel="pictures", xlim=(0, 1))
+        axes.set(xlabel="side of the object, share of the image's", ylabel="images", xlim=(0, 1))
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(visible=False, axis="x")
@@ -128,12 +128,12 @@ def coverage_map(share: Floats, fixed: Floats, name: str) -> str:
         axes.plot(
             [x1, x2, x2, x1, x1], [y1, y1, y2, y2, y1], color=ORANGE, linewidth=2, linestyle=(0, (4, 2))
         )
-        axes.set(xlim=(0, 1), ylim=(1, 0), xlabel="picture's width", ylabel="picture's height")
+        axes.set(xlim=(0, 1), ylim=(1, 0), xlabel="image's width", ylabel="image's height")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(visible=False)
         axes.spines[["top", "right"]].set_visible(True)
-        return svg(figure, name, "Map of where in the pictures the objects lie")
+        return svg(figure, name, "Map of where in the images the objects lie")
 
 
 def _reached(iou: Floats, thresholds: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""The page of the report: what stands on it, its pictures, and writing it."""
+"""The page of the report: what stands on it, its images, and writing it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from solobox import boxes, drawing
+from solobox import boxes
 from solobox.boxes import Floats
 from solobox.evaluation import bootstrap
-from solobox.evaluation.comparing import Comparison, signed
+from solobox.evaluation.compare import Comparison, signed
 from solobox.evaluation.metrics import Evaluation, Metrics
-from solobox.evaluation.report import charts, facts, trust
-from solobox.evaluation.report.facts import Measured, RunFacts
-from solobox.evaluation.report.shots import Shot, shoot
-from solobox.files import replacing
+from solobox.evaluation.report import charts, statistics, trust
+from solobox.evaluation.report.statistics import Measured, RunFacts
+from solobox.evaluation.report.thumbnails import Shot, shoot
+from solobox.images import drawing
+from solobox.utils.atomic import replacing
 
 
 def write_report(
@@ -59,8 +60,8 @@ def _environment() -> Environment:
 def _context(
     evaluation: Evaluation, title: str, run: RunFacts | None, comparison: Comparison | None
 ) -> dict[str, object]:
-    known = facts.measured(evaluation)
-    best, worst = facts.extremes(known.iou)
+    known = statistics.measured(evaluation)
+    best, worst = statistics.extremes(known.iou)
     return {
         "title": title,
         "run": run,
@@ -68,7 +69,7 @@ def _context(
         "metrics": evaluation.metrics,
         "labels": _by_label(evaluation.metrics),
         "summary": _summary(evaluation, known),
-        "intervals": {name: of for name, of in evaluation.intervals.items() if np.isfinite(of.low)},
+        "intervals": {name: of for name, of in evaluation.intervals.items() if np.isfinite(of.lower)},
         "resamples": bootstrap.RESAMPLES,
         "charts": _charts(evaluation, known, run, comparison),
         "compared": trust.compared(comparison) if comparison else None,
@@ -77,7 +78,7 @@ def _context(
         "worst": [_shot(evaluation, known, i) for i in worst],
         "unreadable": [
             (name, prediction.error)
-            for name, prediction in zip(evaluation.samples.names, evaluation.predictions, strict=True)
+            for name, prediction in zip(evaluation.dataset.names, evaluation.predictions, strict=True)
             if prediction.error
         ],
         "spans": _spans(known),
@@ -105,8 +106,8 @@ def _summary(evaluation: Evaluation, known: Measured) -> dict[str, float]:
         "fixed_iou": float("nan"),
     }
     if n:
-        fixed = facts.fixed_box(known.fractions)
-        summary["edge_percent"] = float(np.abs(facts.edge_errors(known.truth, known.predicted)).mean())
+        fixed = statistics.fixed_box(known.fractions)
+        summary["edge_percent"] = float(np.abs(statistics.edge_errors(known.truth, known.predicted)).mean())
         summary["fixed_iou"] = float(boxes.iou(fixed, known.fractions).mean())
     return summary
 
@@ -121,14 +122,14 @@ def _charts(
     shown, median = 0, (np.empty(0), np.empty(0))
     if len(known.iou):
         side = known.object_side
-        fixed = facts.fixed_box(known.fractions)
+        fixed = statistics.fixed_box(known.fractions)
         drawn["iou"] = charts.iou_histogram(all_iou, "iou")
         drawn["success"] = charts.success_curve(all_iou, "success")
-        median = facts.running_median(side, known.iou)
+        median = statistics.running_median(side, known.iou)
         drawn["size"], shown = charts.iou_by_size(side, known.iou, median, "size")
-        drawn["edges"] = charts.edge_boxes(facts.edge_errors(known.truth, known.predicted), "edges")
+        drawn["edges"] = charts.edge_boxes(statistics.edge_errors(known.truth, known.predicted), "edges")
         drawn["objects"] = charts.object_sizes(side, "objects")
-        drawn["where"] = charts.coverage_map(facts.coverage(known.fractions), fixed, "where")
+        drawn["where"] = charts.coverage_map(statistics.coverage(known.fractions), fixed, "where")
     if run is not None:
         drawn["training"] = charts.training_curve(run.history, run.best_epoch, "training")
     notes: dict[str, Markup | int] = {"shown": shown, "dots": dots, "median": len(median[0])}
@@ -141,8 +142,8 @@ def _spans(known: Measured) -> list[tuple[str, Floats]]:
         return []
     size = known.truth[:, 2:] - known.truth[:, :2]
     rows = {
-        "picture width, px": known.size[:, 0],
-        "picture height, px": known.size[:, 1],
+        "image width, px": known.size[:, 0],
+        "image height, px": known.size[:, 1],
         "object width, px": size[:, 0],
         "object height, px": size[:, 1],
         "object's share of the area, %": 100 * known.object_side**2,
@@ -153,10 +154,10 @@ def _spans(known: Measured) -> list[tuple[str, Floats]]:
 
 def _shot(evaluation: Evaluation, known: Measured, i: int) -> Shot:
     row = int(known.index[i])
-    name, iou = evaluation.samples.names[row], float(known.iou[i])
+    name, iou = evaluation.dataset.names[row], float(known.iou[i])
     outlines = [drawing.predicted(known.predicted[i]), drawing.truth(known.truth[i])]
     alt = f"{name} with the true and the predicted box; their IoU is {iou:.2f}"
-    return shoot(evaluation.samples.images[row], name, outlines, f"IoU {iou:.2f}", alt)
+    return shoot(evaluation.dataset.images[row], name, outlines, f"IoU {iou:.2f}", alt)
 
 
 def _share(value: float) -> str:

@@ -1,13 +1,13 @@
-"""What the report says about how far boxes can be trusted, and about another run on the same pictures."""
+"""What the report says about how far boxes can be trusted, and about another run on the same images."""
 
 import numpy as np
 
-from solobox import drawing
 from solobox.boxes import Floats
-from solobox.evaluation.comparing import Comparison, Part
+from solobox.evaluation.compare import Comparison, Part
 from solobox.evaluation.metrics import Evaluation
 from solobox.evaluation.report import trust_charts
-from solobox.evaluation.report.shots import Shot, shoot
+from solobox.evaluation.report.thumbnails import Shot, shoot
+from solobox.images import drawing
 
 OTHER: drawing.Color = (232, 92, 208)
 """The line of the other run's box: apart from blue and orange by its hue, and from the dashed true box by its line."""
@@ -16,14 +16,14 @@ _LEAST_FAMILIAR = 6
 
 
 def presence_of(evaluation: Evaluation) -> tuple[Floats, Floats]:
-    """The known probabilities of presence: of pictures with the object, (P,), and of those without, (Q,)."""
+    """The known probabilities of presence: of images with the object, (P,), and of those without, (Q,)."""
     parts = (evaluation.predictions, evaluation.negatives)
     there, absent = (np.array([p.presence for p in part], dtype=np.float64) for part in parts)
     return there[np.isfinite(there)], absent[np.isfinite(absent)]
 
 
 def familiarity_of(evaluation: Evaluation) -> Floats:
-    """The familiarity of each picture with a box, (N,); NaN where it is not known."""
+    """The familiarity of each image with a box, (N,); NaN where it is not known."""
     return np.array([p.familiarity for p in evaluation.predictions], dtype=np.float64)
 
 
@@ -46,16 +46,16 @@ def charts_of(evaluation: Evaluation) -> dict[str, str]:
 
 
 def least_familiar(evaluation: Evaluation) -> list[Shot]:
-    """The pictures that are least like the training ones, the least familiar first."""
+    """The images that are least like the training ones, the least familiar first."""
     values = familiarity_of(evaluation)
     order = [int(row) for row in np.argsort(values, kind="stable") if np.isfinite(values[row])]
-    samples, shots = evaluation.samples, []
+    dataset, shots = evaluation.dataset, []
     for row in order[:_LEAST_FAMILIAR]:
-        name, iou = samples.names[row], float(evaluation.iou[row])
-        outlines = [drawing.predicted(evaluation.predictions[row].box), drawing.truth(samples.boxes[row])]
+        name, iou = dataset.names[row], float(evaluation.iou[row])
+        outlines = [drawing.predicted(evaluation.predictions[row].box), drawing.truth(dataset.boxes[row])]
         note = f"familiarity {values[row]:.3f}, IoU {iou:.2f}"
         alt = f"{name} with the true and the predicted box; its familiarity is {values[row]:.3f}"
-        shots.append(shoot(samples.images[row], name, outlines, note, alt))
+        shots.append(shoot(dataset.images[row], name, outlines, note, alt))
     return shots
 
 
@@ -83,7 +83,7 @@ def compared(comparison: Comparison) -> dict[str, object]:
 
 
 def compared_charts(comparison: Comparison) -> tuple[dict[str, str], int]:
-    """Draw two runs side by side; how many pictures are dots of the first chart."""
+    """Draw two runs side by side; how many images are dots of the first chart."""
     if not len(comparison.differences):
         return {}, 0
     beside, shown = trust_charts.iou_against_iou(comparison.first.iou, comparison.second.iou, "beside")
@@ -94,19 +94,19 @@ def compared_charts(comparison: Comparison) -> tuple[dict[str, str], int]:
 
 
 def _beside(comparison: Comparison, row: int) -> Shot:
-    """A picture with both runs' boxes and the true one; the legend above says which is which.
+    """An image with both runs' boxes and the true one; the legend above says which is which.
 
     Tags at the lines would hide small objects.
     """
-    samples = comparison.first.samples
-    name, one, other = samples.names[row], comparison.first.iou[row], comparison.second.iou[row]
+    dataset = comparison.first.dataset
+    name, one, other = dataset.names[row], comparison.first.iou[row], comparison.second.iou[row]
     outlines = [
         drawing.Outline(comparison.second.predictions[row].box, OTHER),
         drawing.predicted(comparison.first.predictions[row].box),
-        drawing.truth(samples.boxes[row]),
+        drawing.truth(dataset.boxes[row]),
     ]
     alt = (
         f"{name} with the true box and those of both runs; the IoU of {comparison.name} is {one:.2f}, that of "
         f"{comparison.other} {other:.2f}"
     )
-    return shoot(samples.images[row], name, outlines, f"IoU {one:.2f}, other {other:.2f}", alt)
+    return shoot(dataset.images[row], name, outlines, f"IoU {one:.2f}, other {other:.2f}", alt)

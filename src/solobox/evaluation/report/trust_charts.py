@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from solobox.boxes import Floats
-from solobox.evaluation.comparing import Part, signed
+from solobox.evaluation.compare import Part, signed
 from solobox.evaluation.coverage import Coverage
 from solobox.evaluation.presence import Reliability
 from solobox.evaluation.report.canvas import BLUE, INK, MUTED, ORANGE, chart, svg
@@ -17,7 +17,7 @@ _DOTTED = (0, (2, 3))
 
 
 def coverage_bars(coverage: Coverage, name: str) -> str:
-    """Draw the share of pictures that are covered: of all, and of each third by the size of the object."""
+    """Draw the share of images that are covered: of all, and of each third by the size of the object."""
     rows = [("all", coverage.share), *((third.name, third.share) for third in coverage.thirds)]
     shares, places = np.array([share for _, share in rows]), np.arange(len(rows))
     with chart(60 + 34 * len(rows)) as (figure, (axes,)):
@@ -25,14 +25,14 @@ def coverage_bars(coverage: Coverage, name: str) -> str:
         axes.axvline(coverage.level, color=ORANGE, linewidth=2, linestyle=_DOTTED)
         words = [f"{word}  {100 * share:.0f}%" for word, share in rows]
         axes.set(yticks=places, yticklabels=words, ylim=(len(rows) - 0.5, -0.5))
-        axes.set(xlim=(0, 1), xlabel="pictures whose margins hold the true box")
+        axes.set(xlim=(0, 1), xlabel="images whose margins hold the true box")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axes.grid(visible=False, axis="y")
-        return svg(figure, name, "Share of pictures whose margins hold the true box, by size of the object")
+        return svg(figure, name, "Share of images whose margins hold the true box, by size of the object")
 
 
 def reliability_diagram(bins: Reliability, name: str) -> str:
-    """Draw how often the object is there at each probability, and beneath it how many pictures each bin has."""
+    """Draw how often the object is there at each probability, and beneath it how many images each bin has."""
     filled = bins.counts > 0
     width = np.diff(bins.edges)
     with chart(330, rows=2, ratios=(3, 1)) as (figure, (axes, below)):
@@ -43,18 +43,18 @@ def reliability_diagram(bins: Reliability, name: str) -> str:
         axes.set(ylim=(-0.03, 1.03), ylabel="object is there")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         below.bar(bins.edges[:-1], bins.counts, width=width * 0.86, align="edge", color=MUTED, linewidth=0)
-        below.set(xlim=(-0.02, 1.02), xlabel="probability of presence", ylabel="pictures")
+        below.set(xlim=(-0.02, 1.02), xlabel="probability of presence", ylabel="images")
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         below.grid(visible=False, axis="x")
         return svg(
-            figure, name, "Reliability diagram of the probability of presence, with the pictures in each bin"
+            figure, name, "Reliability diagram of the probability of presence, with the images in each bin"
         )
 
 
 def presence_histogram(positives: Floats, negatives: Floats, name: str) -> str:
-    """Draw how the probability of presence is spread: (P,) of pictures with the object, (Q,) of those without.
+    """Draw how the probability of presence is std: (P,) of images with the object, (Q,) of those without.
 
-    A panel is left out where there are no such pictures.
+    A panel is left out where there are no such images.
     """
     panels = [
         (title, values, color)
@@ -70,7 +70,7 @@ def presence_histogram(positives: Floats, negatives: Floats, name: str) -> str:
             panel.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=color, linewidth=0)
             panel.axvline(0.5, color=MUTED, linewidth=1, linestyle=_DOTTED)
             panel.set_title(title)
-            panel.set(xlim=(0, 1), ylabel="pictures")
+            panel.set(xlim=(0, 1), ylabel="images")
             panel.yaxis.set_major_locator(MaxNLocator(4, integer=True))
             panel.grid(visible=False, axis="x")
         axes[-1].set_xlabel("probability of presence")
@@ -78,31 +78,33 @@ def presence_histogram(positives: Floats, negatives: Floats, name: str) -> str:
 
 
 def familiarity_histogram(values: Floats, name: str) -> str:
-    """Draw how familiar the pictures are, (N,), and as a line how pictures like the training ones would be spread."""
+    """Draw how familiar the images are, (N,), and as a line how images like the training ones would be spread."""
     counts, edges = np.histogram(values, np.linspace(0, 1, _BINS + 1))
     with chart(230) as (figure, (axes,)):
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
         axes.axhline(len(values) / _BINS, color=ORANGE, linewidth=2, linestyle=_DOTTED)
-        axes.set(xlim=(0, 1), xlabel="familiarity", ylabel="pictures")
+        axes.set(xlim=(0, 1), xlabel="familiarity", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(visible=False, axis="x")
-        return svg(figure, name, f"Histogram of the familiarity of {len(values)} pictures")
+        return svg(figure, name, f"Histogram of the familiarity of {len(values)} images")
 
 
 def iou_against_iou(first: Floats, second: Floats, name: str) -> tuple[str, int]:
-    """Draw each picture's IoU by the one run over that by the other, both (N,).
+    """Draw each image's IoU by the one run over that by the other, both (N,).
 
-    Returns the chart and how many pictures are drawn: of very many an even selection.
+    Returns the chart and how many images are drawn: of very many an even selection.
     """
     order = np.argsort(first - second, kind="stable")
     shown = order[:: -(-len(order) // _MOST_POINTS)]
-    low = min(0.5, float(np.floor(min(first.min(), second.min()) * 10)) / 10) - 0.02
+    lower = min(0.5, float(np.floor(min(first.min(), second.min()) * 10)) / 10) - 0.02
     with chart(360) as (figure, (axes,)):
         alpha = 0.45 if len(shown) > 60 else 0.85
-        axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1, linestyle=_DOTTED)
+        axes.plot([lower, 1], [lower, 1], color=MUTED, linewidth=1, linestyle=_DOTTED)
         axes.plot(second[shown], first[shown], "o", color=BLUE, markersize=5, markeredgewidth=0, alpha=alpha)
-        axes.set(xlim=(low, 1.02), ylim=(low, 1.02), xlabel="IoU of the other run", ylabel="IoU of this run")
-        return svg(figure, name, f"IoU of this run against the other's on {len(first)} pictures"), len(shown)
+        axes.set(
+            xlim=(lower, 1.02), ylim=(lower, 1.02), xlabel="IoU of the other run", ylabel="IoU of this run"
+        )
+        return svg(figure, name, f"IoU of this run against the other's on {len(first)} images"), len(shown)
 
 
 def differences(values: Floats, name: str) -> str:
@@ -113,26 +115,28 @@ def differences(values: Floats, name: str) -> str:
         axes.bar(edges[:-1], counts, width=np.diff(edges) * 0.86, align="edge", color=BLUE, linewidth=0)
         axes.axvline(0, color=INK, linewidth=1.4, linestyle=_DOTTED)
         axes.axvline(float(values.mean()), color=ORANGE, linewidth=2)
-        axes.set(xlabel="other run better  ←  difference of IoU  →  this run better", ylabel="pictures")
+        axes.set(xlabel="other run better  ←  difference of IoU  →  this run better", ylabel="images")
         axes.set(xlim=(-reach, reach))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: signed(v, 2)))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(visible=False, axis="x")
-        return svg(figure, name, f"Histogram of the differences of IoU on {len(values)} pictures")
+        return svg(figure, name, f"Histogram of the differences of IoU on {len(values)} images")
 
 
 def intervals(parts: Sequence[Part], name: str) -> str:
-    """Draw the difference of the mean IoU on each part of the pictures, with its interval where it is known.
+    """Draw the difference of the mean IoU on each part of the images, with its interval where it is known.
 
     The names of the parts must be plain words: they are drawn in the chart's own letters.
     """
     places = np.arange(len(parts))
     middle = np.array([part.paired.difference for part in parts])
-    low, high = (np.array([getattr(part.paired.interval, end) for part in parts]) for end in ("low", "high"))
-    reach = 1.08 * max(0.01, float(np.nanmax(np.abs([middle, low, high]))))
+    lower, upper = (
+        np.array([getattr(part.paired.interval, end) for part in parts]) for end in ("lower", "upper")
+    )
+    reach = 1.08 * max(0.01, float(np.nanmax(np.abs([middle, lower, upper]))))
     with chart(66 + 32 * len(parts)) as (figure, (axes,)):
         axes.axvline(0, color=MUTED, linewidth=1)
-        axes.hlines(places, low, high, color=BLUE, linewidth=2.4)
+        axes.hlines(places, lower, upper, color=BLUE, linewidth=2.4)
         axes.plot(middle, places, "o", color=ORANGE, markersize=7, markeredgewidth=0)
         axes.set(yticks=places, yticklabels=[part.name for part in parts], ylim=(len(parts) - 0.5, -0.5))
         axes.set(xlim=(-reach, reach), xlabel="other run better  ←  mean IoU  →  this run better")

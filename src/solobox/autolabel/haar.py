@@ -1,0 +1,96 @@
+"""OpenCV's own Haar cascades: faces, eyes, bodies, cats' faces, number plates.
+
+They come with the package ``opencv-python-headless`` (before version 5). The frame that a cascade draws follows
+the habit of whoever trained it: for faces from the eyebrows to the chin, and always square, so smaller than a
+box around a head.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from solobox.autolabel.candidates import Candidate
+from solobox.autolabel.registry import register
+from solobox.boxes import convert, flip
+from solobox.errors import ConfigError
+
+if TYPE_CHECKING:
+    import cv2
+
+CASCADES = (
+    "eye", "eye_tree_eyeglasses", "frontalcatface", "frontalcatface_extended", "frontalface_alt", "frontalface_alt2",
+    "frontalface_alt_tree", "frontalface_default", "fullbody", "lefteye_2splits", "license_plate_rus_16stages",
+    "lowerbody", "profileface", "righteye_2splits", "russian_plate_number", "smile", "upperbody",
+)  # fmt: skip
+"""The cascades that OpenCV ships, without ``haarcascade_`` and ``.xml``."""
+
+SHORT = MappingProxyType({"frontalface": "frontalface_default", "catface": "frontalcatface_extended"})
+"""Short names. No cascade for faces was better than the default, and those as good are slower (bench/LOG.md)."""
+
+_ONE_SIDED = frozenset({"profileface"})  # trained on faces that look one way
+
+
+@dataclass(frozen=True, slots=True)
+class Haar:
+    """A cascade as a labeler.
+
+    cascade: one of `CASCADES`.
+
+    The score is how far the last stage's sum lies above that stage's threshold: sums alone cannot be compared, for
+    a cascade may have a threshold of 106 or of -31. ``ConfigError`` when called where OpenCV has no such file.
+    """
+
+    cascade: str
+
+    def __call__(self, pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
+        """Find candidates in RGB pixels, shape (h, w, 3), uint8."""
+        import cv2
+
+        classifier, threshold = _loaded(self.cascade)
+        grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+        found = _detect(classifier, threshold, grey)
+        if self.cascade in _ONE_SIDED:
+            mirrored = _detect(classifier, threshold, np.ascontiguousarray(grey[:, ::-1]))
+            found += [(flip(box, grey.shape[1]), score) for box, score in mirrored]
+        return [Candidate(tuple(box.tolist()), score) for box, score in found]
+
+
+def _detect(
+    classifier: "cv2.CascadeClassifier", threshold: float, grey: npt.NDArray[np.uint8]
+) -> list[tuple[npt.NDArray[np.float64], float]]:
+    corners, _, sums = classifier.detectMultiScale3(grey, outputRejectLevels=True)
+    boxes = convert(np.asarray(corners, dtype=np.float64).reshape(-1, 4), "xywh", "xyxy")
+    scores = np.maximum(np.asarray(sums, dtype=np.float64).reshape(-1) - threshold, 0)
+    return list(zip(boxes, scores.tolist(), strict=True))
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
+    """Load a cascade, and the threshold of its last stage."""
+    import cv2
+    from defusedxml.ElementTree import parse
+
+    folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
+    path = Path(folder) / f"haarcascade_{cascade}.xml"
+    if not path.is_file():
+        raise ConfigError(
+            f"OpenCV {cv2.__version__} as it is installed has no {path.name}: install opencv-python-headless<5"
+        )
+    # Old files spell it with an underscore.
+    stages = [
+        element.text or ""
+        for element in parse(path).iter()
+        if element.tag.replace("_", "").lower() == "stagethreshold"
+    ]
+    return cv2.CascadeClassifier(str(path)), float(stages[-1])
+
+
+for _name in CASCADES:
+    register(f"haar:{_name}")(Haar(_name))
+for _name, _cascade in SHORT.items():
+    register(f"haar:{_name}")(Haar(_cascade))

@@ -1,0 +1,1 @@
+"""The options of a model and of its training, as plain data. Imports no torch."""

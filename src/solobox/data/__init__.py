@@ -1,0 +1,1 @@
+"""Labelled images: formats, checks, the dataset, its splits."""

@@ -1,0 +1,116 @@
+"""The reference article's CSV: an image's path, then its box as the text ``[x1, y1, x2, y2]``.
+
+Read with or without a header, whatever it says. The text may have been left unquoted, and the numbers may be
+parted by spaces alone (as NumPy prints them). An empty text or ``[]`` lists an image without the object.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from solobox.data.formats.csv import opened
+from solobox.data.formats.parsing import (
+    NOT_A_BOX,
+    box_of,
+    head,
+    image_name,
+    locate,
+)
+from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.writing import plain, relative_to, writable
+from solobox.errors import DataError
+from solobox.images.reading import is_image_name
+from solobox.utils.atomic import CsvLines, replacing
+
+NAME = "article"
+LOOKS_LIKE = "a CSV of two columns, a path and the text [x1, y1, x2, y2]"
+CONVENTION = "corners [x1, y1, x2, y2] in pixels, as they are"
+
+_BRACKETED = re.compile(r"[\[(].*[\])]", re.DOTALL)
+_NUMBERS = re.compile(r"[\[(][\s\d.,;eE+-]*[\])]")
+_SCALAR = re.compile(r"np\.\w+\(([^()]*)\)")  # how NumPy 2 prints the numbers of a list
+_LINES_LOOKED_AT = 200
+
+
+def fits(path: Path) -> bool:
+    """Whether rows of two cells with a bracketed text come at the start of the file."""
+    if not path.is_file():
+        return False
+    lines = [line for line in head(path).splitlines() if line.strip()][:_LINES_LOOKED_AT]
+    delimiter = _delimiter(lines)
+    rows = [_halves(cells) for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    return any(_NUMBERS.fullmatch(_SCALAR.sub(r"\1", text)) for name, text in rows if name)
+
+
+def read(path: Path, images: Path | None = None) -> Annotations:
+    """Read the article's CSV; paths are relative to `images`, or else to the file's folder.
+
+    A text that does not hold four numbers is a box of NaN. ``DataError`` for a file that cannot be decoded,
+    or a row without a path.
+    """
+    path_of = locate(images or path.parent)
+    records: list[Record] = []
+    with opened(path) as file:
+        delimiter = _delimiter(head(path).splitlines()[:_LINES_LOOKED_AT])
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        line, first = reader.line_num, True
+        for cells in reader:
+            row, line = line + 1, reader.line_num
+            name, text = _halves(cells)
+            if not name and not text:
+                continue
+            if first and _is_header(name, text):
+                first = False
+                continue
+            first = False
+            where = f"{path.name}, row {row}"
+            if not name:
+                raise DataError(f"{where}: the image's path is empty")
+            records.append(Record(row, where, name, path_of(name), _box(text), text))
+    return Annotations(path, NAME, CONVENTION, tuple(records))
+
+
+def write(path: Path, rows: Sequence[Record]) -> None:
+    """Write the article's CSV, with the header ``image,box``.
+
+    It has no room for splits, groups, labels, sources and extra columns: these are left out. Paths are
+    relative to the file's folder where there is a way. Numbers read back exactly. ``DataError`` for a box
+    that is not four finite numbers, or where the file cannot be written.
+    """
+    writable(rows, path)
+    name_of = relative_to(path.parent)
+    with replacing(path) as file:
+        writer = CsvLines(file)
+        writer.put(["image", "box"])
+        for record in rows:
+            text = f"[{', '.join(map(plain, record.box or ()))}]"
+            writer.put([name_of(record.path), text])
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """Find what parts the path from the first bracket."""
+    for line in lines:
+        before = re.split(r"[\[(]", line, maxsplit=1)
+        if len(before) == 2:
+            parted = before[0].rstrip('" ')
+            if parted[-1:] in {",", ";", "\t"}:
+                return parted[-1]
+    return ","
+
+
+def _halves(cells: Sequence[str]) -> tuple[str, str]:
+    return image_name(cells[0]) if cells else "", ", ".join(cells[1:]).strip()
+
+
+def _is_header(name: str, text: str) -> bool:
+    return bool(text) and not _BRACKETED.fullmatch(text) and not is_image_name(name)
+
+
+def _box(text: str) -> tuple[float, float, float, float] | None:
+    inner = _SCALAR.sub(r"\1", text).strip()
+    if inner[:1] in {"[", "("} and inner[-1:] in {"]", ")"}:
+        inner = inner[1:-1].strip()
+    elif inner:
+        return NOT_A_BOX
+    return box_of(re.split(r"\s*[,;]\s*|\s+", inner)) if inner else None

@@ -1,0 +1,243 @@
+"""CSV: a header with ``image,x1,y1,x2,y2`` in any order, one box a row, corners in pixels.
+
+Read: ``split``, ``group``, ``label`` and ``source`` where there; every other column is kept as text.
+Commas, semicolons or tabs; header names in any case; UTF-8 with or without a mark; spaces around values are
+dropped. A row whose four coordinates are empty lists an image without the object.
+"""
+
+import csv
+import difflib
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from solobox.data.formats.parsing import (
+    NO_EXTRA,
+    NOT_A_BOX,
+    box_of,
+    encoding_of,
+    head,
+    image_name,
+    locate,
+    split_of,
+)
+from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.writing import plain, relative_to, writable
+from solobox.errors import DataError
+from solobox.utils.atomic import CsvLines, replacing
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+NAME = "csv"
+LOOKS_LIKE = "a CSV whose header has image,x1,y1,x2,y2"
+CONVENTION = "corners x1,y1,x2,y2 in pixels, as they are"
+
+REQUIRED = ("image", "x1", "y1", "x2", "y2")
+OPTIONAL = ("split", "group", "label", "source")
+DELIMITERS = (",", ";", "\t")
+
+# What other tools call these columns, for a hint where the names are too far apart to be nearest matches.
+_ALSO_CALLED = {
+    "image": ("filename", "file", "file_name", "path", "filepath", "image_path", "img", "image", "name"),
+    "x1": ("xmin", "x_min", "left", "x0", "bbox_x1"),
+    "y1": ("ymin", "y_min", "top", "y0", "bbox_y1"),
+    "x2": ("xmax", "x_max", "right", "bbox_x2"),
+    "y2": ("ymax", "y_max", "bottom", "bbox_y2"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    width: int
+    image: int
+    box: tuple[int, int, int, int]
+    optional: tuple[int, int, int, int]  # one past the end where there is no such column
+    extra: tuple[tuple[str, int], ...]
+
+
+def fits(path: Path) -> bool:
+    """Whether the file's first line is text with several cells."""
+    if not path.is_file():
+        return False
+    lines = head(path).lstrip("\r\n").splitlines()
+    return bool(lines) and "\0" not in lines[0] and any(delimiter in lines[0] for delimiter in DELIMITERS)
+
+
+def read(path: Path, images: Path | None = None) -> Annotations:
+    """Read a CSV; image names are relative to `images`, or else to the file's folder.
+
+    A coordinate that is no number is NaN in the record. ``DataError`` for a file that cannot be decoded,
+    missing or repeated columns, a row without an image name, or an unknown split.
+    """
+    with opened(path) as file:
+        delimiter = sniff(file)
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        columns = _columns(path, next((cells for cells in reader if any(map(str.strip, cells))), []))
+        records = tuple(_records(path, reader, columns, images or path.parent))
+    return Annotations(path, NAME, CONVENTION, records)
+
+
+def write(path: Path, rows: Sequence[Record]) -> None:
+    """Write a CSV with commas. Columns that no row fills are left out, the image and the box excepted.
+
+    Image names are relative to the file's folder where there is a way. Numbers read back exactly.
+    ``DataError`` for a box that is not four finite numbers, or where the file cannot be written.
+    """
+    writable(rows, path)
+    optional = [name for name in OPTIONAL if any(getattr(record, name) for record in rows)]
+    extra = list(dict.fromkeys(name for record in rows for name in record.extra))
+    with writing(path, optional, extra) as add:
+        for record in rows:
+            add(record)
+
+
+@contextmanager
+def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterator[Callable[[Record], None]]:
+    """Write a CSV row by row, for more rows than should be held in memory; as `write` otherwise.
+
+    optional: those of `OPTIONAL` that become columns. extra: other columns, filled from `Record.extra`.
+    Gives the function that adds a row, which may have any box. The file appears when the block ends well.
+    """
+    name_of = relative_to(path.parent)
+    with replacing(path) as file:
+        writer = CsvLines(file)
+        writer.put([*REQUIRED, *optional, *extra])
+
+        def add(record: Record) -> None:
+            writer.put(
+                [
+                    name_of(record.path),
+                    *([""] * 4 if record.box is None else map(plain, record.box)),
+                    *(getattr(record, name) for name in optional),
+                    *(record.extra.get(name, "") for name in extra),
+                ]
+            )
+
+        yield add
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """Open a delimited file in its encoding; whatever breaks while reading it becomes a ``DataError``."""
+    try:
+        with path.open("rb") as start:
+            encoding = encoding_of(start.read(2))
+        with path.open(encoding=encoding, newline="") as file:
+            yield file
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: is broken as a CSV: {error} (is a quotation mark left open?)") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def sniff(file: TextIO) -> str:
+    """Find the delimiter of the first line with text, and leave the file at its start."""
+    while (line := file.readline()) and not line.strip():
+        pass
+    file.seek(0)
+    rows = {d: next(csv.reader([line], delimiter=d, skipinitialspace=True), []) for d in DELIMITERS}
+
+    def score(delimiter: str) -> tuple[int, int]:
+        known = {cell.strip().lower() for cell in rows[delimiter]} & set(REQUIRED)
+        return len(known), len(rows[delimiter])
+
+    return max(DELIMITERS, key=score)
+
+
+def _columns(path: Path, header: Sequence[str]) -> _Columns:
+    names = [cell.strip() for cell in header]
+    lower = [name.lower() for name in names]
+    twice = sorted({name for name in lower if name and lower.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: the column {twice[0]!r} appears twice in the header")
+    missing = [name for name in REQUIRED if name not in lower]
+    if missing:
+        raise DataError(f"{path}: {_missing(missing, names)}")
+    at = {name: index for index, name in enumerate(lower)}
+    known = {*REQUIRED, *OPTIONAL}
+    end = len(names)
+    return _Columns(
+        width=end,
+        image=at["image"],
+        box=(at["x1"], at["y1"], at["x2"], at["y2"]),
+        optional=(at.get("split", end), at.get("group", end), at.get("label", end), at.get("source", end)),
+        extra=tuple((name, index) for index, name in enumerate(names) if lower[index] not in known),
+    )
+
+
+def _missing(missing: Sequence[str], found: Sequence[str]) -> str:
+    hints = []
+    for name in missing:
+        lower = {cell.lower(): cell for cell in found if cell.lower() not in REQUIRED}
+        called = [cell for cell in _ALSO_CALLED[name] if cell in lower]
+        near = called or difflib.get_close_matches(name, lower, n=1, cutoff=0.6)
+        hints.append(f"{name} (is it {lower[near[0]]!r}?)" if near else name)
+    text = f"the header lacks {', '.join(hints)}; its columns are {', '.join(map(repr, found)) or 'none'}"
+    if any(cell.replace(".", "", 1).isdigit() for cell in found):
+        text += "; the first line looks like data: put the line image,x1,y1,x2,y2 above it"
+    return text
+
+
+def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> Iterator[Record]:
+    path_of = locate(folder)
+    width, extras = columns.width, columns.extra
+    x1, y1, x2, y2 = columns.box
+    split_at, group_at, label_at, source_at = columns.optional
+    splits = {"": ""}
+    prefix = f"{path.name}, row "
+    line = reader.line_num
+    for cells in reader:
+        row, line = line + 1, reader.line_num
+        overflow: list[str] = []
+        if len(cells) != width:
+            if not any(map(str.strip, cells)):
+                continue
+            cells, overflow = cells[:width] + [""] * (width - len(cells)), cells[width:]
+        cells.append("")  # the cell past the end, which stands for each optional column that is not there
+        where = f"{prefix}{row}"
+        image = image_name(cells[columns.image])
+        if not image:
+            if not any(map(str.strip, cells)):
+                continue
+            raise DataError(f"{where}: the image's name is empty")
+        text, box = _box(cells[x1], cells[y1], cells[x2], cells[y2])
+        if overflow and any(map(str.strip, overflow)):
+            # More cells than columns: a stray delimiter moved the values, so none of them can be trusted.
+            text = f"{', '.join(cells[:width] + overflow)} ({width} columns expected)"
+            box = NOT_A_BOX
+        word = cells[split_at]
+        if word not in splits:
+            splits[word] = split_of(word, where)
+        extra = {name: cells[index].strip() for name, index in extras} if extras else NO_EXTRA
+        yield Record(
+            row,
+            where,
+            image,
+            path_of(image),
+            box,
+            text,
+            sys.intern(cells[label_at].strip()),
+            splits[word],
+            cells[group_at].strip(),
+            sys.intern(cells[source_at].strip()),
+            extra,
+        )
+
+
+def _box(a: str, b: str, c: str, d: str) -> tuple[str, tuple[float, float, float, float] | None]:
+    text = f"{a}, {b}, {c}, {d}"
+    try:
+        box = float(a), float(b), float(c), float(d)
+    except ValueError:
+        return (text, box_of((a, b, c, d))) if text.strip(", ") else ("", None)
+    # Nearly every row ends here; what is left is text that Python takes for a number and people do not.
+    if "_" in text or not math.isfinite(sum(box)):
+        return text, box_of((a, b, c, d))
+    return text, box

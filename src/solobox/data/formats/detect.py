@@ -1,0 +1,112 @@
+"""Find out by looking which annotation format a file or a folder is in."""
+
+import difflib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+from solobox.data.formats import article, coco, csv, voc, yolo
+from solobox.data.formats.parsing import parent_of, some
+from solobox.data.formats.records import Annotations, Record
+from solobox.errors import ConfigError, DataError
+
+
+class Format(Protocol):
+    """What each format's module offers: its two verbs, and a way to recognise its files.
+
+    NAME: the format's name, as in `Annotations.format`.
+    LOOKS_LIKE: what its files look like, in words, for messages.
+    CONVENTION: the coordinate convention it stores, in words.
+    """
+
+    NAME: str
+    LOOKS_LIKE: str
+    CONVENTION: str
+
+    def fits(self, path: Path) -> bool:
+        """Whether a file or a folder looks like this format's, by its content."""
+
+    def read(self, path: Path, images: Path | None = None) -> Annotations:
+        """Read all records; names of images are relative to the file's folder, or to `images`."""
+
+    def write(self, path: Path, rows: Sequence[Record]) -> None:
+        """Write records so that `read` gives the same images and boxes; whole or not at all."""
+
+
+# The most particular first: nearly any table of text looks like a CSV.
+FORMATS: Mapping[str, Format] = MappingProxyType(
+    {module.NAME: module for module in (yolo, coco, voc, article, csv)}
+)
+
+
+def read(data: Path, images: Path | None = None) -> Annotations:
+    """Read a data set, its format found out by its content.
+
+    data: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
+        ``data.yaml``.
+    images: the folder that names of images are relative to, in place of the format's own.
+
+    ``DataError`` where nothing is there, no format fits, or the file is broken.
+    """
+    if not data.exists():
+        raise DataError(f"{data}: does not exist{_nearest(data)}")
+    if images is not None and not images.is_dir():
+        raise DataError(f"{images}: is no folder of images")
+    for module in FORMATS.values():
+        if module.fits(data):
+            with _collector_paused():
+                return module.read(data, images)
+    looked = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
+    raise DataError(f"{data}: {_instead(data)}. It is none of these:{looked}")
+
+
+def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
+    """Write records in a format by its name.
+
+    path: a file for csv, article and coco, a folder for voc and yolo.
+
+    ``ConfigError`` for an unknown format, ``DataError`` for what the format cannot hold.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"unknown annotation format {format!r}; known are {', '.join(sorted(FORMATS))}")
+    FORMATS[format].write(path, rows)
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    # A million records hold no cycles, yet the collector looks through all of them again and again while they
+    # are made, which takes nearly as long as reading them.
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _nearest(path: Path) -> str:
+    try:
+        names = [place.name for place in parent_of(path).iterdir()]
+    except OSError:
+        return ""
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; is it {near[0]!r}?" if near else ""
+
+
+def _instead(data: Path) -> str:
+    """Say what is there, in place of data that can be read."""
+    if data.is_file():
+        return (
+            "the file is empty" if data.stat().st_size == 0 else "the file is in no format that is known here"
+        )
+    if not data.is_dir():
+        return "is neither a file nor a folder"
+    names = sorted(place.name for place in data.iterdir())
+    tables = [name for name in names if name.lower().endswith((".csv", ".tsv"))]
+    if tables:
+        return f"is a folder; give one of its files ({some(tables)})"
+    return f"the folder holds no annotations ({some(names) or 'it is empty'})"

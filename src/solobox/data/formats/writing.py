@@ -1,0 +1,118 @@
+"""What the writers share: files that appear whole or not at all, and names for images."""
+
+import contextlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from solobox.data.formats.records import Record
+from solobox.errors import DataError
+from solobox.utils.atomic import explained
+
+
+@contextlib.contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """Fill a folder that appears as `folder` once it is complete.
+
+    Gives a temporary folder beside, so that relative links in it hold after the renaming. ``DataError`` when
+    `folder` already holds something.
+    """
+    with explained(folder):
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+            raise DataError(f"{folder}: is there already; name a folder that is empty or does not exist yet")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+        beside.mkdir()
+        try:
+            yield beside
+            # One sync for all: to sync thousands of small files one by one takes minutes on a hard disk.
+            if hasattr(os, "sync"):
+                os.sync()
+            if folder.is_dir():
+                folder.rmdir()
+            beside.rename(folder)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:
+    """Check that each box is four finite numbers (else ``DataError``), and give the rows back."""
+    for record in rows:
+        if record.box is not None and not np.isfinite(record.box).all():
+            raise DataError(f"{path}: {record.image} ({record.where}) has a box of no numbers: {record.box}")
+    return rows
+
+
+def by_image(rows: Sequence[Record]) -> dict[Path, list[Record]]:
+    """Group records by image, images in the order they first appear."""
+    groups: dict[Path, list[Record]] = {}
+    for record in rows:
+        groups.setdefault(record.path, []).append(record)
+    return groups
+
+
+def relative_to(folder: Path) -> Callable[[Path], str]:
+    """Make the function that names an image relative to `folder`, or absolutely where there is no way.
+
+    An image below the folder as both are spelt is named just so; for others the folders' symbolic links are
+    followed first, since ``..`` after a link leads elsewhere.
+    """
+    spelt = os.path.abspath(folder)  # noqa: PTH100 (resolve would follow links)
+    real = os.path.realpath(folder)
+    parents: dict[str, str] = {}
+
+    def name_of(path: Path) -> str:
+        parent, name = os.path.split(Path.cwd() / path)
+        if parent not in parents:
+            parents[parent] = _way(parent, spelt, real)
+        return Path(parents[parent], name).as_posix()
+
+    return name_of
+
+
+def _way(parent: str, spelt: str, real: str) -> str:
+    try:
+        if ".." not in Path(parent).parts:
+            below = os.path.relpath(parent, spelt)
+            if Path(below).parts[:1] != ("..",):
+                return below
+        return os.path.relpath(os.path.realpath(parent), real)
+    except ValueError:  # another drive
+        return os.path.realpath(parent)
+
+
+def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
+    """Give each path a file name without suffix.
+
+    It is its own where no other path has the same, else one with its folder's before it. Names that differ in
+    case alone count as the same, as they do on many disks.
+    """
+    paths = list(dict.fromkeys(paths))
+    own: dict[str, int] = {}
+    for path in paths:
+        own[path.stem.casefold()] = own.get(path.stem.casefold(), 0) + 1
+    taken = {stem for stem, count in own.items() if count == 1}
+    stems = {}
+    for path in paths:
+        stem = path.stem
+        if own[stem.casefold()] > 1:
+            base = stem = re.sub(r"[^\w.-]+", "_", f"{path.parent.name}_{path.stem}")
+            count = 1
+            while stem.casefold() in taken:
+                count += 1
+                stem = f"{base}-{count}"
+            taken.add(stem.casefold())
+        stems[path] = stem
+    return stems
+
+
+def plain(value: float) -> str:
+    """Write the shortest text that reads back as exactly this number, without ``.0``."""
+    number = float(value)
+    return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -1,0 +1,267 @@
+"""YOLO: a ``data.yaml`` that names folders or lists of images, and a text file of boxes for each image.
+
+An image's boxes are in the file of its name under ``labels`` in place of the last ``images`` of its path,
+a line each: class, then centre and size as fractions of the upright image, or the corners of a polygon,
+of which the bounds are taken. No such file, or an empty one, lists an image without the object.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from solobox.boxes import convert, scale
+from solobox.data.formats.parsing import (
+    NOT_A_BOX,
+    Listings,
+    head,
+    number,
+    read_text,
+    split_of,
+)
+from solobox.data.formats.records import SPLITS, Annotations, Record
+from solobox.data.formats.writing import building, by_image, relative_to, unique_stems, writable
+from solobox.errors import DataError, ImageError
+from solobox.images.reading import is_image_name, probe
+
+NAME = "yolo"
+LOOKS_LIKE = "a YOLO data.yaml, or a folder that holds one"
+CONVENTION = "YOLO centre and size as fractions of the upright image, multiplied by its width and height"
+UNNAMED = "object"
+
+_FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
+
+
+def fits(path: Path) -> bool:
+    """Whether this is a YAML file that names images of splits, or a folder with a ``data.yaml``."""
+    file = _file(path)
+    if file is None or file.suffix.lower() not in {".yaml", ".yml"}:
+        return False
+    keys = {line.partition(":")[0].rstrip().strip("'\"") for line in head(file).splitlines()}
+    return file.name in _FILES or not keys.isdisjoint(_SPLIT_KEYS)
+
+
+def read(path: Path, images: Path | None = None) -> Annotations:
+    """Read a ``data.yaml``, or the one in a folder.
+
+    Its ``path`` (or `images` in its place) is the folder that ``train``, ``val`` and ``test`` are relative
+    to; without it, or where it does not exist here, it is the file's own folder. A line that is not
+    numbers, and any line of an image that cannot be read, is a box of NaN. ``DataError`` for a YAML that
+    is broken or names what does not exist, and for a class without a name.
+    """
+    file = _file(path)
+    if file is None:
+        raise DataError(f"{path}: holds none of {', '.join(_FILES)}")
+    setup = _Setup.load(file, images)
+    records: list[Record] = []
+    for split, paths in setup.listed:
+        for image in paths:
+            records.extend(_records(image, split, setup))
+    return Annotations(path, NAME, CONVENTION, tuple(records))
+
+
+def write(path: Path, rows: Sequence[Record]) -> None:
+    """Write ``data.yaml``, ``images/<split>/*`` and ``labels/<split>/*.txt`` into the folder `path`.
+
+    YOLO finds a label by its image's path, so the images have to lie in this layout, and yours must not
+    move: ``images`` is filled with symbolic links to them, or with copies where the system allows no links.
+    Rows without a split go to ``train``, and a box without a label is of the class ``object``. YOLO has no
+    room for groups, sources and extra columns: these are left out. ``DataError`` where `path` already holds
+    something, for a box that is not four finite numbers, for an image with a box that cannot be read (its
+    size is needed), and for an image that is in two splits.
+    """
+    by_path = by_image(writable(rows, path))
+    labels = sorted({record.label or UNNAMED for record in rows if record.box is not None}) or [UNNAMED]
+    stems = unique_stems(by_path)
+    used = {"train", *(record.split for record in rows if record.split)}
+    with building(path) as folder:
+        name_of = {split: relative_to(path / "images" / split) for split in used}
+        for split in used:
+            (folder / "images" / split).mkdir(parents=True)
+            (folder / "labels" / split).mkdir(parents=True)
+        for image, records in by_path.items():
+            splits = {record.split or "train" for record in records}
+            if not is_image_name(image):
+                raise DataError(f"{image}: YOLO knows images by the ending of their name; rename it")
+            if len(splits) > 1:
+                raise DataError(f"{image}: is in two splits ({' and '.join(sorted(splits))})")
+            split = splits.pop()
+            link = folder / "images" / split / f"{stems[image]}{image.suffix}"
+            _link(image, link, name_of[split](image))
+            lines = "".join(_lines(image, records, labels))
+            (folder / "labels" / split / f"{stems[image]}.txt").write_text(
+                lines, encoding="utf-8", newline="\n"
+            )
+        content: dict[str, Any] = {split: f"images/{split}" for split in SPLITS if split in used}
+        content["names"] = dict(enumerate(labels))
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        (folder / "data.yaml").write_text(text, encoding="utf-8", newline="\n")
+
+
+def _file(path: Path) -> Path | None:
+    if path.is_file():
+        return path
+    return next((path / name for name in _FILES if (path / name).is_file()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What a data.yaml says: the images of each split, and the classes' names by number."""
+
+    file: Path
+    listed: tuple[tuple[str, tuple[Path, ...]], ...]
+    names: Mapping[int, str]
+    listings: Listings
+
+    @classmethod
+    def load(cls, file: Path, images: Path | None) -> "_Setup":
+        try:
+            content = yaml.safe_load(read_text(file))
+        except yaml.YAMLError as error:
+            raise DataError(f"{file}: broken YAML: {error}") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{file}: is no YOLO data file: it holds no keys")
+        named = [(key, content[key]) for key in _SPLIT_KEYS if content.get(key)]
+        if not named:
+            raise DataError(f"{file}: names no images: it has none of the keys train, val and test")
+        listings = Listings()
+        root = images or _root(file, content.get("path"))
+        listed = [(split_of(key, str(file)), _images(file, root, key, value)) for key, value in named]
+        return cls(file, tuple(listed), _names(file, content.get("names")), listings)
+
+
+def _root(file: Path, given: object) -> Path:
+    if given is None:
+        return file.parent
+    root = file.parent / str(given)
+    # A `path` that is not here is another computer's, or relative to another tool's folder of data sets.
+    return root if root.is_dir() else file.parent
+
+
+def _names(file: Path, names: object) -> dict[int, str]:
+    if names is None:
+        return {}
+    if isinstance(names, list):
+        return {index: str(name) for index, name in enumerate(names)}
+    if isinstance(names, dict) and all(isinstance(key, int) for key in names):
+        return {int(key): str(name) for key, name in names.items()}
+    raise DataError(f"{file}: 'names' is neither a list nor a table from numbers to names")
+
+
+def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]:
+    entries = value if isinstance(value, list) else [value]
+    found: list[Path] = []
+    for entry in entries:
+        place = _existing(root, str(entry))
+        if place is None:
+            raise DataError(f"{file}: {key}: {root / str(entry)} does not exist; mend it, or give --images")
+        if place.is_dir():
+            found.extend(_in_folder(place))
+        elif place.suffix.lower() == ".txt":
+            found.extend(_in_list(place, root))
+        else:
+            found.append(place)
+    return tuple(dict.fromkeys(found))
+
+
+def _existing(root: Path, entry: str) -> Path | None:
+    # Some exports say ../train/images where train/images is meant; YOLO's own tools read it so too.
+    tries = (entry, entry.removeprefix("../"))
+    return next((root / each for each in tries if (root / each).exists()), None)
+
+
+def _in_folder(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(filter(is_image_name, names)):
+            yield Path(place, name)
+
+
+def _in_list(file: Path, root: Path) -> Iterator[Path]:
+    listings = Listings()
+    for line in read_text(file).splitlines():
+        name = line.strip().replace("\\", "/")
+        if name:
+            beside = file.parent / name
+            yield beside if listings.has(beside) or not listings.has(root / name) else root / name
+
+
+def _label_file(image: Path) -> Path:
+    parts = image.parts
+    for at in range(len(parts) - 2, -1, -1):
+        if parts[at] == "images":
+            return Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
+    return image.with_suffix(".txt")
+
+
+def _records(image: Path, split: str, setup: _Setup) -> Iterator[Record]:
+    name = _name(image, setup.file)
+    labels = _label_file(image)
+    lines = read_text(labels).splitlines() if setup.listings.has(labels) else []
+    boxes = [(row, line.split()) for row, line in enumerate(lines, start=1) if line.strip()]
+    if not boxes:
+        yield Record(1, name, name, image, None, split=split)
+        return
+    try:
+        size = probe(image).size
+        problem = ""
+    except ImageError as error:
+        size, problem = None, f" (the image's size is needed and cannot be read: {error})"
+    for row, words in boxes:
+        where = f"{labels.name}, line {row}"
+        label = _label(words[0], where, setup)
+        box = _box(words[1:], size)
+        yield Record(row, where, name, image, box, " ".join(words) + problem, label, split)
+
+
+def _name(image: Path, file: Path) -> str:
+    folder = file.parent
+    return (image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix()
+
+
+def _label(word: str, where: str, setup: _Setup) -> str:
+    value = number(word)
+    if not value.is_integer():
+        return ""
+    if setup.names and int(value) not in setup.names:
+        raise DataError(f"{where}: class {int(value)} has no name in {setup.file}")
+    return setup.names.get(int(value), str(int(value)))
+
+
+def _box(words: Sequence[str], size: tuple[int, int] | None) -> tuple[float, float, float, float]:
+    values = [number(word) for word in words]
+    if size is None or not (len(values) == 4 or (len(values) >= 6 and len(values) % 2 == 0)):
+        return NOT_A_BOX
+    if len(values) == 4:
+        corners = convert(values, "cxcywh", "xyxy")
+    else:
+        corners = convert(
+            [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])], "xyxy", "xyxy"
+        )
+    x1, y1, x2, y2 = (float(value) for value in scale(corners, *size))
+    return x1, y1, x2, y2
+
+
+def _lines(image: Path, records: Sequence[Record], labels: Sequence[str]) -> Iterator[str]:
+    boxes = [(record.label or UNNAMED, record.box) for record in records if record.box is not None]
+    if not boxes:
+        return
+    try:
+        width, height = probe(image).size
+    except ImageError as error:
+        raise DataError(f"YOLO needs the size of every image with a box: {error}") from None
+    for label, box in boxes:
+        fractions = scale(convert(box, "xyxy", "cxcywh"), 1 / width, 1 / height)
+        yield f"{labels.index(label)} {' '.join(repr(float(value)) for value in fractions)}\n"
+
+
+def _link(image: Path, link: Path, target: str) -> None:
+    try:
+        link.symlink_to(target)
+    except (OSError, NotImplementedError):
+        shutil.copyfile(image, link)

@@ -1,0 +1,77 @@
+"""Oxford-IIIT Pet: cats and dogs of 37 breeds; about half of the images have a box, round the head.
+
+Layout: ``images/Breed_name_12.jpg``; ``annotations/xmls/Breed_name_12.xml`` (Pascal VOC, ``cat`` or ``dog``);
+``annotations/trainval.txt`` and ``annotations/test.txt``, each line an image's name and three numbers. Nearly
+all images of trainval have a box, those of test have none.
+"""
+
+from pathlib import Path
+
+from solobox.data.formats import Record, voc
+from solobox.data.formats.parsing import Listings, read_text
+from solobox.datasets.preparing import Prepared
+from solobox.datasets.sets import Archive, PublicDataset
+from solobox.datasets.unpack import Limits
+from solobox.errors import DataError
+from solobox.images.reading import is_image_name
+
+
+def prepare(folder: Path) -> Prepared:
+    """Join the images in `folder`, their boxes and the official lists: trainval is train, test is test."""
+    prepared = Prepared(folder, "pet-heads")
+    images, annotations = folder / "images", folder / "annotations"
+    boxes: dict[str, list[Record]] = {}
+    for record in voc.read(annotations / "xmls", images).records:
+        boxes.setdefault(record.path.stem, []).append(record)
+    splits = _split(annotations / "trainval.txt", "train")
+    for name, split in _split(annotations / "test.txt", "test").items():
+        if splits.setdefault(name, split) != split:
+            raise DataError(f"{annotations}: {name} is in trainval.txt and in test.txt")
+    present = {name.rpartition(".")[0] for name in Listings().names(images) if is_image_name(name)}
+    # Some images are in neither list. They are kept, without a split.
+    for name in (*splits, *sorted((present | boxes.keys()) - splits.keys())):
+        split, breed = splits.get(name, ""), {"breed": name.rpartition("_")[0]}
+        for record in boxes.get(name, ()):
+            prepared.add(
+                record.path, record.box, where=record.where, text=record.text, label=record.label, split=split,
+                extra=breed,
+            )  # fmt: skip
+        if name not in boxes:
+            prepared.add(images / f"{name}.jpg", None, where=f"{name}.jpg", split=split, extra=breed)
+    return prepared
+
+
+def _split(file: Path, split: str) -> dict[str, str]:
+    lines = (line.split() for line in read_text(file).splitlines())
+    return {words[0]: split for words in lines if words and not words[0].startswith("#")}
+
+
+PET_HEADS = PublicDataset(
+    name="pet-heads",
+    what="7,349 cats and dogs of 37 breeds, half of them with a box round the head (Oxford-IIIT Pet, 2012)",
+    page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+    terms="CC BY-SA 4.0 by its page; the photographs are their owners'. Cite Parkhi et al., 2012",
+    images="images",
+    archives=(
+        Archive(
+            url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
+            holds=("images",),
+            size=791_918_971,
+            md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
+            sha256="67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
+            limits=Limits(bytes=4 << 30, members=40_000),
+        ),
+        Archive(
+            url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",
+            holds=("annotations",),
+            md5="95a8c909bbe2e81eed6a22bccdf3f68f",
+            sha256="52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
+            limits=Limits(bytes=1 << 30, members=80_000),
+        ),
+    ),
+    prepare=prepare,
+    remarks=(
+        "The images of the official test list have no boxes: measure with --split val.",
+        "Or delete the column split, and training draws a test part from those of trainval.",
+    ),
+)

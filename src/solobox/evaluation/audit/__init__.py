@@ -1,0 +1,1 @@
+"""The audit of labels: which ones look wrong, and a fixed copy."""

@@ -1,0 +1,129 @@
+"""A localizer from raw pixels to boxes in pixels, margins and figures, as one module that becomes a graph."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from solobox.errors import ConfigError
+from solobox.model.localizer import Localizer
+from solobox.predict.onnx_runtimes import levels_of
+from solobox.uncertainty.conformal import FLOOR, Calibration
+from solobox.uncertainty.familiarity import ROUNDING, Familiarity
+
+
+class Graph(nn.Module):
+    """(N, H, W, 3) uint8 upright RGB pixels of any H and W to what `outputs` names, in that order, all float32.
+
+    boxes: (N, 4), ``x1, y1, x2, y2`` in pixels of the input, in order and within it.
+    std: (N, 4), the standard deviation of each edge's distribution in pixels.
+    lower, upper: (N, L, 4), between what each edge of the true box lies at each of `levels`; outer: (N, L, 4), the box
+    that holds the whole object; all in pixels, see `solobox.uncertainty.conformal`.
+    presence: (N,), the calibrated probability that the object is there. familiarity: (N,), see
+    `solobox.uncertainty.familiarity`.
+
+    What the model has not learned is no output.
+    """
+
+    def __init__(self, localizer: Localizer) -> None:
+        super().__init__()
+        a = localizer.architecture
+        if a.size == "native":
+            raise ConfigError(
+                "a model of size `native` reduces large images and enlarges small ones before it looks at them, "
+                "which no graph here does: train one of a fixed size (--size 320) to export it"
+            )
+        self.localizer, self.side = localizer, a.side
+        self.margins = _Margins(localizer.calibration) if localizer.calibration else None
+        self.familiarity = _Familiarity(localizer.familiarity) if localizer.familiarity else None
+        self.levels: tuple[float, ...] = self.margins.levels if self.margins else ()
+        names = ["boxes"]
+        names += ["std"] if a.head == "distribution" else []
+        names += ["lower", "upper", "outer"] if self.levels else []
+        names += ["presence"] if localizer.presence is not None else []
+        names += ["familiarity"] if self.familiarity is not None else []
+        self.outputs = tuple(names)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        height, width = pixels.shape[1], pixels.shape[2]
+        squares = F.interpolate(
+            pixels.permute(0, 3, 1, 2).float(), size=(self.side, self.side), mode="bilinear", antialias=True
+        )
+        # Training saw 8 bits.
+        maps = self.localizer.features(squares.round().clamp(0, 255))
+        output = self.localizer.decide(maps)
+        first, last = output.boxes[:, :2], output.boxes[:, 2:]
+        ordered = torch.cat([torch.minimum(first, last), torch.maximum(first, last)], dim=1)
+        boxes = _scaled(ordered.clamp(0, 1), width, height)
+        std = _scaled(output.std(), width, height) if "std" in self.outputs else None
+        given = [boxes] if std is None else [boxes, std]
+        if self.margins is not None and self.levels:
+            given += self.margins(boxes, std, width, height)
+        if output.presence is not None and self.localizer.presence is not None:
+            given.append((output.presence / self.localizer.presence.temperature).sigmoid())
+        if self.familiarity is not None:
+            given.append(self.familiarity(maps))
+        return tuple(given)
+
+
+class _Margins(nn.Module):
+    """`Calibration.band` at several levels."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        self.levels = levels_of(calibration)
+        both = [calibration.factor(level) for level in self.levels]
+        outer = [calibration.factor(level, outer=True) for level in self.levels]
+        self.register_buffer("factors", torch.tensor([both, outer]).float().reshape(2, 1, -1, 1))
+        self.register_buffer("outwards", torch.tensor([-1.0, -1.0, 1.0, 1.0]))
+        self.factors: Tensor
+        self.outwards: Tensor
+
+    def forward(self, boxes: Tensor, std: Tensor | None, width: int, height: int) -> list[Tensor]:
+        sides = boxes[:, 2:] - boxes[:, :2]
+        sides = torch.cat([sides, sides], dim=1)
+        unit = (sides if std is None else torch.maximum(std, FLOOR * sides)).unsqueeze(1)
+        middle = boxes.unsqueeze(1)
+        margin = self.factors[0] * unit
+        bands = [middle - margin, middle + margin, middle + self.outwards * self.factors[1] * unit]
+        return [_within(band, width, height) for band in bands]
+
+
+class _Familiarity(nn.Module):
+    """`Familiarity` of feature maps."""
+
+    def __init__(self, figures: Familiarity) -> None:
+        super().__init__()
+        for name, array in figures.arrays().items():
+            self.register_buffer(name, torch.from_numpy(np.array(array)))
+        self.mean: Tensor
+        self.directions: Tensor
+        self.variances: Tensor
+        self.rest: Tensor
+        self.distances: Tensor
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        pooled = torch.cat([feature.mean(dim=(2, 3)) for feature in maps], dim=1)
+        centred = pooled - self.mean
+        own = (centred @ self.directions.T).square()
+        others = (centred.square().sum(dim=1) - own.sum(dim=1)).clamp(min=0)
+        distance = (own / self.variances).sum(dim=1) + others / self.rest
+        at_least = (self.distances >= distance.unsqueeze(1) * (1 - ROUNDING)).float().sum(dim=1)
+        return (1 + at_least) / (self.distances.shape[0] + 1)
+
+
+def _scaled(fractions: Tensor, width: int, height: int) -> Tensor:
+    """(..., 4) fractions to pixels. Width and height stay symbols in a graph, and so are no tensor."""
+    x1, y1, x2, y2 = fractions.unbind(dim=-1)
+    return torch.stack([x1 * width, y1 * height, x2 * width, y2 * height], dim=-1)
+
+
+def _within(edges: Tensor, width: int, height: int) -> Tensor:
+    """(..., 4) edges in pixels, clipped to the image."""
+    x1, y1, x2, y2 = edges.unbind(dim=-1)
+    return torch.stack(
+        [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], dim=-1
+    )

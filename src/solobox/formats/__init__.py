@@ -1,9 +1,0 @@
-"""Annotation formats: one module each, with the same two verbs, `read` and `write`.
-
-`formats.read` finds the format out by looking; `formats.write` takes its name.
-"""
-
-from solobox.formats.detect import FORMATS, Format, read, write
-from solobox.formats.records import SPLITS, Annotations, Record
-
-__all__ = ["FORMATS", "SPLITS", "Annotations", "Format", "Record", "read", "write"]

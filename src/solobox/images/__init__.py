@@ -1,0 +1,1 @@
+"""Images: reading any file or bytes, and drawing boxes on them."""

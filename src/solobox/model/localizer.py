@@ -1,0 +1,256 @@
+"""Backbone, vectorizer and head plugged together: images in, one box each out."""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from solobox.config.architecture import Architecture
+from solobox.data.fingerprints import Fingerprints
+from solobox.errors import ConfigError
+from solobox.images.reading import to_square
+from solobox.model import native_size, saving
+from solobox.model.backbone import Backbone
+from solobox.model.extra_convs import Extra
+from solobox.model.heads import DistributionHead, Output, RegressionHead
+from solobox.model.presence import Presence
+from solobox.model.runtime import Features, Pixels, fastest
+from solobox.model.vectorizer import Edges, Flatten, Gap
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import Answer, Input, Predicts, answered, batched, decode_input, ordered
+from solobox.uncertainty.conformal import Calibration
+from solobox.uncertainty.familiarity import Familiarity
+
+if TYPE_CHECKING:
+    from solobox.export import Exported
+
+_BATCH = 16
+_FAMILIARITY = "familiarity."
+"""How names of the tensors of `Localizer.familiarity` begin in the model's file."""
+
+
+class Localizer(Predicts, nn.Module):
+    """Exactly one box for each image.
+
+    architecture: the parts and their sizes.
+    pretrained: the backbone's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
+    pretrained_head: first weights of vectorizer and head: ``random``, or ``synthetic`` for those that come with the
+        install, learnt from drawn images (`solobox.synthetic`), where parts and backbone are the ones they belong to;
+        see `started`.
+
+    `forward` takes (B, 3, H, W) RGB in 0..255, images squashed to squares of `architecture.size` (or, with size
+    ``native``, of one size of their own), and gives an `Output` with boxes as fractions of the sides. `features` and
+    `decide` are its two halves: the backbone, and additional convolutions, vectorizer and head. `started` says whether
+    vectorizer and head began with weights that come with the install.
+    """
+
+    def __init__(
+        self, architecture: Architecture, *, pretrained: str = "none", pretrained_head: str = "random"
+    ) -> None:
+        super().__init__()
+        self._features: Features | None = None
+        a = architecture
+        self.architecture = a
+        self.facts: dict[str, object] = {}
+        self.seen: Fingerprints | None = None
+        self.calibration: Calibration | None = None
+        self.familiarity: Familiarity | None = None
+        self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
+        self.extra = Extra(self.backbone.channels, a.extra)
+        channels = self.extra.channels
+        self.vectorizer: Gap | Flatten | Edges
+        if a.vectorizer == "edges":
+            self.vectorizer = Edges(channels, width=a.width, blocks=a.blocks, dropout=a.dropout)
+        elif a.vectorizer == "gap":
+            self.vectorizer = Gap(channels)
+        else:
+            self.vectorizer = Flatten(channels, cells_of(self.backbone, self.extra, a.side))
+        length = self.vectorizer.features
+        self.head: RegressionHead | DistributionHead
+        if a.head == "regression":
+            self.head = RegressionHead(length, hidden=a.width, box=a.box)
+        else:
+            self.head = DistributionHead(
+                self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
+            )
+        self.presence = Presence(self.backbone.channels) if a.presence else None
+        self.started = (
+            pretrained_head == "synthetic"
+            and pretrained == "bundled"
+            and saving.load_start({"vectorizer": self.vectorizer, "head": self.head})
+        )
+        self.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs alike
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """The backbone's maps of (B, 3, H, W) RGB in 0..255."""
+        maps: list[Tensor] = self.backbone(pixels)
+        return maps
+
+    def decide(self, maps: Sequence[Tensor]) -> Output:
+        """The boxes that feature maps tell of."""
+        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
+
+    def forward(self, pixels: Tensor) -> Output:
+        """Both halves."""
+        return self.decide(self.features(pixels))
+
+    # Using it ------------------------------------------------------------------------------------------
+
+    def stream(
+        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
+    ) -> Iterator[Prediction]:
+        """As `predict`, one by one and in constant memory.
+
+        With size ``native`` each image is shown at its own size, see `native.at_own_size`.
+        """
+        if self.training:
+            raise ConfigError("the localizer is in training mode; call .eval() before predicting")
+        return super().stream(inputs, level=level, outer=outer)
+
+    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
+        # Images of their own sizes make no batch.
+        together = 1 if self.architecture.size == "native" else _BATCH
+        for batch in batched(inputs, together):
+            yield from answered(batch, self._shown, self._answer)
+
+    def _answer(self, shown: Sequence[Pixels]) -> Answer:
+        with torch.inference_mode():
+            maps = self.maps(np.ascontiguousarray(np.stack(shown).transpose(0, 3, 1, 2)))
+            output = self.decide(maps)
+            return Answer(
+                ordered(output.boxes.double().cpu().numpy()),
+                output.std().double().cpu().numpy(),
+                self.probabilities(output),
+                self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan),
+            )
+
+    def _shown(self, item: Input) -> tuple[tuple[int, int], Pixels]:
+        """Width and height of an image, and the pixels (h, w, 3) of it that the backbone is shown."""
+        a = self.architecture
+        if a.size == "native":
+            image = decode_input(item, native_size.LONGEST)
+            return image.size, native_size.at_own_size(image, a.strides[-1])
+        image = decode_input(item, a.side)
+        return image.size, to_square(image.pixels, a.side)
+
+    @property
+    def has_presence(self) -> bool:
+        """Whether it learned to tell images without the object."""
+        return self.presence is not None
+
+    @property
+    def has_familiarity(self) -> bool:
+        """Whether it knows what its training images look like."""
+        return self.familiarity is not None
+
+    def maps(self, pixels: np.ndarray) -> list[Tensor]:
+        """The backbone's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine."""
+        return [feature.float() for feature in self._fast_backbone()(pixels)]
+
+    def probabilities(self, output: Output) -> np.ndarray:
+        """`Prediction.presence` of a batch, (B,) float64; NaN where it was not learned."""
+        if output.presence is None or self.presence is None:
+            return np.full(len(output.boxes), np.nan)
+        calibrated: np.ndarray = (
+            (output.presence / self.presence.temperature).double().sigmoid().cpu().numpy()
+        )
+        return calibrated
+
+    def _fast_backbone(self) -> Features:
+        """The backbone in the fastest correct runtime of this machine, made at the first use; in float32.
+
+        So a trained and an exported localizer say the same, to a rounding error.
+        """
+        if self._features is None:
+            self._features = fastest(self.backbone, self.architecture.size, exact=True)
+        return self._features
+
+    # A backbone that trains, moves or is replaced needs its fast copy made anew.
+
+    def train(self, mode: bool = True) -> "Localizer":  # noqa: FBT001  (torch's own signature)
+        """Switch to training mode or out of it."""
+        self._features = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, *args: Any, **options: Any) -> Any:
+        """As `torch.nn.Module.load_state_dict`."""
+        self._features = None
+        return super().load_state_dict(*args, **options)
+
+    def _apply(self, *args: Any, **options: Any) -> "Localizer":
+        self._features = None
+        super()._apply(*args, **options)  # type: ignore[no-untyped-call]
+        return self
+
+    # Keeping it ----------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into a folder, each of them whole or not at all.
+
+        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture and
+        the quantiles of margins (`calibration`), and `seen`, which images it was trained on, in ``fingerprints.npz``.
+        """
+        margins = {"margins": self.calibration.to_dict()} if self.calibration else {}
+        state = dict(self.state_dict())
+        if self.familiarity is not None:
+            state |= {
+                f"{_FAMILIARITY}{name}": torch.from_numpy(a) for name, a in self.familiarity.arrays().items()
+            }
+        saving.save(Path(folder), self.architecture, state, margins | self.facts, self.seen)
+
+    def export(self, path: str | Path, **options: Any) -> "Exported":
+        """Write one ONNX file that runs without PyTorch; see `solobox.export.export` for its options and errors."""
+        from solobox.export import export
+
+        return export(self, path, **options)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Localizer":
+        """Read what `save` wrote; the localizer is ready to predict.
+
+        Raises ConfigError when the folder is missing, incomplete, or from another version's architecture.
+        """
+        config = saving.read_config(Path(folder))
+        localizer = cls(saving.architecture(config, Architecture, Path(folder)))
+        figures = saving.load_state(Path(folder), localizer, besides=_FAMILIARITY)
+        localizer.familiarity = Familiarity.from_arrays(figures)
+        if "margins" in config:
+            localizer.calibration = Calibration.from_dict(config["margins"])
+        localizer.facts = {key: value for key, value in config.items() if key not in saving.RESERVED}
+        localizer.seen = Fingerprints.load(Path(folder))
+        return localizer.eval()
+
+
+def decide(
+    extra: nn.Module,
+    vectorizer: nn.Module,
+    head: nn.Module,
+    presence: nn.Module | None,
+    maps: Sequence[Tensor],
+) -> Output:
+    """The boxes that feature maps tell of, by these parts of a localizer: what it does, and training on kept maps."""
+    output: Output = head(vectorizer(extra(maps)))
+    return output if presence is None else output._replace(presence=presence(maps))
+
+
+def pooled(maps: Sequence[Tensor]) -> np.ndarray:
+    """What `familiarity` looks at: means of all maps (B, C, h, w) over their cells, side by side, (B, D) float32."""
+    means = torch.cat([feature.float().mean(dim=(2, 3)) for feature in maps], dim=1)
+    found: np.ndarray = means.cpu().numpy()
+    return found
+
+
+def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:
+    """Cells of the coarsest map, after `extra`, of a square of `side` pixels.
+
+    The network itself is asked, on PyTorch's device for shapes without numbers: some round up where others round
+    down.
+    """
+    before, after = (copy.deepcopy(part).to("meta").eval() for part in (backbone, extra))
+    height, width = after(before(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
+    return int(height * width)

@@ -1,0 +1,214 @@
+"""The frozen backbone in the fastest correct runtime of this machine.
+
+On a CPU that is OpenVINO where it is installed, in bf16 where the processor has such instructions; otherwise
+PyTorch. Which one is decided by what the machine has, never by a stopwatch, so that a seeded run repeats. The
+choice is checked on a batch against PyTorch in float32 and refused if it disagrees.
+"""
+
+import logging
+import threading
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from solobox.config.architecture import Size
+from solobox.model.backbone import Backbone
+from solobox.utils.concurrency import openvino_core
+
+_LOG = logging.getLogger(__name__)
+
+# Relative L2 error of a feature map against float32. bf16 has 8 bits of mantissa; through some fifty layers
+# PyTorch's own bf16 reaches 0.04 on the default backbone.
+_TOLERANCE = 0.12
+
+# The same where both compute in float32.
+_EXACT = 1e-3
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class Features(Protocol):
+    """A frozen backbone: a batch of images of one size to its feature maps. Any thread may call it."""
+
+    @property
+    def name(self) -> str:
+        """Runtime, device and precision in words."""
+        ...
+
+    def __call__(self, pixels: Pixels) -> list[Tensor]:
+        """(B, 3, H, W) uint8 RGB to maps (B, C, h, w), channels last, finest first; see `fastest` for their type."""
+        ...
+
+
+@dataclass
+class TorchFeatures:
+    """The backbone in PyTorch, where its parameters are. One call at a time: each uses all processors.
+
+    dtype: that the backbone computes in. given: that of the maps.
+    """
+
+    backbone: Backbone
+    dtype: torch.dtype = torch.float32
+    given: torch.dtype = torch.bfloat16
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Runtime, device and precision in words."""
+        return f"torch {self._device().type} {str(self.dtype).removeprefix('torch.')}"
+
+    def _device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
+
+    def __call__(self, pixels: Pixels) -> list[Tensor]:
+        """See `Features`."""
+        device = self._device()
+        batch = torch.from_numpy(pixels).to(device).float()
+        mixed = self.dtype is not torch.float32
+        with self._turn, torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
+            maps = self.backbone(batch)
+        return [feature.to(self.given, memory_format=torch.channels_last) for feature in maps]
+
+
+class OpenVinoFeatures:
+    """The backbone compiled by OpenVINO for this CPU.
+
+    A batch is cut into pieces that go through streams of one thread each: no thread then waits for another
+    within a layer, which matters when the processors have other work (decoding) beside.
+
+    precision: ``bf16`` or ``f32``. given: type of the maps, bfloat16 or float32.
+    """
+
+    _PIECE = 4
+    """Images in a piece: small enough for a core's own cache."""
+
+    def __init__(
+        self, backbone: Backbone, size: int, precision: str, given: torch.dtype = torch.bfloat16
+    ) -> None:
+        self._given = given
+        self.name = f"openvino cpu {precision}"
+        threads = torch.get_num_threads()
+        options = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": str(threads),
+            "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
+        }
+        self._compiled = openvino_core().compile_model(_convert(backbone, size, given), "CPU", options)
+
+    def __call__(self, pixels: Pixels) -> list[Tensor]:
+        """See `Features`."""
+        started = []
+        for start in range(0, len(pixels), self._PIECE):
+            request = self._compiled.create_infer_request()
+            request.start_async([np.ascontiguousarray(pixels[start : start + self._PIECE])])
+            started.append(request)
+        for request in started:
+            request.wait()
+        return [self._joined(started, index) for index in range(len(self._compiled.outputs))]
+
+    def _joined(self, requests: Sequence[Any], index: int) -> Tensor:
+        """One output of all pieces. NumPy has no bfloat16; what it is handed are its bits under another name.
+
+        It is NumPy that copies: PyTorch would wake its threads, which fight with the streams for the processors.
+        """
+        kind = np.uint16 if self._given is torch.bfloat16 else np.float32
+        bits = np.concatenate([request.get_output_tensor(index).data.view(kind) for request in requests])
+        return torch.from_numpy(bits).view(self._given).permute(0, 3, 1, 2)
+
+
+class _Trunk(nn.Module):
+    """What is compiled: from raw pixels, so that nobody normalises them twice."""
+
+    def __init__(self, backbone: Backbone, given: torch.dtype) -> None:
+        super().__init__()
+        self.backbone, self.given = backbone, given
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        maps = self.backbone(pixels.float())
+        # Channels last is how the runtime holds them anyway, and how they are kept.
+        return tuple(feature.permute(0, 2, 3, 1).to(self.given) for feature in maps)
+
+
+def _convert(backbone: Backbone, size: int, given: torch.dtype) -> Any:
+    """An OpenVINO model of the backbone.
+
+    Through the frontend's own classes rather than `openvino.convert_model`, because that function reports its
+    use to the vendor.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.zeros(1, 3, size, size, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter(
+            "ignore"
+        )  # tracing warns of Python branches on shapes; the shapes are fixed here
+        traced = torch.jit.trace(_Trunk(backbone, given), example, check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced)  # the frontend keeps no reference to it
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        model = frontend.convert(frontend.load(decoder))
+    model.reshape([-1, 3, size, size])
+    return model
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16; without them it is emulated and slower than float32."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def _has_bf16_openvino() -> bool:
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _openvino_is_installed() -> bool:
+    try:
+        import openvino  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def fastest(backbone: Backbone, size: Size, *, exact: bool = False) -> Features:
+    """The fastest runtime for a frozen `backbone` on squares of `size` pixels that computes it correctly.
+
+    For images of their own sizes (``native``) that is PyTorch: OpenVINO's is compiled for one size.
+
+    exact: computed in float32 and given so, as an exported model does it. Otherwise it may be bfloat16 where the
+        hardware is faster in it, and maps are bfloat16 whatever the backbone computes in: half the memory to keep.
+    """
+    device = next(backbone.parameters()).device
+    given = torch.float32 if exact else torch.bfloat16
+    if device.type == "cuda":
+        coarse = not exact and torch.cuda.is_bf16_supported()
+        return TorchFeatures(backbone, torch.bfloat16 if coarse else torch.float32, given)
+    reference = TorchFeatures(backbone, given=given)
+    if device.type != "cpu" or isinstance(size, str) or not _openvino_is_installed():
+        return reference
+    rng = np.random.default_rng(0)
+    # Smooth random images: white noise is nothing that a backbone was made for.
+    coarse_grid = torch.from_numpy(rng.uniform(0, 255, (2, 3, 8, 8))).float()
+    smooth = nn.functional.interpolate(coarse_grid, size=(size, size), mode="bilinear")
+    probe = smooth.round().to(torch.uint8).numpy()
+    wanted = reference(probe)
+    for precision in ("bf16", "f32") if _has_bf16_openvino() and not exact else ("f32",):
+        try:
+            candidate = OpenVinoFeatures(backbone, size, precision, given)
+            worst = max(
+                float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-6))
+                for a, b in zip(candidate(probe), wanted, strict=True)
+            )
+        except RuntimeError as error:
+            _LOG.warning("OpenVINO cannot run this backbone (%s); using PyTorch", error)
+            return reference
+        if worst <= (_TOLERANCE if not exact else _EXACT):
+            return candidate
+        _LOG.warning("OpenVINO in %s is off by %.0f%% on this backbone; not used", precision, 100 * worst)
+    return reference

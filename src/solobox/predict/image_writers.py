@@ -1,0 +1,232 @@
+"""An image for each row, in a folder: drawn boxes, or the objects cut out.
+
+Images are decoded, drawn and saved in threads while the model is at work on the next ones. Each appears under its
+name whole or not at all, and none takes the place of another file.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from solobox.boxes import scale
+from solobox.errors import ImageError
+from solobox.images.drawing import draw_reduced, predicted
+from solobox.images.reading import probe, read
+from solobox.predict.prediction import Prediction
+from solobox.utils.atomic import explained, unfinished
+from solobox.utils.concurrency import threaded_map
+
+DRAWN_SIDE = 1600
+"""Longer side of a drawn image in pixels, at most: for looking at, not for printing."""
+
+_LONGEST_STEM = 200  # bytes: most disks allow 255 in a name, and a number and an ending come to it
+
+Job: TypeAlias = Callable[[], None]
+Artist: TypeAlias = "Callable[[int, Prediction], Job | None]"
+
+
+def illustrated(
+    predictions: Iterable[Prediction],
+    artists: Sequence[Artist],
+    say: Callable[[str], None],
+    *,
+    first: int = 0,
+) -> Iterator[Prediction]:
+    """Hand the predictions on, in order, each once its images are on the disk.
+
+    artists: each says what there is to do for a row, or None. say: is told of images that could not be made, since
+        the image cannot be read any more; the row stands. first: the number of the first row.
+    """
+    todo = (
+        (prediction, [job for artist in artists if (job := artist(row, prediction)) is not None])
+        for row, prediction in enumerate(predictions, first)
+    )
+    for prediction, remarks in threaded_map(_made, todo):
+        for remark in remarks:
+            say(remark)
+        yield prediction
+
+
+def _made(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
+    prediction, jobs = todo
+    remarks = []
+    for job in jobs:
+        try:
+            job()
+        except ImageError as error:
+            remarks.append(f"no image of its box: {error}")
+    return prediction, remarks
+
+
+class Names:
+    """Names for the images of rows, in one folder: the image's own, with a number where that is taken.
+
+    journal: a file that keeps which row has which name, so that a run that was killed and goes on gives the same rows
+        the same names, and its own images take each other's place but never that of another file.
+    """
+
+    def __init__(self, folder: Path, journal: Path | None = None) -> None:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._journal = journal
+        self._next: dict[str, int] = {}
+        self._given = _given(journal) if journal is not None else {}
+        self._taken = {name.casefold() for name in self._given.values()}
+        self._sweep()
+
+    def of(self, row: int, image: str, ending: str) -> Path:
+        """Where the image of a row goes."""
+        name = self._given.get(row)
+        if name is None or Path(name).suffix != ending:
+            stem = Path(image).stem.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore") or "image"
+            name = self._free(stem, ending)
+            if self._journal is not None:
+                with explained(self._journal), self._journal.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([row, name]) + "\n")
+        return self._folder / name
+
+    def _free(self, stem: str, ending: str) -> str:
+        while True:
+            # Names that differ in case alone are the same on many disks.
+            key = f"{stem}{ending}".casefold()
+            number = self._next[key] = self._next.get(key, 0) + 1
+            name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
+            if name.casefold() not in self._taken and not (self._folder / name).exists():
+                self._taken.add(name.casefold())
+                return name
+
+    def _sweep(self) -> None:
+        """Remove the unfinished images that a killed run left: they are its own where the name is one it gave."""
+        with suppress(OSError):
+            for path in self._folder.iterdir():
+                found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.part", path.name, re.DOTALL)
+                if found and found[1].casefold() in self._taken:
+                    path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Draws each image with its box and the band of its margins, or the remark that the object is not there."""
+
+    names: Names
+
+    def __call__(self, row: int, prediction: Prediction) -> Job | None:
+        """What is to do for a row."""
+        if prediction.error:
+            return None
+        path = self.names.of(row, prediction.image, ".jpg")
+        return lambda: _draw(prediction, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Crops:
+    """Cuts each object out of the upright image at its full resolution: JPEG from a JPEG, else PNG.
+
+    pad: how much more than the box on each side, as a share of the box's width and height.
+    outer: by the outer box of the margins instead of the box.
+    """
+
+    names: Names
+    pad: float = 0.0
+    outer: bool = False
+
+    def __call__(self, row: int, prediction: Prediction) -> Job | None:
+        """What is to do for a row; nothing where there is no box."""
+        box = prediction.outer if self.outer else prediction.box
+        window = crop_window(box, prediction.size, self.pad)
+        if prediction.error or window is None:
+            return None
+        try:
+            ending = ".jpg" if probe(prediction.image).format == "JPEG" else ".png"
+        except ImageError as error:
+            return _raising(error)
+        path = self.names.of(row, prediction.image, ending)
+        return lambda: _cut(prediction.image, window, path)
+
+
+def crop_window(
+    box: npt.ArrayLike, size: tuple[int, int], pad: float = 0.0
+) -> tuple[int, int, int, int] | None:
+    """The whole pixels that hold a box: left, top, right, bottom, the last two exclusive; None for a box of NaN.
+
+    box: shape (4,), ``x1, y1, x2, y2`` in pixels. size: width and height of the image. pad: share of the box's width
+    and height that is added on each side. Within the image, and at least one pixel in each direction.
+    """
+    x1, y1, x2, y2 = (float(value) for value in np.asarray(box, dtype=np.float64))
+    if not all(map(math.isfinite, (x1, y1, x2, y2))) or min(size) < 1:
+        return None
+    left, right = _span(x1, x2, pad, size[0])
+    top, bottom = _span(y1, y2, pad, size[1])
+    return left, top, right, bottom
+
+
+def _span(lower: float, upper: float, pad: float, side: int) -> tuple[int, int]:
+    more = pad * (upper - lower)
+    start = min(max(math.floor(lower - more), 0), side - 1)
+    return start, max(min(math.ceil(upper + more), side), start + 1)
+
+
+def _draw(prediction: Prediction, path: Path) -> None:
+    image = read(prediction.image, at_least=DRAWN_SIDE)
+    height, width = image.pixels.shape[:2]
+    ratio = width / image.size[0], height / image.size[1]
+    box, lower, upper = (
+        scale(edges, *ratio) for edges in (prediction.box, prediction.lower, prediction.upper)
+    )
+    note = "no object" if np.isnan(prediction.box).all() else ""
+    outlines = [predicted(box, lower=lower, upper=upper)]
+    side = min(max(image.size), DRAWN_SIDE)
+    _save(draw_reduced(image.pixels, outlines, side, note), path, "JPEG", quality=90)
+
+
+def _cut(image: str, window: tuple[int, int, int, int], path: Path) -> None:
+    left, top, right, bottom = window
+    pixels = read(image).pixels[top:bottom, left:right]
+    if 0 in pixels.shape:
+        raise ImageError(f"{image}: it was replaced by a smaller image meanwhile")
+    cut = Image.fromarray(pixels)
+    if path.suffix == ".jpg":
+        _save(cut, path, "JPEG", quality=95, subsampling=0)
+    else:
+        _save(cut, path, "PNG")
+
+
+def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
+    beside = unfinished(path)
+    try:
+        with explained(path):
+            image.save(beside, kind, **options)
+            beside.replace(path)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def _raising(error: ImageError) -> Job:
+    def job() -> None:
+        raise error
+
+    return job
+
+
+def _given(journal: Path) -> dict[int, str]:
+    """The names that a journal keeps; a last line that was being written when the power went is none."""
+    given: dict[int, str] = {}
+    if not journal.exists():
+        return given
+    with explained(journal), journal.open(encoding="utf-8") as file:
+        for line in file:
+            with suppress(ValueError):
+                row, name = json.loads(line)
+                given[row] = name
+    return given

@@ -1,0 +1,1 @@
+"""Clips and cameras: frames in, a track of boxes out."""

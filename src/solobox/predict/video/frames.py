@@ -1,0 +1,274 @@
+"""Images of a clip or a camera, one after the other: upright RGB with their times. PyAV (FFmpeg) decodes.
+
+Constant memory: one image is held at a time. What cannot be decoded in between is told of in its place, and the rest
+goes on.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solobox.errors import ConfigError, DataError, reason
+from solobox.images.reading import MAX_PIXELS
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+SUFFIXES: Final = frozenset((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"))
+"""Endings of clips' names, in lower case, with the dot."""
+
+_PATIENCE = 10.0
+"""Seconds that a camera may take for an image."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image of a clip.
+
+    number: from 0, in the order in which they are shown; also of those that could not be decoded.
+    time: seconds since the first one; NaN where the clip does not say.
+    pixels: shape (h, w, 3), uint8, RGB, upright, C-contiguous; None where `error` is set.
+    error: why it could not be decoded, or the empty string.
+    """
+
+    number: int
+    time: float
+    pixels: NDArray[np.uint8] | None
+    error: str = ""
+
+
+def is_video(text: str) -> bool:
+    """Whether an input is a clip by its name's ending (in any case), or the number of a camera."""
+    return is_camera(text) or Path(text).suffix.lower() in SUFFIXES
+
+
+def is_camera(text: str) -> bool:
+    """Whether an input is the number of a camera: digits alone."""
+    return re.fullmatch(r"[0-9]{1,3}", text) is not None
+
+
+def pyav() -> ModuleType:
+    """PyAV. Raises ConfigError, which names the extra, where it is not installed."""
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "clips and cameras need PyAV (av), which is not installed: install Solobox with its [video] extra"
+        ) from error
+    return av
+
+
+class Clip:
+    """An open clip or camera; see `opened`.
+
+    name: as it was given. rate: images a second on average, None where it does not say.
+    time_base: the unit of its times in seconds. count: images that its header promises, 0 where it does not say.
+    """
+
+    def __init__(self, name: str, container: "InputContainer", stream: "VideoStream") -> None:
+        self.name = name
+        self.rate: Fraction | None = stream.average_rate or stream.guessed_rate or None
+        self.time_base: Fraction = stream.time_base or Fraction(1, 90_000)
+        self.count: int = stream.frames
+        self._container, self._stream = container, stream
+        self._ended = ""
+        self._number = 0
+        self._start: int | None = None
+
+    def frames(self) -> Iterator[Frame]:
+        """Its images in the order in which they are shown; those of a camera without end. To be called once.
+
+        An image that cannot be decoded comes in its place with the reason as its `Frame.error`, and so does the end
+        of a clip that breaks off: before as many came as its header promises, or a camera that gives no more. The
+        display matrix is honoured (turns by right angles and mirroring); pixels that are not square stay as stored.
+
+        Raises DataError when there is no image at all.
+        """
+        broken: list[tuple[int, str]] = []  # times of those not decoded, until their turn comes
+        whole = False
+        count = 0
+        for packet in self._packets():
+            count += packet.size > 0
+            try:
+                decoded = self._stream.decode(packet)
+            except pyav().FFmpegError as error:
+                if packet.size == 0:
+                    raise DataError(f"{self.name}: {reason(error)}") from error
+                at = packet.pts if packet.pts is not None else packet.dts
+                if at is None:
+                    yield self._lost(None, reason(error))
+                else:
+                    broken.append((at, reason(error)))
+                continue
+            for frame in decoded:
+                bad = "its data are damaged" if frame.is_corrupt else ""
+                for item in sorted(broken):
+                    if frame.pts is None or item[0] < frame.pts:
+                        broken.remove(item)
+                        yield self._lost(*item)
+                whole = whole or not bad
+                yield self._lost(frame.pts, bad) if bad else self._shown(frame)
+        for item in sorted(broken):
+            yield self._lost(*item)
+        if not self._ended and count < self.count:
+            self._ended = f"its header promises {self.count} images, and {count} are there"
+        if not whole:
+            raise DataError(
+                f"{self.name}: no image could be decoded ({self._ended or 'is the file damaged?'})"
+            )
+        if self._ended:
+            yield Frame(self._number, float("nan"), None, f"{self.name}: ends early: {self._ended}")
+
+    def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
+        """Compressed images; the last one is empty and asks the decoder for what it still has."""
+        av = pyav()
+        waited_since = time.monotonic()
+        while True:
+            try:
+                for packet in self._container.demux(self._stream):
+                    waited_since = time.monotonic()
+                    yield packet
+                return
+            except av.error.BlockingIOError:  # some cameras say that there is nothing yet, and do not wait
+                if time.monotonic() - waited_since > _PATIENCE:
+                    self._ended = f"no image came in {_PATIENCE:g} s"
+                    return
+                time.sleep(0.005)
+            except av.FFmpegError as error:
+                self._ended = reason(error)
+                return
+
+    def _shown(self, frame: "av.VideoFrame") -> Frame:
+        _check_size(self.name, frame.width, frame.height)
+        stored = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
+        pixels = upright(stored, _matrix(frame))
+        return self._numbered(frame.pts, pixels, "")
+
+    def _lost(self, pts: int | None, why: str) -> Frame:
+        return self._numbered(pts, None, f"{self.name}: image {self._number} cannot be decoded: {why}")
+
+    def _numbered(self, pts: int | None, pixels: NDArray[np.uint8] | None, error: str) -> Frame:
+        seconds = float("nan")
+        if pts is not None:
+            self._start = pts if self._start is None else self._start
+            seconds = float((pts - self._start) * self.time_base)
+        elif self.rate:
+            seconds = float(self._number / self.rate)
+        number, self._number = self._number, self._number + 1
+        return Frame(number, seconds, pixels, error)
+
+
+@contextmanager
+def opened(source: str) -> Iterator[Clip]:
+    """A clip by its path, or a camera by its number, while the block runs.
+
+    Cameras are opened by FFmpeg's own devices: v4l2 on Linux, avfoundation on macOS, dshow on Windows.
+
+    Raises DataError for what cannot be opened, is no video, or is too large; ConfigError where PyAV is missing.
+    """
+    av = pyav()
+    container = _open_camera(source) if is_camera(source) else _open_file(source)
+    with container:
+        if not container.streams.video:
+            raise DataError(f"{source}: there are no images in it (no video stream)")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise DataError(f"{source}: its images are coded in a way that is not known here")
+        _check_size(source, stream.codec_context.width, stream.codec_context.height)
+        # Decoders leave damaged images out in silence unless told to hand them over, marked.
+        stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
+        yield Clip(source, container, stream)
+
+
+def upright(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
+    """Turn and mirror an image as a display matrix says.
+
+    pixels: shape (h, w, 3). matrix: shape (3, 3), FFmpeg's: ``[x, y, 1] @ matrix`` are the coordinates where a stored
+    point is shown, in units of 1/65536. None for an image that is upright. Of angles between, the nearest right one
+    is taken; a matrix that is none of these leaves the image alone.
+    """
+    if matrix is None:
+        return np.ascontiguousarray(pixels)
+    a, b, c, d = (float(value) for value in matrix[:2, :2].ravel())
+    if a * d - b * c == 0:
+        return np.ascontiguousarray(pixels)
+    if abs(b) + abs(c) > abs(a) + abs(d):  # x comes from y: the axes are swapped
+        pixels = pixels.transpose(1, 0, 2)
+        a, d = c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _matrix(frame: "av.VideoFrame") -> NDArray[np.int32] | None:
+    entries: Any = frame.side_data  # PyAV's stubs say that it is a dictionary, which it is not
+    for data in entries:
+        if data.type.name == "DISPLAYMATRIX":
+            return np.frombuffer(bytes(data), dtype=np.int32, count=9).reshape(3, 3)
+    return None
+
+
+def _open_file(source: str) -> "InputContainer":
+    path = Path(source)
+    if path.is_dir():
+        raise DataError(f"{source}: this is a folder, not a clip")
+    if not path.exists():
+        raise DataError(f"{source}: there is no such file. Check the path")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{source}: the file is empty (0 bytes)")
+    av = pyav()
+    try:
+        # As a file: a name with a colon, or a playlist inside, must not make FFmpeg reach for the net.
+        container: InputContainer = av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
+    except av.FFmpegError as error:
+        what = "this is no clip that can be read, or it is damaged"
+        raise DataError(f"{source}: {what} ({reason(error)})") from error
+    return container
+
+
+def _open_camera(number: str) -> "InputContainer":
+    av = pyav()
+    device, file = camera(number)
+    try:
+        container: InputContainer = av.open(file, "r", format=device, timeout=_PATIENCE)
+    except (av.FFmpegError, ValueError) as error:
+        what = f"camera {number} cannot be opened as {file} ({device}: {reason(error)})"
+        raise DataError(f"{what}. Is it connected, free, and allowed to be used?") from error
+    return container
+
+
+def camera(number: str) -> tuple[str, str]:
+    """FFmpeg's device and the name in it of this machine's camera of a number.
+
+    Raises DataError where there is none of that number, as far as that is known without opening it.
+    """
+    if sys.platform == "darwin":
+        return "avfoundation", f"{int(number)}:none"
+    if sys.platform == "win32":
+        found = [
+            device.name
+            for device in pyav().device.enumerate_input_devices("dshow")
+            if "video" in device.media_types
+        ]
+        if int(number) >= len(found):
+            raise DataError(f"there is no camera {number}: {len(found)} are connected, counted from 0")
+        return "dshow", f"video={found[int(number)]}"
+    file = f"/dev/video{int(number)}"
+    if not Path(file).exists():
+        raise DataError(f"there is no camera {number} ({file} does not exist)")
+    return "v4l2", file
+
+
+def _check_size(name: str, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{name}: images of {width}x{height} are more than the limit of {MAX_PIXELS} pixels")

@@ -1,0 +1,11 @@
+"""Results as plain JSON values."""
+
+import math
+from typing import TypeAlias
+
+Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
+
+
+def number(value: float) -> float | None:
+    """A number as JSON has it: null for one that is not finite."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,94 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from check_sets import Box, ImageSet
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from solobox.data import checks, formats
+from solobox.data.formats.records import Annotations, Record
+
+
+@st.composite
+def clean_rows(draw: st.DrawFn) -> list[tuple[tuple[int, int], Box]]:
+    """Sizes of images, and a box of at least two pixels anywhere in each (one pixel is fractions)."""
+    rows = []
+    for _ in range(draw(st.integers(1, 8))):
+        width, height = draw(st.integers(8, 60)), draw(st.integers(8, 60))
+        x1, y1 = draw(st.floats(0, width - 2)), draw(st.floats(0, height - 2))
+        x2, y2 = draw(st.floats(x1 + 2, width)), draw(st.floats(y1 + 2, height))
+        rows.append(((width, height), (x1, y1, x2, y2)))
+    return rows
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=clean_rows())
+def test_valid_boxes_of_whatever_image_give_no_error(
+    rows: list[tuple[tuple[int, int], Box]], tmp_path: Path
+) -> None:
+    records = []
+    for number, (size, box) in enumerate(rows):
+        path = tmp_path / f"{number}.bmp"
+        Image.new("RGB", size, (number, 7, 9)).save(path)
+        records.append(Record(number + 2, f"boxes.csv, row {number + 2}", path.name, path, box))
+    annotations = Annotations(tmp_path / "boxes.csv", "csv", "", tuple(records))
+    # two images of one size are told apart by their colour, so the bytes never agree
+    assert checks.check(annotations).errors == ()
+
+
+def test_progress_hears_of_each_image_once(tmp_path: Path) -> None:
+    data = ImageSet(tmp_path)
+    data.fine(4)
+    data.add("fine0.png", (1, 1, 30, 30))
+    heard: list[tuple[int, int]] = []
+    checks.check(data.annotations(), progress=lambda done, of: heard.append((done, of)))
+    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_checking_changes_nothing(tmp_path: Path) -> None:
+    data = ImageSet(tmp_path)
+    data.fine(3)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    data.check()
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_ten_thousand_rows_are_judged_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0, 300, (10_000, 2))
+    boxes = np.concatenate([start, start + rng.uniform(20, 300, (10_000, 2))], axis=1)
+    boxes[7, 2:] = boxes[7, :2]
+    records = tuple(
+        Record(row, f"boxes.csv, row {row}", f"{row}.png", tmp_path / f"{row}.png", (x1, y1, x2, y2))
+        for row, (x1, y1, x2, y2) in enumerate(boxes.tolist(), start=2)
+    )
+    diagnosis = checks.check(Annotations(tmp_path / "boxes.csv", "csv", "", records), images="none")
+    assert [finding.code for finding in diagnosis.errors] == ["empty-box"]
+    assert diagnosis.bad_rows == (7,)
+    assert diagnosis.n_images == 10_000
+
+
+@pytest.mark.real
+def test_caltech_airplane_has_the_one_flat_box(real_data: Path) -> None:
+    diagnosis = checks.check(formats.read(real_data / "caltech" / "airplane.csv"))
+    (finding,) = diagnosis.findings
+    assert (finding.code, finding.level, finding.row) == ("empty-box", "error", 119)
+    assert finding.image.endswith("image_0118.jpg")
+    assert diagnosis.bad_rows == (117,)
+
+
+@pytest.mark.real
+def test_caltech_face_is_fine(real_data: Path) -> None:
+    assert checks.check(formats.read(real_data / "caltech" / "face.csv")).findings == ()
+
+
+@pytest.mark.real
+def test_kangaroo_has_a_truncated_image_and_many_kangaroos(real_data: Path) -> None:
+    diagnosis = checks.check(formats.read(real_data / "kangaroo"))
+    assert [(finding.code, finding.image) for finding in diagnosis.errors] == [
+        ("unreadable-image", "00090.jpg")
+    ]
+    assert Counter(finding.code for finding in diagnosis.warnings) == {"several-boxes": 57, "same-bytes": 1}

@@ -1,0 +1,74 @@
+import gc
+from pathlib import Path
+
+import pytest
+from format_records import draw, record
+
+from solobox.data import formats
+from solobox.errors import ConfigError, DataError
+
+
+@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+def test_what_is_written_is_recognised(tmp_path: Path, name: str) -> None:
+    folder = name in {"voc", "yolo"}
+    out = tmp_path / ("out" if folder else "out.dat")  # an ending that says nothing
+    formats.write(out, [record(draw(tmp_path / "a.png"), (1, 2, 3, 4))], name)
+    found = formats.read(out)
+    assert (found.path, found.format) == (out, name)
+    assert found.convention == formats.FORMATS[name].CONVENTION
+
+
+def test_nothing_that_fits_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("# Notes\n\nsome words, [a link](there)\n")
+    with pytest.raises(DataError) as error:
+        formats.read(tmp_path / "notes.md")
+    for module in formats.FORMATS.values():
+        assert module.LOOKS_LIKE in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("empty.csv", b"", "the file is empty"),
+        ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF,\x00", "no format that is known"),
+        ("a.json", b'{"shapes": []}', "no format that is known"),
+        ("a.json", b"[1, 2, 3]", "lacks image, x1"),
+        ("a.xml", b"<html/>", "no format that is known"),
+        ("a.yaml", b"key: value", "no format that is known"),
+    ],
+)
+def test_other_files(tmp_path: Path, name: str, content: bytes, match: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=match):
+        formats.read(tmp_path / name)
+
+
+def test_a_folder_of_tables_names_them(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="it is empty"):
+        formats.read(tmp_path)
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
+    with pytest.raises(DataError, match=r"give one of its files \(boxes.csv\)"):
+        formats.read(tmp_path)
+
+
+def test_what_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
+    with pytest.raises(DataError, match=r"does not exist; is it 'boxes.csv'\?"):
+        formats.read(tmp_path / "box.csv")
+    with pytest.raises(DataError, match=r"does not exist$"):
+        formats.read(tmp_path / "no" / "such")
+    with pytest.raises(DataError, match="is no folder of images"):
+        formats.read(tmp_path / "boxes.csv", tmp_path / "nowhere")
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'json'; known are article, coco, csv, voc, yolo"):
+        formats.write(tmp_path / "a", [], "json")
+
+
+def test_the_collector_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2,split\na.jpg,1,2,3,4,what\n")
+    assert gc.isenabled()
+    with pytest.raises(DataError):
+        formats.read(tmp_path / "boxes.csv")
+    assert gc.isenabled()

@@ -1,0 +1,325 @@
+import math
+import pickle
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solobox.data.dataset import Dataset, Reading
+from solobox.data.formats import Annotations, Record
+from solobox.errors import ConfigError, DataError
+
+NAN = math.nan
+BOX = (1.0, 2.0, 3.0, 4.0)
+NONE = (NAN, NAN, NAN, NAN)
+Box = tuple[float, float, float, float]
+
+
+def put(folder: Path, *rows: str, header: str = "image,x1,y1,x2,y2,label,split") -> Path:
+    path = folder / "boxes.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def numbered(count: int) -> Dataset:
+    boxes = [NONE if index % 3 == 2 else (index, 0, index + 1, 5) for index in range(count)]
+    names = [f"in/{index}.jpg" for index in range(count)]
+    return Dataset(
+        images=names,
+        boxes=boxes,
+        label=[f"l{index}" for index in range(count)],
+        group=[f"g{index // 2}" for index in range(count)],
+        extra={"note": [f"n{index}" for index in range(count)]},
+        names=names,
+        notes=Reading(duplicates=3),
+    )
+
+
+class TestConstructor:
+    def test_defaults(self) -> None:
+        dataset = Dataset(["in/a.jpg", Path("b.jpg")], [BOX, NONE])
+        assert len(dataset) == 2
+        assert dataset.images == (Path("in/a.jpg"), Path("b.jpg"))
+        assert dataset.boxes.dtype == np.float64
+        assert dataset.names == ("a.jpg", "b.jpg")
+        for texts in (dataset.split, dataset.group, dataset.label, dataset.source, dataset.where):
+            assert texts == ("", "")
+        assert dict(dataset.extra) == {}
+        assert dataset.notes == Reading()
+        assert dataset.has_box.tolist() == [True, False]
+        assert dataset.positives().images == (Path("in/a.jpg"),)
+
+    def test_it_can_go_to_another_process(self) -> None:
+        found = pickle.loads(pickle.dumps(numbered(3)))  # noqa: S301
+        assert (found.names, dict(found.extra)) == (numbered(3).names, dict(numbered(3).extra))
+
+    def test_empty(self) -> None:
+        dataset = Dataset([], [])
+        assert (len(dataset), dataset.boxes.shape, dataset.has_box.shape) == (0, (0, 4), (0,))
+
+    def test_what_was_checked_cannot_change(self) -> None:
+        boxes = np.array([BOX])
+        dataset = Dataset(["a"], boxes)
+        boxes[0, 2] = -5
+        assert dataset.boxes[0, 2] == 3
+        with pytest.raises(ValueError, match="read-only"):
+            dataset.boxes[0, 2] = -5
+        with pytest.raises(AttributeError):
+            dataset.split = ("val",)  # type: ignore[misc]
+
+    @pytest.mark.parametrize(
+        ("box", "why"),
+        [
+            ((3, 2, 3, 4), "x2 <= x1 in the box 3, 2, 3, 4"),
+            ((1, 5, 0, 4), "x2 <= x1 and y2 <= y1"),
+            ((1, 2, NAN, 4), "not four numbers"),
+            ((1, 2, math.inf, 4), "not four numbers"),
+        ],
+    )
+    def test_bad_boxes(self, box: Box, why: str) -> None:
+        with pytest.raises(DataError, match=f"1 row cannot be used:\n  row 2: b: .*{why}"):
+            Dataset(["a", "b"], [BOX, box])
+
+    def test_an_unknown_split(self) -> None:
+        with pytest.raises(DataError, match="'dev' is unknown"):
+            Dataset(["a"], [BOX], split=["dev"])
+
+    @pytest.mark.parametrize("boxes", [[BOX, BOX], BOX, [(1, 2, 3)], []])
+    def test_shapes(self, boxes: npt.ArrayLike) -> None:
+        with pytest.raises(ValueError, match=r"1 images go with boxes of shape \(1, 4\)"):
+            Dataset(["a"], boxes)
+
+    def test_lengths(self) -> None:
+        with pytest.raises(ValueError, match="1 entries of 'label', not 2"):
+            Dataset(["a"], [BOX], label=["x", "y"])
+        with pytest.raises(ValueError, match="1 entries of 'note', not 0"):
+            Dataset(["a"], [BOX], extra={"note": []})
+        with pytest.raises(ValueError, match="cannot be the names of extra columns"):
+            Dataset(["a"], [BOX], extra={"label": ["x"]})
+
+
+class TestSelect:
+    @given(st.lists(st.integers(-7, 6), max_size=10))
+    def test_rows_in_any_order(self, rows: list[int]) -> None:
+        dataset, found = numbered(7), numbered(7).select(rows)
+        assert found.names == tuple(dataset.names[row] for row in rows)
+        assert found.label == tuple(dataset.label[row] for row in rows)
+        assert found.extra["note"] == tuple(dataset.extra["note"][row] for row in rows)
+        np.testing.assert_array_equal(found.boxes, dataset.boxes[np.array(rows, dtype=int)])
+        assert found.notes == dataset.notes
+
+    def test_a_mask_is_no_list_of_rows(self) -> None:
+        assert numbered(3).select([True, False, True]).names == ("in/0.jpg", "in/2.jpg")
+        assert numbered(3).select([1, 0, 1]).names == ("in/1.jpg", "in/0.jpg", "in/1.jpg")
+
+    @pytest.mark.parametrize("rows", [[True, False], [[1]], [0.5], ["a"]])
+    def test_nonsense(self, rows: npt.ArrayLike) -> None:
+        with pytest.raises(ValueError, match="mask"):
+            numbered(3).select(rows)
+
+    def test_of_split(self) -> None:
+        dataset = Dataset("abcd", [BOX] * 4, split=["val", "", "train", "val"])
+        assert dataset.of_split("val").names == ("a", "d")
+        assert dataset.of_split("").names == ("b",)
+        assert len(dataset.of_split("test")) == 0
+        with pytest.raises(ConfigError, match="'dev' is no split"):
+            dataset.of_split("dev")
+
+
+class TestRead:
+    def test_one_row_a_image(self, tmp_path: Path) -> None:
+        path = put(tmp_path, "a.jpg,1,2,3,4,cat,train", "in/b.jpg,,,,,,val", "c.jpg,5,6,7,8.5,dog,")
+        dataset = Dataset.read(str(path))
+        assert dataset.images == (tmp_path / "a.jpg", tmp_path / "in" / "b.jpg", tmp_path / "c.jpg")
+        assert dataset.names == ("a.jpg", "in/b.jpg", "c.jpg")
+        np.testing.assert_array_equal(dataset.boxes, [BOX, NONE, (5, 6, 7, 8.5)])
+        assert dataset.split == ("train", "val", "")
+        assert dataset.label == ("cat", "", "dog")
+        assert dataset.where == ("boxes.csv, row 2", "boxes.csv, row 3", "boxes.csv, row 4")
+        notes = dataset.notes
+        assert (notes.path, notes.format) == (path, "csv")
+        assert (notes.images, notes.positives, notes.negatives) == (3, 2, 1)
+        assert (notes.chosen, notes.several, notes.duplicates, notes.bad) == (0, (), 0, ())
+        assert Dataset.read(path, images=str(tmp_path)).images == dataset.images
+
+    def test_several_boxes(self, tmp_path: Path) -> None:
+        path = put(
+            tmp_path, "a.jpg,1,2,3,4,cat,", "b.jpg,0,0,5,5,,", "a.jpg,1,2,9,9,dog,val", "a.jpg,1,2,3,5,cat,"
+        )
+        out = Dataset.read(path)
+        assert out.names == ("b.jpg",)
+        assert out.notes.several == ("a.jpg",)
+        assert "1 image with several boxes" in out.summary()
+        first = Dataset.read(path, keep="first")
+        assert first.names == ("a.jpg", "b.jpg")
+        assert (first.label[0], first.split[0]) == ("cat", "val")
+        assert first.boxes[0].tolist() == list(BOX)
+        assert (first.notes.chosen, first.notes.several) == (1, ())
+        largest = Dataset.read(path, keep="largest")
+        assert largest.label[0] == "dog"
+        assert largest.boxes[0].tolist() == [1, 2, 9, 9]
+        with pytest.raises(ConfigError, match="keep is"):
+            Dataset.read(path, keep="smallest")  # type: ignore[arg-type]
+
+    def test_duplicates_collapse(self, tmp_path: Path) -> None:
+        path = put(tmp_path, "a.jpg,1,2,3,4,cat,", "./a.jpg,1.0,2,3,4,cat,val", "b.jpg,,,,,", "b.jpg,,,,,")
+        dataset = Dataset.read(path)
+        assert dataset.names == ("a.jpg", "b.jpg")
+        assert dataset.split == ("val", "")
+        assert (dataset.notes.duplicates, dataset.notes.chosen, dataset.notes.several) == (2, 0, ())
+        assert "2 duplicate rows" in dataset.summary()
+
+    def test_one_box_of_two_labels_is_two_boxes(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no image is left to use: 1 image with several boxes"):
+            Dataset.read(put(tmp_path, "a.jpg,1,2,3,4,cat,", "a.jpg,1,2,3,4,dog,"))
+
+    def test_bad_rows_are_refused_or_counted(self, tmp_path: Path) -> None:
+        rows = [f"bad{index}.jpg,1,2,x,4,," for index in range(6)]
+        path = put(tmp_path, "a.jpg,1,2,3,4,,", *rows, "a.jpg,5,5,5,9,,")
+        with pytest.raises(DataError) as error:
+            Dataset.read(path)
+        text = str(error.value)
+        assert text.startswith(
+            f"{path}: 7 rows cannot be used:\n  boxes.csv, row 3: bad0.jpg: the box is not four"
+        )
+        assert "1, 2, x, 4" in text
+        assert "row 7" in text
+        assert "row 8" not in text
+        assert "and 2 more" in text
+        assert f"`solobox check {path}`" in text
+        assert "--skip-bad" in text
+        dataset = Dataset.read(path, skip_bad=True)
+        assert dataset.names == ("a.jpg",)
+        assert len(dataset.notes.bad) == 7
+        assert dataset.notes.bad[-1] == "boxes.csv, row 9: a.jpg: x2 <= x1 in the box 5, 5, 5, 9"
+        assert "7 bad rows" in dataset.summary()
+
+    @pytest.mark.parametrize(
+        ("rows", "why"),
+        [
+            (("b.jpg,1,2,3,4,,train", "b.jpg,1,2,3,4,,test"), "in the splits test and train"),
+            (("b.jpg,1,2,3,4,,", "b.jpg,,,,,"), "with a box and without one"),
+        ],
+    )
+    def test_contradictions_are_refused_or_counted(
+        self, tmp_path: Path, rows: tuple[str, ...], why: str
+    ) -> None:
+        path = put(tmp_path, "a.jpg,1,2,3,4,,", *rows)
+        with pytest.raises(DataError, match=why):
+            Dataset.read(path, keep="first")
+        dataset = Dataset.read(path, skip_bad=True)
+        assert dataset.names == ("a.jpg",)
+        assert why in dataset.notes.bad[0]
+
+    def test_nothing_left_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="no image is left to use: it lists none"):
+            Dataset.read(put(tmp_path))
+        with pytest.raises(DataError, match=r"no image is left to use: 1 bad row:\n  boxes.csv, row 2"):
+            Dataset.read(put(tmp_path, "a.jpg,9,2,3,4,,"), skip_bad=True)
+
+    def test_from_annotations_keeps_all_columns(self) -> None:
+        records = (
+            Record(1, "r1", "a", Path("x/a"), BOX, group="g", source="me", extra={"p": "1"}),
+            Record(2, "r2", "b", Path("x/b"), BOX, extra={"q": "2"}),
+        )
+        dataset = Dataset.from_annotations(Annotations(Path("x"), "csv", "words", records))
+        assert dataset.group == ("g", "")
+        assert dataset.source == ("me", "")
+        assert dict(dataset.extra) == {"p": ("1", ""), "q": ("", "2")}
+        assert dataset.notes.convention == "words"
+
+
+class TestWrite:
+    def test_csv_keeps_everything(self, tmp_path: Path) -> None:
+        dataset = numbered(5).with_splits(val=0.3, test=0.3)
+        dataset = Dataset(
+            images=[tmp_path / name for name in dataset.names],
+            boxes=dataset.boxes,
+            split=dataset.split,
+            group=dataset.group,
+            label=dataset.label,
+            source=["me"] * 5,
+            extra=dataset.extra,
+            names=dataset.names,
+        )
+        dataset.write(str(tmp_path / "out.csv"))
+        found = Dataset.read(tmp_path / "out.csv")
+        assert found.images == dataset.images
+        np.testing.assert_array_equal(found.boxes, dataset.boxes)
+        for key in ("split", "group", "label", "source", "names", "extra"):
+            assert getattr(found, key) == getattr(dataset, key)
+
+    def test_an_unknown_format(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="unknown annotation format 'tsv'"):
+            numbered(3).write(tmp_path / "out", format="tsv")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestWords:
+    def test_summary(self) -> None:
+        assert Dataset(["a"], [BOX]).summary() == "1 image: 1 with a box, 0 without."
+        dataset = Dataset("abc", [BOX, NONE, BOX], split=["train", "", "val"], notes=Reading(chosen=2))
+        assert dataset.summary() == (
+            "3 images: 2 with a box, 1 without; 1 train, 1 val, 1 no split. "
+            "One box was kept of each of 2 images with several."
+        )
+        assert repr(dataset) == f"<Samples: {dataset.summary()}>"
+
+
+def test_with_splits_changes_nothing_else() -> None:
+    dataset = numbered(40)
+    found = dataset.with_splits(val=0.3, test=0.2)
+    assert set(found.split) == {"train", "val", "test"}
+    assert len({(group, split) for group, split in zip(found.group, found.split, strict=True)}) == 20
+    for key in ("images", "group", "label", "names", "notes", "extra"):
+        assert getattr(found, key) == getattr(dataset, key)
+    np.testing.assert_array_equal(found.boxes, dataset.boxes)
+
+
+@pytest.mark.real
+def test_caltech(real_data: Path) -> None:
+    path = real_data / "caltech" / "airplane.csv"
+    with pytest.raises(DataError, match=r"airplane.csv, row 119: airplane/image_0118.jpg: y2 <= y1"):
+        Dataset.read(path)
+    airplanes = Dataset.read(path, skip_bad=True)
+    faces = Dataset.read(real_data / "caltech" / "face.csv")
+    assert (len(airplanes), len(airplanes.notes.bad), len(faces)) == (799, 1, 435)
+    assert all(image.is_file() for image in faces.images)
+    assert set(faces.label) == {"face"}
+    split = airplanes.with_splits()
+    assert split.split.count("test") == pytest.approx(80, abs=25)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("place", ["kangaroo", "kangaroo/annots"])
+def test_kangaroo(real_data: Path, place: str) -> None:
+    single = Dataset.read(real_data / place)
+    assert (len(single), len(single.notes.several)) == (107, 57)
+    largest = Dataset.read(real_data / place, keep="largest")
+    first = Dataset.read(real_data / place, keep="first")
+    assert len(largest) == len(first) == 164
+    assert largest.notes.chosen == first.notes.chosen == 57
+    sizes = [np.prod(each.boxes[:, 2:] - each.boxes[:, :2], axis=1) for each in (largest, first)]
+    assert (sizes[0] >= sizes[1]).all()
+    assert (sizes[0] > sizes[1]).any()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("name", "out"), [("csv", "a.csv"), ("article", "a.csv"), ("coco", "a.json"), ("voc", "a"), ("yolo", "a")]
+)
+def test_kangaroo_in_every_format(real_data: Path, tmp_path: Path, name: str, out: str) -> None:
+    dataset = Dataset.read(real_data / "kangaroo").select(range(30)).with_splits()
+    dataset.write(tmp_path / out, name)
+    found = Dataset.read(tmp_path / out)
+    assert found.notes.format == name
+    wanted = {image.resolve(): row for row, image in enumerate(dataset.images)}
+    rows = [wanted[image.resolve()] for image in found.images]
+    assert sorted(rows) == list(range(30))
+    np.testing.assert_allclose(found.boxes, dataset.boxes[rows], rtol=0, atol=1e-6)
+    if name != "article":
+        assert found.split == tuple(dataset.split[row] for row in rows)
+        assert found.label == tuple(dataset.label[row] for row in rows)

@@ -1,0 +1,49 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from PIL import Image
+
+from solobox.data.dataset import Dataset
+from solobox.evaluation.audit.hidden_object import second_look
+from solobox.predict.prediction import Prediction
+from solobox.training.augment import GREY
+
+if TYPE_CHECKING:
+    from solobox.training.crossval import OutOfFold
+
+
+@dataclass
+class Held:
+    """Out-of-fold predictions whose model remembers what it was shown."""
+
+    predictions: tuple[Prediction, ...]
+    shown: list[tuple[int, Any]] = field(default_factory=list)
+
+    def look(self, row: int, pixels: Any) -> Prediction:
+        self.shown.append((row, pixels))
+        return Prediction("again", np.array([1.0, 2, 3, 4]))
+
+
+def test_the_first_box_is_grey_and_nothing_else_is_changed(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    held = Held((Prediction("a", np.array([10.5, -3.0, 30.2, 70.0]), (60, 40)),))
+    dataset = Dataset([tmp_path / "a.png"], [[1, 1, 50, 30]])
+    found = second_look(dataset, cast("OutOfFold", held))(0)
+    assert found.image == "again"
+    ((row, pixels),) = held.shown
+    assert row == 0
+    assert (pixels[:, 10:31] == GREY).all()
+    np.testing.assert_array_equal(pixels[:, :10], colours[:, :10])
+    np.testing.assert_array_equal(pixels[:, 31:], colours[:, 31:])
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_a_image_that_has_gone_since_is_a_prediction_with_an_error(tmp_path: Path) -> None:
+    held = Held((Prediction("a", np.array([10.0, 3, 30, 20]), (60, 40)),))
+    dataset = Dataset([tmp_path / "gone.png"], [[1, 1, 50, 30]])
+    assert "gone.png" in second_look(dataset, cast("OutOfFold", held))(0).error
+    assert not held.shown

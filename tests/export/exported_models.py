@@ -1,0 +1,33 @@
+"""Small localizers that know everything, for what is tested on exported files."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from solobox.config.architecture import Architecture
+from solobox.model.localizer import Localizer
+from solobox.uncertainty.conformal import Calibration
+from solobox.uncertainty.familiarity import Familiarity
+
+
+def localizer_of(*, knows: bool = True, count: int = 60, **changes: Any) -> Localizer:
+    """With random weights; with margins (from `count` made-up images), presence and familiarity, or without."""
+    torch.manual_seed(0)
+    architecture = Architecture(**({"size": 64, "width": 16, "bins": 8, "presence": knows} | changes))
+    localizer = Localizer(
+        architecture, pretrained="bundled" if architecture.backbone.endswith("lite0") else "none"
+    )
+    localizer.eval()
+    if knows:
+        rng = np.random.default_rng(0)
+        truth = np.sort(rng.uniform(0, 1, (count, 4)), axis=1)[:, [0, 1, 2, 3]]
+        found = truth + rng.normal(0, 0.05, truth.shape)
+        localizer.calibration = Calibration.of(truth, found, np.full_like(truth, 0.05))
+        width = sum(localizer.backbone.channels)
+        localizer.familiarity = Familiarity.of(
+            rng.normal(size=(40, width)), rng.normal(size=(20, width)) * 0.3
+        )
+        assert localizer.presence is not None
+        localizer.presence.temperature.fill_(1.7)
+    return localizer

@@ -1,0 +1,280 @@
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from exported_models import localizer_of
+
+from solobox import synthetic
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError, DataError
+from solobox.export import exporter
+from solobox.export.exporter import export
+from solobox.export.graph import Graph
+from solobox.export.onnx_file import licence_of_weights
+from solobox.export.parity import MOST_PIXELS, Case, compare, drawn_cases, require
+from solobox.images.reading import read
+from solobox.model.localizer import Localizer
+from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_runtimes import METADATA, OnnxRuntime
+
+
+@pytest.fixture(scope="module")
+def localizer() -> Localizer:
+    return localizer_of()
+
+
+@pytest.fixture(scope="module")
+def file(localizer: Localizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(localizer, path)
+    return path
+
+
+@pytest.fixture
+def traced(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracing takes seconds: where it is not what is tested, its result is the one that is there."""
+    monkeypatch.setattr(exporter, "as_onnx", lambda graph, facts: onnx.load(file))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return synthetic.write(tmp_path_factory.mktemp("labelled"), 24, seed=3, empty_share=0.2)
+
+
+def test_images_of_any_size_and_number_give_what_pytorch_gives(localizer: Localizer, file: Path) -> None:
+    graph, engine = Graph(localizer).eval(), OnnxRuntime(file, 1)
+    assert engine.outputs == graph.outputs
+    assert engine.outputs == ("boxes", "std", "lower", "upper", "outer", "presence", "familiarity")
+    rng = np.random.default_rng(0)
+    for count, height, width in (
+        (1, 64, 64),
+        (3, 50, 99),
+        (2, 300, 200),
+        (1, 1, 1),
+        (1, 2, 700),
+        (5, 129, 65),
+    ):
+        coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 4, 5))).float()
+        smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+        pixels = smooth.permute(0, 2, 3, 1).byte().contiguous().numpy()
+        with torch.inference_mode():
+            wanted = graph(torch.from_numpy(pixels))
+        given = engine.run(pixels, graph.outputs)
+        for name, tensor in zip(graph.outputs, wanted, strict=True):
+            assert given[name].shape == tensor.shape
+            assert given[name].dtype == np.float32
+            np.testing.assert_allclose(
+                given[name], tensor.numpy(), atol=0.2, err_msg=f"{name} {height}x{width}"
+            )
+        assert (given["boxes"] >= 0).all()
+        assert (given["boxes"] <= [width, height, width, height]).all()
+        assert (given["lower"] <= given["boxes"][:, None]).all()
+        assert (given["upper"] >= given["boxes"][:, None]).all()
+
+
+def test_the_file_and_the_folder_say_the_same(localizer: Localizer, file: Path, labelled: Dataset) -> None:
+    model = Model.load(file)
+    for options in ({}, {"level": 0.9}, {"level": 0.8, "outer": True}):
+        asked: Any = options
+        for a, b in zip(
+            localizer.predict(list(labelled.images), **asked),
+            model.predict(list(labelled.images), **asked),
+            strict=True,
+        ):
+            assert (a.image, a.size, a.error) == (b.image, b.size, b.error)
+            for name in ("box", "std", "lower", "upper"):
+                np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=0.01)
+            assert a.presence == pytest.approx(b.presence, abs=1e-4)
+            assert a.familiarity == pytest.approx(b.familiarity, abs=1e-3)
+
+
+def test_the_graphs_margins_are_those_of_the_calibration(
+    localizer: Localizer, file: Path, labelled: Dataset
+) -> None:
+    pixels = read(labelled.images[0]).pixels
+    graph = Graph(localizer)
+    assert graph.levels == (0.5, 0.8, 0.9, 0.95)  # 60 images are too few for 0.99
+    given = OnnxRuntime(file, 1).run(pixels[np.newaxis], graph.outputs)
+    for place, level in enumerate(graph.levels):
+        both = Model.load(file).predict(pixels, level=level)[0]
+        np.testing.assert_allclose(given["lower"][0, place], both.lower, atol=0.3)
+        np.testing.assert_allclose(given["upper"][0, place], both.upper, atol=0.3)
+        one = Model.load(file).predict(pixels, level=level, outer=True)[0]
+        np.testing.assert_allclose(given["outer"][0, place], one.outer, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "knows"),
+    [
+        ({"vectorizer": "gap", "head": "regression", "backbone": "resnet18", "extra": (32,)}, True),
+        ({"vectorizer": "flatten", "head": "distribution"}, False),
+        ({"vectorizer": "gap", "head": "regression", "box": "center_size"}, False),
+    ],
+)
+def test_other_architectures_too(changes: dict[str, Any], knows: bool, tmp_path: Path) -> None:
+    localizer = localizer_of(knows=knows, **changes)
+    made = export(localizer, tmp_path / "m.onnx")
+    assert ("std" in made.outputs) == (changes["head"] == "distribution")
+    assert (
+        ("presence" in made.outputs) == ("lower" in made.outputs) == ("familiarity" in made.outputs) == knows
+    )
+    model = Model.load(tmp_path / "m.onnx")
+    assert (model.has_presence, model.has_familiarity) == (knows, knows)
+    pixels = synthetic.draw(1, (90, 70)).pixels
+    mine, theirs = localizer.predict(pixels)[0], model.predict(pixels)[0]
+    np.testing.assert_allclose(mine.box, theirs.box, atol=0.01)
+    np.testing.assert_allclose(mine.lower, theirs.lower, atol=0.02)
+
+
+def test_the_file_says_what_it_is_and_not_where_it_was_made(file: Path) -> None:
+    model = onnx.load(file)
+    about = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA])
+    assert about["side"] == 64
+    assert about["levels"] == [0.5, 0.8, 0.9, 0.95]
+    facts = Model.load(file).facts
+    assert set(facts) >= {"backbone", "licence_of_weights", "exported_by"}
+    content = file.read_bytes()
+    for place in (Path(exporter.__file__).parent, Path(torch.__file__).parent):
+        assert str(place).encode() not in content
+    assert b".py" not in content
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "told"),
+    [
+        ("bundled", "Apache-2.0"),
+        ("none", "the trainer's own"),
+        ("weights.pth", "weights.pth"),
+        ("hub", "timm tf_efficientnet_lite0"),
+    ],
+)
+def test_the_licence_of_the_weights(pretrained: str, told: str) -> None:
+    other = localizer_of(knows=False, backbone="tf_efficientnet_lite0")
+    other.facts = {"recipe": {"pretrained": pretrained}}
+    assert told in licence_of_weights(other)
+    other.facts = {}
+    assert "not known" in licence_of_weights(other)
+
+
+def test_a_graph_that_says_something_else_is_not_written(
+    localizer: Localizer, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_graph: Graph, _facts: Any) -> onnx.ModelProto:
+        model = onnx.load(file)
+        for tensor in model.graph.initializer:
+            if tensor.name.startswith("localizer.head"):
+                tensor.CopyFrom(
+                    onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 3, tensor.name)
+                )
+        return model
+
+    monkeypatch.setattr(exporter, "as_onnx", wrong)
+    (tmp_path / "m.onnx").write_text("what was there")
+    with pytest.raises(ConfigError, match="would not say what the model says"):
+        export(localizer, tmp_path / "m.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    assert (tmp_path / "m.onnx").read_text() == "what was there"
+
+
+def test_a_difference_is_found_in_any_output(localizer: Localizer, file: Path) -> None:
+    class Off(OnnxRuntime):
+        def run(self, pixels: Any, names: Any) -> Any:
+            found = super().run(pixels, names)
+            return found | {"outer": found["outer"] + 2 * MOST_PIXELS}
+
+    cases = drawn_cases()[:3]
+    parity = compare(Graph(localizer).eval(), Off(file, 1), cases)
+    assert parity.of == "outer"
+    with pytest.raises(ConfigError, match=r"at most 1\.\d+ px apart \(outer\)"):
+        require(parity)
+    nothing = Case(cases[0].pixels, np.full(4, np.nan))
+    assert compare(Graph(localizer).eval(), OnnxRuntime(file, 1), [nothing]).iou == 0
+
+
+@pytest.mark.usefixtures("traced")
+def test_int8_is_calibrated_measured_and_refused(
+    localizer: Localizer, labelled: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="--check DATA"):
+        export(localizer, tmp_path / "m.onnx", int8=True)
+    with pytest.raises(ConfigError, match=r"int8 lowers the mean IoU from 0\.\d+ to 0\.\d+ on \d+ images"):
+        export(localizer, tmp_path / "m.onnx", int8=True, check=labelled, max_loss=-1)
+    assert not list(tmp_path.iterdir())
+    made = export(localizer, tmp_path / "m.onnx", int8=True, check=labelled, max_loss=1)
+    plain = export(localizer, tmp_path / "plain.onnx", check=labelled)
+    assert made.bytes < 0.5 * plain.bytes
+    assert made.accuracy is not None
+    assert made.accuracy.count == int(labelled.has_box[1::2].sum())
+    integers, floats = Model.load(tmp_path / "m.onnx"), Model.load(tmp_path / "plain.onnx")
+    assert integers.facts == floats.facts
+    pixels = synthetic.draw(1, (90, 70)).pixels
+    a, b = integers.predict(pixels)[0], floats.predict(pixels)[0]
+    assert not np.array_equal(a.box, b.box)
+    np.testing.assert_allclose(a.box, b.box, atol=25)
+
+
+@pytest.mark.usefixtures("traced")
+def test_for_triton_a_folder_that_fits_its_schema(localizer: Localizer, tmp_path: Path) -> None:
+    from google.protobuf import text_format
+
+    found = importlib.util.find_spec("tritonclient")
+    assert found is not None
+    assert found.submodule_search_locations is not None
+    schema = Path(found.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("model_config_pb2", schema)
+    assert spec is not None
+    assert spec.loader is not None
+    messages = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(messages)
+
+    made = export(localizer, tmp_path / "models" / "face", target="triton")
+    text = (tmp_path / "models" / "face" / "config.pbtxt").read_text()
+    config = text_format.Parse(text, messages.ModelConfig())
+    assert config.name == "face"
+    assert config.max_batch_size > 1
+    assert config.HasField("dynamic_batching")
+    assert [given.name for given in config.output] == list(made.outputs)
+    assert list(config.input[0].dims) == [-1, -1, 3]
+    assert config.input[0].data_type == messages.TYPE_UINT8
+    assert {given.data_type for given in config.output} == {messages.TYPE_FP32}
+    by_name = {given.name: given for given in config.output}
+    assert list(by_name["lower"].dims) == [4, 4]
+    assert list(by_name["presence"].dims) == [1]
+    assert by_name["presence"].HasField("reshape")
+    Model.load(tmp_path / "models" / "face" / "1" / "model.onnx")
+    with pytest.raises(ConfigError, match="holds something already"):
+        export(localizer, tmp_path / "models" / "face", target="triton")
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [
+        ("model", "onnx", "ends with .onnx"),
+        ("folder.onnx", "onnx", "is a folder"),
+        ("model.onnx", "triton", "name a folder"),
+    ],
+)
+def test_where_it_cannot_go(
+    localizer: Localizer, tmp_path: Path, name: str, target: Any, message: str
+) -> None:
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(ConfigError, match=message):
+        export(localizer, tmp_path / name, target=target)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_place_that_cannot_be_written(localizer: Localizer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        export(localizer, tmp_path / "file" / "m.onnx")
+
+
+def test_images_of_their_own_sizes_are_not_exported(tmp_path: Path) -> None:
+    native = localizer_of(knows=False, size="native", vectorizer="gap", head="regression")
+    with pytest.raises(ConfigError, match="train one of a fixed size"):
+        export(native, tmp_path / "m.onnx")

@@ -1,0 +1,140 @@
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+from cluster_standins import new_bucket, write_images
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from solobox.errors import ConfigError, DataError
+from solobox.predict.writers import Columns
+from solobox.ray import Plan, Settings, prepare
+from solobox.ray.stores import Place
+
+MODEL = b"a model"
+
+
+@pytest.fixture
+def bucket() -> str:
+    return new_bucket()
+
+
+def names_of(plan: Plan) -> list[list[str]]:
+    file = plan.opened_inputs()
+    assert file.num_row_groups == plan.shards
+    return [file.read_row_group(shard).column("image").to_pylist() for shard in range(plan.shards)]
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(count=st.integers(1, 60), size=st.integers(1, 70), remote=st.booleans())
+def test_shards_are_the_inputs_in_order_and_of_one_size(
+    tmp_path_factory: pytest.TempPathFactory, bucket: str, count: int, size: int, remote: bool
+) -> None:
+    inputs = [f"s3://bucket/{number}.jpg" for number in range(count)]
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "list.txt").write_text("\n".join(inputs))
+    output = f"{bucket}/{folder.name}" if remote else str(folder / "out")
+    plan, is_old = prepare(output, MODEL, [str(folder / "list.txt")], Columns(), Settings(shard_size=size))
+    assert (plan.rows, is_old) == (count, False)
+    shards = names_of(plan)
+    assert [name for shard in shards for name in shard] == inputs
+    assert [len(shard) for shard in shards] == [plan.rows_of(shard) for shard in range(plan.shards)]
+    assert all(len(shard) == size for shard in shards[:-1])
+    parts = [plan.part(shard) for shard in range(plan.shards)]
+    assert parts == sorted(set(parts))
+    assert Plan.read(output) == plan
+
+
+def test_a_plan_is_gone_on_with_and_not_made_again(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 5)
+    output, inputs = str(tmp_path / "out"), [str(tmp_path / "in")]
+    first, _ = prepare(output, MODEL, inputs, Columns(), Settings(shard_size=2))
+    (tmp_path / "in" / "new.jpg").write_bytes(b"")
+    second, is_old = prepare(output, MODEL, inputs, Columns(), Settings(shard_size=2))
+    assert is_old
+    assert second == first
+    assert second.rows == 5
+    assert second.read_model() == MODEL
+
+
+def test_another_model_input_or_setting_is_refused_with_the_reason(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 2)
+    output, inputs = str(tmp_path / "out"), [str(tmp_path / "in")]
+    prepare(output, MODEL, inputs, Columns())
+    for model, given_inputs, columns, asked, told in (
+        (b"a model more", inputs, Columns(), Settings(), "another model"),
+        (MODEL, [*inputs, "/more"], Columns(), Settings(), "other inputs"),
+        (MODEL, inputs, Columns(), Settings(shard_size=7), "shard_size 1000, now 7"),
+        (MODEL, inputs, Columns("both"), Settings(level=0.9), "level None, now 0.9; margins none, now both"),
+        (MODEL, inputs, Columns(), Settings(min_presence=0.5), "min_presence None, now 0.5"),
+    ):
+        with pytest.raises(ConfigError, match=told) as caught:
+            prepare(output, model, given_inputs, columns, asked)
+        assert "another output folder" in str(caught.value)
+
+
+def test_a_list_that_has_changed_is_refused_and_one_that_is_gone_is_not_needed(tmp_path: Path) -> None:
+    path, output = tmp_path / "list.csv", str(tmp_path / "out")
+    path.write_text("image\na.jpg\n")
+    prepare(output, MODEL, [str(path)], Columns())
+    path.write_text("image\na.jpg\nb.jpg\n")
+    with pytest.raises(ConfigError, match="has changed since"):
+        prepare(output, MODEL, [str(path)], Columns())
+    path.unlink()
+    assert prepare(output, MODEL, [str(path)], Columns())[1]
+
+
+def test_a_folder_with_other_things_is_refused_and_left_as_it_is(tmp_path: Path, bucket: str) -> None:
+    write_images(tmp_path / "in", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    fsspec.filesystem("memory").pipe_file(f"{bucket}/thesis.txt", b"years of work")
+    for output in (str(tmp_path / "out"), bucket):
+        with pytest.raises(DataError, match=r"holds other things \(thesis.txt\)"):
+            prepare(output, MODEL, [str(tmp_path / "in")], Columns())
+        assert Place.at(output).names() == {"thesis.txt"}
+
+
+def test_a_run_that_was_killed_while_it_planned_begins_anew(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 3)
+    output = tmp_path / "out"
+    plan, _ = prepare(str(output), MODEL, [str(tmp_path / "in")], Columns())
+    (output / "_plan" / "plan.json").unlink()
+    (output / "_plan" / "inputs.parquet").write_bytes(b"half")
+    again, is_old = prepare(str(output), MODEL, [str(tmp_path / "in")], Columns())
+    assert not is_old
+    assert again.key == plan.key
+    assert [len(shard) for shard in names_of(again)] == [3]
+
+
+def test_nothing_is_written_where_nothing_can_be_listed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images in"):
+        prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "*.jpg")], Columns())
+    with pytest.raises(ConfigError, match="1 image or more"):
+        prepare(str(tmp_path / "out"), MODEL, [str(tmp_path)], Columns(), Settings(shard_size=0))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_plan_and_one_of_another_version_are_told_of(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 2)
+    inputs, output = [str(tmp_path / "in")], tmp_path / "out"
+    prepare(str(output), MODEL, inputs, Columns())
+    path = output / "_plan" / "plan.json"
+    whole = json.loads(path.read_text())
+    for text, told in (
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        (json.dumps(whole | {"colour": "red"}), "is damaged"),
+        (json.dumps(whole | {"version": 2}), "of another version"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=told):
+            prepare(str(output), MODEL, inputs, Columns())
+
+
+def test_names_that_are_no_text_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Path(str(tmp_path / "in" / "a\udcff.jpg")).write_bytes(b"x")
+    with pytest.raises(DataError, match="cannot be written as UTF-8; rename it"):
+        prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns())

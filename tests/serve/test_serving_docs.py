@@ -1,0 +1,73 @@
+"""What docs/serve.md says is so."""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from solobox.serve.settings import Settings
+
+from serving_model import image, write_model  # isort: skip
+from serving_running import Running, command, running  # isort: skip
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(write_model(tmp_path_factory.mktemp("model") / "model.onnx")) as started:
+        yield started
+
+
+def test_every_code_is_listed_with_its_status() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/solobox/serving").glob("*.py"))
+    made = set(re.findall(r"""(?:Problem\(|cls\(|return cls\()\s*(\d{3}),\s*"(\w+)\"""", source))
+    made |= {
+        (status, code) for code, status in re.findall(r'^    "(\w+)": \((\d{3}), ', source, re.MULTILINE)
+    }
+    listed = set()
+    for statuses, codes in re.findall(r"^\| ([\d, ]+) \| (`.*?`) \|", TEXT, re.MULTILINE):
+        numbers, names = re.findall(r"\d+", statuses), re.findall(r"`(\w+)`", codes)
+        listed |= (
+            set(zip(numbers, names, strict=True))
+            if len(numbers) > 1
+            else {(numbers[0], name) for name in names}
+        )
+    assert len(made) > 15
+    # What the server does wrong itself, and what every server says, go without saying.
+    assert made - listed == {("500", "internal"), ("404", "no_such_model")}
+    assert listed - made == set()
+
+
+def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(image(kind="JPEG"))
+    lines = re.findall(r"^    (curl .*)$", TEXT, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        words = shlex.split(line.replace("http://127.0.0.1:8000", server.url))
+        words[1:1] = ["--silent", "--fail", "--noproxy", "*"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert '"box":[' in done.stdout
+
+
+def test_its_defaults_and_options() -> None:
+    s = Settings()
+    for said in (
+        f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_images} |",
+        f"{s.max_queue}, then 429",
+        f"{s.deadline:g} s, then 504", f"{s.head:g} s; {s.pause:g} s; {s.upload:g} s", f"| {s.max_connections} |",
+        f"{s.drain:g} s |",
+    ):  # fmt: skip
+        assert said in TEXT, said
+    done = subprocess.run(command("--help"), capture_output=True, text=True, check=False)
+    container = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    started = re.findall(r"^CMD (.*)$", container, re.MULTILINE)[-1]
+    others = {"--data-binary", "--rm", "--read-only"}
+    for name in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT + started)) - others:
+        assert name in known, name

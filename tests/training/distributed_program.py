@@ -1,0 +1,78 @@
+"""What the tests of several ranks start: training runs, one after the other, and what each rank has seen of them.
+
+Arguments: a JSON list of runs, each with its `name`, the `data`, the folder `run`, the recipe's `changes`, `train`'s
+own `options`, and perhaps the rank that gets a SIGTERM after its first checkpoint (`terminated`); and the path that,
+with the rank's number, the report is written to.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
+from solobox.errors import SoloboxError
+from solobox.training import checkpoint_manager, feature_cache, finetune, image_cache, stages, train
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    rank = int(os.environ.get("RANK", "0"))
+    log: dict[str, list[Any]] = {}
+    watch(feature_cache, "load", log, "decoded", lambda path, side: path.name)
+    watch(feature_cache, "as_predicted", log, "decoded", lambda path, box, side: path.name)
+    watch(image_cache, "_square", log, "decoded", lambda path, side: path.name)
+    watch(stages, "box_iou", log, "measured", lambda boxes, truth: len(truth))
+    watch(finetune, "box_iou", log, "measured", lambda boxes, truth: len(truth))
+    save = checkpoint_manager.Progressed.save
+    reports = {}
+    for job in json.loads(sys.argv[1]):
+        log.update(decoded=[], measured=[])
+        checkpoint_manager.Progressed.save = (  # type: ignore[method-assign]
+            terminating(save) if job.get("terminated") == rank else save
+        )
+        reports[job["name"]] = {**one(job), **log}
+    Path(f"{sys.argv[2]}.{rank}.json").write_text(json.dumps(reports))
+
+
+def one(job: dict[str, Any]) -> dict[str, Any]:
+    """A run's history and a sum of its weights, or its error."""
+    recipe = Recipe.named("quick", job["changes"]) if job["changes"] else None
+    try:
+        localizer = train.train(Dataset.read(job["data"]), job["run"], recipe, **job.get("options", {}))
+    except SoloboxError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    sums = [float(value.double().sum()) for value in localizer.state_dict().values()]
+    assert localizer.calibration is not None
+    return {"weights": sums, "margins": localizer.calibration.to_dict(), **localizer.facts}
+
+
+def watch(module: Any, name: str, log: dict[str, list[Any]], key: str, of: Callable[..., Any]) -> None:
+    """Write down what of each call of a module's function."""
+    function = getattr(module, name)
+
+    def watched(*args: Any) -> Any:
+        log[key].append(of(*args))
+        return function(*args)
+
+    setattr(module, name, watched)
+
+
+def terminating(save: Callable[..., None]) -> Any:
+    """A `Progressed.save` after which somebody terminates this process."""
+
+    def saving(*args: Any) -> None:
+        save(*args)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return saving
+
+
+if __name__ == "__main__":
+    main()

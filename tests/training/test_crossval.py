@@ -1,0 +1,269 @@
+"""Heads that are asked about images they did not learn from."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from solobox import synthetic
+from solobox.boxes import Floats, iou
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError, DataError
+from solobox.images.reading import read
+from solobox.model import runtime
+from solobox.model.localizer import Localizer
+from solobox.training.crossval import Bank, OutOfFold, assigned, out_of_fold
+from solobox.training.stages import Decide
+from solobox.training.train import train
+from solobox.uncertainty.familiarity import Familiarity
+
+QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
+FOLDS, LOST = 2, 4
+
+
+def table(names: Sequence[str], groups: Sequence[str], has_box: Sequence[bool]) -> Dataset:
+    boxes = [[1, 1, 5, 5] if there else [np.nan] * 4 for there in has_box]
+    return Dataset([Path(name) for name in names], boxes, group=groups, names=names)
+
+
+tables = st.lists(
+    st.tuples(st.sampled_from(["", "", "a", "b", "c"]), st.booleans()), min_size=1, max_size=40
+).map(
+    lambda rows: table(
+        [f"{number}.jpg" for number in range(len(rows))], [row[0] for row in rows], [row[1] for row in rows]
+    )
+)
+
+
+def units_of(dataset: Dataset) -> list[str]:
+    return [group or f"alone {name}" for group, name in zip(dataset.group, dataset.names, strict=True)]
+
+
+@given(dataset=tables, folds=st.integers(2, 6))
+def test_folds_keep_groups_whole_and_are_as_even_as_those_allow(dataset: Dataset, folds: int) -> None:
+    units = units_of(dataset)
+    with_box = Counter(unit for unit, there in zip(units, dataset.has_box, strict=True) if there)
+    if len(with_box) < folds:
+        with pytest.raises(DataError, match="use fewer of them"):
+            assigned(dataset, folds)
+        return
+    fold = assigned(dataset, folds)
+    assert fold.shape == (len(dataset),)
+    assert set(fold.tolist()) <= set(range(folds))
+    homes: dict[str, set[int]] = {}
+    for unit, number in zip(units, fold.tolist(), strict=True):
+        homes.setdefault(unit, set()).add(number)
+    assert all(len(where) == 1 for where in homes.values())
+    rest = Counter(unit for unit in units if unit not in with_box)
+    for counts, counted in ((with_box, dataset.has_box), (rest, np.array([u in rest for u in units]))):
+        filled = [int((counted & (fold == number)).sum()) for number in range(folds)]
+        # What is dealt out last is no larger than the largest unit, and goes where there is least.
+        assert max(filled) - min(filled) <= max(counts.values(), default=0)
+    assert min(Counter(fold[dataset.has_box].tolist()).values()) > 0
+
+
+@given(dataset=tables, seed=st.integers(0, 1000))
+def test_folds_do_not_depend_on_the_order_of_the_images(dataset: Dataset, seed: int) -> None:
+    if len({unit for unit, there in zip(units_of(dataset), dataset.has_box, strict=True) if there}) < 2:
+        return
+    fold = assigned(dataset, 2)
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    assert assigned(dataset.select(order), 2).tolist() == fold[order].tolist()
+
+
+def test_too_few_folds_and_too_many_are_told_of() -> None:
+    dataset = table(["a", "b", "c", "d"], ["g", "g", "", ""], [True, True, True, False])
+    assert Counter(assigned(dataset, 2)[:3].tolist()) == {0: 2, 1: 1}
+    with pytest.raises(ConfigError, match="two or more, not 1"):
+        assigned(dataset, 1)
+    with pytest.raises(DataError, match=r"2 images with a box \(a group counts as one\) make no 3 folds"):
+        assigned(dataset, 3)
+    with pytest.raises(DataError, match="make no 3 folds"):
+        out_of_fold(dataset, Recipe.named("quick", QUICK), folds=3)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Thirty images, some without the object, one that is damaged."""
+    dataset = synthetic.write(
+        tmp_path_factory.mktemp("synthetic"), 30, seed=5, size=(96, 72), empty_share=0.3
+    )
+    assert dataset.has_box[LOST]
+    assert not dataset.has_box.all()
+    dataset.images[LOST].write_bytes(dataset.images[LOST].read_bytes()[:300])
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def bank(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    """The backbone computes in float32 whatever the processor can: bfloat16 magnifies another scaling kernel."""
+    recipe = Recipe.named("quick", QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_has_bf16_openvino", lambda: False)
+        return Bank.of(drawn, recipe, folder=tmp_path_factory.mktemp("bank"), least=15, skip_bad=True)
+
+
+@pytest.fixture(scope="module")
+def found(bank: Bank) -> OutOfFold:
+    return bank.out_of_fold(FOLDS)
+
+
+def boxes_of(found: OutOfFold) -> Floats:
+    return np.stack([prediction.box for prediction in found.predictions])
+
+
+def test_every_image_that_can_be_read_is_told_of_once(found: OutOfFold, drawn: Dataset) -> None:
+    there = np.arange(len(drawn)) != LOST
+    assert [prediction.image for prediction in found.predictions] == [str(path) for path in drawn.images]
+    assert found.fold[there].tolist() == assigned(drawn, FOLDS)[there].tolist()
+    assert found.fold[LOST] == -1
+    assert found.predictions[LOST].error
+    assert np.isnan(found.predictions[LOST].box).all()
+    told = [found.predictions[row] for row in np.flatnonzero(there)]
+    assert {prediction.size for prediction in told} == {(96, 72)}
+    for prediction in told:
+        assert not prediction.error
+        assert (prediction.box >= 0).all()
+        assert (prediction.box <= [96, 72, 96, 72]).all()
+        assert (prediction.std > 0).all()
+        assert 0 < prediction.presence < 1
+        assert 0 < prediction.familiarity <= 1
+    # The strangest image is like none of the others, the most usual one is as usual as all.
+    likeness = sorted(prediction.familiarity for prediction in told)
+    assert (likeness[0], likeness[-1]) == (1 / len(told), 1.0)
+
+
+def test_the_heads_learnt_something_from_the_other_fold(found: OutOfFold, drawn: Dataset) -> None:
+    measured = drawn.has_box & (found.fold >= 0)
+    reached = iou(boxes_of(found)[measured], drawn.boxes[measured]).mean()
+    middle = np.array([24, 18, 72, 54])
+    assert reached > iou(middle, drawn.boxes[measured]).mean() + 0.1
+
+
+def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(bank: Bank, found: OutOfFold) -> None:
+    poisoned = bank.kept.targets.clone()
+    own = bank.kept.of_images(torch.from_numpy(found.fold == 0))
+    poisoned[own] = torch.where(poisoned[own].isnan(), torch.nan, torch.tensor([0.0, 0.0, 0.1, 0.1]))
+    again = replace(bank, kept=replace(bank.kept, targets=poisoned)).out_of_fold(FOLDS)
+    held_out, others = found.fold == 0, found.fold == 1
+    np.testing.assert_array_equal(boxes_of(again)[held_out], boxes_of(found)[held_out])
+    # And those that did learn from it believed it.
+    assert iou(boxes_of(again)[others], boxes_of(found)[others]).mean() < 0.5
+
+
+def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Dataset) -> None:
+    for row in (0, 1, 2):
+        image = read(drawn.images[row])
+        seen = found.look(row, image.pixels)
+        assert seen.size == (96, 72)
+        # Kept maps are rounded to bfloat16, and their image was scaled by another kernel.
+        np.testing.assert_allclose(seen.box, found.predictions[row].box, atol=0.5)
+    blank = np.full((72, 96, 3), 127, np.uint8)
+    assert np.abs(found.look(0, blank).box - found.predictions[0].box).max() > 2
+    with pytest.raises(DataError, match="00004"):
+        found.look(LOST, blank)
+
+
+def test_it_is_written_row_by_row(found: OutOfFold, drawn: Dataset, tmp_path: Path) -> None:
+    found.write(tmp_path / "out.csv")
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["image", "group", "fold", "x1", "y1", "x2", "y2", "iou"]
+    measured = np.flatnonzero(drawn.has_box & (found.fold >= 0))
+    assert [row["image"] for row in rows] == [drawn.names[place] for place in measured]
+    for row, place in zip(rows, measured, strict=True):
+        assert int(row["fold"]) == found.fold[place]
+        box = [float(row[key]) for key in ("x1", "y1", "x2", "y2")]
+        assert float(row["iou"]) == pytest.approx(float(iou(box, drawn.boxes[place])), abs=0.01)
+
+
+def test_a_fit_is_a_function_of_its_images_and_seed(bank: Bank) -> None:
+    first = np.arange(len(bank.dataset)) < 15
+    before = torch.random.get_rng_state()
+    heads = [bank.fit(first), bank.fit(first), bank.fit(first, seed=1)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    boxes = [bank.outputs(head, [20, 21]).boxes for head in heads]
+    assert torch.equal(boxes[0], boxes[1])
+    assert not torch.equal(boxes[0], boxes[2])
+    assert [one.box.tolist() for one in bank.predict(heads[0], [21, 20])] == [
+        one.box.tolist() for one in reversed(bank.predict(heads[0], [20, 21]))
+    ]
+
+
+def test_without_images_to_choose_by_no_patience_is_lost(bank: Bank) -> None:
+    """By a figure that never gets better the second epoch would have been the last."""
+    first = np.arange(len(bank.dataset)) < 15
+    hasty = replace(bank, recipe=replace(bank.recipe, patience=1))
+    assert torch.equal(*(one.outputs(one.fit(first), [20, 21]).boxes for one in (bank, hasty)))
+
+
+def test_masks_and_images_that_cannot_teach_are_refused(bank: Bank) -> None:
+    with pytest.raises(DataError, match="none of the images"):
+        bank.fit(~bank.dataset.has_box)
+    with pytest.raises(DataError, match="none of the images"):
+        bank.fit(np.arange(30) == LOST)
+    for wrong in ([0, 1, 2], np.ones(7, dtype=np.bool_)):
+        with pytest.raises(ValueError, match="mask"):
+            bank.fit(wrong)
+
+
+def test_a_backbone_that_trains_too_has_no_kept_features(drawn: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--recipe quick"):
+        Bank.of(drawn, Recipe.named("quick", QUICK | {"full_epochs": 1}), folder=tmp_path)
+
+
+def test_a_image_that_cannot_be_read_stops_it_unless_told_otherwise(drawn: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="00004"):
+        Bank.of(drawn, Recipe.named("quick", QUICK), folder=tmp_path)
+
+
+def test_two_images_make_two_folds_and_nothing_is_called_familiar(bank: Bank, tmp_path: Path) -> None:
+    """One image has no spread to be unlike; and those without the object may all be unreadable."""
+    drawn = bank.dataset
+    empty = int(np.flatnonzero(~drawn.has_box)[0])
+    lost = tmp_path / "lost.jpg"
+    lost.write_bytes(drawn.images[empty].read_bytes()[:300])
+    rows = [*np.flatnonzero(drawn.has_box & (np.arange(30) != LOST))[:2], empty]
+    few = drawn.select(rows)
+    few = replace(few, images=(*few.images[:2], lost))
+    recipe = Recipe.named("quick", QUICK)
+    found = out_of_fold(few, recipe, folds=2, skip_bad=True)
+    assert sorted(found.fold.tolist()) == [-1, 0, 1]
+    for prediction in found.predictions[:2]:
+        assert np.isfinite(prediction.box).all()
+        assert np.isnan(prediction.familiarity)
+        assert np.isnan(prediction.presence)
+
+
+def test_familiarity_is_against_the_images_of_other_folds(bank: Bank, found: OutOfFold) -> None:
+    held_out = np.flatnonzero(found.fold == 1)
+    others, features = bank.features(np.flatnonzero(found.fold == 0)), bank.features(held_out)
+    distances = Familiarity.of(others, features).distance(features)
+    likeness = np.array([found.predictions[row].familiarity for row in held_out])
+    assert np.argsort(distances).tolist() == np.argsort(-likeness).tolist()
+
+
+def test_fitted_on_all_it_is_what_training_gives(drawn: Dataset, tmp_path: Path) -> None:
+    """In batches of two one pass is enough, so that there is one epoch and none to choose."""
+    recipe = Recipe.named("quick", QUICK | {"batch": 2})
+    positives = drawn.select(drawn.has_box & (np.arange(30) != LOST))
+    parts = replace(positives, split=("train",) * 20 + ("val",) * (len(positives) - 20))
+    trained = train(parts, tmp_path / "run", recipe)
+    history = trained.facts["history"]
+    assert isinstance(history, list)
+    assert len(history) == 1
+    bank = Bank.of(parts.of_split("train"), recipe, folder=tmp_path)
+    head = bank.fit(np.ones(20, dtype=np.bool_))
+    same(Decide(Localizer.load(tmp_path / "run")), head)
+
+
+def same(a: Decide, b: Decide) -> None:
+    for key, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[key]), key
