@@ -48,13 +48,13 @@ def kangaroos(seed: int) -> tuple[Dataset, Dataset]:
 
 CONTROL = {
     "size": 224, "vectorizer": "gap", "head": "regression", "loss": "mse", "crops": 1, "width": 512, "epochs": 0,
-    "full_epochs": 5, "full_lr": 3e-4, "batch": 16,
+    "finetune_epochs": 5, "finetune_lr": 3e-4, "batch": 16,
 }  # fmt: skip
 # Each full row is followed by a quick one of at least its seconds.
 FULL = (
-    Case("kangaroo, full", kangaroos, {}, "full"),
+    Case("kangaroo, full", kangaroos, {}, "finetune"),
     Case("kangaroo, quick, full's time", kangaroos, {"epochs": 50}),
-    Case("caltech 224, full", all_caltech, {"size": 224}, "full"),
+    Case("caltech 224, full", all_caltech, {"size": 224}, "finetune"),
     Case("caltech 224, quick, full's time", all_caltech, {"size": 224, "epochs": 60}),
 )
 CASES = (

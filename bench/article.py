@@ -81,7 +81,7 @@ def ours(listing: Path, epochs: int, precision: str) -> None:
     quieten()
     dataset = Dataset.read(listing)
     recipe = Recipe.named(
-        "article", {"pretrained": "none", "test": 0.0, "full_epochs": epochs, "precision": precision}
+        "article", {"pretrained": "none", "test": 0.0, "finetune_epochs": epochs, "precision": precision}
     )
     with tempfile.TemporaryDirectory() as folder:
         model = train(dataset, Path(folder) / "run", recipe)

@@ -21,7 +21,7 @@ from solobox.training.finetune import to_train
 from solobox.training.folding import folded
 
 CASES: dict[str, tuple[str, dict[str, object]]] = {
-    "EfficientNet-Lite0, 224, batch 32": ("full", {"size": 224}),
+    "EfficientNet-Lite0, 224, batch 32": ("finetune", {"size": 224}),
     "ResNet-50, 300, batch 16 (article)": ("article", {"pretrained": "none"}),
 }
 DEPTHWISE = (

@@ -85,8 +85,8 @@ class Step:
                 yield batch
             seconds = self._now() - started
 
-        settings = replace(self.recipe.optimizing, lr=1e-6)
-        schedule = Schedule("full", 1, self.steps, settings, self.recipe.ema, seed=0)
+        settings = replace(self.recipe.optimizer_config, lr=1e-6)
+        schedule = Schedule("finetune", 1, self.steps, settings, self.recipe.ema, seed=0)
         fit(
             self.module, timed, lambda _: torch.zeros(1), self.loss, schedule,
             fabric=self.fabric, progress=Silent(), to_train=to_train,
@@ -106,7 +106,8 @@ def speed(device: str, sizes: list[int], *, steps: int, rounds: int, changes: di
     for backbone in TRUNKS:
         for batch in sizes:
             recipe = Recipe.named(
-                "full", {"backbone": backbone, "pretrained": "none", "size": 224, "batch": batch} | changes
+                "finetune",
+                {"backbone": backbone, "pretrained": "none", "size": 224, "batch": batch} | changes,
             )
             step = Step(recipe, device, steps=steps)
             for kind in ("eager", "compiled"):
@@ -133,7 +134,7 @@ def accuracy(
     print(f"{'full recipe, passes':24s} {'train s':>9s} {'mean IoU':>9s}   aim {GOAL}")
     for count in passes:
         recipe = Recipe.named(
-            "full", {"test": 0.0, "full_epochs": count, "accelerator": accelerator} | changes
+            "finetune", {"test": 0.0, "finetune_epochs": count, "accelerator": accelerator} | changes
         )
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()

@@ -29,10 +29,9 @@ import numpy as np
 import onnxruntime
 
 from datasets import caltech
-from solobox.images.reading import to_square
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import PIXELS
-from solobox.predict.predictor import decode_input
+from solobox.predict.predictor import resize_to_square
 from solobox.predict.writers import write
 from solobox.utils.concurrency import processors
 
@@ -53,7 +52,7 @@ def exported(path: Path, *, int8: bool = False) -> Path:
     model = as_onnx(Graph(localizer), facts_of(localizer))
     if int8:
         images = caltech()[0].images[:64]
-        model = quantized(model, [to_square(decode_input(image, SIDE).pixels, SIDE) for image in images])
+        model = quantized(model, [resize_to_square(image, SIDE).pixels for image in images])
     onnx.save(model, path)
     return path
 
@@ -91,8 +90,10 @@ def told(took: dict[str, list[float]], reference: str, scale: float = 1e3, unit:
 def one_image(floats: Path, integers: Path, yolo: Sequence[Path], threads: int, rounds: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
     session = bare(floats, threads)
-    model, vino = (Model.load(floats, threads=threads, runtime=name) for name in ("onnxruntime", "openvino"))
-    small, small_model = bare(integers, threads), Model.load(integers, threads=threads)
+    model, vino = (
+        OnnxModel.load(floats, threads=threads, runtime=name) for name in ("onnxruntime", "openvino")
+    )
+    small, small_model = bare(integers, threads), OnnxModel.load(integers, threads=threads)
     works: dict[str, Callable[[], object]] = {
         "bare session": lambda: session.run(None, {PIXELS: pixels[np.newaxis]}),
         "our runtime": lambda: model.predict(pixels),
@@ -115,8 +116,8 @@ def one_image(floats: Path, integers: Path, yolo: Sequence[Path], threads: int, 
 
 
 def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
-    model = Model.load(path)
-    squares = np.stack([to_square(decode_input(image, SIDE).pixels, SIDE) for image in images])
+    model = OnnxModel.load(path)
+    squares = np.stack([resize_to_square(image, SIDE).pixels for image in images])
     names = ["boxes", "std"]
     session, single = bare(path, processors()), bare(path, 1)
 
@@ -137,7 +138,7 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
 
     def decoding() -> None:
         with ThreadPoolExecutor(processors()) as pool:
-            list(pool.map(lambda image: to_square(decode_input(image, SIDE).pixels, SIDE), images))
+            list(pool.map(lambda image: resize_to_square(image, SIDE).pixels, images))
 
     with tempfile.TemporaryDirectory() as folder:
 
@@ -168,8 +169,8 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
 def first_box(path: Path, image: str, rounds: int) -> None:
     code = (
         "import time; t = time.perf_counter()\n"
-        "from solobox.predict.onnx_model import Model\n"
-        f"a = time.perf_counter(); m = Model.load({str(path)!r}); b = time.perf_counter()\n"
+        "from solobox.predict.onnx_model import OnnxModel\n"
+        f"a = time.perf_counter(); m = OnnxModel.load({str(path)!r}); b = time.perf_counter()\n"
         f"m.predict({image!r}); print(a - t, b - a, time.perf_counter() - b)"
     )
     rows = []

@@ -175,10 +175,10 @@ def client(arguments: argparse.Namespace) -> None:
 
 def reference(arguments: argparse.Namespace) -> None:
     """Images a second of the model in process, by its own streaming, and milliseconds for one alone."""
-    from solobox.predict.onnx_model import Model
+    from solobox.predict.onnx_model import OnnxModel
 
     images = [path.read_bytes() for path in sorted(arguments.images.iterdir())]
-    model = Model.load(arguments.model, threads=1)
+    model = OnnxModel.load(arguments.model, threads=1)
     list(model.stream(iter(images[:8])))
     began, alone = time.perf_counter(), list[float]()
     while time.perf_counter() < began + arguments.amount / 2:

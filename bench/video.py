@@ -153,9 +153,9 @@ def load(model: Path) -> Predictor:
         from solobox import Localizer
 
         return Localizer.load(model)
-    from solobox.predict.onnx_model import Model
+    from solobox.predict.onnx_model import OnnxModel
 
-    return Model.load(model)
+    return OnnxModel.load(model)
 
 
 def measured(

@@ -10,7 +10,7 @@ NAMES = [
     "Dataset",
     "ImageError",
     "Localizer",
-    "Model",
+    "OnnxModel",
     "Prediction",
     "Recipe",
     "SoloboxError",

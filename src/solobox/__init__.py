@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
     from solobox.model.localizer import Localizer
-    from solobox.predict.onnx_model import Model
+    from solobox.predict.onnx_model import OnnxModel
     from solobox.training.train import train
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "Dataset",
     "ImageError",
     "Localizer",
-    "Model",
+    "OnnxModel",
     "Prediction",
     "Recipe",
     "SoloboxError",
@@ -39,7 +39,7 @@ __all__ = [
 _LATER = {
     "Architecture": "solobox.config.architecture",
     "Localizer": "solobox.model.localizer",
-    "Model": "solobox.predict.onnx_model",
+    "OnnxModel": "solobox.predict.onnx_model",
     "Recipe": "solobox.config.recipe",
     "evaluate": "solobox.evaluation.evaluate",
     "train": "solobox.training.train",

@@ -2,31 +2,46 @@
 
 
 class SoloboxError(Exception):
-    """Anything a user can mend. The command line prints its text alone, without a traceback, and exits 2."""
+    """Anything a user can fix. The command line prints its text alone, without a traceback, and exits 2.
+
+    code: the fault in a few words joined by hyphens, such as ``image-damaged``: for programs and tests. The text may
+        change between versions, the code does not.
+    """
+
+    code = "error"
+
+    def __init__(self, text: str, *, code: str = "") -> None:
+        super().__init__(text)
+        if code:
+            self.code = code
 
 
 class ImageError(SoloboxError):
     """An image that cannot be turned into pixels. The text names the file and the reason.
 
-    kind: the same in a word, for programs: ``empty``, ``too_large`` (bytes), ``too_many_pixels``,
-        ``unsupported_format`` or ``damaged``, which is also said of a file that cannot be opened.
+    code: ``image-empty``, ``image-too-large`` (bytes), ``image-too-many-pixels``, ``image-unsupported-format`` or
+        ``image-damaged``, which is also said of a file that cannot be opened.
     """
 
-    def __init__(self, text: str, *, kind: str = "damaged") -> None:
-        super().__init__(text)
-        self.kind = kind
+    code = "image-damaged"
 
 
 class DataError(SoloboxError):
     """Labelled data that cannot be read or used. The text names the file and the row."""
 
+    code = "data-invalid"
+
 
 class ConfigError(SoloboxError):
-    """A setting that is unknown, of the wrong type, or senseless beside another one."""
+    """A setting that is unknown, of the wrong type, or in conflict with another one."""
+
+    code = "config-invalid"
 
 
 class Paused(SoloboxError):  # noqa: N818 (nothing is wrong)
-    """Training stopped where it can go on later; nothing is lost."""
+    """Training stopped where it can continue later; nothing is lost."""
+
+    code = "paused"
 
 
 def reason(error: BaseException) -> str:

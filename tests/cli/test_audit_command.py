@@ -171,7 +171,7 @@ def test_mistakes_get_a_sentence_and_touch_nothing(
     drawn: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     before = digest(drawn)
-    (tmp_path.parent / "full.toml").write_text('recipe = "full"\n')
+    (tmp_path.parent / "full.toml").write_text('recipe = "finetune"\n')
     places = {
         "FULL": tmp_path.parent / "full.toml",
         "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "IMAGE": drawn / "images" / "00000.jpg",

@@ -37,6 +37,6 @@ def test_too_few_images_and_knobs_without_a_use_are_refused(tmp_path: Path) -> N
     assert done.returncode == 2
     assert "9 images with a box that can be read are too few" in done.stderr
     assert not (tmp_path / "curve.csv").exists()
-    done = solobox("curve", data, "--full-epochs", "2")
+    done = solobox("curve", data, "--finetune-epochs", "2")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -11,22 +11,22 @@ from solobox.errors import ConfigError
 
 def test_the_presets() -> None:
     assert Recipe.named("quick") == Recipe()
-    assert Recipe.named("quick").full_epochs == 0
-    assert Recipe.named("full").full_epochs > 0
+    assert Recipe.named("quick").finetune_epochs == 0
+    assert Recipe.named("finetune").finetune_epochs > 0
 
 
 def test_changes_reach_the_recipe_and_the_architecture() -> None:
-    recipe = Recipe.named("full", {"size": 320, "lr": 1, "strides": [8, 16]})
+    recipe = Recipe.named("finetune", {"size": 320, "lr": 1, "strides": [8, 16]})
     assert recipe.architecture.size == 320
     assert recipe.architecture.strides == (8, 16)
-    assert recipe.optimizing.lr == 1.0
-    assert isinstance(recipe.optimizing.lr, float)
-    assert recipe.full_epochs == Recipe.named("full").full_epochs
+    assert recipe.optimizer_config.lr == 1.0
+    assert isinstance(recipe.optimizer_config.lr, float)
+    assert recipe.finetune_epochs == Recipe.named("finetune").finetune_epochs
 
 
 def test_a_size_is_a_number_or_native() -> None:
     assert Recipe.named("quick", {"size": 300, "vectorizer": "gap"}).architecture.size == 300
-    alone = {"size": "native", "vectorizer": "gap", "epochs": 0, "full_epochs": 2, "batch": 1}
+    alone = {"size": "native", "vectorizer": "gap", "epochs": 0, "finetune_epochs": 2, "batch": 1}
     assert Recipe.named("quick", alone).architecture.size == "native"
     with pytest.raises(ConfigError, match="size is int or 'native', not 'nativ'"):
         Recipe.named("quick", {"size": "nativ"})
@@ -74,8 +74,8 @@ def test_a_wrong_type_is_an_error_that_names_the_key(key: str, value: Any) -> No
         ({"ema": 1.0}, "ema must be"),
         ({"sigma": float("nan")}, "sigma must be"),
         ({"batch": 0}, "batch must be"),
-        ({"size": "native", "vectorizer": "gap"}, "--epochs 0 --full-epochs N --batch 1"),
-        ({"size": "native", "vectorizer": "gap", "epochs": 0, "full_epochs": 2}, "--batch 1"),
+        ({"size": "native", "vectorizer": "gap"}, "--epochs 0 --finetune-epochs N --batch 1"),
+        ({"size": "native", "vectorizer": "gap", "epochs": 0, "finetune_epochs": 2}, "--batch 1"),
     ],
 )
 def test_a_senseless_recipe_is_refused_with_the_reason(changes: dict[str, Any], reason: str) -> None:
@@ -97,5 +97,7 @@ def test_every_knob_says_what_it_is_and_no_name_is_used_twice() -> None:
 
 
 def test_a_recipe_comes_back_from_its_flat_form() -> None:
-    recipe = Recipe.named("full", {"strides": [16, 32], "lr": 0.5, "optimizer": "sgd", "loggers": ["wandb"]})
+    recipe = Recipe.named(
+        "finetune", {"strides": [16, 32], "lr": 0.5, "optimizer": "sgd", "loggers": ["wandb"]}
+    )
     assert Recipe.named("quick", json.loads(json.dumps(recipe.flat()))) == recipe

@@ -12,7 +12,7 @@ from PIL import Image
 from solobox import synthetic
 from solobox.errors import ConfigError
 from solobox.export import export
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import METADATA
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "exporting"))
@@ -36,7 +36,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_a_stream_gives_one_row_each_in_order_whatever_the_threads(file: Path, images: list[str]) -> None:
-    model = Model.load(file)
+    model = OnnxModel.load(file)
     streamed = list(model.stream(images, level=0.9))
     assert [one.image for one in streamed] == images
     assert [bool(one.error) for one in streamed] == [n in (7, 30) for n in range(31)]
@@ -49,7 +49,7 @@ def test_a_stream_gives_one_row_each_in_order_whatever_the_threads(file: Path, i
 
 
 def test_what_a_image_may_be(file: Path, tmp_path: Path) -> None:
-    model = Model.load(file, threads=1)
+    model = OnnxModel.load(file, threads=1)
     path = tmp_path / "a.png"  # a JPEG would be decoded at reduced size
     pixels = synthetic.draw(3, (150, 110)).pixels
     Image.fromarray(pixels).save(path)
@@ -67,7 +67,7 @@ def test_a_stream_may_be_left_early_and_reads_little_ahead(file: Path, images: l
             taken.append(number)
             yield images[0]
 
-    stream = Model.load(file).stream(endless())  # type: ignore[arg-type]
+    stream = OnnxModel.load(file).stream(endless())  # type: ignore[arg-type]
     for _ in range(3):
         next(stream)
     stream.close()  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def test_a_stream_may_be_left_early_and_reads_little_ahead(file: Path, images: l
 
 def test_by_openvino_too(file: Path, images: list[str]) -> None:
     pytest.importorskip("openvino")
-    plain, other = Model.load(file), Model.load(file, runtime="openvino")
+    plain, other = OnnxModel.load(file), OnnxModel.load(file, runtime="openvino")
     assert other.runtime.startswith("openvino")
     for a, b in zip(plain.predict(images[:6]), other.predict(images[:6]), strict=True):
         np.testing.assert_allclose(a.box, b.box, atol=0.05)
@@ -112,15 +112,15 @@ def test_files_that_are_no_model_of_ours(file: Path, tmp_path: Path) -> None:
     foreign(tmp_path / "hollow.onnx", format=1)
     for name, message in cases.items():
         with pytest.raises(ConfigError, match=message) as caught:
-            Model.load(tmp_path / name)
+            OnnxModel.load(tmp_path / name)
         assert name in str(caught.value)
     with pytest.raises(ConfigError, match="there is no file"):
-        Model.load(tmp_path)
+        OnnxModel.load(tmp_path)
 
 
 def test_a_level_that_it_has_no_margins_for(file: Path, images: list[str]) -> None:
     with pytest.raises(ConfigError, match="need 99 held-out images"):
-        Model.load(file).predict(images[0], level=0.99)
+        OnnxModel.load(file).predict(images[0], level=0.99)
 
 
 def test_no_torch_is_needed(file: Path, images: list[str]) -> None:
@@ -129,8 +129,8 @@ import sys
 for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "matplotlib", "jinja2", "safetensors",
              "onnx", "onnxscript", "scipy", "av", "ray", "pyarrow", "cv2"):
     sys.modules[name] = None
-from solobox import Model
-print(Model.load({str(file)!r}).predict({images[0]!r})[0].size)
+from solobox import OnnxModel
+print(OnnxModel.load({str(file)!r}).predict({images[0]!r})[0].size)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     with Image.open(images[0]) as image:

@@ -179,11 +179,11 @@ def test_familiarity_tells_the_training_images_from_others(dataset: Dataset, run
 @pytest.mark.parametrize(
     "changes",
     [
-        {"full_epochs": 1},
+        {"finetune_epochs": 1},
         {"vectorizer": "gap", "head": "regression", "loss": "mse"},
         {
             "strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "mse", "epochs": 0,
-            "full_epochs": 1, "batch": 1,
+            "finetune_epochs": 1, "batch": 1,
         },
     ],
 )  # fmt: skip

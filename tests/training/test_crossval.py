@@ -216,7 +216,7 @@ def test_masks_and_images_that_cannot_teach_are_refused(bank: Bank) -> None:
 
 def test_a_backbone_that_trains_too_has_no_kept_features(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--recipe quick"):
-        Bank.of(drawn, Recipe.named("quick", QUICK | {"full_epochs": 1}), folder=tmp_path)
+        Bank.of(drawn, Recipe.named("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path)
 
 
 def test_a_image_that_cannot_be_read_stops_it_unless_told_otherwise(drawn: Dataset, tmp_path: Path) -> None:

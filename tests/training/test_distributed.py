@@ -25,18 +25,18 @@ from solobox.training.train import train
 
 PROGRAM = Path(__file__).parent / "ranks_program.py"
 QUICK: dict[str, Any] = {
-    "size": 64, "crops": 2, "epochs": 1, "full_epochs": 1, "width": 16, "bins": 8, "batch": 7, "precision": "32-true",
-    "accelerator": "cpu", "lr": 0.0005, "full_lr": 0.00002,
+    "size": 64, "crops": 2, "epochs": 1, "finetune_epochs": 1, "width": 16, "bins": 8, "batch": 7, "precision": "32-true",
+    "accelerator": "cpu", "lr": 0.0005, "finetune_lr": 0.00002,
 }  # fmt: skip
 """At rates that do not multiply what numbers lose by being added in another order: at ten times these, training of so
 small a net is chaotic, and from about the hundredth step on two runs part by more than 1e-5 through rounding alone."""
 
 # Each stage by itself: together they have too many steps for that.
-HEAD: dict[str, Any] = QUICK | {"full_epochs": 0}
+HEAD: dict[str, Any] = QUICK | {"finetune_epochs": 0}
 TRUNK: dict[str, Any] = QUICK | {"epochs": 0}
 
 ARTICLE: dict[str, Any] = QUICK | {
-    "vectorizer": "gap", "head": "regression", "extra": [8], "epochs": 0, "full_epochs": 2, "full_lr": 0.001,
+    "vectorizer": "gap", "head": "regression", "extra": [8], "epochs": 0, "finetune_epochs": 2, "finetune_lr": 0.001,
     "loss": "mse", "batch": 9, "accumulate": 2,
 }  # fmt: skip
 IMAGES = 30
@@ -81,7 +81,7 @@ def two(drawn: Path, sparse: Path, folder: Path) -> Reports:
     lonely.write_text("\n".join([f"{rows[0]},split", *body]) + "\n")
     paused = {"data": str(drawn), "run": str(folder / "paused")}
     stopped = {"data": str(drawn), "run": str(folder / "stopped")}
-    bad = {"data": str(broken / drawn.name), "changes": QUICK | {"full_epochs": 0}}
+    bad = {"data": str(broken / drawn.name), "changes": QUICK | {"finetune_epochs": 0}}
     jobs = [
         {"name": "quick", "data": str(drawn), "run": str(folder / "quick"), "changes": QUICK},
         {"name": "presence", "data": str(sparse), "run": str(folder / "presence"), "changes": HEAD},
@@ -179,7 +179,7 @@ def test_fewer_images_than_ranks_to_validate_with(two: Reports) -> None:
 
 def test_a_backbone_with_more_stages_than_are_used(two: Reports) -> None:
     first, second = two["two maps"]
-    assert [line["stage"] for line in first["history"]][-1] == "full"
+    assert [line["stage"] for line in first["history"]][-1] == "finetune"
     assert first["weights"] == second["weights"]
 
 
@@ -212,7 +212,7 @@ def test_what_does_not_go_is_told(two: Reports, name: str, said: str) -> None:
 
 
 def test_the_command_starts_its_own_processes_and_speaks_once(drawn: Path, tmp_path: Path) -> None:
-    settings = {key: value for key, value in QUICK.items() if key not in ("full_epochs", "accelerator")}
+    settings = {key: value for key, value in QUICK.items() if key not in ("finetune_epochs", "accelerator")}
     options = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     command = Path(sys.executable).with_name("solobox")
     done = subprocess.run(

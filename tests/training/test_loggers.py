@@ -24,10 +24,10 @@ def test_the_history_holds_the_rows_given_last(tmp_path: Path) -> None:
     history = HistoryCsv(tmp_path / "run" / "history.csv")
     rows = [{"stage": "head", "epoch": 1, "loss": 0.5}, {"stage": "head", "epoch": 2, "loss": 0.25}]
     history.write(rows)
-    history.write([*rows[:1], {"stage": "full", "epoch": 1, "loss": None, "iou": 0.75}])
+    history.write([*rows[:1], {"stage": "finetune", "epoch": 1, "loss": None, "iou": 0.75}])
     assert rows_of(history.path) == [
         {"stage": "head", "epoch": "1", "loss": "0.5", "iou": ""},
-        {"stage": "full", "epoch": "1", "loss": "", "iou": "0.75"},
+        {"stage": "finetune", "epoch": "1", "loss": "", "iou": "0.75"},
     ]
     assert list(history.path.parent.iterdir()) == [history.path]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
-from solobox.config.optim import OptimizerName, Optimizing, ScheduleName
+from solobox.config.optim import OptimizerConfig, OptimizerName, ScheduleName
 from solobox.errors import ConfigError
 from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead
@@ -26,7 +26,7 @@ shares = st.floats(0, 0.99)
 totals = st.integers(1, 400)
 falling = st.sampled_from(["cosine", "exponential", "constant"])
 settings = st.builds(
-    Optimizing,
+    OptimizerConfig,
     lr=lrs,
     schedule=st.sampled_from(["one_cycle", "cosine", "exponential", "constant"]),
     warmup=shares,
@@ -36,8 +36,8 @@ settings = st.builds(
 )
 
 
-def every(optimizing: Optimizing, total: int) -> list[float]:
-    return [rate(optimizing, step, total) for step in range(total)]
+def every(optimizer_config: OptimizerConfig, total: int) -> list[float]:
+    return [rate(optimizer_config, step, total) for step in range(total)]
 
 
 def of_torch(scheduler: LRScheduler, total: int) -> list[float]:
@@ -64,26 +64,26 @@ def sgd(lr: float) -> torch.optim.Optimizer:
 @example(0.002, 0.25, 40)  # the peak falls on a step
 def test_one_cycle_is_pytorchs(lr: float, share: float, total: int) -> None:
     assume(share * total != 1)  # there PyTorch divides by 0
-    optimizing = Optimizing(lr=lr, schedule="one_cycle", warmup=share)
+    optimizer_config = OptimizerConfig(lr=lr, schedule="one_cycle", warmup=share)
     theirs = OneCycleLR(sgd(lr), lr, total_steps=total, pct_start=share, cycle_momentum=False)
-    assert every(optimizing, total) == pytest.approx(of_torch(theirs, total), rel=1e-12, abs=0)
+    assert every(optimizer_config, total) == pytest.approx(of_torch(theirs, total), rel=1e-12, abs=0)
 
 
 def test_one_cycle_whose_rise_is_one_step_begins_at_the_peak() -> None:
-    found = every(Optimizing(lr=0.1, schedule="one_cycle", warmup=0.5), 2)
+    found = every(OptimizerConfig(lr=0.1, schedule="one_cycle", warmup=0.5), 2)
     assert found == pytest.approx([0.1, 0.1 / 25 / 1e4], rel=1e-12)
 
 
 @given(lrs, st.integers(1, 200))
 def test_cosine_is_pytorchs(lr: float, total: int) -> None:
-    optimizing = Optimizing(lr=lr, schedule="cosine", warmup=0.0)
+    optimizer_config = OptimizerConfig(lr=lr, schedule="cosine", warmup=0.0)
     theirs = CosineAnnealingLR(sgd(lr), T_max=total)
     # theirs is made of the rate before it, and gathers what rounding leaves
-    assert every(optimizing, total) == pytest.approx(of_torch(theirs, total), rel=1e-9, abs=lr * 1e-12)
+    assert every(optimizer_config, total) == pytest.approx(of_torch(theirs, total), rel=1e-9, abs=lr * 1e-12)
 
 
 def test_exponential_is_the_formula_of_keras() -> None:
-    smooth = Optimizing(lr=0.0003, schedule="exponential", warmup=0.0, decay_rate=0.8, decay_steps=3600)
+    smooth = OptimizerConfig(lr=0.0003, schedule="exponential", warmup=0.0, decay_rate=0.8, decay_steps=3600)
     stairs = replace(smooth, staircase=True)
     total = 12_000
     for step, exponent in {0: 0.0, 1: 1 / 3600, 3599: 3599 / 3600, 3600: 1.0, 9000: 2.5}.items():
@@ -94,7 +94,7 @@ def test_exponential_is_the_formula_of_keras() -> None:
 
 def test_exponential_counts_its_steps_from_the_end_of_the_warm_up() -> None:
     found = every(
-        Optimizing(
+        OptimizerConfig(
             lr=1.0, schedule="exponential", warmup=0.25, decay_rate=0.5, decay_steps=2, staircase=True
         ),
         8,
@@ -103,54 +103,58 @@ def test_exponential_counts_its_steps_from_the_end_of_the_warm_up() -> None:
 
 
 @given(settings, totals)
-def test_the_rate_is_never_negative_and_never_above_the_peak(optimizing: Optimizing, total: int) -> None:
-    for value in every(optimizing, total):
-        assert 0 <= value <= optimizing.lr * (1 + 1e-12)
+def test_the_rate_is_never_negative_and_never_above_the_peak(
+    optimizer_config: OptimizerConfig, total: int
+) -> None:
+    for value in every(optimizer_config, total):
+        assert 0 <= value <= optimizer_config.lr * (1 + 1e-12)
 
 
 @given(settings, falling, totals)
 def test_the_peak_is_the_learning_rate_that_was_asked_for(
-    optimizing: Optimizing, schedule: ScheduleName, total: int
+    optimizer_config: OptimizerConfig, schedule: ScheduleName, total: int
 ) -> None:
-    assert max(every(replace(optimizing, schedule=schedule), total)) == optimizing.lr
+    assert max(every(replace(optimizer_config, schedule=schedule), total)) == optimizer_config.lr
 
 
 @given(lrs, st.integers(1, 50), st.integers(2, 8))
 def test_the_peak_of_one_cycle_is_the_learning_rate_where_it_falls_on_a_step(
     lr: float, rise: int, parts: int
 ) -> None:
-    found = every(Optimizing(lr=lr, schedule="one_cycle", warmup=1 / parts), rise * parts)
+    found = every(OptimizerConfig(lr=lr, schedule="one_cycle", warmup=1 / parts), rise * parts)
     assert max(found) == pytest.approx(lr, rel=1e-12)
     assert found.index(max(found)) in (rise - 1, rise)  # either, where rounding moves it by a hair
 
 
 @given(settings, totals)
-def test_the_rate_rises_in_the_warm_up_and_never_after_it(optimizing: Optimizing, total: int) -> None:
-    found = every(optimizing, total)
+def test_the_rate_rises_in_the_warm_up_and_never_after_it(
+    optimizer_config: OptimizerConfig, total: int
+) -> None:
+    found = every(optimizer_config, total)
     top = found.index(max(found))
     assert all(a < b for a, b in pairwise(found[: top + 1]))
     assert all(a >= b for a, b in pairwise(found[top:]))
-    assert top <= optimizing.warmup * total + 0.5
+    assert top <= optimizer_config.warmup * total + 0.5
 
 
 @given(settings, falling, st.floats(0.05, 0.99), st.integers(40, 400))
 def test_the_warm_up_is_a_straight_line_from_a_25th(
-    optimizing: Optimizing, schedule: ScheduleName, share: float, total: int
+    optimizer_config: OptimizerConfig, schedule: ScheduleName, share: float, total: int
 ) -> None:
-    found = every(replace(optimizing, schedule=schedule, warmup=share), total)
+    found = every(replace(optimizer_config, schedule=schedule, warmup=share), total)
     top = min(round(share * total), total - 1)
-    slope = optimizing.lr * (1 - 1 / 25) / top
-    assert found[0] == pytest.approx(optimizing.lr / 25)
+    slope = optimizer_config.lr * (1 - 1 / 25) / top
+    assert found[0] == pytest.approx(optimizer_config.lr / 25)
     for a, b in pairwise(found[: top + 1]):
         assert b - a == pytest.approx(slope, rel=1e-6)
 
 
 @given(settings, totals)
-def test_the_rate_has_no_jumps_but_stairs(optimizing: Optimizing, total: int) -> None:
+def test_the_rate_has_no_jumps_but_stairs(optimizer_config: OptimizerConfig, total: int) -> None:
     """Between steps it changes by no more than the steepest slope of its curves."""
-    optimizing = replace(optimizing, staircase=False)
-    lr, share = optimizing.lr, optimizing.warmup
-    if optimizing.schedule == "one_cycle":
+    optimizer_config = replace(optimizer_config, staircase=False)
+    lr, share = optimizer_config.lr, optimizer_config.warmup
+    if optimizer_config.schedule == "one_cycle":
         up, down = share * total - 1, (1 - share) * total
         assume(up <= 0 or up >= 1)  # a rise of less than a step may well be a jump
         steepest = lr * math.pi / 2 / min(up if up > 0 else down, down)
@@ -158,21 +162,21 @@ def test_the_rate_has_no_jumps_but_stairs(optimizing: Optimizing, total: int) ->
         rise = min(round(share * total), total - 1)
         steepest = max(
             lr / rise if rise else 0.0,
-            lr * math.pi / 2 / (total - rise) if optimizing.schedule == "cosine" else 0.0,
-            lr * (1 - optimizing.decay_rate ** (1 / optimizing.decay_steps))
-            if optimizing.schedule == "exponential"
+            lr * math.pi / 2 / (total - rise) if optimizer_config.schedule == "cosine" else 0.0,
+            lr * (1 - optimizer_config.decay_rate ** (1 / optimizer_config.decay_steps))
+            if optimizer_config.schedule == "exponential"
             else 0.0,
         )
-    found = every(optimizing, total)
+    found = every(optimizer_config, total)
     for a, b in pairwise(found):
         assert abs(a - b) <= steepest * (1 + 1e-9) + lr * 1e-12
 
 
 @given(settings, totals)
 def test_stairs_are_flat_between_their_edges_and_meet_the_smooth_curve_at_them(
-    optimizing: Optimizing, total: int
+    optimizer_config: OptimizerConfig, total: int
 ) -> None:
-    stairs = replace(optimizing, schedule="exponential", staircase=True)
+    stairs = replace(optimizer_config, schedule="exponential", staircase=True)
     rise = min(round(stairs.warmup * total), total - 1)
     for step in range(rise, total):
         edge = step - (step - rise) % stairs.decay_steps
@@ -185,7 +189,7 @@ def test_stairs_are_flat_between_their_edges_and_meet_the_smooth_curve_at_them(
 @pytest.mark.parametrize(("step", "total"), [(-1, 4), (4, 4), (0, 0)])
 def test_a_step_that_does_not_exist_is_an_error(step: int, total: int) -> None:
     with pytest.raises(ValueError, match="no step"):
-        rate(Optimizing(), step, total)
+        rate(OptimizerConfig(), step, total)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +202,13 @@ def test_a_step_that_does_not_exist_is_an_error(step: int, total: int) -> None:
 )  # fmt: skip
 def test_senseless_settings_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name} .*{value}"):
-        Optimizing(**{name: value})
+        OptimizerConfig(**{name: value})
 
 
 def test_settings_can_be_read_and_rates_told_without_torch() -> None:
     code = (
-        "import sys; from solobox.training.optim import Optimizing, rate; "
-        "assert rate(Optimizing(), 3, 10) > 0; assert 'torch' not in sys.modules"
+        "import sys; from solobox.training.optim import OptimizerConfig, rate; "
+        "assert rate(OptimizerConfig(), 3, 10) > 0; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -373,7 +377,7 @@ def test_fewer_than_all_is_minus_one_and_nothing_below() -> None:
 
 
 def test_rates_of_groups_follow_the_base() -> None:
-    optimizer = make(Optimizing(lr=0.1), groups(Small(), backbone_lr=0.25))
+    optimizer = make(OptimizerConfig(lr=0.1), groups(Small(), backbone_lr=0.25))
     assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025, 0.1, 0.1]
     set_rate(optimizer, 0.02)
     assert [group["lr"] for group in optimizer.param_groups] == [0.005, 0.005, 0.02, 0.02]
@@ -386,7 +390,7 @@ def test_weight_decay_spares_biases_and_norms_of_adamw_only(name: OptimizerName,
         for parameter in module.parameters():
             parameter.fill_(1.0)
             parameter.grad = torch.zeros_like(parameter)
-    make(Optimizing(optimizer=name, lr=0.1, weight_decay=0.5), groups(module)).step()
+    make(OptimizerConfig(optimizer=name, lr=0.1, weight_decay=0.5), groups(module)).step()
     shrunk = {name for name, parameter in module.named_parameters() if bool((parameter < 1).all())}
     kept = {name for name, parameter in module.named_parameters() if bool((parameter == 1).all())}
     assert shrunk | kept == {name for name, _ in module.named_parameters()}
@@ -405,15 +409,17 @@ def test_weight_decay_spares_biases_and_norms_of_adamw_only(name: OptimizerName,
     ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
 )
 def test_the_optimizer_is_the_one_that_was_asked_for(name: OptimizerName, kind: type) -> None:
-    optimizer = make(Optimizing(optimizer=name, momentum=0.7), groups(Small()))
+    optimizer = make(OptimizerConfig(optimizer=name, momentum=0.7), groups(Small()))
     assert type(optimizer) is kind
     assert optimizer.defaults.get("momentum", 0.7) == 0.7
 
 
-def train(module: nn.Module, optimizer: torch.optim.Optimizer, optimizing: Optimizing, steps: range) -> None:
+def train(
+    module: nn.Module, optimizer: torch.optim.Optimizer, optimizer_config: OptimizerConfig, steps: range
+) -> None:
     for step in steps:
         pixels = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
-        set_rate(optimizer, rate(optimizing, step, 5))
+        set_rate(optimizer, rate(optimizer_config, step, 5))
         optimizer.zero_grad()
         module(pixels).square().mean().backward()
         optimizer.step()
@@ -421,24 +427,24 @@ def train(module: nn.Module, optimizer: torch.optim.Optimizer, optimizing: Optim
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(name: OptimizerName) -> None:
-    optimizing = Optimizing(optimizer=name, lr=0.01)
+    optimizer_config = OptimizerConfig(optimizer=name, lr=0.01)
     first = Small()
     second = copy.deepcopy(first)
-    optimizer = make(optimizing, groups(first, backbone_lr=0.5, freeze=1))
-    train(first, optimizer, optimizing, range(5))
+    optimizer = make(optimizer_config, groups(first, backbone_lr=0.5, freeze=1))
+    train(first, optimizer, optimizer_config, range(5))
 
-    optimizer = make(optimizing, groups(second, backbone_lr=0.5, freeze=1))
-    train(second, optimizer, optimizing, range(3))
+    optimizer = make(optimizer_config, groups(second, backbone_lr=0.5, freeze=1))
+    train(second, optimizer, optimizer_config, range(3))
     third = copy.deepcopy(second)
-    again = make(optimizing, groups(third, backbone_lr=0.5, freeze=1))
+    again = make(optimizer_config, groups(third, backbone_lr=0.5, freeze=1))
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(third, again, optimizing, range(3, 5))
+    train(third, again, optimizer_config, range(3, 5))
     for a, b in zip(first.state_dict().values(), third.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_the_settings_of_the_groups_are_plain_json() -> None:
-    state = make(Optimizing(), groups(Small())).state_dict()["param_groups"]
+    state = make(OptimizerConfig(), groups(Small())).state_dict()["param_groups"]
     assert json.loads(json.dumps([{k: v for k, v in group.items() if k != "betas"} for group in state])) == [
         {k: v for k, v in group.items() if k != "betas"} for group in state
     ]

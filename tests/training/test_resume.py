@@ -44,13 +44,13 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
         {"optimizer": "sgd", "schedule": "cosine", "accumulate": 3, "ema": 0.0, "patience": 8},
         {
             "epochs": 0,
-            "full_epochs": 4,
-            "full_lr": 0.001,
+            "finetune_epochs": 4,
+            "finetune_lr": 0.001,
             "vectorizer": "gap",
             "head": "regression",
             "loss": "mse",
         },
-        {"full_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
+        {"finetune_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
     ],
 )
 def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -112,7 +112,7 @@ def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path) -
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["quick", "full"])
+@pytest.mark.parametrize("name", ["quick", "finetune"])
 def test_each_image_is_decoded_once_and_test_images_never(
     drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -136,7 +136,7 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
 ) -> None:
     heard = Heard()
     quick = train(drawn, tmp_path / "quick", small())
-    full = train(drawn, tmp_path / "full", small("full", epochs=0, full_epochs=1), progress=heard)
+    full = train(drawn, tmp_path / "full", small("finetune", epochs=0, finetune_epochs=1), progress=heard)
     fresh = Localizer(small().architecture, pretrained="bundled").backbone.state_dict()
     for key, value in fresh.items():
         assert torch.equal(quick.backbone.state_dict()[key], value), key
@@ -147,7 +147,7 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
     assert "min on this CPU" in heard.said[0]
     assert any("in memory" in line for line in heard.said)
     history: Any = full.facts["history"]
-    assert [line["stage"] for line in history] == ["full"]
+    assert [line["stage"] for line in history] == ["finetune"]
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
         {"vectorizer": "gap", "head": "distribution", "loss": "kl + ciou"},
         # the article's parts at a size that is no multiple of the stride
         {"strides": (32,), "size": 75, "extra": (64,), "vectorizer": "gap", "head": "regression", "width": 64,
-         "box": "center_size", "loss": "mse", "epochs": 0, "full_epochs": 6, "crops": 1, "optimizer": "adam",
-         "schedule": "exponential", "decay_steps": 10, "staircase": True, "warmup": 0.0, "full_lr": 0.001},
+         "box": "center_size", "loss": "mse", "epochs": 0, "finetune_epochs": 6, "crops": 1, "optimizer": "adam",
+         "schedule": "exponential", "decay_steps": 10, "staircase": True, "warmup": 0.0, "finetune_lr": 0.001},
         {"strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "smooth_l1",
-         "box": "corner_size", "epochs": 0, "full_epochs": 3, "batch": 1, "accumulate": 4, "full_lr": 0.001},
+         "box": "corner_size", "epochs": 0, "finetune_epochs": 3, "batch": 1, "accumulate": 4, "finetune_lr": 0.001},
     ],
 )  # fmt: skip
 def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
@@ -197,11 +197,13 @@ def test_a_backbone_that_got_worse_is_not_kept(
 ) -> None:
     heard = Heard()
     # a rate at which nothing survives
-    full = train(drawn, tmp_path / "full", small("full", full_epochs=1, full_lr=10.0), progress=heard)
+    full = train(
+        drawn, tmp_path / "full", small("finetune", finetune_epochs=1, finetune_lr=10.0), progress=heard
+    )
     quick = train(drawn, tmp_path / "quick", small())
     assert any("did not help" in line for line in heard.said)
     history: Any = full.facts["history"]
-    assert {line["stage"] for line in history} == {"head", "full"}
+    assert {line["stage"] for line in history} == {"head", "finetune"}
     best: Any = full.facts["best"]
     assert best["stage"] == "head"
     for key, value in quick.backbone.state_dict().items():

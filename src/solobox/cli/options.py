@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from solobox.config.recipe import options_of
 
 NOT_FOR_FOLDS = (
-    "full_epochs", "full_lr", "backbone_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
+    "finetune_epochs", "finetune_lr", "backbone_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
     "loggers",
 )  # fmt: skip
 """Options of no use to a command that trains heads alone, on kept features and one device, and holds every image out in

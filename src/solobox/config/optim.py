@@ -11,7 +11,7 @@ ScheduleName: TypeAlias = Literal["one_cycle", "cosine", "exponential", "constan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Optimizing:
+class OptimizerConfig:
     """How the weights are changed; each field's own text says what it is. A step is one change of the weights.
 
     Raises ConfigError for a name that is unknown or a value that is out of range.
@@ -19,7 +19,7 @@ class Optimizing:
 
     optimizer: OptimizerName = option("adamw", "What changes the weights: `adamw`, `adam` or `sgd`.")
     lr: float = option(
-        0.004, "Peak learning rate of the head on kept features; see full_lr for the other stage."
+        0.004, "Peak learning rate of the head on kept features; see finetune_lr for the other stage."
     )
     weight_decay: float = option(
         0.02,

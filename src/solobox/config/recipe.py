@@ -11,10 +11,10 @@ from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_typ
 
 from solobox.config.architecture import Architecture, option
 from solobox.config.losses import parse
-from solobox.config.optim import Optimizing
+from solobox.config.optim import OptimizerConfig
 from solobox.errors import ConfigError
 
-RecipeName: TypeAlias = Literal["quick", "full", "article"]
+RecipeName: TypeAlias = Literal["quick", "finetune", "article"]
 Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 PretrainedHeadName: TypeAlias = Literal["synthetic", "random"]
@@ -32,7 +32,7 @@ class Recipe:
     """
 
     architecture: Architecture = Architecture()
-    optimizing: Optimizing = Optimizing()
+    optimizer_config: OptimizerConfig = OptimizerConfig()
     pretrained: str = option(
         "bundled",
         "The backbone's weights: `bundled` (EfficientNet-Lite0), `hub`, `none`, or the path of a file.",
@@ -71,8 +71,8 @@ class Recipe:
         "Also train so many heads, each without a part of the training images, and measure each on that part: "
         "out_of_fold.csv in the run's folder. 0: do not.",
     )
-    full_epochs: int = option(0, "Passes over the images in which the whole backbone is trained too.")
-    full_lr: float = option(0.0001, "Peak learning rate of that stage.")
+    finetune_epochs: int = option(0, "Passes over the images in which the whole backbone is trained too.")
+    finetune_lr: float = option(0.0001, "Peak learning rate of that stage.")
     backbone_lr: float = option(
         1.0, "The backbone's learning rate in that stage, as a multiple of the head's."
     )
@@ -96,8 +96,8 @@ class Recipe:
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
             "sigma": (1e-4, 1), "beta": (1e-6, 1), "crops": (1, 1000), "epochs": (0, 100_000),
-            "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "full_epochs": (0, 100_000),
-            "full_lr": (1e-9, 10), "backbone_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
+            "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "finetune_epochs": (0, 100_000),
+            "finetune_lr": (1e-9, 10), "backbone_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
             "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
             "folds": (0, 1000), "devices": (0, 1000), "nodes": (0, 100_000),
         }  # fmt: skip
@@ -107,17 +107,17 @@ class Recipe:
                 raise ConfigError(f"{name} must be from {lower:g} to {upper:g}, not {value}")
         if self.val + self.test >= 1:
             raise ConfigError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
-        if self.epochs == 0 and self.full_epochs == 0:
-            raise ConfigError("epochs and full_epochs are both 0: nothing would be trained")
+        if self.epochs == 0 and self.finetune_epochs == 0:
+            raise ConfigError("epochs and finetune_epochs are both 0: nothing would be trained")
         if self.architecture.size == "native" and (self.epochs or self.batch != 1):
             raise ConfigError(
                 "size `native` shows each image by itself at its own size: there are no feature maps of one shape "
-                "to keep, and no batches. Use --epochs 0 --full-epochs N --batch 1, or give size as a number"
+                "to keep, and no batches. Use --epochs 0 --finetune-epochs N --batch 1, or give size as a number"
             )
-        if self.folds == 1 or (self.folds and (self.full_epochs or self.devices > 1 or self.nodes > 1)):
+        if self.folds == 1 or (self.folds and (self.finetune_epochs or self.devices > 1 or self.nodes > 1)):
             raise ConfigError(
                 "folds are two or more, of heads on kept features, on one device: they do not go with a backbone that "
-                "is trained too (full_epochs) or with several devices"
+                "is trained too (finetune_epochs) or with several devices"
             )
         needs_distribution = any(name == "kl" for _, name in parse(self.loss))
         if needs_distribution and self.architecture.head == "regression":
@@ -125,9 +125,9 @@ class Recipe:
                 f"the loss {self.loss!r} has `kl`, which needs the distribution head; with `regression` use "
                 "mse, smooth_l1, l1, giou, diou or ciou"
             )
-        if self.pretrained == "none" and self.full_epochs == 0:
+        if self.pretrained == "none" and self.finetune_epochs == 0:
             raise ConfigError(
-                "a backbone with random weights that is never trained learns nothing: set full_epochs"
+                "a backbone with random weights that is never trained learns nothing: set finetune_epochs"
             )
 
     def crops_per_image(self, images: int) -> int:
@@ -171,19 +171,19 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-PARTS: dict[str, type] = {"architecture": Architecture, "optimizing": Optimizing}
+PARTS: dict[str, type] = {"architecture": Architecture, "optimizer_config": OptimizerConfig}
 """The fields of `Recipe` that hold options of their own."""
 
 _ARTICLE = {
     "backbone": "resnet50", "strides": (32,), "size": 300, "extra": (1024,), "vectorizer": "gap", "head": "regression",
     "width": 512, "pretrained": "hub", "pretrained_head": "random", "loss": "mse", "crops": 1, "epochs": 0,
-    "full_epochs": 10, "full_lr": 0.0003, "batch": 16, "ema": 0.0, "optimizer": "adam", "weight_decay": 0.0,
+    "finetune_epochs": 10, "finetune_lr": 0.0003, "batch": 16, "ema": 0.0, "optimizer": "adam", "weight_decay": 0.0,
     "schedule": "exponential", "warmup": 0.0, "decay_rate": 0.8, "decay_steps": 3600, "staircase": True, "clip": 0.0,
 }  # fmt: skip
 
 _PRESETS: dict[str, Callable[[], Recipe]] = {
     "quick": Recipe,
-    "full": lambda: Recipe(full_epochs=4),
+    "finetune": lambda: Recipe(finetune_epochs=4),
     "article": lambda: Recipe.named("quick", _ARTICLE),
 }
 

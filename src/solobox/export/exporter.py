@@ -20,11 +20,11 @@ from solobox.export.onnx_file import as_onnx, facts_of
 from solobox.export.parity import Case, Parity, compare, drawn_cases, require
 from solobox.export.quantize import quantized
 from solobox.export.triton import config
-from solobox.images.reading import read, to_square
+from solobox.images.reading import read
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import OnnxRuntime
-from solobox.predict.predictor import decode_input
+from solobox.predict.predictor import resize_to_square
 from solobox.utils.atomic import remove_leftovers, replacing_bytes
 
 Target: TypeAlias = Literal["onnx", "triton"]
@@ -99,7 +99,7 @@ def export(
             model = quantized(model, squares)
             integers = Path(folder) / "int8.onnx"
             onnx.save(model, integers)
-            accuracy = _accuracy(Model.load(floats), Model.load(integers), measuring)
+            accuracy = _accuracy(OnnxModel.load(floats), OnnxModel.load(integers), measuring)
             lost = accuracy.iou[0] - accuracy.iou[1]
             if not lost <= max_loss:
                 raise ConfigError(
@@ -176,7 +176,7 @@ def _squares(dataset: Dataset, side: int) -> Sequence[npt.NDArray[np.uint8]]:
     found = []
     for image in dataset.images:
         try:
-            found.append(to_square(decode_input(image, side).pixels, side))
+            found.append(resize_to_square(image, side).pixels)
         except ImageError:
             continue
     if not found:
@@ -184,7 +184,7 @@ def _squares(dataset: Dataset, side: int) -> Sequence[npt.NDArray[np.uint8]]:
     return found
 
 
-def _accuracy(floats: Model, integers: Model, dataset: Dataset) -> Accuracy:
+def _accuracy(floats: OnnxModel, integers: OnnxModel, dataset: Dataset) -> Accuracy:
     before, after = (
         evaluate_predictions(dataset, list(model.stream(dataset.images)), "check")
         for model in (floats, integers)

@@ -150,7 +150,7 @@ def read(
                 image.draft(None, (at_least, at_least))
             _forget_xmp(image)
             image.load()
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
         # Pillow turns a TIFF upright itself when it is loaded, and no other format.
         if header.orientation != 1 and header.format != "TIFF":
             rgb = rgb.transpose(_TRANSPOSE[header.orientation])
@@ -205,11 +205,11 @@ def _opened(source: Source, max_bytes: int) -> Iterator[tuple[BinaryIO, int]]:
 
 def _check_bytes(length: int, max_bytes: int) -> None:
     if length == 0:
-        raise ImageError(f"the file is empty (0 bytes). {_LEAVE_OUT}", kind="empty")
+        raise ImageError(f"the file is empty (0 bytes). {_LEAVE_OUT}", code="image-empty")
     if length > max_bytes:
         raise ImageError(
             f"its {length} bytes are more than the limit of {max_bytes}. Save it smaller, or raise max_bytes.",
-            kind="too_large",
+            code="image-too-large",
         )
 
 
@@ -222,13 +222,13 @@ def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
         raise ImageError(
             f"{width}x{height} are {pixels} pixels, more than the limit of {max_pixels}. "
             "Save it smaller, or raise max_pixels.",
-            kind="too_many_pixels",
+            code="image-too-many-pixels",
         )
     if pixels > _SMALL and pixels > _MAX_PIXELS_PER_BYTE * length:
         raise ImageError(
             f"it claims {width}x{height} pixels in {length} bytes, so it is broken or made to do harm. "
             f"{_LEAVE_OUT}",
-            kind="too_many_pixels",
+            code="image-too-many-pixels",
         )
 
 
@@ -242,10 +242,10 @@ def _named(source: Source) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise ImageError(f"{name}: {error}", kind=error.kind) from error.__cause__
+        raise ImageError(f"{name}: {error}", code=error.code) from error.__cause__
     except MemoryError as error:
         raise ImageError(
-            f"{name}: there is not enough memory to decode it. Save it smaller.", kind="too_many_pixels"
+            f"{name}: there is not enough memory to decode it. Save it smaller.", code="image-too-many-pixels"
         ) from error
     except Exception as error:
         why = reason(error)
@@ -303,7 +303,8 @@ def _open(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
         return tiff, _tiff_header(tiff)
     else:
         raise ImageError(
-            f"{_what_else(start)}. Convert it to {_READ_HERE}, or leave it out.", kind="unsupported_format"
+            f"{_what_else(start)}. Convert it to {_READ_HERE}, or leave it out.",
+            code="image-unsupported-format",
         )
     return image, _header(str(image.format), image.size, _exif_orientation(exif))
 
@@ -403,7 +404,7 @@ def _tiff_header(image: TiffImageFile) -> Header:
     if tags.get(322, 1) * tags.get(323, 1) > MAX_PIXELS:
         raise ImageError(
             "the tiles of this TIFF are absurdly large. Save it anew, or leave it out.",
-            kind="too_many_pixels",
+            code="image-too-many-pixels",
         )
     orientation = tags.get(_ORIENTATION_TAG, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
@@ -420,7 +421,7 @@ def _forget_xmp(image: ImageFile.ImageFile) -> None:
         image.info.pop(key, None)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """Bring any of Pillow's modes to 8-bit RGB (see `read`)."""
     mode = image.mode
     if mode.startswith(("I", "F")):
@@ -428,7 +429,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if mode == "LAB":
         raise ImageError(
             f"its colours are Lab, which is not read here. Convert it to RGB, as {_READ_HERE}.",
-            kind="unsupported_format",
+            code="image-unsupported-format",
         )
     if mode == "La":
         image = image.convert("LA")

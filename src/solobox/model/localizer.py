@@ -1,7 +1,7 @@
 """Backbone, vectorizer and head plugged together: images in, one box each out."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from solobox.boxes import Floats
 from solobox.config.architecture import Architecture
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
-from solobox.images.reading import to_square
+from solobox.images.decode import decode
 from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
 from solobox.model.extra_convs import Extra
@@ -20,20 +21,27 @@ from solobox.model.heads import DistributionHead, Output, RegressionHead
 from solobox.model.presence import Presence
 from solobox.model.runtime import Features, Pixels, fastest
 from solobox.model.vectorizer import Edges, Flatten, Gap
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import Answer, Input, Predicts, answered, batched, decode_input, ordered
+from solobox.predict.predictor import (
+    ImageInput,
+    NetworkInput,
+    PredictOptions,
+    Predictor,
+    RawOutput,
+    in_order,
+    resize_to_square,
+)
 from solobox.uncertainty.conformal import Calibration
 from solobox.uncertainty.familiarity import Familiarity
 
 if TYPE_CHECKING:
     from solobox.export import Exported
 
-_BATCH = 16
+_BATCH_SIZE = 16
 _FAMILIARITY = "familiarity."
 """How names of the tensors of `Localizer.familiarity` begin in the model's file."""
 
 
-class Localizer(Predicts, nn.Module):
+class Localizer(Predictor, nn.Module):
     """Exactly one box for each image.
 
     architecture: the parts and their sizes.
@@ -100,42 +108,34 @@ class Localizer(Predicts, nn.Module):
 
     # Using it ------------------------------------------------------------------------------------------
 
-    def stream(
-        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
-    ) -> Iterator[Prediction]:
-        """As `predict`, one by one and in constant memory.
-
-        With size ``native`` each image is shown at its own size, see `native.at_own_size`.
-        """
+    def check(self, options: PredictOptions) -> PredictOptions:
+        """See `Predictor`. Raises ConfigError ``training-mode`` too: a network that trains predicts something else."""
         if self.training:
-            raise ConfigError("the localizer is in training mode; call .eval() before predicting")
-        return super().stream(inputs, level=level, outer=outer)
-
-    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
-        # Images of their own sizes make no batch.
-        together = 1 if self.architecture.size == "native" else _BATCH
-        for batch in batched(inputs, together):
-            yield from answered(batch, self._shown, self._answer)
-
-    def _answer(self, shown: Sequence[Pixels]) -> Answer:
-        with torch.inference_mode():
-            maps = self.maps(np.ascontiguousarray(np.stack(shown).transpose(0, 3, 1, 2)))
-            output = self.decide(maps)
-            return Answer(
-                ordered(output.boxes.double().cpu().numpy()),
-                output.std().double().cpu().numpy(),
-                self.probabilities(output),
-                self.familiarity(pooled(maps)) if self.familiarity else np.full(len(shown), np.nan),
+            raise ConfigError(
+                "the localizer is in training mode; call .eval() before predicting", code="training-mode"
             )
+        return super().check(options)
 
-    def _shown(self, item: Input) -> tuple[tuple[int, int], Pixels]:
-        """Width and height of an image, and the pixels (h, w, 3) of it that the backbone is shown."""
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """Images of their own sizes make no batch."""
+        return 1 if self.architecture.size == "native" else _BATCH_SIZE
+
+    def preprocess(self, image: ImageInput) -> NetworkInput:
+        """See `Predictor`; with size ``native`` an image keeps its own size, see `native_size.at_own_size`."""
         a = self.architecture
         if a.size == "native":
-            image = decode_input(item, native_size.LONGEST)
-            return image.size, native_size.at_own_size(image, a.strides[-1])
-        image = decode_input(item, a.side)
-        return image.size, to_square(image.pixels, a.side)
+            decoded = decode(image, at_least=native_size.LONGEST)
+            return NetworkInput(native_size.at_own_size(decoded, a.strides[-1]), decoded.size)
+        return resize_to_square(image, a.side)
+
+    def infer(self, pixels: Pixels) -> RawOutput:
+        """See `Predictor`: the backbone in the fastest runtime of this machine, then the head."""
+        with torch.inference_mode():
+            maps = self.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+            output = self.decide(maps)
+            familiarity = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(pixels), np.nan)
+            return raw_output(output, self.probabilities(output), familiarity)
 
     @property
     def has_presence(self) -> bool:
@@ -224,6 +224,12 @@ class Localizer(Predicts, nn.Module):
         localizer.facts = {key: value for key, value in config.items() if key not in saving.RESERVED}
         localizer.seen = Fingerprints.load(Path(folder))
         return localizer.eval()
+
+
+def raw_output(output: Output, presence: Floats, familiarity: Floats) -> RawOutput:
+    """A head's output of B images as arrays. presence, familiarity: (B,) as in `Prediction`."""
+    boxes, std = (tensor.double().cpu().numpy() for tensor in (output.boxes, output.std()))
+    return RawOutput(in_order(boxes), std, presence, familiarity)
 
 
 def decide(

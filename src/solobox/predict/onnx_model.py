@@ -7,24 +7,32 @@ from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from solobox.errors import ConfigError
-from solobox.images.reading import to_square
+from solobox.images.decode import ImageInput
 from solobox.predict.onnx_runtimes import Engine, OnnxRuntime, OpenVino, RuntimeName
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import Answer, Input, Predicts, answered, batched, decode_input, ordered
+from solobox.predict.predictor import (
+    NetworkInput,
+    Pixels,
+    PredictOptions,
+    Predictor,
+    RawOutput,
+    batched,
+    in_order,
+    resize_to_square,
+)
 from solobox.uncertainty.conformal import Calibration
 from solobox.utils.concurrency import processors, threaded_map
 
 FORMAT = 1
 """Of the exported files that this version writes and reads."""
 
-_TOGETHER = 4
-"""Images that a thread decodes and shows to the graph at once: few enough for a processor's own cache."""
+_BATCH_SIZE = 4
+"""Images that a thread decodes and runs through the graph at once: few enough for a processor's own cache."""
 
 
-class Model(Predicts):
+class OnnxModel(Predictor):
     """Exactly one box for each image, by an exported localizer.
 
     path: of the file. facts: what it says of itself: versions, metrics, classes, the licence of its weights.
@@ -48,7 +56,7 @@ class Model(Predicts):
         )
 
     @classmethod
-    def load(cls, path: str | Path, *, threads: int = 0, runtime: RuntimeName = "onnxruntime") -> "Model":
+    def load(cls, path: str | Path, *, threads: int = 0, runtime: RuntimeName = "onnxruntime") -> "OnnxModel":
         """Read what `solobox export` wrote.
 
         threads: that work on an image, 0 for as many as there are processors. With 1, `stream` keeps to one as well:
@@ -80,44 +88,47 @@ class Model(Predicts):
         """Whether it knows what its training images look like."""
         return "familiarity" in self._wanted
 
-    def answer(self, squares: npt.NDArray[np.uint8]) -> Answer:
-        """What the graph says of images (B, side, side, 3) uint8, squashed to squares by `images.to_square`.
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """See `Predictor`."""
+        return _BATCH_SIZE
 
-        All processors work on it together; any thread may call.
-        """
-        return self._ask(self._engine, squares)
+    def preprocess(self, image: ImageInput) -> NetworkInput:
+        """See `Predictor`."""
+        return resize_to_square(image, self.side)
 
-    def _ask(self, engine: Engine, squares: npt.NDArray[np.uint8]) -> Answer:
-        found = engine.run(squares, self._wanted)
-        unknown = np.full(len(squares), np.nan)
-        boxes = found["boxes"].astype(np.float64) / self.side
-        return Answer(
-            ordered(boxes),
-            found["std"].astype(np.float64) / self.side if "std" in found else np.full_like(boxes, np.nan),
-            found["presence"].astype(np.float64) if self.has_presence else unknown,
-            found["familiarity"].astype(np.float64) if self.has_familiarity else unknown,
+    def infer(self, pixels: Pixels) -> RawOutput:
+        """See `Predictor`. All processors work on it together; any thread may call."""
+        return self._run(self._engine, pixels)
+
+    def _run(self, engine: Engine, pixels: Pixels) -> RawOutput:
+        outputs = engine.run(pixels, self._wanted)
+        unknown = np.full(len(pixels), np.nan)
+        boxes = outputs["boxes"].astype(np.float64) / self.side
+        return RawOutput(
+            in_order(boxes),
+            outputs["std"].astype(np.float64) / self.side
+            if "std" in outputs
+            else np.full_like(boxes, np.nan),
+            outputs["presence"].astype(np.float64) if self.has_presence else unknown,
+            outputs["familiarity"].astype(np.float64) if self.has_familiarity else unknown,
         )
 
-    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
-        """See `Predicts`; images are decoded ahead, in threads."""
-        first = list(islice(inputs, _TOGETHER + 1))
-        if len(first) <= _TOGETHER:  # too few to keep every processor busy with images of its own
-            yield from self._answered(first, self._engine) if first else ()
+    def _batches(
+        self, images: Iterator[ImageInput], options: PredictOptions
+    ) -> Iterator[Sequence[Prediction]]:
+        """Images are decoded ahead, in threads."""
+        first = list(islice(images, _BATCH_SIZE + 1))
+        if len(first) <= _BATCH_SIZE:  # too few to keep every processor busy with images of its own
+            if first:
+                yield self.predict_batch(first, options)
             return
         engine = self._of_one_thread()
-        for together in threaded_map(
-            lambda group: self._answered(group, engine),
-            batched(chain(first, inputs), _TOGETHER),
+        yield from threaded_map(
+            lambda batch: self.predict_batch(batch, options, infer=lambda pixels: self._run(engine, pixels)),
+            batched(chain(first, images), _BATCH_SIZE),
             workers=1 if self._threads == 1 else 0,
-        ):
-            yield from together
-
-    def _answered(self, inputs: Sequence[Input], engine: Engine) -> list[Prediction]:
-        return answered(inputs, self._shown, lambda shown: self._ask(engine, np.stack(shown)))
-
-    def _shown(self, item: Input) -> tuple[tuple[int, int], npt.NDArray[np.uint8]]:
-        image = decode_input(item, self.side)
-        return image.size, to_square(image.pixels, self.side)
+        )
 
     def _of_one_thread(self) -> Engine:
         """Another copy of the graph, for threads that each decode and look at images of their own.

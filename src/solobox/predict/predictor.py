@@ -1,10 +1,11 @@
-"""What every runtime does around its network: image in, `Prediction` out. No torch."""
+"""From images to predictions: ``preprocess -> infer -> postprocess``, one contract for every runtime. No torch."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +13,71 @@ import numpy.typing as npt
 from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
-from solobox.images.reading import DecodedImage, read
+from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import MAX_BYTES, MAX_PIXELS, to_square
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL, Calibration, scales
 
-Input: TypeAlias = str | Path | bytes | npt.NDArray[Any]
-"""A path, an image file's bytes, or upright RGB pixels (h, w, 3) uint8."""
-
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """What a network says of B images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """What to predict beside the box.
 
-    boxes: (B, 4) float64, ``x1, y1, x2, y2`` as fractions of the image's sides, in order; may lie a little outside
-    [0, 1]. std: (B, 4) float64, standard deviations as fractions, NaN for a head that gives none.
+    margins: probability in (0, 1) with which all four edges of the true box lie between `Prediction.lower` and `upper`.
+        By default 0.9, or no margins where the model was not calibrated for that.
+    outer: instead, one-sided margins: the probability with which `Prediction.outer` holds the whole object.
+    min_presence: below this presence, in [0, 1], there is no box.
+
+    Raises ConfigError: ``options-conflict`` for both margins and outer, ``out-of-range``.
+    """
+
+    margins: float | None = None
+    outer: float | None = None
+    min_presence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.margins is not None and self.outer is not None:
+            raise ConfigError(
+                "margins and outer exclude each other: give one of them", code="options-conflict"
+            )
+        for name in ("margins", "outer"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise ConfigError(
+                    f"{name} is a probability between 0 and 1, not {value}", code="out-of-range"
+                )
+        if self.min_presence is not None and not 0 <= self.min_presence <= 1:
+            raise ConfigError(
+                f"min_presence is a probability from 0 to 1, not {self.min_presence}", code="out-of-range"
+            )
+
+    @property
+    def level(self) -> float | None:
+        """The level of `margins` or `outer`, None for the default."""
+        return self.margins if self.outer is None else self.outer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkInput:
+    """One image as the network sees it.
+
+    pixels: (S, S, 3) uint8 RGB (with size ``native`` (h, w, 3)). size: width and height of the upright image in pixels.
+    """
+
+    pixels: Pixels
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawOutput:
+    """What a network gives for B images.
+
+    boxes: (B, 4) float64, ``x1, y1, x2, y2`` as fractions of the image's sides, x1 <= x2 and y1 <= y2; may lie a little
+        outside [0, 1].
+    std: (B, 4) float64, standard deviations as fractions, NaN for a head that gives none.
     presence, familiarity: (B,) float64 as in `Prediction`, NaN where they are not known.
     """
 
@@ -36,53 +86,185 @@ class Answer:
     presence: Floats
     familiarity: Floats
 
-    def of(self, row: int, name: str, size: tuple[int, int]) -> Prediction:
-        """The prediction of one of them. size: width and height of the upright image in pixels."""
-        width, height = size
-        return Prediction(
-            name,
-            box=geometry.clip(geometry.scale(self.boxes[row], width, height), width, height),
-            size=size,
-            std=geometry.scale(self.std[row], width, height),
-            presence=float(self.presence[row]),
-            familiarity=float(self.familiarity[row]),
-        )
+    def __len__(self) -> int:
+        return len(self.boxes)
 
 
-class Predicts:
-    """What a `Localizer` and an exported model have in common: one by one or as a list, with margins.
+class Predictor(ABC):
+    """Exactly one box for each image: what a trained `Localizer` and an exported model have in common.
 
-    calibration: what its margins are made of, or None.
+    A runtime gives `preprocess` and `infer`; everything else is here.
+
+    calibration: what its margins are made from, or None. batch_size: images that go through the network together.
     """
 
     calibration: Calibration | None
+    batch_size: int
+
+    @property
+    @abstractmethod
+    def has_presence(self) -> bool:
+        """Whether it learned to tell images without the object."""
+
+    @property
+    @abstractmethod
+    def has_familiarity(self) -> bool:
+        """Whether it knows what its training images look like."""
+
+    @abstractmethod
+    def preprocess(self, image: ImageInput) -> NetworkInput:
+        """Decode one image and resize it for the network. Raises ImageError; TypeError for what is no image."""
+
+    @abstractmethod
+    def infer(self, pixels: Pixels) -> RawOutput:
+        """Run the network on (B, S, S, 3) uint8 RGB."""
+
+    def postprocess(
+        self,
+        output: RawOutput,
+        sizes: Sequence[tuple[int, int]],
+        names: Sequence[str],
+        options: PredictOptions | None = None,
+    ) -> list[Prediction]:
+        """Boxes in pixels with their margins, for B images.
+
+        sizes: width and height of each upright image in pixels. names: for `Prediction.image`.
+        options: as `check` accepts them.
+        """
+        options = options or PredictOptions()
+        predictions = postprocess(output, sizes, names)
+        return [finish(each, self.calibration, self.level(options), options) for each in predictions]
+
+    def predict_batch(
+        self,
+        images: Sequence[ImageInput],
+        options: PredictOptions | None = None,
+        *,
+        infer: Callable[[Pixels], RawOutput] | None = None,
+    ) -> list[Prediction]:
+        """The three steps for a few images; one that cannot be read has its `error` set.
+
+        infer: another copy of the network, for a thread of its own.
+        """
+        inputs: list[NetworkInput] = []
+        rows: list[int] = []
+        predictions = [Prediction(name_of(image)) for image in images]
+        for row, image in enumerate(images):
+            try:
+                inputs.append(self.preprocess(image))
+                rows.append(row)
+            except ImageError as error:
+                predictions[row] = replace(predictions[row], error=str(error))
+        if inputs:
+            output = (infer or self.infer)(np.stack([each.pixels for each in inputs]))
+            names = [predictions[row].image for row in rows]
+            found = self.postprocess(output, [each.size for each in inputs], names, options)
+            for row, prediction in zip(rows, found, strict=True):
+                predictions[row] = prediction
+        return predictions
 
     def stream(
-        self, inputs: Iterable[Input], *, level: float | None = None, outer: bool = False
+        self, images: Iterable[ImageInput], options: PredictOptions | None = None
     ) -> Iterator[Prediction]:
-        """As `predict`, one by one and in constant memory."""
-        level = level_of(self.calibration, level, outer=outer)
-        found = self._found(iter(inputs))
-        return (with_margins(each, self.calibration, level, outer=outer) for each in found)
+        """As `predict` for many images, one by one and in constant memory."""
+        options = self.check(options or PredictOptions())
+        return (each for batch in self._batches(iter(images), options) for each in batch)
 
-    def _found(self, inputs: Iterator[Input]) -> Iterator[Prediction]:
-        """One `Prediction` for each input, in order, without margins."""
-        raise NotImplementedError
+    def _batches(
+        self, images: Iterator[ImageInput], options: PredictOptions
+    ) -> Iterator[Sequence[Prediction]]:
+        for batch in batched(images, self.batch_size):
+            yield self.predict_batch(batch, options)
+
+    @overload
+    def predict(self, images: ImageInput, options: PredictOptions | None = None) -> Prediction: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[ImageInput], options: PredictOptions | None = None
+    ) -> list[Prediction]: ...
 
     def predict(
-        self, inputs: Sequence[Input] | Input, *, level: float | None = None, outer: bool = False
-    ) -> list[Prediction]:
-        """One `Prediction` for each input, in order; an image that cannot be read has its `error` set.
+        self, images: ImageInput | Sequence[ImageInput], options: PredictOptions | None = None
+    ) -> Prediction | list[Prediction]:
+        """One box for each image: one image gives one `Prediction`, a list of them a list in the same order.
 
-        inputs: one or several of: a path, an image file's bytes, or upright RGB pixels (h, w, 3) uint8.
-        level: probability with which the true box lies between the margins, `Prediction.low` and `upper`. By default
-            0.9, or no margins where this model was not calibrated for that.
-        outer: margins outwards alone, narrower: with that probability nothing of the object lies beyond them.
+        images: see `ImageInput`; several in a list or a tuple. An image that cannot be read has its `error` set.
 
-        Raises ConfigError for a level that this model has no margins for.
+        Raises ConfigError for options that this model cannot meet, TypeError for what is no image.
         """
-        several = [inputs] if isinstance(inputs, str | Path | bytes | np.ndarray) else inputs
-        return list(self.stream(several, level=level, outer=outer))
+        if isinstance(images, list | tuple):
+            return list(self.stream(images, options))
+        (prediction,) = self.stream([images], options)  # type: ignore[list-item]
+        return prediction
+
+    def check(self, options: PredictOptions) -> PredictOptions:
+        """The same options. Raises ConfigError for what this model cannot give.
+
+        Codes: ``no-margins`` (not calibrated), ``margins-need-more-images``, ``no-presence`` (never learned).
+        """
+        if options.level is not None:
+            if self.calibration is None:
+                raise ConfigError(
+                    "this model was not calibrated and has no margins: train it again", code="no-margins"
+                )
+            self.calibration.factor(options.level, outer=options.outer is not None)  # or it says why not
+        if options.min_presence is not None and not self.has_presence:
+            raise ConfigError(
+                "this model never learned presence: it was trained on no images without the object. List some, with "
+                "empty coordinates, and train again",
+                code="no-presence",
+            )
+        return options
+
+    def level(self, options: PredictOptions) -> float | None:
+        """The level of margins that these options mean for this model, None for no margins."""
+        if self.calibration is None or options.level is not None:
+            return options.level
+        return DEFAULT_LEVEL if DEFAULT_LEVEL in self.calibration.two_sided else None
+
+
+def resize_to_square(
+    image: ImageInput, side: int, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+) -> NetworkInput:
+    """Decode an image and resize it to `side` x `side` pixels, as every model of a fixed size sees it.
+
+    max_pixels, max_bytes: larger images are refused. Raises ImageError, TypeError.
+    """
+    decoded = decode(image, at_least=side, max_pixels=max_pixels, max_bytes=max_bytes)
+    return NetworkInput(to_square(decoded.pixels, side), decoded.size)
+
+
+def postprocess(
+    output: RawOutput, sizes: Sequence[tuple[int, int]], names: Sequence[str]
+) -> list[Prediction]:
+    """Boxes of B images in pixels, clipped to the image; without margins. See `Predictor.postprocess`."""
+    return [
+        Prediction(
+            name,
+            box=geometry.clip(geometry.scale(output.boxes[row], width, height), width, height),
+            size=(width, height),
+            std=geometry.scale(output.std[row], width, height),
+            presence=float(output.presence[row]),
+            familiarity=float(output.familiarity[row]),
+        )
+        for row, (name, (width, height)) in enumerate(zip(names, sizes, strict=True))
+    ]
+
+
+def finish(
+    prediction: Prediction, calibration: Calibration | None, level: float | None, options: PredictOptions
+) -> Prediction:
+    """The prediction with its margins at `level`, and without its box where its presence is too low."""
+    if prediction.error:
+        return prediction
+    if calibration is not None and level is not None:
+        unit = scales(prediction.box, prediction.std)
+        lower, upper = calibration.band(
+            prediction.box, unit, prediction.size, level, outer=options.outer is not None
+        )
+        prediction = replace(prediction, lower=lower, upper=upper)
+    return prediction if options.min_presence is None else prediction.if_present(options.min_presence)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -92,82 +274,14 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def name_of(item: Input) -> str:
-    """What a row calls an input."""
-    if isinstance(item, str | Path):
-        return str(item)
-    return "<bytes>" if isinstance(item, bytes) else "<pixels>"
+def name_of(image: ImageInput) -> str:
+    """What a row calls an image."""
+    if isinstance(image, str | Path):
+        return str(image)
+    return "<bytes>" if isinstance(image, bytes) else "<pixels>"
 
 
-def decode_input(item: Input, at_least: int) -> DecodedImage:
-    """Decode an input, perhaps at reduced size, see `images.read`. Raises ImageError."""
-    if isinstance(item, np.ndarray):
-        if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8 or 0 in item.shape:
-            raise ImageError(f"pixels are (h, w, 3) uint8 RGB, not {item.shape} {item.dtype}")
-        return DecodedImage(np.ascontiguousarray(item), (item.shape[1], item.shape[0]))
-    return read(item, at_least=at_least)
-
-
-def answered(
-    inputs: Sequence[Input],
-    show: Callable[[Input], tuple[tuple[int, int], npt.NDArray[np.uint8]]],
-    ask: Callable[[Sequence[npt.NDArray[np.uint8]]], Answer],
-) -> list[Prediction]:
-    """A prediction for each input, in order; one that cannot be read has its `error`.
-
-    show: gives an input's size and the pixels that the network is shown, or raises ImageError. ask: the network.
-    """
-    found = [Prediction(name_of(item)) for item in inputs]
-    shown: list[npt.NDArray[np.uint8]] = []
-    places: list[tuple[int, tuple[int, int]]] = []
-    for place, item in enumerate(inputs):
-        try:
-            size, pixels = show(item)
-        except ImageError as error:
-            found[place] = replace(found[place], error=str(error))
-            continue
-        shown.append(pixels)
-        places.append((place, size))
-    if shown:
-        answer = ask(shown)
-        for row, (place, size) in enumerate(places):
-            found[place] = answer.of(row, found[place].image, size)
-    return found
-
-
-def level_of(calibration: Calibration | None, wanted: float | None, *, outer: bool) -> float | None:
-    """The level of margins to give, None for none. Raises ConfigError for a level that there are no margins for."""
-    if calibration is None:
-        if wanted is not None:
-            raise ConfigError("this model was not calibrated and has no margins: train it again")
-        return None
-    if wanted is not None:
-        calibration.factor(wanted, outer=outer)  # or it says why there is none
-        return wanted
-    return DEFAULT_LEVEL if DEFAULT_LEVEL in calibration.two_sided else None
-
-
-def check_presence(least: float | None, *, learned: bool, model: str = "this model") -> None:
-    """Raise ConfigError where a least presence is asked for of a model that never learned it."""
-    if least is not None and not learned:
-        raise ConfigError(
-            f"{model} never learned presence: it was trained on no images without the object. List some, with empty "
-            "coordinates, and train again"
-        )
-
-
-def with_margins(
-    prediction: Prediction, calibration: Calibration | None, level: float | None, *, outer: bool
-) -> Prediction:
-    """The prediction with its `lower` and `upper` at a level that `level_of` gave."""
-    if calibration is None or level is None or prediction.error:
-        return prediction
-    unit = scales(prediction.box, prediction.std)
-    lower, upper = calibration.band(prediction.box, unit, prediction.size, level, outer=outer)
-    return replace(prediction, lower=lower, upper=upper)
-
-
-def ordered(boxes: npt.ArrayLike) -> Floats:
+def in_order(boxes: npt.ArrayLike) -> Floats:
     """Boxes (..., 4): numbers of a regression head may cross; the box that they span is meant."""
     corners = np.asarray(boxes, dtype=np.float64)
     first, last = corners[..., :2], corners[..., 2:]

@@ -32,10 +32,10 @@ class Problem(Exception):  # noqa: N818 (it is an answer)
     @classmethod
     def of_image(cls, error: ImageError) -> "Problem":
         """What an image that cannot be read means for its request."""
-        status, what_to_do = _OF_IMAGES[error.kind]
+        status, what_to_do = _OF_IMAGES[error.code]
         # The text begins with the image's name, which the client knows better, and ends with advice for files.
         message = str(error).partition(": ")[2].rpartition(". ")[0]
-        return cls(status, error.kind, message, what_to_do)
+        return cls(status, error.code, message, what_to_do)
 
     def to_dict(self) -> dict[str, str]:
         """As plain JSON values."""

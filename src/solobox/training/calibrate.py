@@ -16,7 +16,7 @@ from solobox.data.dataset import Dataset
 from solobox.images.reading import to_square
 from solobox.model.localizer import Localizer, pooled
 from solobox.model.presence import temperature
-from solobox.predict.predictor import decode_input, ordered
+from solobox.predict.predictor import in_order, resize_to_square
 from solobox.training.feature_cache import Kept
 from solobox.training.image_cache import Originals, Squares
 from solobox.uncertainty.conformal import Calibration, scales
@@ -64,7 +64,7 @@ def of_images(kept: Kept, dataset: Dataset, localizer: Localizer) -> Source:
 
     def maps(rows: Tensor) -> list[Tensor]:
         paths = [dataset.images[image_rows[row]] for row in rows.tolist()]
-        squares = [to_square(decode_input(path, side).pixels, side) for path in paths]
+        squares = [resize_to_square(path, side).pixels for path in paths]
         return localizer.maps(np.ascontiguousarray(np.stack(squares).transpose(0, 3, 1, 2)))
 
     return Source(kept.targets[wholes], [dataset.group[row] for row in image_rows], maps)
@@ -110,7 +110,7 @@ def calibrated(
         maps = held_out.maps(rows)
         output = localizer.decide(maps)
         features.append(pooled(maps))
-        boxes.append(ordered(output.boxes.double().numpy()).clip(0, 1))
+        boxes.append(in_order(output.boxes.double().numpy()).clip(0, 1))
         std.append(output.std().double().numpy())
         logits.append(torch.zeros(len(rows)) if output.presence is None else output.presence)
     found, own = np.concatenate(boxes), np.concatenate(std)

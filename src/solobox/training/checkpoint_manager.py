@@ -89,7 +89,7 @@ class Progressed:
             yield self
             if (
                 name == "head"
-                and self._recipe.full_epochs
+                and self._recipe.finetune_epochs
                 and self._ranks.any(self._due or self._interrupted)
             ):
                 raise Paused("paused after the head stage")

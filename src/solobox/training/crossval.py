@@ -25,12 +25,12 @@ from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import probe, to_square
 from solobox.model.heads import Output
-from solobox.model.localizer import Localizer, pooled
+from solobox.model.localizer import Localizer, pooled, raw_output
 from solobox.model.losses import Loss
 from solobox.model.presence import temperature
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import Answer, ordered
+from solobox.predict.predictor import postprocess
 from solobox.training.distributed import launched, precision_of
 from solobox.training.feature_cache import Kept, keep
 from solobox.training.stages import Decide, fit_head
@@ -122,7 +122,7 @@ class Bank:
         skip_bad: leave out images that cannot be read, rather than raise DataError.
         """
         progress = progress or Silent()
-        if recipe.full_epochs or recipe.architecture.size == "native":
+        if recipe.finetune_epochs or recipe.architecture.size == "native":
             raise ConfigError(
                 "this trains heads on kept features, and a backbone that is trained too, or images of their own sizes, "
                 "have none: use --recipe quick and a number of pixels for --size"
@@ -318,8 +318,7 @@ def units_of(dataset: Dataset) -> list[str]:
 
 def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
     unknown = np.full(len(names), np.nan)
-    answer = Answer(ordered(output.boxes.double().numpy()), output.std().double().numpy(), unknown, unknown)
-    return [answer.of(row, name, size) for row, (name, size) in enumerate(zip(names, sizes, strict=True))]
+    return postprocess(raw_output(output, unknown, unknown), sizes, names)
 
 
 def _on_cpu(outputs: Sequence[Output]) -> Output:

@@ -92,7 +92,7 @@ def tune_everything(
     *,
     resident: Resident | None = None,
 ) -> tuple[list[Epoch], int]:
-    """Train backbone, vectorizer and head together for `recipe.full_epochs` passes over the images.
+    """Train backbone, vectorizer and head together for `recipe.finetune_epochs` passes over the images.
 
     Each pass shows each image once, in a window drawn anew (the whole image when `recipe.windows` is 1). The
     backbone's batch normalisation keeps its statistics: batches are small, and ImageNet's are good.
@@ -123,13 +123,13 @@ def tune_everything(
         return _ious(module, checking, fabric)
 
     schedule = Schedule(
-        "full", recipe.full_epochs, steps, replace(recipe.optimizing, lr=recipe.full_lr), recipe.ema, recipe.seed + 1,
+        "finetune", recipe.finetune_epochs, steps, replace(recipe.optimizer_config, lr=recipe.finetune_lr), recipe.ema, recipe.seed + 1,
         recipe.patience, recipe.backbone_lr, recipe.freeze,
     )  # fmt: skip
 
     # Images of their own sizes would be compiled for each size; and ranks meet in the midst of the network.
     alike = isinstance(fitting, Squares) and ranks.size == 1
-    if alike and pays(fabric.device, recipe.full_epochs * steps):
+    if alike and pays(fabric.device, recipe.finetune_epochs * steps):
         freeze_depth(localizer.backbone, recipe.freeze)  # as `fit` will: it is compiled for what is trained
         compiled(localizer, lambda: loss_of(localizer, next(batches(0, 0)), loss, fabric), progress.say)
     try:
@@ -263,4 +263,4 @@ def seconds_of_tuning(
     localizer.zero_grad(set_to_none=True)
     for name, parameter in localizer.named_parameters():
         parameter.requires_grad_(wanted[name])
-    return seconds * steps * recipe.full_epochs
+    return seconds * steps * recipe.finetune_epochs

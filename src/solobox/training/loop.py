@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from solobox.config.optim import Optimizing
+from solobox.config.optim import OptimizerConfig
 from solobox.errors import ConfigError, Paused
 from solobox.model.losses import Loss, box_iou
 from solobox.model.sync_layers import Part, sharing, tell
@@ -59,7 +59,7 @@ class Schedule:
     stage: str
     epochs: int
     batches: int
-    optimizing: Optimizing
+    optimizer_config: OptimizerConfig
     ema: float
     seed: int
     patience: int = 0
@@ -69,7 +69,7 @@ class Schedule:
     @property
     def steps(self) -> int:
         """Changes of the weights in an epoch."""
-        return -(-self.batches // self.optimizing.accumulate)
+        return -(-self.batches // self.optimizer_config.accumulate)
 
 
 class Keeper(Protocol):
@@ -134,7 +134,7 @@ def fit(
     """
     keeper, ranks = keeper or Forgets(), Ranks(fabric)
     parts = groups(module, backbone_lr=schedule.backbone_lr, freeze=schedule.freeze)
-    settings = schedule.optimizing
+    settings = schedule.optimizer_config
     run = _Run(
         module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience), fabric
     )

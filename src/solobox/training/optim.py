@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from solobox.config.optim import Optimizing
+from solobox.config.optim import OptimizerConfig
 from solobox.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _FIRST_TO_LAST = 1e4
 """One cycle ends at its first learning rate divided by this."""
 
 
-def rate(optimizing: Optimizing, step: int, total: int) -> float:
+def rate(optimizer_config: OptimizerConfig, step: int, total: int) -> float:
     """The learning rate of a step, counted from 0, of `total` steps; a group's own is this times its factor.
 
     `one_cycle` is PyTorch's OneCycleLR (Smith and Topin, 2018) with its defaults, from ``lr / 25`` up to ``lr`` at
@@ -42,21 +42,25 @@ def rate(optimizing: Optimizing, step: int, total: int) -> float:
     """
     if not 0 <= step < total:
         raise ValueError(f"there is no step {step} among {total}")
-    peak, first = optimizing.lr, optimizing.lr / _FROM
-    if optimizing.schedule == "one_cycle":
-        top = optimizing.warmup * total - 1  # below 0 where the warm-up is shorter than a step
+    peak, first = optimizer_config.lr, optimizer_config.lr / _FROM
+    if optimizer_config.schedule == "one_cycle":
+        top = optimizer_config.warmup * total - 1  # below 0 where the warm-up is shorter than a step
         if step <= top:
             return _along_cosine(first, peak, step / top if top else 1.0)
         return _along_cosine(peak, first / _FIRST_TO_LAST, (step - top) / (total - 1 - top))
-    rise = min(round(optimizing.warmup * total), total - 1)
+    rise = min(round(optimizer_config.warmup * total), total - 1)
     if step < rise:
         return first + (peak - first) * step / rise
     since = step - rise
-    if optimizing.schedule == "cosine":
+    if optimizer_config.schedule == "cosine":
         return _along_cosine(peak, 0.0, since / (total - rise))
-    if optimizing.schedule == "exponential":
-        periods = since // optimizing.decay_steps if optimizing.staircase else since / optimizing.decay_steps
-        return peak * optimizing.decay_rate**periods
+    if optimizer_config.schedule == "exponential":
+        periods = (
+            since // optimizer_config.decay_steps
+            if optimizer_config.staircase
+            else since / optimizer_config.decay_steps
+        )
+        return peak * optimizer_config.decay_rate**periods
     return peak
 
 
@@ -181,7 +185,7 @@ def _has_layers(module: "nn.Module") -> bool:
 # The optimizer ----------------------------------------------------------------------------------------------
 
 
-def make(optimizing: Optimizing, groups: list[Group]) -> "torch.optim.Optimizer":
+def make(optimizer_config: OptimizerConfig, groups: list[Group]) -> "torch.optim.Optimizer":
     """An optimizer of `groups` at the peak learning rate; `set_rate` before each step gives it the step's own.
 
     PyTorch's defaults otherwise, which repeat bit for bit on one machine. Groups whose `decays` is False are left out
@@ -189,22 +193,22 @@ def make(optimizing: Optimizing, groups: list[Group]) -> "torch.optim.Optimizer"
     """
     from torch.optim import SGD, Adam, AdamW
 
-    spares = optimizing.optimizer == "adamw"
+    spares = optimizer_config.optimizer == "adamw"
     given: list[Group] = [
         {
             "name": group["name"],
             "params": group["params"],
             "factor": group["factor"],
-            "lr": optimizing.lr * group["factor"],
-            "weight_decay": optimizing.weight_decay if group["decays"] or not spares else 0.0,
+            "lr": optimizer_config.lr * group["factor"],
+            "weight_decay": optimizer_config.weight_decay if group["decays"] or not spares else 0.0,
         }
         for group in groups
     ]
-    if optimizing.optimizer == "adamw":
-        return AdamW(given, lr=optimizing.lr)
-    if optimizing.optimizer == "adam":
-        return Adam(given, lr=optimizing.lr)
-    return SGD(given, lr=optimizing.lr, momentum=optimizing.momentum)
+    if optimizer_config.optimizer == "adamw":
+        return AdamW(given, lr=optimizer_config.lr)
+    if optimizer_config.optimizer == "adam":
+        return Adam(given, lr=optimizer_config.lr)
+    return SGD(given, lr=optimizer_config.lr, momentum=optimizer_config.momentum)
 
 
 def set_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:

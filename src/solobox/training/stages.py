@@ -158,7 +158,7 @@ def _fit(
             yield kept.maps(own, fabric.device), uploaded(targets, fabric.device), part
 
     schedule = Schedule(
-        stage, recipe.passes(len(used)), -(-len(used) // recipe.batch), recipe.optimizing, recipe.ema,
+        stage, recipe.passes(len(used)), -(-len(used) // recipe.batch), recipe.optimizer_config, recipe.ema,
         recipe.seed, recipe.patience,
     )  # fmt: skip
     return fit(module, batches, score, loss, schedule, fabric=fabric, progress=progress, keeper=keeper)

@@ -208,24 +208,24 @@ def _stages(
     features where they are the final backbone's.
     """
     recipe, run, progress = job.recipe, job.run, job.progress
-    if recipe.full_epochs and job.fabric.device.type == "cpu":
+    if recipe.finetune_epochs and job.fabric.device.type == "cpu":
         seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
         minutes = seconds / 60
         progress.say(
-            f"training the backbone, {recipe.full_epochs} epochs, will take about {max(minutes, 1):.0f} min on this "
+            f"training the backbone, {recipe.finetune_epochs} epochs, will take about {max(minutes, 1):.0f} min on this "
             "CPU (Ctrl-C stops it; --recipe quick does without)"
         )
         job.watch.lap("estimate")
     unreadable: list[str] = []
-    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.full_epochs else 1)
+    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.finetune_epochs else 1)
     squares: tuple[Shown, Shown] | None = None
-    if recipe.full_epochs:
+    if recipe.finetune_epochs:
         squares = images_for_tuning(
             training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad, ranks=job.ranks
         )
         unreadable = [*squares[0].unreadable, *squares[1].unreadable]
         job.watch.lap("images")
-    if recipe.epochs and run.stage_to_resume != "full":
+    if recipe.epochs and run.stage_to_resume != "finetune":
         fitting, checking = _train_head(
             job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
         )
@@ -240,9 +240,9 @@ def _stages(
 def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
     """The stage that trains the backbone too; what it makes worse is not kept."""
     run = job.run
-    before = run.before if run.stage_to_resume == "full" else copy.deepcopy(dict(localizer.state_dict()))
+    before = run.before if run.stage_to_resume == "finetune" else copy.deepcopy(dict(localizer.state_dict()))
     earlier, chosen = run.earlier, run.chosen
-    with run.stage("full", before if earlier else None) as keeper:
+    with run.stage("finetune", before if earlier else None) as keeper:
         resident = fit_on(squares[0], job.fabric.device, job.ranks)
         if resident is not None:
             job.progress.say(f"they also lie on the GPU: {resident.pixels.nbytes / 1e9:.2f} GB")

@@ -18,7 +18,7 @@ import numpy as np
 
 from solobox.boxes import Floats, clip, iou
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import ordered
+from solobox.predict.predictor import in_order
 from solobox.predict.video.frames import Frame
 from solobox.uncertainty.conformal import DEFAULT_LEVEL, FLOOR
 
@@ -208,7 +208,7 @@ def smoothed(
 
 def _with_box(prediction: Prediction, box: Floats) -> Prediction:
     width, height = prediction.size
-    inside = clip(ordered(box), width, height)
+    inside = clip(in_order(box), width, height)
     if not (inside[:2] < inside[2:]).all():  # what was expected has left the image
         return prediction
     lower, upper = np.minimum(prediction.lower, inside), np.maximum(prediction.upper, inside)
