@@ -123,8 +123,8 @@ def tune_everything(
         return _ious(module, checking, fabric)
 
     schedule = Schedule(
-        "finetune", recipe.finetune_epochs, steps, replace(recipe.optimizer_config, lr=recipe.finetune_lr), recipe.ema, recipe.seed + 1,
-        recipe.patience, recipe.backbone_lr, recipe.freeze,
+        "finetune", recipe.finetune_epochs, steps, replace(recipe.optimizer_config, lr=recipe.finetune_lr), recipe.ema,
+        recipe.seed + 1, recipe.patience, recipe.backbone_lr, recipe.freeze,
     )  # fmt: skip
 
     # Images of their own sizes would be compiled for each size; and ranks meet in the midst of the network.

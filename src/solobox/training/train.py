@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -31,6 +32,8 @@ from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be
 from solobox.training.stages import Decide, fit_head, ious
 from solobox.utils.atomic import explained
 from solobox.utils.progress import Progress, Silent
+
+_SAMPLE_IMAGES = 32
 
 
 def train(
@@ -153,12 +156,19 @@ def train(
         },
         "unreadable": unreadable,
         "data": str(dataset.notes.path or ""),
+        "sample_images": _sample_images(training),
         "classes": sorted({label for label in dataset.label if label}),
         "seconds": watch.laps,
         "versions": versions(),
     }
     ranks.on_main(lambda: _finish(localizer, out, trackers))  # and it is written when any returns
     return localizer
+
+
+def _sample_images(training: Dataset) -> list[str]:
+    """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
+    rows = np.linspace(0, len(training) - 1, min(_SAMPLE_IMAGES, len(training))).round().astype(int)
+    return [str(training.images[row].absolute()) for row in rows]
 
 
 def _begin(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
@@ -212,8 +222,8 @@ def _stages(
         seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
         minutes = seconds / 60
         progress.say(
-            f"training the backbone, {recipe.finetune_epochs} epochs, will take about {max(minutes, 1):.0f} min on this "
-            "CPU (Ctrl-C stops it; --recipe quick does without)"
+            f"training the backbone, {recipe.finetune_epochs} epochs, will take about {max(minutes, 1):.0f} min "
+            "on this CPU (Ctrl-C stops it; --recipe quick does without)"
         )
         job.watch.lap("estimate")
     unreadable: list[str] = []
