@@ -137,7 +137,7 @@ class Bank:
                 architecture, pretrained=recipe.pretrained, pretrained_head=recipe.pretrained_head
             )
         localizer.to(fabric.device).eval()
-        backbone = fastest(localizer.backbone, recipe.architecture.size)
+        backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
         kept = keep(
             dataset, backbone, recipe, crops_per_image=recipe.crops_per_image(least or len(dataset)),
             budget=recipe.ram_gb * 1e9, folder=folder, skip_bad=skip_bad, progress=progress, stage="features",

@@ -280,8 +280,7 @@ def _train_head(
 ) -> tuple[Kept, Kept]:
     """The quick stage: feature maps once, then the head on them. Gives the maps of both parts."""
     recipe, fabric = job.recipe, job.fabric
-    size = recipe.architecture.size
-    backbone = fastest(localizer.backbone, size)
+    backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
     job.watch.lap("runtime")
     # Validation rows are about a tenth of the images with one view each: their share of the budget is small.
     crops_per_image = recipe.crops_per_image(len(training))
