@@ -18,6 +18,7 @@ from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss
 from solobox.model.presence import Presence, temperature
+from solobox.predict.predictor import PredictOptions
 from solobox.training.distributed import Ranks
 from solobox.training.feature_cache import Kept
 from solobox.training.image_cache import Squares
