@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import fetch_archives
+import miniatures
 import numpy as np
 import pytest
-from fetch_server import Site, serving
+from file_server import Site, serving
 
 from solobox import Dataset
-from solobox.datasets import SETS, PublicDataset, fetch, find
-from solobox.datasets.download import allowed
+from solobox.datasets import DATASETS, PublicDataset, download, find
+from solobox.datasets.downloader import require_https
 from solobox.datasets.selfie import ATTRIBUTES
 from solobox.errors import ConfigError, DataError
 
@@ -23,17 +23,17 @@ def site() -> Iterator[Site]:
 
 
 def miniature(name: str) -> PublicDataset:
-    """A set without the sizes and sums that only the real archives have."""
-    kind = find(name)
-    return replace(
-        kind, archives=tuple(replace(archive, size=None, md5=None, sha256=None) for archive in kind.archives)
-    )
+    """A data set without the checksums that only the real archives have."""
+    dataset = find(name)
+    return replace(dataset, archives=tuple(replace(archive, checksum=None) for archive in dataset.archives))
 
 
-def fetched(site: Site, name: str, files: dict[str, bytes], folder: Path) -> dict[str, list[dict[str, str]]]:
-    """Fetch a miniature; gives the tables by name."""
+def tables_of(
+    site: Site, name: str, files: dict[str, bytes], folder: Path
+) -> dict[str, list[dict[str, str]]]:
+    """Download a miniature; returns its tables by name."""
     site.files = {f"/{file}": content for file, content in files.items()}
-    result = fetch(miniature(name), folder, url=site.url)
+    result = download(miniature(name), folder, url=site.url)
     tables = {
         path.name: list(csv.DictReader(path.read_text().splitlines()))
         for path in sorted(folder.glob("*.csv"))
@@ -50,7 +50,7 @@ def fetched(site: Site, name: str, files: dict[str, bytes], folder: Path) -> dic
 def test_the_selfies_come_without_boxes_and_with_all_that_is_known_of_them(
     site: Site, tmp_path: Path
 ) -> None:
-    tables = fetched(site, "selfie", fetch_archives.selfie(), tmp_path / "d")
+    tables = tables_of(site, "selfie", miniatures.selfie(), tmp_path / "d")
     rows = tables["unlabelled.csv"]
     assert [row["image"] for row in rows] == [
         f"Selfie-dataset/images/{name}.jpg" for name in ("a1", "b2", "c3")
@@ -64,7 +64,7 @@ def test_the_selfies_come_without_boxes_and_with_all_that_is_known_of_them(
         "0",
         "0",
     ]
-    ((what, why),) = [tuple(row.values()) for row in tables["left_out.csv"]]
+    ((what, why),) = [tuple(row.values()) for row in tables["skipped.csv"]]
     assert what == "Selfie-dataset/images/lost.jpg"
     assert "selfie_dataset.txt, row 3" in why
     assert "labels.csv" not in tables
@@ -76,20 +76,20 @@ def test_the_selfies_come_without_boxes_and_with_all_that_is_known_of_them(
 def test_a_selfie_without_all_its_values_is_listed_without_them(site: Site, tmp_path: Path) -> None:
     text = b"a1 3.25 1 1\n\n"
     files = {
-        "Selfie-dataset.tar.gz": fetch_archives.tar_of(
+        "Selfie-dataset.tar.gz": miniatures.tar_of(
             {
                 "Selfie-dataset/selfie_dataset.txt": text,
-                "Selfie-dataset/images/a1.jpg": fetch_archives.image(),
+                "Selfie-dataset/images/a1.jpg": miniatures.image(),
             }
         )
     }
-    tables = fetched(site, "selfie", files, tmp_path / "d")
+    tables = tables_of(site, "selfie", files, tmp_path / "d")
     assert tables["unlabelled.csv"] == [{"image": "Selfie-dataset/images/a1.jpg"}]
-    assert "row 1: 3 values, not 37" in tables["left_out.csv"][0]["reason"]
+    assert "row 1: 3 values instead of 37" in tables["skipped.csv"][0]["reason"]
 
 
 def test_caltech101_joins_the_folders_that_are_named_otherwise(site: Site, tmp_path: Path) -> None:
-    tables = fetched(site, "caltech101", fetch_archives.caltech101(), tmp_path / "d")
+    tables = tables_of(site, "caltech101", miniatures.caltech101(), tmp_path / "d")
     dataset = Dataset.read(tmp_path / "d" / "labels.csv")
     rows = dict(zip(dataset.names, dataset.boxes.tolist(), strict=True))
     # y1, y2, x1, x2 from 1, both inside: 3, 20, 5, 35 are 31 pixels across and 18 down.
@@ -104,7 +104,7 @@ def test_caltech101_joins_the_folders_that_are_named_otherwise(site: Site, tmp_p
     assert set(dataset.split) == {""}
     assert set(dataset.source) == {"caltech101"}
     assert [row["image"] for row in tables["unlabelled.csv"]] == ["101_ObjectCategories/ant/image_0003.jpg"]
-    ((what, why),) = [tuple(row.values()) for row in tables["left_out.csv"]]
+    ((what, why),) = [tuple(row.values()) for row in tables["skipped.csv"]]
     assert what == "101_ObjectCategories/ant/image_0002.jpg"
     assert "ant/annotation_0002.mat" in why
     assert "not readable" in why
@@ -112,7 +112,7 @@ def test_caltech101_joins_the_folders_that_are_named_otherwise(site: Site, tmp_p
 
 
 def test_pet_heads_keep_the_official_lists(site: Site, tmp_path: Path) -> None:
-    tables = fetched(site, "pet-heads", fetch_archives.pets(), tmp_path / "d")
+    tables = tables_of(site, "pet-heads", miniatures.pets(), tmp_path / "d")
     dataset = Dataset.read(tmp_path / "d" / "labels.csv")
     assert dataset.names == ("images/Abyssinian_1.jpg", "images/Bengal_9.jpg")
     np.testing.assert_array_equal(dataset.boxes, [[2, 4, 30, 20], [0, 0, 40, 30]])  # VOC counts from 1
@@ -125,20 +125,20 @@ def test_pet_heads_keep_the_official_lists(site: Site, tmp_path: Path) -> None:
         "images/great_pyrenees_10.jpg": ("test", "great_pyrenees"),
         "images/great_pyrenees_11.jpg": ("test", "great_pyrenees"),
     }
-    assert "left_out.csv" not in tables
+    assert "skipped.csv" not in tables
 
 
 def test_a_pet_in_both_lists_is_refused(site: Site, tmp_path: Path) -> None:
-    files = fetch_archives.pets()
+    files = miniatures.pets()
     text = {"annotations/trainval.txt": b"A_1 1 1 1\n", "annotations/test.txt": b"A_1 1 1 1\n"}
-    xml = {"annotations/xmls/A_1.xml": fetch_archives._xml("A_1", "cat", (1, 1, 5, 5))}
-    files["annotations.tar.gz"] = fetch_archives.tar_of(text | xml)
+    xml = {"annotations/xmls/A_1.xml": miniatures._xml("A_1", "cat", (1, 1, 5, 5))}
+    files["annotations.tar.gz"] = miniatures.tar_of(text | xml)
     with pytest.raises(DataError, match=r"A_1 is in trainval\.txt and in test\.txt"):
-        fetched(site, "pet-heads", files, tmp_path / "d")
+        tables_of(site, "pet-heads", files, tmp_path / "d")
 
 
 def test_cub200_joins_its_tables_by_number(site: Site, tmp_path: Path) -> None:
-    tables = fetched(site, "cub200", fetch_archives.cub200(), tmp_path / "d")
+    tables = tables_of(site, "cub200", miniatures.cub200(), tmp_path / "d")
     dataset = Dataset.read(tmp_path / "d" / "labels.csv")
     assert dataset.names == tuple(
         f"CUB_200_2011/images/001.Black_footed_Albatross/A_{number}.jpg" for number in (1, 2)
@@ -146,7 +146,7 @@ def test_cub200_joins_its_tables_by_number(site: Site, tmp_path: Path) -> None:
     np.testing.assert_array_equal(dataset.boxes, [[6, 2, 38.5, 26], [0, 0, 10, 10]])
     assert dataset.split == ("train", "test")
     assert set(dataset.label) == {"Black_footed_Albatross"}
-    ((what, why),) = [tuple(row.values()) for row in tables["left_out.csv"]]
+    ((what, why),) = [tuple(row.values()) for row in tables["skipped.csv"]]
     assert what.endswith("Y_1.jpg")
     assert "1.0 2.0 0.0 4.0" in why  # as the file wrote it: a box without width
     assert not (tmp_path / "d" / "attributes.txt").exists()
@@ -154,39 +154,43 @@ def test_cub200_joins_its_tables_by_number(site: Site, tmp_path: Path) -> None:
 
 def test_a_table_with_a_number_twice_is_refused(site: Site, tmp_path: Path) -> None:
     files = {
-        "CUB_200_2011.tgz": fetch_archives.tar_of(
+        "CUB_200_2011.tgz": miniatures.tar_of(
             {"CUB_200_2011/images.txt": b"1 a.jpg\n1 b.jpg\n", "CUB_200_2011/images/a.jpg": b""}
         )
     }
     with pytest.raises(DataError, match=r"images\.txt, row 2"):
-        fetched(site, "cub200", files, tmp_path / "d")
+        tables_of(site, "cub200", files, tmp_path / "d")
 
 
 def test_a_set_of_which_nothing_is_left_is_an_error(site: Site, tmp_path: Path) -> None:
     files = {
-        "Selfie-dataset.tar.gz": fetch_archives.tar_of(
+        "Selfie-dataset.tar.gz": miniatures.tar_of(
             {"Selfie-dataset/selfie_dataset.txt": b"a1 1 1\n", "Selfie-dataset/images/readme.txt": b""}
         )
     }
-    with pytest.raises(DataError, match="no image of the set is left"):
-        fetched(site, "selfie", files, tmp_path / "d")
-    assert "counts" not in json.loads((tmp_path / "d" / "fetched.json").read_text())
+    with pytest.raises(DataError) as caught:
+        tables_of(site, "selfie", files, tmp_path / "d")
+    assert caught.value.code == "dataset-empty"
+    assert json.loads((tmp_path / "d" / "download.json").read_text())["counts"] == {}
 
 
-def test_what_is_declared_of_each_set_holds_together() -> None:
-    for name, kind in SETS.items():
-        assert kind.name == name
-        assert all((kind.what, kind.page, kind.terms, kind.images))
-        allowed(kind.page)
-        for archive in kind.archives:
-            allowed(archive.url)
+def test_what_is_declared_of_each_data_set_is_consistent() -> None:
+    for name, dataset in DATASETS.items():
+        assert dataset.name == name
+        assert all((dataset.description, dataset.homepage, dataset.license))
+        require_https(dataset.homepage)
+        for archive in dataset.archives:
+            require_https(archive.url)
             assert archive.name.endswith((".tgz", ".tar.gz", ".zip"))
-            assert archive.md5 is None or len(bytes.fromhex(archive.md5)) == 16
-            assert archive.sha256 is None or len(bytes.fromhex(archive.sha256)) == 32
-            assert archive.size is None or archive.size < archive.limits.bytes
-        assert kind.images.split("/")[0] in {held for archive in kind.archives for held in archive.holds}
+            kind, _, digest = (archive.checksum or "").partition(":")
+            assert len(bytes.fromhex(digest)) == {"": 0, "md5": 16, "sha256": 32}[kind]
+        folders = {folder for archive in dataset.archives for folder in archive.folders}
+        assert dataset.image_folder.split("/")[0] in folders
 
 
-def test_an_unknown_set_gets_a_hint_and_the_list() -> None:
-    with pytest.raises(ConfigError, match=r"Is it 'caltech101'\?(.|\n)*pet-heads"):
+def test_an_unknown_data_set_gets_a_hint_and_the_list() -> None:
+    with pytest.raises(ConfigError) as caught:
         find("caltech-101")
+    assert caught.value.code == "dataset-unknown"
+    assert "'caltech101'?" in str(caught.value)
+    assert "pet-heads" in str(caught.value)

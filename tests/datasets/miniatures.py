@@ -17,7 +17,7 @@ class Listener:
         self.said: list[str] = []
         self.stages: list[list[object]] = []
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self.stages.append([stage, total, 0])
 
     def advance(self, steps: int = 1, note: str = "") -> None:
