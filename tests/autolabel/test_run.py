@@ -1,4 +1,3 @@
-import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,67 +9,61 @@ import pytest
 from drawn import plain_images
 from PIL import Image
 
-from solobox.autolabel import Candidate, label, look
-from solobox.autolabel.running import _AHEAD, SIDE
-from solobox.errors import ConfigError, SoloboxError
+from solobox.autolabel import Candidate, find_candidates, label
+from solobox.autolabel.run import SIDE
+from solobox.errors import ConfigError
 from solobox.utils.concurrency import processors
 
 
-def test_every_image_in_order_whatever_the_number_of_processes(tmp_path: Path) -> None:
-    images = plain_images(tmp_path, 20)
+def test_every_image_in_order_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    images = plain_images(tmp_path, 30)
     images[4].write_bytes(b"nothing")
     alone = list(label(images, custom_labelers.slow_at_first, workers=1))
-    assert [found.image for found in alone] == images
-    levels = [found.candidates[0].score if found.candidates else None for found in alone]
-    assert levels == [None if level == 4 else level for level in range(20)]
+    assert [result.image for result in alone] == images
+    levels = [result.candidates[0].score if result.candidates else None for result in alone]
+    assert levels == [None if level == 4 else level for level in range(30)]
     assert "004.png" in alone[4].error
 
-    taken = 0
+    n_read = 0
 
     def counted() -> Iterator[Path]:
-        nonlocal taken
+        nonlocal n_read
         for path in images:
-            taken += 1
+            n_read += 1
             yield path
 
     together = []
-    for found in label(counted(), custom_labelers.slow_at_first, workers=2):
-        together.append(found)
-        assert taken <= len(together) + 2 * _AHEAD  # so many are on their way at once, not all
+    for result in label(counted(), custom_labelers.slow_at_first, workers=2):
+        together.append(result)
+        assert n_read <= len(together) + 6  # a few at once, not all
     assert together == alone
 
 
-def test_no_images_are_no_trouble() -> None:
+def test_no_images_give_no_results() -> None:
     assert list(label([], custom_labelers.whole, workers=2)) == []
 
 
-def test_a_worker_that_dies_is_an_error_and_leaves_none_behind(tmp_path: Path) -> None:
-    with pytest.raises(SoloboxError, match="a worker process died"):
-        list(label(plain_images(tmp_path, 8), custom_labelers.dies, workers=2))
-    assert not multiprocessing.active_children()
-
-
-def test_what_no_image_can_change_ends_the_run(tmp_path: Path) -> None:
+def test_a_wrong_setup_ends_the_run(tmp_path: Path) -> None:
     images = plain_images(tmp_path, 3)
-    with pytest.raises(ConfigError, match="the model file"):
+    with pytest.raises(ConfigError):
         list(label(images, custom_labelers.misconfigured, workers=1))
     with pytest.raises(ModuleNotFoundError) as caught:
         list(label(images, custom_labelers.needs_a_package, workers=2))
     assert caught.value.name == "no_such_package"
 
 
-def test_what_a_labeler_does_wrong_is_told_with_its_image(tmp_path: Path) -> None:
+def test_a_failure_of_the_labeler_is_the_error_of_its_image(tmp_path: Path) -> None:
     images = plain_images(tmp_path, 4)
     assert (
-        look(images[3], custom_labelers.by_level).error
+        find_candidates(images[3], custom_labelers.by_level).error
         == "the labeler failed: RuntimeError: three is too much"
     )
-    assert "in place of a list of Candidate" in look(images[0], custom_labelers.wrong_type).error
+    assert "instead of a list of Candidate" in find_candidates(images[0], custom_labelers.wrong_type).error
 
 
 def test_boxes_end_at_the_edges(tmp_path: Path) -> None:
-    (found,) = look(plain_images(tmp_path, 1)[0], custom_labelers.beyond_the_edges).candidates
-    assert found.box == (0, 0, 20, 30)
+    (candidate,) = find_candidates(plain_images(tmp_path, 1)[0], custom_labelers.beyond_the_edges).candidates
+    assert candidate.box == (0, 0, 20, 30)
 
 
 def test_boxes_are_in_pixels_of_the_full_upright_image(tmp_path: Path) -> None:
@@ -81,9 +74,9 @@ def test_boxes_are_in_pixels_of_the_full_upright_image(tmp_path: Path) -> None:
     Image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "lying.jpg", exif=exif, quality=95)
     Image.fromarray(pixels).save(tmp_path / "large.png")
     for name in ("lying.jpg", "large.png"):
-        (found,) = look(tmp_path / name, white).candidates
-        assert found.box == pytest.approx((1500, 300, 2700, 600), abs=4), name
-        assert found.score <= SIDE
+        (candidate,) = find_candidates(tmp_path / name, white).candidates
+        assert candidate.box == pytest.approx((1500, 300, 2700, 600), abs=4), name
+        assert candidate.score <= SIDE
 
 
 def white(pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
@@ -97,7 +90,7 @@ def white(pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
 
 
 def test_less_than_one_worker_is_refused() -> None:
-    with pytest.raises(ConfigError, match="1 or more"):
+    with pytest.raises(ConfigError):
         label([], custom_labelers.whole, workers=0)
 
 
