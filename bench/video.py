@@ -31,7 +31,7 @@ from solobox.predict.video.frames import opened
 from solobox.predict.video.smoothing import Motion, smoothed
 from solobox.predict.video.tracks import Predictor, Row, along
 from solobox.predict.video.writer import writing_clip
-from solobox.synthetic.generate import Composition
+from solobox.synthetic.scene import Composition
 
 SIZE = (480, 360)
 
@@ -52,7 +52,7 @@ def moving(seed: int, frames: int, rate: float) -> Iterator[tuple[np.ndarray, Fl
     """Pixels (h, w, 3) and the box of each image; the box is exact between pixels, and cut to the image."""
     scene = Composition(seed, SIZE)
     back = scene.paint(body=False, shadow=False).astype(np.float32)
-    planes = scene.thing.planes
+    planes = scene.sprite.planes
     height, width = planes.shape[1:]
     solid = planes[3] > 0.5
     across, down = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))

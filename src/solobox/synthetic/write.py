@@ -1,4 +1,4 @@
-"""Many scenes as files: JPEGs and their annotations."""
+"""A data set of scenes: JPEGs and their annotations."""
 
 from pathlib import Path
 from typing import Final
@@ -8,7 +8,7 @@ from numpy.random import Generator
 from PIL import Image
 
 from solobox.data.dataset import Dataset
-from solobox.synthetic.generate import draw
+from solobox.synthetic.scene import draw
 
 ANNOTATIONS: Final[dict[str, str]] = {
     "csv": "annotations.csv",
@@ -20,8 +20,8 @@ ANNOTATIONS: Final[dict[str, str]] = {
 """Where `write` puts the annotations in its folder, by format: a file, or a folder for the last two."""
 
 _ORIENTATION_TAG = 0x0112
-# What has to be done to an upright image for each EXIF orientation to bring it back.
-_STORED = {
+# The inverse of what a viewer does for each EXIF orientation.
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -43,34 +43,34 @@ def write(
     exif_share: float = 0.0,
     format: str = "csv",  # noqa: A002 (the field's word)
 ) -> Dataset:
-    """Draw `count` scenes into ``folder/images`` as JPEGs, and write their annotations beside (`ANNOTATIONS`).
+    """Draw `count` scenes into ``folder/images`` as JPEGs, and write their annotations into `folder` (`ANNOTATIONS`).
 
-    size: width and height in pixels of every image; by default each has a size and shape of its own, its
-        longer side 300 to 480 pixels and the shorter one at least 240, some of them upright.
-    empty_share: the chance, 0 to 1, of an image without a thing to find.
-    exif_share: the chance, 0 to 1, of an image that is stored turned or mirrored, with the EXIF orientation
-        that makes it upright. Boxes are always those of the upright image.
+    size: width and height in pixels of all images; by default they vary: the longer side has 300 to 480 pixels, the
+        shorter one at least 240, and some are upright.
+    empty_share: probability, 0 to 1, of an image without an object.
+    exif_share: probability, 0 to 1, of an image that is stored rotated or mirrored, with the EXIF orientation that
+        makes it upright. Boxes are always those of the upright image.
     format: ``csv``, ``article``, ``coco``, ``voc`` or ``yolo``.
 
-    Each image depends on `seed` and its number alone: the first hundred of a thousand are a hundred's. The
-    rows have labels and no split. The annotations come last, so that they never name an image that is not
-    there. Raises ValueError for a count, share or format that makes no sense, and what `Dataset.write` raises.
+    Each image depends on `seed` and its number alone: more images begin with the same ones. The rows have labels and
+    no split. The annotations are written last, so that they never name a missing image. ``ValueError`` for an
+    impossible count, share or format, and what `Dataset.write` raises.
     """
     if count < 1:
-        raise ValueError(f"the count is 1 or more, not {count}")
+        raise ValueError(f"count must be 1 or more, not {count}")
     if not (0 <= empty_share <= 1 and 0 <= exif_share <= 1):
-        raise ValueError(f"shares are 0 to 1, not {empty_share} and {exif_share}")
+        raise ValueError(f"shares must be 0 to 1, not {empty_share} and {exif_share}")
     if format not in ANNOTATIONS:
-        raise ValueError(f"the formats are {', '.join(ANNOTATIONS)}, not {format!r}")
+        raise ValueError(f"format must be one of {', '.join(ANNOTATIONS)}, not {format!r}")
     images = Path(folder) / "images"
     images.mkdir(parents=True, exist_ok=True)
     paths = [images / f"{number:05}.jpg" for number in range(count)]
     boxes, labels = np.full((count, 4), np.nan), []
     for number, path in enumerate(paths):
         rng = np.random.default_rng([seed, number])
-        own_size = _size(rng)
+        random_size = _size(rng)
         empty, turned = bool(rng.random() < empty_share), bool(rng.random() < exif_share)
-        scene = draw(int(rng.integers(1 << 62)), size or own_size, empty=empty)
+        scene = draw(int(rng.integers(1 << 62)), size or random_size, empty=empty)
         if scene.box is not None:
             boxes[number] = scene.box
         labels.append(scene.label)
@@ -82,7 +82,7 @@ def write(
 
 
 def _size(rng: Generator) -> tuple[int, int]:
-    """Choose a width and a height as cameras and cuttings give them."""
+    """A width and a height as cameras and crops have them."""
     aspect = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     longer = int(rng.uniform(max(300, 240 * aspect), 480))
     shorter = round(longer / aspect)
@@ -95,4 +95,4 @@ def _save(upright: Image.Image, path: Path, orientation: int, quality: int) -> N
         return
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = orientation
-    upright.transpose(_STORED[orientation]).save(path, quality=quality, exif=exif)
+    upright.transpose(_TRANSPOSE[orientation]).save(path, quality=quality, exif=exif)

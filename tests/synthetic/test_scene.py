@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from solobox.boxes import iou, is_valid
 from solobox.synthetic import LABELS, draw
-from solobox.synthetic.generate import Composition, box_of
+from solobox.synthetic.scene import Composition, box_of
 
 SIZE = (160, 120)
 SEEDS = range(60)
@@ -19,7 +19,7 @@ def composition(seed: int) -> Composition:
 
 def whole_frame(seed: int) -> NDArray[np.float64]:
     """The thing's alpha in the whole frame, put there pixel by pixel."""
-    scene, (width, height) = composition(seed).thing, SIZE
+    scene, (width, height) = composition(seed).sprite, SIZE
     frame = np.zeros((height, width))
     for row, line in enumerate(scene.planes[3]):
         for column, alpha in enumerate(line):
@@ -81,7 +81,7 @@ def test_the_box_goes_round_the_thing(seed: int) -> None:
     rows, columns = np.nonzero(whole_frame(seed) > 0.5)
     expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     np.testing.assert_array_equal(composition(seed).box, expected)
-    np.testing.assert_array_equal(box_of(composition(seed).thing, SIZE), expected)
+    np.testing.assert_array_equal(box_of(composition(seed).sprite, SIZE), expected)
     scene = draw(seed, SIZE)
     assert scene.box is not None
     np.testing.assert_array_equal(scene.box, expected)
@@ -103,7 +103,7 @@ def test_the_box_is_where_the_finished_image_changes() -> None:
 def test_enough_of_the_thing_is_seen() -> None:
     cut = hidden = 0
     for seed in SEEDS:
-        frame, alpha = whole_frame(seed), composition(seed).thing.planes[3]
+        frame, alpha = whole_frame(seed), composition(seed).sprite.planes[3]
         assert frame.sum() >= 0.6 * alpha.sum()
         cut += int(frame.sum() < 0.99 * alpha.sum())
         solid = frame > 0.95
@@ -127,7 +127,7 @@ def test_an_empty_scene_is_the_same_without_the_thing() -> None:
 def test_scenes_vary_and_lazy_guesses_fail() -> None:
     synthetic = [composition(seed) for seed in range(150)]
     boxes = np.array([scene.box for scene in synthetic])
-    assert {scene.thing.label for scene in synthetic} == set(LABELS)
+    assert {scene.sprite.label for scene in synthetic} == set(LABELS)
     longest = ((boxes[:, 2:] - boxes[:, :2]) / min(SIZE)).max(axis=1)
     assert longest.min() < 0.25
     assert longest.max() > 0.75

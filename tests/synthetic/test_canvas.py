@@ -75,15 +75,6 @@ def test_light_comes_from_where_it_should() -> None:
     assert canvas.planes[0, 20, 15] > canvas.planes[0, 20, 45] + 20
 
 
-def test_the_pen_grows_the_shape_all_round() -> None:
-    for outline in (ellipse(30, 20, 10, 8), ellipse(30, 20, 10, 8)[::-1]):
-        canvas = blank()
-        canvas.fill(outline, WHITE, pen=3)
-        x = np.flatnonzero((canvas.planes[3] > 0.5).any(axis=0))
-        y = np.flatnonzero((canvas.planes[3] > 0.5).any(axis=1))
-        assert (x[0], x[-1] + 1, y[0], y[-1] + 1) == pytest.approx((17, 43, 9, 31), abs=1)
-
-
 def test_a_brush_turns_mirrors_and_scales() -> None:
     def middle(**options: float | bool) -> tuple[float, float]:
         canvas = blank(4, 80, 80)

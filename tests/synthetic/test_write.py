@@ -77,6 +77,6 @@ def test_senseless_arguments_are_refused(tmp_path: Path) -> None:
         write(tmp_path, 1, empty_share=1.5)
     with pytest.raises(ValueError, match="shares"):
         write(tmp_path, 1, exif_share=-0.1)
-    with pytest.raises(ValueError, match="formats"):
+    with pytest.raises(ValueError, match="format"):
         write(tmp_path, 1, format="xml")
     assert not list(tmp_path.iterdir())
