@@ -83,7 +83,7 @@ def download(
     if missing:
         raise ConfigError(
             f"downloading {dataset.name} needs {' and '.join(missing)}: pip install 'solobox[datasets]'",
-            code="module-missing",
+            code="missing-package",
         )
     urls = {
         archive.name: archive.url if url is None else f"{url.rstrip('/')}/{archive.name}"
@@ -120,13 +120,21 @@ def download(
 def require_https(url: str) -> None:
     """Raise ``ConfigError`` (``url-not-https``) for any URL but https, or http to this machine itself."""
     try:
-        scheme, host = urlsplit(url).scheme, urlsplit(url).hostname or ""
-        is_loopback = host == "localhost" or (scheme == "http" and ipaddress.ip_address(host).is_loopback)
-    except ValueError:  # not a URL, or a host name that is no address
-        is_loopback = False
-        scheme, host = url.partition("://")[0], url.partition("://")[2]
-    if not host or not (scheme == "https" or (scheme == "http" and is_loopback)):
+        parts = urlsplit(url)
+        is_allowed = bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+        )
+    except ValueError:  # not a URL
+        is_allowed = False
+    if not is_allowed:
         raise ConfigError(f"{url}: only https URLs are downloaded from", code="url-not-https")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, not an address
+        return False
 
 
 @dataclass(slots=True)
