@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.options import NOT_FOR_FOLDS, given, options
-from solobox.cli.train import Origin, read_config
-from solobox.config.recipe import PARTS, Recipe
+from solobox.cli.options import NOT_FOR_CROSS_VALIDATION, options_class, set_options
+from solobox.cli.train import read_checked
+from solobox.config.recipe import PARTS, Recipe, read_toml
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
 from solobox.evaluation.audit.decisions import refuse_to_replace
+from solobox.training.run_folder import DataSource
 
 if TYPE_CHECKING:
     from solobox.evaluation.audit.decisions import Applied
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options(Recipe, *PARTS.values(), without=NOT_FOR_FOLDS)
+    Settings = options_class(*PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION)
 
 _FOLDS = 5
 _PRINTED = 15  # labels in the table, at most
@@ -74,19 +75,19 @@ def audit(
     settings
         Each option of the recipe.
     """
-    name, changes = read_config(config)
-    changes |= given(settings)
-    origin = Origin(data, images, keep, skip_bad=skip_bad)
+    name, changes = read_toml(config)
+    changes |= set_options(settings)
+    source = DataSource(data, images, keep, skip_bad)
     if apply is not None:
         if fix is None:
             raise ConfigError("--apply needs --fix: name the new CSV that the decisions make")
         if output or report or changes or folds is not None:
             raise ConfigError("--apply takes what was decided, and trains nothing: give it --fix alone")
-        _say(_applied(origin.read(), apply, fix))
+        _say(_applied(read_checked(data, images, keep, skip_bad=skip_bad), apply, fix))
         return
     changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
-    chosen = Recipe.named(name, changes)
-    dataset = origin.read()
+    chosen = Recipe.from_preset(name, changes)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     for target in (output, report, fix):
         if target is not None:
             refuse_to_replace(target, dataset)
@@ -107,7 +108,7 @@ def audit(
         write_audit(output, found, dataset)
         console.print(f"audit: {output}", highlight=False, markup=False, soft_wrap=True)
     if report is not None:
-        words = shlex.join(origin.words())
+        words = shlex.join(source.to_args())
         write_audit_page(report, found, dataset, title=f"Label audit of {data.name}", data=words)
         console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
     if fix is not None:

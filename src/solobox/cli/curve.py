@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.options import NOT_FOR_FOLDS, given, options
+from solobox.cli.options import NOT_FOR_CROSS_VALIDATION, options_class, set_options
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe
 from solobox.utils.atomic import replacing
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options(Recipe, *PARTS.values(), without=NOT_FOR_FOLDS)
+    Settings = options_class(*PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION)
 
 
 def curve(
@@ -55,7 +55,7 @@ def curve(
     settings
         Each option of the recipe.
     """
-    recipe = Recipe.named("quick", given(settings))
+    recipe = Recipe.from_preset("quick", set_options(settings))
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # Heavy to load: bad data is told of before.
     from solobox.evaluation.report.curve_chart import curve_chart

@@ -127,7 +127,7 @@ class Progressed:
             "chosen": self.chosen,
             "seen": {name: torch.from_numpy(getattr(self._seen, name)) for name in ("train", "val")},
         }
-        checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.flat()})
+        checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.to_dict()})
         rows = [line.to_dict() for line in (*self.earlier, *history)]
         self._csv.write(rows)
         if state["place"] == 0:
@@ -154,4 +154,4 @@ def recipe_of(folder: Path) -> Recipe:
     flat = note.get("recipe")
     if not isinstance(flat, dict):
         raise ConfigError(f"{folder / CHECKPOINT} does not say what recipe it is of")
-    return Recipe.named("quick", flat)
+    return Recipe.from_preset("quick", flat)
