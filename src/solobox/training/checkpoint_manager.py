@@ -16,7 +16,7 @@ from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
 from solobox.training.distributed import Ranks
-from solobox.training.loggers import HistoryCsv, Logger
+from solobox.training.loggers import Logger, write_history
 from solobox.training.loop import Epoch
 from solobox.training.run_folder import CHECKPOINT, HISTORY
 
@@ -49,7 +49,6 @@ class Progressed:
         self._interrupted = self._due = False
         self._stage = ""
         self._before: dict[str, torch.Tensor] | None = None
-        self._csv = HistoryCsv(folder / HISTORY)
         self.earlier: list[Epoch] = []
         self.chosen = 0
         self._tree: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
@@ -129,7 +128,7 @@ class Progressed:
         }
         checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.to_dict()})
         rows = [line.to_dict() for line in (*self.earlier, *history)]
-        self._csv.write(rows)
+        write_history(self._folder / HISTORY, rows)
         if state["place"] == 0:
             for logger in self._loggers:
                 figures = {k: v for k, v in rows[-1].items() if k not in ("stage", "epoch")}
