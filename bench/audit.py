@@ -83,7 +83,7 @@ def cleanlab(env: Path, labels: Floats, boxes: Floats) -> Floats:
 
 
 def audited(dataset: Dataset, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
-    held_out = out_of_fold(dataset, Recipe.named("quick", {"seed": seed, **SETTINGS}))
+    held_out = out_of_fold(dataset, Recipe.from_preset("quick", {"seed": seed, **SETTINGS}))
     return audit(dataset, held_out.predictions, second_look(dataset, held_out)), held_out.predictions
 
 
@@ -256,7 +256,7 @@ def trained(seeds: Sequence[int]) -> None:
 
 
 def judged(dataset: Dataset, test: Dataset, correction: Floats, seed: int) -> Row:
-    recipe = Recipe.named("quick", {"seed": seed, "test": 0.0, **SETTINGS})
+    recipe = Recipe.from_preset("quick", {"seed": seed, "test": 0.0, **SETTINGS})
     with tempfile.TemporaryDirectory() as folder:
         train(dataset, Path(folder) / "run", recipe)
         found = Localizer.load(Path(folder) / "run").predict(list(test.images))

@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     arguments = parser.parse_args()
     for name, (recipe, changes) in CASES.items():
-        steps(name, Recipe.named(recipe, changes), getattr(torch, arguments.precision), arguments.rounds)
+        steps(name, Recipe.from_preset(recipe, changes), getattr(torch, arguments.precision), arguments.rounds)
     depthwise()
 
 

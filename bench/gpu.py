@@ -105,7 +105,7 @@ def speed(device: str, sizes: list[int], *, steps: int, rounds: int, changes: di
     )
     for backbone in TRUNKS:
         for batch in sizes:
-            recipe = Recipe.named(
+            recipe = Recipe.from_preset(
                 "finetune",
                 {"backbone": backbone, "pretrained": "none", "size": 224, "batch": batch} | changes,
             )
@@ -133,7 +133,7 @@ def accuracy(
         training, test = some(training, few, 0), some(test, few, 0)
     print(f"{'full recipe, passes':24s} {'train s':>9s} {'mean IoU':>9s}   aim {GOAL}")
     for count in passes:
-        recipe = Recipe.named(
+        recipe = Recipe.from_preset(
             "finetune", {"test": 0.0, "finetune_epochs": count, "accelerator": accelerator} | changes
         )
         with tempfile.TemporaryDirectory() as folder:

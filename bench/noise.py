@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="LOSS", help="only these losses, or others")
     arguments = parser.parse_args()
     quieten()
-    recipe = Recipe.named("quick", {"size": arguments.size})
+    recipe = Recipe.from_preset("quick", {"size": arguments.size})
     known = losses(recipe)
     chosen = {
         name: known.get(name) or Loss.parse(name, sigma=recipe.sigma, beta=recipe.beta)

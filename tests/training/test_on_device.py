@@ -293,7 +293,7 @@ def test_a_quarter_of_the_free_memory_is_the_limit(monkeypatch: pytest.MonkeyPat
 
 def small(**changes: Any) -> Recipe:
     settings = {"size": 64, "width": 16, "bins": 8, "batch": 5, "epochs": 0, "finetune_epochs": 2, "seed": 3}
-    return Recipe.named("finetune", settings | changes)
+    return Recipe.from_preset("finetune", settings | changes)
 
 
 def test_batches_go_on_from_a_place_as_they_would_have() -> None:

@@ -20,7 +20,7 @@ from solobox.training.views import as_predicted
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
-    return Recipe.named(
+    return Recipe.from_preset(
         name, {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
     )
 

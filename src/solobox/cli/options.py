@@ -48,7 +48,7 @@ def options_class(*kinds: type[Options], without: Collection[str] = ()) -> type:
         values = option.default if isinstance(option.default, tuple) else (option.default,)
         parameter = Parameter(
             help=f"{option.description} [default: {', '.join(map(str, values)) or 'none'}]",
-            show_default=False, negative_iterable=(), group=_GROUPS.get(name, _OPTIMIZATION),
+            show_default=False, negative_iterable=(), consume_multiple=True, group=_GROUPS.get(name, _OPTIMIZATION),
         )  # fmt: skip
         members.append((name, Annotated[option.annotation | None, parameter], field(default=None)))  # type: ignore[operator]
     settings = make_dataclass("Settings", members, kw_only=True, frozen=True)
