@@ -1,6 +1,6 @@
 """Put a localizer before labelled images and measure it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -90,8 +90,7 @@ def run_facts(localizer: Localizer, name: str, command: str) -> RunFacts:
 
     recipe, best, history = mapping("recipe"), mapping("best"), facts.get("history")
     lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    architecture = localizer.architecture
-    settings = {key: getattr(architecture, key) for key in architecture.__slots__} | recipe
+    settings = asdict(localizer.architecture) | recipe
     best_epoch = next(
         (
             n + 1
@@ -108,7 +107,7 @@ def run_facts(localizer: Localizer, name: str, command: str) -> RunFacts:
             {"epoch": n + 1} | {key: value for key, value in line.items() if key not in ("stage", "epoch")}
             for n, line in enumerate(lines)
         ],
-        backbone=architecture.backbone,
+        backbone=localizer.architecture.backbone,
         seed=int(str(recipe.get("seed", 0))),
         data=str(facts.get("data", "")),
         command=command,
