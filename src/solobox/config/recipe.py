@@ -144,8 +144,8 @@ class Recipe(Options):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of all random numbers.")
     precision: Precision = Field(
         default="auto",
-        description="`auto`: bf16-mixed where the hardware supports it, else 32-true, which also computes cached features in "
-        "float32.",
+        description="`auto`: bf16-mixed where the hardware supports it, else 32-true, which also computes "
+        "cached features in float32.",
     )
     accelerator: Accelerator = Field(
         default="auto", description="`auto`: a GPU if there is one, else the CPU."
