@@ -46,7 +46,7 @@ def seconds(step: Callable[[], object], times: int) -> float:
 def steps(name: str, recipe: Recipe, kind: torch.dtype, rounds: int) -> None:
     localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained)
     to_train(localizer)
-    loss = Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+    loss = Loss.parse(recipe.loss)
     optimizer = torch.optim.Adam(localizer.parameters(), lr=1e-6)
     side, batch = recipe.architecture.side, recipe.batch
     pixels = (

@@ -48,7 +48,7 @@ class Step:
         precision = "bf16-mixed" if device == "cuda" else "32-true"
         self.recipe, self.steps = recipe, steps
         self.fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-        self.loss = Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+        self.loss = Loss.parse(recipe.loss)
         self.module = Localizer(recipe.architecture).to(self.fabric.device)
         side, count = round(recipe.architecture.side * 1.25), steps * recipe.batch
         made = torch.Generator().manual_seed(0)

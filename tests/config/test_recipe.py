@@ -97,7 +97,7 @@ def test_an_unknown_preset_names_the_nearest() -> None:
         ("box", "xyxy", "unknown-choice"),
         ("crops", 0, "out-of-range"),
         ("ema", 1.0, "out-of-range"),
-        ("sigma", float("nan"), "out-of-range"),
+        ("ema", float("nan"), "out-of-range"),
         ("ram_gb", float("inf"), "out-of-range"),
         ("batch", 0, "out-of-range"),
         ("extra", [0], "out-of-range"),

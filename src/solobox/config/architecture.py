@@ -58,10 +58,6 @@ class Architecture(Options):
     width: int = Field(
         default=96, ge=1, description="Channels of the `edges` vectorizer and of the heads' hidden layer."
     )
-    blocks: int = Field(default=1, ge=0, description="Residual blocks of the `edges` vectorizer.")
-    dropout: float = Field(
-        default=0.1, ge=0, lt=1, description="Share of the `edges` vectorizer's channels that training drops."
-    )
     bins: int = Field(
         default=32, ge=1, description="Bins of the `distribution` head in each cell of the second finest map."
     )

@@ -32,7 +32,6 @@ class OptimizerConfig(Options):
         description="Weight decay: with `adamw` decoupled, and not of biases and norms; with `adam` and `sgd` an L2 "
         "term of all weights.",
     )
-    momentum: float = Field(default=0.9, ge=0, le=0.9999, description="Momentum of `sgd`.")
     schedule: ScheduleName = Field(
         default="one_cycle",
         description="Learning rate over the steps: `one_cycle` (up, then down, along cosines), `cosine` (down to 0), "

@@ -62,18 +62,6 @@ class Recipe(Options):
         default="kl + 10*l1 + giou",
         description="A weighted sum of mse, smooth_l1, l1, iou, giou, diou, ciou and kl (of the distributions).",
     )
-    beta: float = Field(
-        default=0.1,
-        ge=1e-6,
-        le=1,
-        description="Where `smooth_l1` turns linear, as a fraction of the input's side.",
-    )
-    sigma: float = Field(
-        default=0.0115,
-        ge=1e-4,
-        le=1,
-        description="Standard deviation of the target distribution of `kl`, as a fraction of the input's side.",
-    )
     crops: int = Field(
         default=3,
         ge=1,

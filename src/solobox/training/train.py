@@ -114,7 +114,7 @@ def train(
     watch.lap("model")
     job = _Job(
         recipe,
-        Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta),
+        Loss.parse(recipe.loss),
         out,
         fabric,
         progress,
