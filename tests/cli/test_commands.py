@@ -140,7 +140,7 @@ def test_two_runs_of_one_name_are_told_apart_on_the_part_that_the_first_never_sa
     )
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "m.json").read_text())
-    assert (facts["n_seen"], facts["against"]["n_seen"]) == (0, facts["n"])
+    assert (facts["n_seen_in_training"], facts["against"]["n_seen_in_training"]) == (0, facts["n"])
     assert f"the comparison flatters {other}" in " ".join(done.stderr.split())
     assert str(run) in done.stdout.replace("\n", "")
 

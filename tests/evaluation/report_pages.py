@@ -10,13 +10,13 @@ from PIL import Image
 
 from solobox.data.dataset import Dataset
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
-from solobox.evaluation.report import RunFacts, write_report
+from solobox.evaluation.report import RunMetadata, write_report
 from solobox.predict.prediction import Prediction
 
 EVIL = '<script>alert("x")</script>&.jpg'
 VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
 SECTIONS = ["result", "trust", "where-it-fails", "training", "images", "data", "reproduce", "unreadable"]
-RUN = RunFacts(
+RUN = RunMetadata(
     name="runs/<b>one</b>",
     recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
     history=[
@@ -112,7 +112,7 @@ def make(
     return evaluate_predictions(dataset, predictions, "test")
 
 
-def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
+def report(folder: Path, evaluation: Evaluation, run: RunMetadata | None = RUN, title: str = "A report") -> Page:
     path = folder / "report.html"
     write_report(path, evaluation, title=title, run=run)
     return parse(path)

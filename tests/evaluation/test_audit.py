@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from solobox.boxes import Floats, iou
 from solobox.data.dataset import Dataset
-from solobox.evaluation.audit.findings import (
+from solobox.evaluation.audit.label_audit import (
     LEAST,
     Audit,
-    Finding,
-    Kind,
+    AuditFinding,
+    ErrorKind,
     audit,
     describe,
     disagreement,
@@ -51,7 +51,7 @@ def audited(
     return audit(dataset, [*map(predicted, model), *predictions], asked)
 
 
-def one(label: npt.ArrayLike, prediction: Prediction, second: Prediction | None = None) -> Finding:
+def one(label: npt.ArrayLike, prediction: Prediction, second: Prediction | None = None) -> AuditFinding:
     found = audited([label], [prediction], second)
     return next(finding for finding in found.findings if finding.row == len(HONEST))
 
@@ -62,32 +62,32 @@ MODEL = (100.0, 80.0, 260.0, 200.0)
 @pytest.mark.parametrize(
     ("label", "kind", "says"),
     [
-        ((300, 210, 390, 290), Kind.WRONG_PLACE, "shares nothing"),
-        ((220, 150, 380, 270), Kind.WRONG_PLACE, "shares little"),
-        ((60, 50, 300, 230), Kind.TOO_BIG, "1.50 times as wide and 1.50 times as high"),
-        ((140, 110, 220, 170), Kind.TOO_SMALL, "0.50 times as wide"),
-        ((130, 60, 290, 180), Kind.SHIFTED, "30 px to the right and 20 px up"),
-        ((70, 100, 230, 220), Kind.SHIFTED, "30 px to the left and 20 px down"),
-        ((60, 80, 260, 200), Kind.EDGE, "the left edge alone is off: 40 px further out"),
-        ((100, 80, 260, 160), Kind.EDGE, "the bottom edge alone is off: 40 px further in"),
-        (MODEL, Kind.AGREES, "furthest"),
+        ((300, 210, 390, 290), ErrorKind.WRONG_PLACE, "shares nothing"),
+        ((220, 150, 380, 270), ErrorKind.WRONG_PLACE, "shares little"),
+        ((60, 50, 300, 230), ErrorKind.TOO_BIG, "1.50 times as wide and 1.50 times as high"),
+        ((140, 110, 220, 170), ErrorKind.TOO_SMALL, "0.50 times as wide"),
+        ((130, 60, 290, 180), ErrorKind.SHIFTED, "30 px to the right and 20 px up"),
+        ((70, 100, 230, 220), ErrorKind.SHIFTED, "30 px to the left and 20 px down"),
+        ((60, 80, 260, 200), ErrorKind.EDGE, "the left edge alone is off: 40 px further out"),
+        ((100, 80, 260, 160), ErrorKind.EDGE, "the bottom edge alone is off: 40 px further in"),
+        (MODEL, ErrorKind.AGREES, "furthest"),
     ],
 )
-def test_kinds_of_boxes_are_told_apart(label: tuple[float, ...], kind: Kind, says: str) -> None:
+def test_kinds_of_boxes_are_told_apart(label: tuple[float, ...], kind: ErrorKind, says: str) -> None:
     finding = one(label, predicted(MODEL))
     assert finding.kind is kind
     assert says in finding.why
     assert finding.why.endswith(".")
-    assert finding.flagged == (kind is not Kind.AGREES)
+    assert finding.flagged == (kind is not ErrorKind.AGREES)
     assert finding.iou == pytest.approx(float(iou(label, MODEL)))
 
 
 def test_a_label_around_two_objects_is_several_merged() -> None:
     first, second, label = (20.0, 80, 120, 200), (220.0, 70, 330, 190), (20.0, 70, 330, 200)
     finding = one(label, predicted(first), predicted(second))
-    assert finding.kind is Kind.MERGED
+    assert finding.kind is ErrorKind.MERGED
     assert finding.second.tolist() == list(second)
-    assert one(label, predicted(first)).kind is Kind.EDGE  # nobody looked again
+    assert one(label, predicted(first)).kind is ErrorKind.EDGE  # nobody looked again
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_label_around_two_objects_is_several_merged() -> None:
 def test_a_second_look_that_finds_no_second_object_changes_nothing(second: Prediction) -> None:
     first, label = (20.0, 80, 120, 200), (20.0, 70, 330, 200)
     finding = one(label, predicted(first), second)
-    assert finding.kind is not Kind.MERGED
+    assert finding.kind is not ErrorKind.MERGED
     assert np.isnan(finding.second).all()
 
 
@@ -123,15 +123,15 @@ def test_only_labels_that_are_large_for_their_prediction_are_looked_at_again() -
 
 def test_presence_tells_empty_and_missing() -> None:
     empty = one(MODEL, predicted(MODEL, presence=0.004))
-    assert (empty.kind, empty.flagged) == (Kind.EMPTY, True)
+    assert (empty.kind, empty.flagged) == (ErrorKind.EMPTY, True)
     assert "0.4%" in empty.why
     missing = one(NONE, predicted(MODEL, presence=0.9995))
-    assert (missing.kind, missing.flagged) == (Kind.MISSING, True)
+    assert (missing.kind, missing.flagged) == (ErrorKind.MISSING, True)
     assert "above 99.9%" in missing.why
     assert np.isnan(missing.iou)
     for label, presence in ((MODEL, 0.2), (NONE, 0.8), (NONE, float("nan"))):
         unsure = one(label, predicted(MODEL, presence=presence))
-        assert (unsure.kind, unsure.flagged) == (Kind.AGREES, False)
+        assert (unsure.kind, unsure.flagged) == (ErrorKind.AGREES, False)
 
 
 def test_surer_presence_ranks_higher() -> None:
@@ -143,9 +143,9 @@ def test_surer_presence_ranks_higher() -> None:
 def test_unreadable_images_come_first_with_the_reason() -> None:
     found = audited([MODEL, (300, 210, 390, 290)], [Prediction("p", error="is <broken>"), predicted(MODEL)])
     first, second = found.findings[:2]
-    assert (first.kind, first.row, first.score) == (Kind.UNREADABLE, len(HONEST), float("inf"))
+    assert (first.kind, first.row, first.score) == (ErrorKind.UNREADABLE, len(HONEST), float("inf"))
     assert "is <broken>" in first.why
-    assert second.kind is Kind.WRONG_PLACE
+    assert second.kind is ErrorKind.WRONG_PLACE
     assert np.isnan(first.model).all()
 
 
@@ -200,7 +200,7 @@ def test_faults_are_found_among_labels_with_natural_noise() -> None:
     )
     assert {finding.row for finding in found.findings[:40]} == set(wrong.tolist())
     assert {finding.row for finding in found.flagged} == set(wrong.tolist())
-    assert {finding.kind for finding in found.flagged} == {Kind.EDGE}
+    assert {finding.kind for finding in found.flagged} == {ErrorKind.EDGE}
 
 
 @pytest.mark.parametrize("std", [0.0, 5.0, float("nan")])
@@ -224,7 +224,7 @@ def test_nothing_to_audit() -> None:
 
 def test_it_opens_no_images(tmp_path: Path) -> None:
     dataset = Dataset([tmp_path / "is not there.jpg"], [MODEL])
-    assert audit(dataset, [predicted(MODEL)]).findings[0].kind is Kind.AGREES
+    assert audit(dataset, [predicted(MODEL)]).findings[0].kind is ErrorKind.AGREES
 
 
 # Properties -------------------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_findings_are_ordered_and_complete(data: tuple[Floats, Floats, Floats]) 
     assert score == sorted(score, reverse=True)
     assert found.flagged == found.findings[: len(found.flagged)]
     for finding in found.findings:
-        assert finding.flagged == (finding.score >= found.threshold) == (finding.kind is not Kind.AGREES)
+        assert finding.flagged == (finding.score >= found.threshold) == (finding.kind is not ErrorKind.AGREES)
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=50))
@@ -322,6 +322,6 @@ def test_a_description_is_of_one_kind_that_is_a_box_s(data: tuple[Floats, Floats
     held = disagreement(labels, model, std)
     for label, box, units in zip(labels, model, held.units, strict=True):
         kind, why = describe(label, box, units)
-        assert kind in {Kind.WRONG_PLACE, Kind.TOO_BIG, Kind.TOO_SMALL, Kind.SHIFTED, Kind.EDGE}
+        assert kind in {ErrorKind.WRONG_PLACE, ErrorKind.TOO_BIG, ErrorKind.TOO_SMALL, ErrorKind.SHIFTED, ErrorKind.EDGE}
         assert why
         assert "nan" not in why

@@ -11,14 +11,14 @@ from solobox.errors import DataError
 from solobox.evaluation.audit.decisions import (
     AUDIT_COLUMNS,
     FORMAT,
-    STORY_COLUMNS,
+    LEFT_OUT_COLUMNS,
     Choice,
     apply,
-    by_rule,
+    drop_flagged,
     read_decisions,
     write_audit,
 )
-from solobox.evaluation.audit.findings import audit
+from solobox.evaluation.audit.label_audit import audit
 from solobox.predict.prediction import Prediction
 
 MODEL = [20.0, 15.0, 50.0, 45.0]
@@ -81,7 +81,7 @@ def test_decisions_make_a_new_csv_and_its_story(dataset: Dataset, tmp_path: Path
         clean.boxes[[r if r < 5 else r - 1 for r in untouched]], dataset.boxes[untouched]
     )
     story = list(csv.DictReader((tmp_path / "out" / "clean.left-out.csv").read_text().splitlines()))
-    assert tuple(story[0]) == STORY_COLUMNS
+    assert tuple(story[0]) == LEFT_OUT_COLUMNS
     assert [(line["image"], line["done"]) for line in story] == [
         ("images/3.jpg", "changed"),
         ("images/5.jpg", "left out"),
@@ -98,7 +98,7 @@ def test_decisions_make_a_new_csv_and_its_story(dataset: Dataset, tmp_path: Path
 def test_the_rule_leaves_flagged_labels_out(dataset: Dataset, tmp_path: Path) -> None:
     predictions = [Prediction("p", np.array(MODEL), (80, 60), np.ones(4)) for _ in range(20)]
     found = audit(dataset, predictions)
-    decisions = by_rule(found, dataset)
+    decisions = drop_flagged(found, dataset)
     assert [(decision.image, decision.choice) for decision in decisions] == [("images/3.jpg", Choice.DROP)]
     done = apply(dataset, decisions, tmp_path / "clean.csv")
     assert (done.n_kept, done.n_dropped, done.n_changed) == (19, 1, 0)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
-from solobox.evaluation.audit.findings import audit
+from solobox.evaluation.audit.label_audit import audit
 from solobox.evaluation.audit.page import SHOWN, write_audit_page
 from solobox.predict.prediction import Prediction
 

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from solobox.boxes import Floats
 from solobox.evaluation import bootstrap
-from solobox.evaluation.bootstrap import Interval, mean_intervals, paired, units
+from solobox.evaluation.bootstrap import ConfidenceInterval, mean_intervals, paired_difference, units
 
 UNIT = st.floats(0, 1, allow_subnormal=False)
 
 
-def interval_of(values: Floats, groups: list[str] | None = None, **words: float) -> Interval:
+def interval_of(values: Floats, groups: list[str] | None = None, **words: float) -> ConfidenceInterval:
     (found,) = mean_intervals(values[:, None], groups, **words)  # type: ignore[arg-type]
     return found
 
@@ -25,7 +25,7 @@ def held(draw: "np.random.Generator", make: str, trials: int, n: int) -> float:
             values, mean = draw.normal(0.8, 0.05, n), 0.8
         else:  # crowds below 1, as the IoU of good boxes does
             values, mean = 1 - draw.gamma(0.5, 0.1, n), 0.95
-        hits += interval_of(values, resamples=400, seed=trial).holds(mean)
+        hits += interval_of(values, resamples=400, seed=trial).contains(mean)
     return hits / trials
 
 
@@ -46,7 +46,7 @@ def test_the_interval_of_many_is_the_normal_one() -> None:
 def test_more_confidence_is_a_wider_interval_and_more_images_a_narrower_one() -> None:
     values = np.random.default_rng(0).uniform(0, 1, 400)
 
-    def width(of: Interval) -> float:
+    def width(of: ConfidenceInterval) -> float:
         return of.upper - of.lower
 
     assert (
@@ -111,7 +111,7 @@ def test_too_few_units_tell_nothing() -> None:
         found = interval_of(values, groups)
         assert math.isnan(found.lower)
         assert math.isnan(found.upper)
-        assert found.holds(5.0)
+        assert found.contains(5.0)
 
 
 def test_drawing_in_parts_is_drawing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_an_interval_lies_within_the_figures_and_is_in_order(values: Floats, see
 
 def test_a_run_against_itself_differs_by_nothing() -> None:
     values = np.random.default_rng(0).uniform(0, 1, 50)
-    found = paired(values, values)
+    found = paired_difference(values, values)
     assert (found.difference, found.better) == (0, 0.5)
     assert (found.interval.lower, found.interval.upper) == (0, 0)
     assert not found.clear
@@ -145,7 +145,7 @@ def test_a_run_against_itself_differs_by_nothing() -> None:
 def test_two_runs_are_mirror_images() -> None:
     random = np.random.default_rng(2)
     one, other = random.uniform(0, 1, 80), random.uniform(0, 1, 80)
-    here, there = paired(one, other), paired(other, one)
+    here, there = paired_difference(one, other), paired_difference(other, one)
     assert here.difference == pytest.approx(one.mean() - other.mean())
     assert here.difference == pytest.approx(-there.difference)
     assert here.better == pytest.approx(1 - there.better)
@@ -157,17 +157,17 @@ def test_pairing_finds_what_two_intervals_would_miss() -> None:
     random = np.random.default_rng(4)
     hard = random.uniform(0.4, 1, 60)  # what makes an image hard for both
     one, other = hard - 0.02 + random.normal(0, 0.01, 60), hard - 0.03 + random.normal(0, 0.01, 60)
-    assert interval_of(one).holds(other.mean())
-    found = paired(one, other)
+    assert interval_of(one).contains(other.mean())
+    found = paired_difference(one, other)
     assert found.clear
     assert found.better > 0.99
-    assert found.interval.holds(0.01)
+    assert found.interval.contains(0.01)
 
 
 def test_what_is_called_clear_by_chance_is_as_rare_as_the_level_says() -> None:
     random = np.random.default_rng(5)
     called = [
-        paired(*random.normal(0.8, 0.05, (2, 50)), resamples=400, seed=trial).clear for trial in range(300)
+        paired_difference(*random.normal(0.8, 0.05, (2, 50)), resamples=400, seed=trial).clear for trial in range(300)
     ]
     assert 0.02 <= np.mean(called) <= 0.09
 
@@ -177,22 +177,22 @@ def test_a_comparison_by_groups_is_less_sure() -> None:
     shift = np.repeat(random.normal(0.01, 0.03, 15), 10)
     one = np.full(150, 0.8) + random.normal(0, 0.005, 150)
     names = [str(n) for n in np.repeat(np.arange(15), 10)]
-    together, apart = paired(one + shift, one, names), paired(one + shift, one)
+    together, apart = paired_difference(one + shift, one, names), paired_difference(one + shift, one)
     assert together.difference == apart.difference
     width = [found.interval.upper - found.interval.lower for found in (together, apart)]
     assert width[0] > 2 * width[1]
 
 
 def test_one_image_or_none_compares_to_nothing() -> None:
-    one = paired([0.9], [0.5])
+    one = paired_difference([0.9], [0.5])
     assert one.difference == pytest.approx(0.4)
     assert math.isnan(one.better)
     assert not one.clear
-    assert math.isnan(paired([], []).difference)
+    assert math.isnan(paired_difference([], []).difference)
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(N, K\)"):
         mean_intervals(np.ones(3))
     with pytest.raises(ValueError, match="one shape"):
-        paired(np.ones(3), np.ones(4))
+        paired_difference(np.ones(3), np.ones(4))

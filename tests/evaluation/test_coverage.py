@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
-from solobox.evaluation.coverage import covered, measure_coverage, object_sides, thirds
+from solobox.evaluation.coverage import covered, measure_coverage, object_sides, size_terciles
 from solobox.uncertainty import conformal
 
 TRUTH = np.array([[20.0, 20, 60, 60]])
@@ -99,7 +99,7 @@ def test_object_sides_are_fractions_of_the_image() -> None:
 
 @given(st.lists(st.floats(0, 1), max_size=40))
 def test_thirds_hold_every_image_once_in_order(sides: list[float]) -> None:
-    values, parts = np.array(sides), thirds(sides)
+    values, parts = np.array(sides), size_terciles(sides)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(sides)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     for smaller, larger in itertools.pairwise(parts):
@@ -120,4 +120,4 @@ def test_margins_that_were_calibrated_cover_as_often_as_they_promise() -> None:
     coverage = measure_coverage(truth[2000:], found[2000:], lower, upper, size[2000:], level=0.8)
     assert coverage is not None
     assert coverage.share == pytest.approx(0.8, abs=0.03)
-    assert coverage.interval.holds(0.8)
+    assert coverage.interval.contains(0.8)

@@ -7,7 +7,7 @@ import pytest
 
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
-from solobox.evaluation.evaluate import evaluate, evaluate_on
+from solobox.evaluation.evaluate import evaluate, evaluate_selection
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -68,6 +68,6 @@ def test_images_without_the_object_are_predicted_too(dataset: Dataset) -> None:
 
 def test_what_training_saw_is_counted_on_given_images(dataset: Dataset) -> None:
     seen = Fingerprints.of(dataset.images[:3], [])
-    found = evaluate_on(cast("Localizer", Still(seen)), dataset, "all")
-    assert found.n_seen == 2  # a and b: of those without a box no metric of boxes is made
-    assert evaluate_on(cast("Localizer", Still()), dataset, "all").n_seen == 0
+    found = evaluate_selection(cast("Localizer", Still(seen)), dataset, "all")
+    assert found.n_seen_in_training == 2  # a and b: of those without a box no metric of boxes is made
+    assert evaluate_selection(cast("Localizer", Still()), dataset, "all").n_seen_in_training == 0

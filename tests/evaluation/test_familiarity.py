@@ -5,7 +5,7 @@ from solobox.evaluation.familiarity import Familiarity
 
 
 def test_the_median_and_the_strange_are_of_the_known() -> None:
-    found = Familiarity.of([0.01, 0.002, 0.5, np.nan, 0.9, 0.7])
+    found = FamiliaritySummary.of([0.01, 0.002, 0.5, np.nan, 0.9, 0.7])
     assert found is not None
     assert (found.n, found.median) == (5, 0.5)
     assert found.strange == pytest.approx(0.4)
@@ -13,5 +13,5 @@ def test_the_median_and_the_strange_are_of_the_known() -> None:
 
 
 def test_nothing_known_is_nothing_said() -> None:
-    assert Familiarity.of([np.nan, np.nan]) is None
-    assert Familiarity.of([]) is None
+    assert FamiliaritySummary.of([np.nan, np.nan]) is None
+    assert FamiliaritySummary.of([]) is None

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from solobox.data.dataset import Dataset
-from solobox.evaluation.audit.hidden_object import second_look
+from solobox.evaluation.audit.hidden_object import second_prediction
 from solobox.predict.prediction import Prediction
 from solobox.training.augment import GREY
 
@@ -32,7 +32,7 @@ def test_the_first_box_is_grey_and_nothing_else_is_changed(tmp_path: Path) -> No
     before = (tmp_path / "a.png").read_bytes()
     held = Held((Prediction("a", np.array([10.5, -3.0, 30.2, 70.0]), (60, 40)),))
     dataset = Dataset([tmp_path / "a.png"], [[1, 1, 50, 30]])
-    found = second_look(dataset, cast("OutOfFold", held))(0)
+    found = second_prediction(dataset, cast("OutOfFold", held))(0)
     assert found.image == "again"
     ((row, pixels),) = held.shown
     assert row == 0
@@ -45,5 +45,5 @@ def test_the_first_box_is_grey_and_nothing_else_is_changed(tmp_path: Path) -> No
 def test_a_image_that_has_gone_since_is_a_prediction_with_an_error(tmp_path: Path) -> None:
     held = Held((Prediction("a", np.array([10.0, 3, 30, 20]), (60, 40)),))
     dataset = Dataset([tmp_path / "gone.png"], [[1, 1, 50, 30]])
-    assert "gone.png" in second_look(dataset, cast("OutOfFold", held))(0).error
+    assert "gone.png" in second_prediction(dataset, cast("OutOfFold", held))(0).error
     assert not held.shown

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
-from solobox.evaluation.presence import Presence, auroc, brier, calibration_error, reliability
+from solobox.evaluation.presence import PresenceMetrics, auroc, brier, calibration_error, reliability
 
 # Of few different values, so that many are equal.
 SCORES = st.lists(st.integers(0, 6).map(lambda v: v / 6) | st.floats(0, 1), min_size=1, max_size=25).map(
@@ -93,7 +93,7 @@ def test_brier_by_hand() -> None:
 
 
 def test_presence_leaves_out_what_is_not_known() -> None:
-    found = Presence.of([0.9, np.nan, 0.8, 0.3], [0.1, 0.4, np.nan])
+    found = PresenceMetrics.of([0.9, np.nan, 0.8, 0.3], [0.1, 0.4, np.nan])
     assert found is not None
     assert (found.n_positives, found.n_negatives) == (3, 2)
     assert found.auroc == pytest.approx(5 / 6)
@@ -107,7 +107,7 @@ def test_presence_leaves_out_what_is_not_known() -> None:
     ("there", "absent"), [([], [0.2]), ([0.2], []), ([np.nan], [0.2]), ([0.2], [np.nan])]
 )
 def test_presence_needs_images_of_both_kinds(there: list[float], absent: list[float]) -> None:
-    assert Presence.of(there, absent) is None
+    assert PresenceMetrics.of(there, absent) is None
 
 
 def test_what_is_no_probability_is_refused() -> None:

@@ -11,7 +11,7 @@ from report_pages import EVIL, RUN, SECTIONS, Page, make, parse, report
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
-from solobox.evaluation.report import RunFacts, write_report
+from solobox.evaluation.report import RunMetadata, write_report
 from solobox.images.drawing import PREDICTED, TRUTH
 from solobox.predict.prediction import Prediction
 
@@ -164,7 +164,7 @@ def test_the_file_is_small(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "run"), [(1, None), (2, RUN), (5, None)])
-def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunFacts | None) -> None:
+def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunMetadata | None) -> None:
     page = report(tmp_path, make(tmp_path, n), run)
     assert len(page.of("img")) == n
     assert "That is few images" in page.words

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from solobox.evaluation.bootstrap import paired
-from solobox.evaluation.compare import Part
+from solobox.evaluation.bootstrap import paired_difference
+from solobox.evaluation.compare import SubsetComparison
 from solobox.evaluation.coverage import measure_coverage
 from solobox.evaluation.presence import reliability
-from solobox.evaluation.report import charts, trust_charts
+from solobox.evaluation.report import charts, charts
 from solobox.evaluation.report.statistics import running_median
 
 RNG = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def draw(n: int) -> dict[str, str]:
         "edges": charts.edge_boxes(RNG.normal(0, 3, (n, 4)), "edges"),
         "training": charts.training_curve(HISTORY, 4, "training"),
         "objects": charts.object_sizes(side, "objects"),
-        "where": charts.coverage_map(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "where"),
+        "where": charts.heatmap(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "where"),
         **draw_trust(n),
     }
 
@@ -39,15 +39,15 @@ def draw_trust(n: int) -> dict[str, str]:
     )
     assert coverage is not None
     values, present = RNG.uniform(0, 1, n), RNG.uniform(0, 1, n) < 0.5
-    compared = Part("small", n, 0.8, 0.7, paired(values, RNG.uniform(0, 1, n)))
+    compared = SubsetComparison("small", n, 0.8, 0.7, paired_difference(values, RNG.uniform(0, 1, n)))
     return {
-        "margins": trust_charts.coverage_bars(coverage, "margins"),
-        "reliability": trust_charts.reliability_diagram(reliability(values, present), "reliability"),
-        "presences": trust_charts.presence_histogram(values, values / 2, "presences"),
-        "familiar": trust_charts.familiarity_histogram(values, "familiar"),
-        "beside": trust_charts.iou_against_iou(values, values**2, "beside")[0],
-        "differences": trust_charts.differences(values - values**2, "differences"),
-        "sizes": trust_charts.intervals([compared, compared], "sizes"),
+        "margins": charts.coverage_bars(coverage, "margins"),
+        "reliability": charts.reliability_diagram(reliability(values, present), "reliability"),
+        "presences": charts.presence_histogram(values, values / 2, "presences"),
+        "familiar": charts.familiarity_histogram(values, "familiar"),
+        "beside": charts.iou_against_iou(values, values**2, "beside")[0],
+        "differences": charts.differences(values - values**2, "differences"),
+        "sizes": charts.intervals([compared, compared], "sizes"),
     }
 
 
@@ -115,21 +115,21 @@ def test_the_histogram_counts_every_image_once() -> None:
 
 def test_two_runs_are_thinned_out_and_one_that_equals_itself_is_drawn() -> None:
     values = np.linspace(0, 1, 10_000)
-    svg, shown = trust_charts.iou_against_iou(values, values**2, "beside")
+    svg, shown = charts.iou_against_iou(values, values**2, "beside")
     assert 1000 < shown <= 1500
     assert len(svg) < 400_000
-    assert "<svg" in trust_charts.differences(np.zeros(5), "differences")
+    assert "<svg" in charts.differences(np.zeros(5), "differences")
 
 
 def test_a_panel_of_images_that_are_not_there_is_left_out() -> None:
-    svg = trust_charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
+    svg = charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
     assert "with the object" in svg
     assert "without the object" not in svg.replace("with and without the object", "")
 
 
 def test_the_reliability_diagram_has_a_dot_for_each_filled_bin() -> None:
     bins = reliability([0.02, 0.5, 0.51, 0.98], [False, True, False, True])
-    root = ElementTree.fromstring(trust_charts.reliability_diagram(bins, "r"))
+    root = ElementTree.fromstring(charts.reliability_diagram(bins, "r"))
     (dots,) = [
         [use for use in group.iter("use") if "fill: var(--blue)" in (use.get("style") or "")]
         for group in [root]

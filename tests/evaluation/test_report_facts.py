@@ -27,7 +27,7 @@ def test_what_could_not_be_read_is_not_among_the_measured() -> None:
         Prediction("b.jpg", error="broken"),
         Prediction("c.jpg", np.array([0.0, 0, 5, 20]), (40, 40)),
     ]
-    known = statistics.measured(evaluate_predictions(dataset, found, "test"))
+    known = statistics.matched_boxes(evaluate_predictions(dataset, found, "test"))
     assert known.index.tolist() == [0, 2]
     np.testing.assert_allclose(known.iou, [1, 0.5])
     np.testing.assert_allclose(known.fractions, [[0, 0, 0.5, 0.25], [0, 0, 0.25, 0.5]])
@@ -35,7 +35,7 @@ def test_what_could_not_be_read_is_not_among_the_measured() -> None:
 
 
 def test_coverage_of_one_box() -> None:
-    share = statistics.coverage(np.array([[0.0, 0.5, 0.25, 1.0]]), cells=4)
+    share = statistics.box_heatmap(np.array([[0.0, 0.5, 0.25, 1.0]]), cells=4)
     expected = np.zeros((4, 4))
     expected[2:, 0] = 1
     np.testing.assert_array_equal(share, expected)
@@ -45,7 +45,7 @@ def test_coverage_of_one_box() -> None:
 def test_coverage_is_a_share_and_adds_up_to_the_area(corners: list[tuple[float, ...]]) -> None:
     a = np.array(corners)
     boxes = np.concatenate([np.minimum(a[:, :2], a[:, 2:]), np.maximum(a[:, :2], a[:, 2:])], axis=1)
-    share = statistics.coverage(boxes, cells=50)
+    share = statistics.box_heatmap(boxes, cells=50)
     assert share.min() >= 0
     assert share.max() <= 1
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()

@@ -75,7 +75,7 @@ def test_presence_without_negatives_is_half_known(evaluation: Evaluation, tmp_pa
 
 
 def test_another_run_on_the_same_images(evaluation: Evaluation, tmp_path: Path) -> None:
-    one, other = trusted(evaluation), replace(trusted(evaluation, shift=3), n_seen=5)
+    one, other = trusted(evaluation), replace(trusted(evaluation, shift=3), n_seen_in_training=5)
     found = compare(one, other, "new", "<b>old</b>")
     write_report(tmp_path / "report.html", one, title="A report", run=RUN, comparison=found)
     page = parse(tmp_path / "report.html")

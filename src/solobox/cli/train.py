@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from solobox.cli.console import as_rows, bars, console, metrics_table, out
+from solobox.cli.console import bars, console, metrics_rows, metrics_table, out
 from solobox.cli.options import DATA, options_class, set_options
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.data import checks, formats
@@ -111,7 +111,7 @@ def train(
         if not is_main_process():
             return 0
         evaluation = evaluate(localizer, dataset, "val", progress=progress)
-    out.print(metrics_table("validation images", as_rows(evaluation.metrics.to_dict())))
+    out.print(metrics_table("validation images", metrics_rows(evaluation.metrics.to_dict())))
     if (output / OUT_OF_FOLD).exists():
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
     console.print(_conclusion(localizer, output, source), highlight=False, markup=False, soft_wrap=True)
