@@ -111,8 +111,8 @@ def mean_intervals(
     groups: see `units`.
 
     If a metric is 1 for every image, or 0 for every image, resampling shows no variation; the interval is then the
-    exact one of a proportion (Clopper & Pearson, 1934) over the units: ``((1 - level) / 2) ** (1 / units)`` from the far end.
-    The ends are NaN with fewer than two units.
+    exact one of a proportion (Clopper & Pearson, 1934) over the units: ``((1 - level) / 2) ** (1 / units)`` from
+    the far end. The ends are NaN with fewer than two units.
 
     Raises ValueError for another shape.
     """
