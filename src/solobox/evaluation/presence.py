@@ -124,8 +124,8 @@ def reliability(probability: npt.ArrayLike, truth: npt.ArrayLike, bins: int = BI
 
     Multi-class calibration bins the confidence of the top class (Naeini, Cooper & Hauskrecht, 2015, "Obtaining Well
     Calibrated Probabilities Using Bayesian Binning"; Guo et al., 2017, "On Calibration of Modern Neural Networks").
-    With two classes, this bins the probability of the positive class over its whole range, so that a confident "present"
-    and a confident "absent" do not share a bin.
+    With two classes, this bins the probability of the positive class over its whole range, so that a confident
+    "present" and a confident "absent" do not share a bin.
 
     Raises ValueError if the shapes differ or a value is outside [0, 1].
     """
