@@ -80,7 +80,7 @@ def ours(listing: Path, epochs: int, precision: str) -> None:
 
     quieten()
     dataset = Dataset.read(listing)
-    recipe = Recipe.named(
+    recipe = Recipe.from_preset(
         "article", {"pretrained": "none", "test": 0.0, "finetune_epochs": epochs, "precision": precision}
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -41,9 +41,9 @@ from solobox import Dataset, Localizer, Recipe, train
 from solobox.autolabel import find, label
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
-from solobox.evaluation.audit.decisions import apply, by_rule
-from solobox.evaluation.audit.findings import Audit, Kind, audit
-from solobox.evaluation.audit.hidden_object import second_look
+from solobox.evaluation.audit.decisions import apply, drop_flagged
+from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit
+from solobox.evaluation.audit.hidden_object import second_prediction
 from solobox.images.reading import read
 from solobox.predict.prediction import Prediction
 from solobox.training.crossval import out_of_fold
@@ -83,8 +83,8 @@ def cleanlab(env: Path, labels: Floats, boxes: Floats) -> Floats:
 
 
 def audited(dataset: Dataset, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
-    held_out = out_of_fold(dataset, Recipe.named("quick", {"seed": seed, **SETTINGS}))
-    return audit(dataset, held_out.predictions, second_look(dataset, held_out)), held_out.predictions
+    held_out = out_of_fold(dataset, Recipe.from_preset("quick", {"seed": seed, **SETTINGS}))
+    return audit(dataset, held_out.predictions, second_prediction(dataset, held_out)), held_out.predictions
 
 
 def ranked(found: Audit) -> Floats:
@@ -207,7 +207,7 @@ def merged(seeds: Sequence[int]) -> None:
             )
             found, _ = audited(dataset, seed)
         kinds = Counter(finding.kind.value for finding in found.findings if finding.row < _PAIRS)
-        others = sum(finding.kind is Kind.MERGED for finding in found.findings if finding.row >= _PAIRS)
+        others = sum(finding.kind is ErrorKind.MERGED for finding in found.findings if finding.row >= _PAIRS)
         print(
             f"two faces under one label, seed {seed}, {_PAIRS} of {len(dataset)}: {dict(kinds.most_common())}; ",
             end="",
@@ -242,7 +242,7 @@ def trained(seeds: Sequence[int]) -> None:
         for finding in found.flagged:
             boxes[finding.row] = finding.model
         with tempfile.TemporaryDirectory() as folder:
-            clean = Dataset.read(apply(dataset, by_rule(found, dataset), Path(folder) / "clean.csv").out)
+            clean = Dataset.read(apply(dataset, drop_flagged(found, dataset), Path(folder) / "clean.csv").out)
             paths = {image.resolve() for image in clean.images}
         left = dataset.select(np.array([image.resolve() in paths for image in dataset.images]))
         arms = {
@@ -256,7 +256,7 @@ def trained(seeds: Sequence[int]) -> None:
 
 
 def judged(dataset: Dataset, test: Dataset, correction: Floats, seed: int) -> Row:
-    recipe = Recipe.named("quick", {"seed": seed, "test": 0.0, **SETTINGS})
+    recipe = Recipe.from_preset("quick", {"seed": seed, "test": 0.0, **SETTINGS})
     with tempfile.TemporaryDirectory() as folder:
         train(dataset, Path(folder) / "run", recipe)
         found = Localizer.load(Path(folder) / "run").predict(list(test.images))

@@ -39,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten()
     size = arguments.size
-    recipe = Recipe.named("quick", {"size": size})
+    recipe = Recipe.from_preset("quick", {"size": size})
     backbone = Localizer(recipe.architecture, pretrained="bundled").eval().backbone.requires_grad_(False)
     runtimes: list[Features] = [
         TorchFeatures(backbone),

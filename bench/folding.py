@@ -46,7 +46,7 @@ def seconds(step: Callable[[], object], times: int) -> float:
 def steps(name: str, recipe: Recipe, kind: torch.dtype, rounds: int) -> None:
     localizer = Localizer(recipe.architecture, pretrained=recipe.pretrained)
     to_train(localizer)
-    loss = Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+    loss = Loss.parse(recipe.loss)
     optimizer = torch.optim.Adam(localizer.parameters(), lr=1e-6)
     side, batch = recipe.architecture.side, recipe.batch
     pixels = (
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     arguments = parser.parse_args()
     for name, (recipe, changes) in CASES.items():
-        steps(name, Recipe.named(recipe, changes), getattr(torch, arguments.precision), arguments.rounds)
+        steps(name, Recipe.from_preset(recipe, changes), getattr(torch, arguments.precision), arguments.rounds)
     depthwise()
 
 

@@ -48,7 +48,7 @@ class Step:
         precision = "bf16-mixed" if device == "cuda" else "32-true"
         self.recipe, self.steps = recipe, steps
         self.fabric = Fabric(accelerator=device, devices=1, precision=precision)  # type: ignore[arg-type]
-        self.loss = Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+        self.loss = Loss.parse(recipe.loss)
         self.module = Localizer(recipe.architecture).to(self.fabric.device)
         side, count = round(recipe.architecture.side * 1.25), steps * recipe.batch
         made = torch.Generator().manual_seed(0)
@@ -105,7 +105,7 @@ def speed(device: str, sizes: list[int], *, steps: int, rounds: int, changes: di
     )
     for backbone in TRUNKS:
         for batch in sizes:
-            recipe = Recipe.named(
+            recipe = Recipe.from_preset(
                 "finetune",
                 {"backbone": backbone, "pretrained": "none", "size": 224, "batch": batch} | changes,
             )
@@ -133,7 +133,7 @@ def accuracy(
         training, test = some(training, few, 0), some(test, few, 0)
     print(f"{'full recipe, passes':24s} {'train s':>9s} {'mean IoU':>9s}   aim {GOAL}")
     for count in passes:
-        recipe = Recipe.named(
+        recipe = Recipe.from_preset(
             "finetune", {"test": 0.0, "finetune_epochs": count, "accelerator": accelerator} | changes
         )
         with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("-o", type=Path, default=Path(saving.__file__).with_name(saving.START))
     arguments = parser.parse_args()
     quieten()
-    recipe = Recipe.named(
+    recipe = Recipe.from_preset(
         "quick",
         {"pretrained_head": "random", "crops": 2, "test": 0.0, "val": 0.02, "ram_gb": arguments.ram_gb},
     )

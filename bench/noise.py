@@ -32,7 +32,7 @@ from solobox import Dataset, Recipe
 from solobox.boxes import Floats, clip, iou
 from solobox.cli.console import quieten
 from solobox.model.heads import Output
-from solobox.model.losses import Loss
+from solobox.model.losses import SIGMA, Loss
 from solobox.training.augment import Window, random_window, whole
 from solobox.training.crossval import Bank
 from solobox.training.feature_cache import Kept
@@ -61,15 +61,14 @@ class Trimmed(Loss):
         return each.topk(max(round(KEPT * len(each)), 1), largest=False).values.mean()
 
 
-def losses(recipe: Recipe) -> dict[str, Loss]:
-    own = {"sigma": recipe.sigma, "beta": recipe.beta}
+def losses() -> dict[str, Loss]:
     return {
-        DEFAULT: Loss.parse(DEFAULT, **own),
-        "mse": Loss.parse("mse", **own),
-        "l1": Loss.parse("l1", **own),
-        "kl": Loss.parse("kl", **own),
-        "wide": Loss.parse(DEFAULT, sigma=3 * recipe.sigma, beta=recipe.beta),
-        "trimmed": Trimmed.parse(DEFAULT, **own),
+        DEFAULT: Loss.parse(DEFAULT),
+        "mse": Loss.parse("mse"),
+        "l1": Loss.parse("l1"),
+        "kl": Loss.parse("kl"),
+        "wide": Loss.parse(DEFAULT, sigma=3 * SIGMA),
+        "trimmed": Trimmed.parse(DEFAULT),
     }
 
 
@@ -136,12 +135,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="LOSS", help="only these losses, or others")
     arguments = parser.parse_args()
     quieten()
-    recipe = Recipe.named("quick", {"size": arguments.size})
-    known = losses(recipe)
-    chosen = {
-        name: known.get(name) or Loss.parse(name, sigma=recipe.sigma, beta=recipe.beta)
-        for name in arguments.only or known
-    }
+    recipe = Recipe.from_preset("quick", {"size": arguments.size})
+    known = losses()
+    chosen = {name: known.get(name) or Loss.parse(name) for name in arguments.only or known}
     training, test = caltech()
     dataset, count = joined(training, test), len(training)
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ def faces(dataset: Dataset, *, only: bool = False) -> Dataset:
 
 
 def trained(dataset: Dataset, size: int, seed: int) -> Localizer:
-    recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+    recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         return train(dataset, Path(folder) / "run", recipe)
 

@@ -27,7 +27,7 @@ def child(folder: Path, budget: float, size: int) -> None:
     dataset = Dataset.read(folder / "annotations.csv")
     # What the libraries and the smallest run take, whatever the data: the constant.
     warm = dataset.select(list(range(40)))
-    train(warm, folder / "warm", Recipe.named("quick", {"epochs": 1, "size": size, "ram_gb": budget}))
+    train(warm, folder / "warm", Recipe.from_preset("quick", {"epochs": 1, "size": size, "ram_gb": budget}))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     said: list[str] = []
@@ -39,7 +39,7 @@ def child(folder: Path, budget: float, size: int) -> None:
             said.append(text)
 
     localizer = train(
-        dataset, folder / "run", Recipe.named("quick", {"size": size, "ram_gb": budget}), progress=Ear()
+        dataset, folder / "run", Recipe.from_preset("quick", {"size": size, "ram_gb": budget}), progress=Ear()
     )
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -417,7 +417,7 @@ def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None
 
     assert made().started
     assert made(size=64).started  # the weights have no size in them
-    for other in (made(width=16), made(blocks=2), made("none"), made(pretrained_head="random")):
+    for other in (made(width=16), made(bins=8), made("none"), made(pretrained_head="random")):
         assert not other.started
     dataset = synthetic.write(tmp_path, 12, seed=3)
     found = [prediction.box for prediction in made().eval().predict(list(dataset.images))]

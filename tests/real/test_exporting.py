@@ -24,7 +24,7 @@ def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
     everything = Dataset.read(real_data / data, keep="largest", skip_bad=True)
     rows = np.linspace(0, len(everything) - 1, 60).round().astype(int)
     dataset = everything.select(rows)
-    recipe = Recipe.named("quick", {"size": 128, "epochs": 1, "crops": 2})
+    recipe = Recipe.from_preset("quick", {"size": 128, "epochs": 1, "crops": 2})
     train(dataset, tmp_path / "run", recipe, skip_bad=True)
     localizer = Localizer.load(tmp_path / "run")
     parity = localizer.export(tmp_path / "m.onnx").parity

@@ -60,7 +60,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(dataset, folder, Recipe.named("quick", SMALL))
+    train(dataset, folder, Recipe.from_preset("quick", SMALL))
     return folder
 
 
@@ -80,7 +80,7 @@ def test_images_without_the_object_cost_the_boxes_nothing(
     dataset: Dataset, run: Path, tmp_path: Path
 ) -> None:
     """Boxes are learnt as if there were none of them."""
-    other = train(dataset.positives(), tmp_path / "run", Recipe.named("quick", SMALL))
+    other = train(dataset.positives(), tmp_path / "run", Recipe.from_preset("quick", SMALL))
     images = list(dataset.positives().images)
     for one, two in zip(Localizer.load(run).predict(images), other.predict(images), strict=True):
         # But for what is rounded otherwise when images are shown to the backbone in other company.
@@ -101,7 +101,7 @@ def test_the_temperature_suits_images_that_were_never_seen(tmp_path: Path) -> No
     images = Dataset([f"{row}.png" for row in range(count)], boxes)
     learning = 600
     kept = Kept(store, torch.arange(learning), targets[:learning], ())
-    recipe = Recipe.named("quick", {"epochs": 4, "batch": 32})
+    recipe = Recipe.from_preset("quick", {"epochs": 4, "batch": 32})
     cpu = torch.device("cpu")
     training = images.select(np.arange(count) < learning)
     found = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
@@ -195,7 +195,7 @@ def test_familiarity_tells_the_training_images_from_others(dataset: Dataset, run
     ],
 )  # fmt: skip
 def test_every_recipe_is_calibrated(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
-    made = train(dataset, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1} | changes))
+    made = train(dataset, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1} | changes))
     images = [str(dataset.images[row]) for row in (0, 3, 60)]
     again = Localizer.load(tmp_path / "run").predict(images)
     for a, b in zip(made.predict(images), again, strict=True):
@@ -208,7 +208,7 @@ def test_presence_needs_images_without_the_object_in_both_parts(dataset: Dataset
     split = ["train" if not box else own for own, box in zip(dataset.split, dataset.has_box, strict=True)]
     heard = Heard()
     lacking = Dataset(dataset.images, dataset.boxes, split=split)
-    localizer = train(lacking, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1}), progress=heard)
+    localizer = train(lacking, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1}), progress=heard)
     assert localizer.presence is None
     assert np.isnan(localizer.predict(dataset.images[0])[0].presence)
     assert any(
@@ -218,7 +218,7 @@ def test_presence_needs_images_without_the_object_in_both_parts(dataset: Dataset
 
 def test_images_without_the_object_alone_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing to train on"):
-        train(dataset.select(~dataset.has_box), tmp_path / "run", Recipe.named("quick", SMALL))
+        train(dataset.select(~dataset.has_box), tmp_path / "run", Recipe.from_preset("quick", SMALL))
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_parts() -> None:

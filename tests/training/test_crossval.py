@@ -90,7 +90,7 @@ def test_too_few_folds_and_too_many_are_told_of() -> None:
     with pytest.raises(DataError, match=r"2 images with a box \(a group counts as one\) make no 3 folds"):
         assigned(dataset, 3)
     with pytest.raises(DataError, match="make no 3 folds"):
-        out_of_fold(dataset, Recipe.named("quick", QUICK), folds=3)
+        out_of_fold(dataset, Recipe.from_preset("quick", QUICK), folds=3)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def bank(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bank:
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     return Bank.of(drawn, recipe, folder=tmp_path_factory.mktemp("bank"), least=15, skip_bad=True)
 
 
@@ -216,12 +216,12 @@ def test_masks_and_images_that_cannot_teach_are_refused(bank: Bank) -> None:
 
 def test_a_backbone_that_trains_too_has_no_kept_features(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--recipe quick"):
-        Bank.of(drawn, Recipe.named("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path)
+        Bank.of(drawn, Recipe.from_preset("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path)
 
 
 def test_a_image_that_cannot_be_read_stops_it_unless_told_otherwise(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="00004"):
-        Bank.of(drawn, Recipe.named("quick", QUICK), folder=tmp_path)
+        Bank.of(drawn, Recipe.from_preset("quick", QUICK), folder=tmp_path)
 
 
 def test_two_images_make_two_folds_and_nothing_is_called_familiar(bank: Bank, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_two_images_make_two_folds_and_nothing_is_called_familiar(bank: Bank, tm
     rows = [*np.flatnonzero(drawn.has_box & (np.arange(30) != LOST))[:2], empty]
     few = drawn.select(rows)
     few = replace(few, images=(*few.images[:2], lost))
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     found = out_of_fold(few, recipe, folds=2, skip_bad=True)
     assert sorted(found.fold.tolist()) == [-1, 0, 1]
     for prediction in found.predictions[:2]:
@@ -252,7 +252,7 @@ def test_familiarity_is_against_the_images_of_other_folds(bank: Bank, found: Out
 
 def test_fitted_on_all_it_is_what_training_gives(drawn: Dataset, tmp_path: Path) -> None:
     """In batches of two one pass is enough, so that there is one epoch and none to choose."""
-    recipe = Recipe.named("quick", QUICK | {"batch": 2})
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 2})
     positives = drawn.select(drawn.has_box & (np.arange(30) != LOST))
     parts = replace(positives, split=("train",) * 20 + ("val",) * (len(positives) - 20))
     trained = train(parts, tmp_path / "run", recipe)

@@ -139,7 +139,7 @@ def test_two_ranks_are_one(
     two: Reports, drawn: Path, sparse: Path, tmp_path: Path, name: str, changes: Any
 ) -> None:
     data = sparse if name.startswith("presence") else drawn
-    alone = train(Dataset.read(data), tmp_path / "alone", Recipe.named("quick", changes))
+    alone = train(Dataset.read(data), tmp_path / "alone", Recipe.from_preset("quick", changes))
     assert (alone.presence is not None) == name.startswith("presence")
     first, second = two[name]
     assert first["weights"] == second["weights"]
@@ -164,7 +164,7 @@ def test_each_image_is_decoded_once_on_the_host_and_measured_once_by_each_epoch(
 
 
 def test_one_of_them_writes(two: Reports, folder: Path, drawn: Path, tmp_path: Path) -> None:
-    train(Dataset.read(drawn), tmp_path, Recipe.named("quick", QUICK))
+    train(Dataset.read(drawn), tmp_path, Recipe.from_preset("quick", QUICK))
     names = sorted(path.name for path in tmp_path.iterdir())
     assert sorted(path.name for path in (folder / "quick").iterdir()) == names
     assert sorted(path.name for path in (folder / "disk").iterdir()) == names

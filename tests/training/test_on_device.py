@@ -293,7 +293,7 @@ def test_a_quarter_of_the_free_memory_is_the_limit(monkeypatch: pytest.MonkeyPat
 
 def small(**changes: Any) -> Recipe:
     settings = {"size": 64, "width": 16, "bins": 8, "batch": 5, "epochs": 0, "finetune_epochs": 2, "seed": 3}
-    return Recipe.named("finetune", settings | changes)
+    return Recipe.from_preset("finetune", settings | changes)
 
 
 def test_batches_go_on_from_a_place_as_they_would_have() -> None:
@@ -323,7 +323,7 @@ def test_the_whole_net_trains_on_resident_images(squares: Squares, windows_each:
         localizer = Localizer(recipe.architecture, pretrained="bundled").eval()
         before = {key: value.clone() for key, value in localizer.state_dict().items()}
         history, _ = tune_everything(
-            localizer, squares, squares_of(squares, 64), recipe, Loss.parse(recipe.loss, sigma=recipe.sigma),
+            localizer, squares, squares_of(squares, 64), recipe, Loss.parse(recipe.loss),
             fabric, Silent(), Forgets(), resident=resident,
         )  # fmt: skip
         after = localizer.state_dict()
@@ -377,7 +377,7 @@ def test_a_long_run_is_compiled_and_learns_the_same(
         monkeypatch.setattr("solobox.training.finetune.pays", lambda device, steps, long=long: long)
         torch.manual_seed(0)
         localizer = Localizer(recipe.architecture).eval()
-        loss, watches = Loss.parse(recipe.loss, sigma=recipe.sigma), Watches(localizer)
+        loss, watches = Loss.parse(recipe.loss), Watches(localizer)
         history, _ = tune_everything(
             localizer, squares, squares_of(squares, 64), recipe, loss, Fabric(accelerator="cpu", devices=1),
             watches, Forgets(), resident=Resident.of(squares, CPU),

@@ -20,7 +20,7 @@ from solobox.training.views import as_predicted
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
-    return Recipe.named(
+    return Recipe.from_preset(
         name, {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
     )
 
@@ -231,11 +231,11 @@ def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path
     # images from elsewhere are all new
     others = synthetic.write(tmp_path / "others", 7, seed=11, size=(96, 72))
     found = evaluate(loaded, others)
-    assert (found.metrics.n, found.n_seen) == (7, 0)
-    assert evaluate(loaded, drawn, "all").n_seen == (split != "test").sum()
+    assert (found.metrics.n, found.n_seen_in_training) == (7, 0)
+    assert evaluate(loaded, drawn, "all").n_seen_in_training == (split != "test").sum()
     # a file that calls trained images test is believed, and its images are counted
     wrong = Dataset(drawn.images, drawn.boxes, split=["test"] * len(drawn))
-    assert evaluate(loaded, wrong).n_seen == (split != "test").sum()
+    assert evaluate(loaded, wrong).n_seen_in_training == (split != "test").sum()
 
 
 def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Dataset, tmp_path: Path) -> None:

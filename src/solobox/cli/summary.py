@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import out, quieten
-from solobox.cli.options import given, options
+from solobox.cli.options import options_class, set_options
 from solobox.config.architecture import Architecture
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options(Architecture)
+    Settings = options_class(Architecture)
 
 
 def summary(
@@ -49,7 +49,7 @@ def summary(
     settings
         The options of the architecture.
     """
-    changes = given(settings)
+    changes = set_options(settings)
     if run is not None and changes:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise ConfigError(

@@ -72,7 +72,7 @@ class Localizer(Predictor, nn.Module):
         channels = self.extra.channels
         self.vectorizer: Gap | Flatten | Edges
         if a.vectorizer == "edges":
-            self.vectorizer = Edges(channels, width=a.width, blocks=a.blocks, dropout=a.dropout)
+            self.vectorizer = Edges(channels, width=a.width)
         elif a.vectorizer == "gap":
             self.vectorizer = Gap(channels)
         else:

@@ -16,7 +16,7 @@ from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
 from solobox.training.distributed import Ranks
-from solobox.training.loggers import HistoryCsv, Logger
+from solobox.training.loggers import Logger, write_history
 from solobox.training.loop import Epoch
 from solobox.training.run_folder import CHECKPOINT, HISTORY
 
@@ -49,7 +49,6 @@ class Progressed:
         self._interrupted = self._due = False
         self._stage = ""
         self._before: dict[str, torch.Tensor] | None = None
-        self._csv = HistoryCsv(folder / HISTORY)
         self.earlier: list[Epoch] = []
         self.chosen = 0
         self._tree: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
@@ -127,9 +126,9 @@ class Progressed:
             "chosen": self.chosen,
             "seen": {name: torch.from_numpy(getattr(self._seen, name)) for name in ("train", "val")},
         }
-        checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.flat()})
+        checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.to_dict()})
         rows = [line.to_dict() for line in (*self.earlier, *history)]
-        self._csv.write(rows)
+        write_history(self._folder / HISTORY, rows)
         if state["place"] == 0:
             for logger in self._loggers:
                 figures = {k: v for k, v in rows[-1].items() if k not in ("stage", "epoch")}
@@ -154,4 +153,4 @@ def recipe_of(folder: Path) -> Recipe:
     flat = note.get("recipe")
     if not isinstance(flat, dict):
         raise ConfigError(f"{folder / CHECKPOINT} does not say what recipe it is of")
-    return Recipe.named("quick", flat)
+    return Recipe.from_preset("quick", flat)

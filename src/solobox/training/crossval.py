@@ -189,7 +189,7 @@ class Bank:
         head = copy.deepcopy(self.start)
         fit_head(
             head, self.kept, lambda _: torch.zeros(1), recipe,
-            Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta), fabric=self.fabric, progress=self.progress,
+            Loss.parse(recipe.loss), fabric=self.fabric, progress=self.progress,
             rows=rows, stage=stage,
         )  # fmt: skip
         return head.eval()

@@ -208,7 +208,7 @@ def make(optimizer_config: OptimizerConfig, groups: list[Group]) -> "torch.optim
         return AdamW(given, lr=optimizer_config.lr)
     if optimizer_config.optimizer == "adam":
         return Adam(given, lr=optimizer_config.lr)
-    return SGD(given, lr=optimizer_config.lr, momentum=optimizer_config.momentum)
+    return SGD(given, lr=optimizer_config.lr, momentum=0.9)
 
 
 def set_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:

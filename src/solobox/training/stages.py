@@ -126,7 +126,7 @@ def fit_presence(
 
     It ends with the last epoch: nothing is held out to choose by.
     """
-    loss, patient = Loss((), sigma=recipe.sigma), replace(recipe, patience=0)
+    loss, patient = Loss(()), replace(recipe, patience=0)
     _fit(
         _Branch(presence), kept, lambda _: torch.zeros(1), patient, loss, rows,
         fabric=fabric, progress=progress, ranks=ranks, stage=stage,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from solobox.config.recipe import Recipe, options_of
+from solobox.config.options import options_of
+from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, DataError
@@ -113,7 +114,7 @@ def train(
     watch.lap("model")
     job = _Job(
         recipe,
-        Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta),
+        Loss.parse(recipe.loss),
         out,
         fabric,
         progress,
@@ -174,7 +175,7 @@ def _sample_images(training: Dataset) -> list[str]:
 def _begin(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
     trackers += loggers(recipe.loggers, out, out.resolve().name)
     for tracker in trackers:
-        tracker.log_hyperparams(recipe.flat())
+        tracker.log_hyperparams(recipe.to_dict())
 
 
 def _finish(localizer: Localizer, out: Path, trackers: Sequence[Logger]) -> None:
@@ -340,7 +341,7 @@ def versions() -> dict[str, str]:
 
 
 def _recipe_facts(recipe: Recipe) -> dict[str, object]:
-    facts = recipe.flat()
+    facts = recipe.to_dict()
     for name in options_of(type(recipe.architecture)):  # the architecture has its own place in config.json
         del facts[name]
     return facts

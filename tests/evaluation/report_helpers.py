@@ -1,4 +1,4 @@
-"""Evaluations to report on, and pages as a test reads them."""
+"""Evaluations for reports, and a parser of their pages."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -10,13 +10,13 @@ from PIL import Image
 
 from solobox.data.dataset import Dataset
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
-from solobox.evaluation.report import RunFacts, write_report
+from solobox.evaluation.report import RunMetadata, write_report
 from solobox.predict.prediction import Prediction
 
 EVIL = '<script>alert("x")</script>&.jpg'
 VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
-SECTIONS = ["result", "trust", "where-it-fails", "training", "images", "data", "reproduce", "unreadable"]
-RUN = RunFacts(
+SECTIONS = ["result", "uncertainty", "errors", "training", "images", "data", "reproduce", "unreadable"]
+RUN = RunMetadata(
     name="runs/<b>one</b>",
     recipe={"epochs": 3, "losses": {"kl": 1.0}, "amp": True, "weights": None, "lr": 0.002},
     history=[
@@ -35,7 +35,7 @@ RUN = RunFacts(
 
 @dataclass
 class Page(HTMLParser):
-    """What a test wants to know of a page; fails on tags that do not close in order."""
+    """The content of a page; fails on tags that are not closed in order."""
 
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
@@ -85,9 +85,9 @@ def make(
     *,
     labels: bool = True,
     names: dict[int, str] | None = None,
-    lost: tuple[int, ...] = (),
+    unreadable: tuple[int, ...] = (),
 ) -> Evaluation:
-    """An evaluation of n grey images, each box a little worse than the last; `lost` are unreadable."""
+    """An evaluation of n gray images, each box a little worse than the last; `unreadable` are rows."""
     rng = np.random.default_rng(0)
     images, boxes, predictions = [], [], []
     for i in range(n):
@@ -100,7 +100,7 @@ def make(
         shift = np.array([0.3 * i, 0, 0.3 * i, 0])
         predictions.append(
             Prediction(str(path), error=f"broken <i>{i}</i>")
-            if i in lost
+            if i in unreadable
             else Prediction(str(path), box + shift, (width, height))
         )
     dataset = Dataset(
@@ -112,18 +112,20 @@ def make(
     return evaluate_predictions(dataset, predictions, "test")
 
 
-def report(folder: Path, evaluation: Evaluation, run: RunFacts | None = RUN, title: str = "A report") -> Page:
+def report(
+    folder: Path, evaluation: Evaluation, run: RunMetadata | None = RUN, title: str = "A report"
+) -> Page:
     path = folder / "report.html"
     write_report(path, evaluation, title=title, run=run)
     return parse(path)
 
 
-def trusted(
+def with_uncertainty(
     evaluation: Evaluation, *, negatives: int = 4, margin: float = 4, shift: float = 0, groups: bool = False
 ) -> Evaluation:
-    """The same images by a model that says how far each box can be trusted, and some without the object."""
+    """The same images by a model with margins, presence and familiarity, and some images without the object."""
     move = np.array([shift, 0, shift, 0])
-    found = [
+    predictions = [
         p
         if p.error
         else replace(
@@ -136,14 +138,14 @@ def trusted(
         )
         for row, p in enumerate(evaluation.predictions)
     ]
-    n = len(found)
+    n = len(predictions)
     dataset = evaluation.dataset
-    everything = Dataset(
+    extended = Dataset(
         images=[*dataset.images, *dataset.images[:negatives]],
         boxes=np.concatenate([dataset.boxes, np.full((negatives, 4), np.nan)]),
         label=[*dataset.label, *[""] * negatives],
         names=[*dataset.names, *[f"empty_{row}" for row in range(negatives)]],
         group=[f"p{row // 2}" for row in range(n + negatives)] if groups else None,
     )
-    absent = [Prediction("", np.ones(4), (60, 60), presence=0.2 + 0.2 * row) for row in range(negatives)]
-    return evaluate_predictions(everything, [*found, *absent], "test")
+    negative = [Prediction("", np.ones(4), (60, 60), presence=0.2 + 0.2 * row) for row in range(negatives)]
+    return evaluate_predictions(extended, [*predictions, *negative], "test")

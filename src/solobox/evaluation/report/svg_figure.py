@@ -1,4 +1,4 @@
-"""What the report's charts are drawn on: a figure in, inline SVG out, with the colours and letters of the page."""
+"""From a matplotlib figure to SVG that can be embedded in a page and takes its colors and font."""
 
 import io
 import re
@@ -10,17 +10,17 @@ from defusedxml import ElementTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Colours are names for the style sheet: an SVG inside the page follows its light and dark mode.
+# These colors are placeholders for CSS variables, so that a chart follows the light and dark mode of the page.
 INK, MUTED, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
 _LIGHT = {
     "--ink": "#24262b", "--muted": "#666b75", "--line": "#e4e2dd", "--blue": "#2378b5", "--orange": "#d36a0b"
 }  # fmt: skip
-_PAPER = "#ffffff"
+_BACKGROUND = "#ffffff"
 _STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "solobox",
-    "font.family": "DejaVu Sans",  # for the layout; the page's own, narrower letters are shown
+    "font.family": "DejaVu Sans",  # for the layout; the page shows its own, narrower font
     "font.size": 11,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
@@ -42,19 +42,19 @@ _STYLE: dict[str, object] = {
     "xtick.major.pad": 6,
     "ytick.major.size": 0,
 }
-_WIDTH = 400  # in the SVG's units; about the width of a phone, so that letters keep their size there
+_WIDTH = 400  # in SVG units; about the width of a phone, so that text keeps its size there
 
 
 @contextmanager
 def chart(
     height: int, rows: int = 1, ratios: Sequence[float] | None = None
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Give an empty figure of a height in the SVG's units, 400 wide, and its axes, one above the other.
+    """Create a figure 400 SVG units wide and its axes, one per row.
 
-    ratios: how high each row is beside the others; all the same by default.
+    height: of the figure in SVG units. ratios: relative heights of the rows, default equal.
     """
-    # Settings are read when the parts are made and again when they are written, so both happen inside; a
-    # person's own matplotlib settings do not reach the report.
+    # matplotlib reads its style when it creates a figure and again when it saves it, so both happen in this context. It
+    # also keeps the user's own style out of the report.
     with matplotlib.style.context(["default", _STYLE]):
         figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
         axes = figure.subplots(rows, 1, sharex=True, squeeze=False, height_ratios=ratios)
@@ -62,7 +62,10 @@ def chart(
 
 
 def svg(figure: Figure, name: str, label: str) -> str:
-    """Write a figure as an SVG element for an HTML page: no name spaces, no style of its own, unique ids."""
+    """Convert a figure to an SVG element for an HTML page: without namespaces and style sheet, with unique ids.
+
+    name: prefix of the ids. label: description for screen readers.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(buffer.getvalue(), forbid_dtd=False)
@@ -72,7 +75,7 @@ def svg(figure: Figure, name: str, label: str) -> str:
                 parent.remove(child)
     for element in root.iter():
         element.tag = element.tag.partition("}")[2]
-        element.attrib = {k.rpartition("}")[2]: _local(v, name) for k, v in element.attrib.items()}
+        element.attrib = {k.rpartition("}")[2]: _prefix_ids(v, name) for k, v in element.attrib.items()}
         if "id" in element.attrib:
             element.set("id", f"{name}-{element.get('id')}")
     for key in ("width", "height", "version"):
@@ -85,17 +88,16 @@ def svg(figure: Figure, name: str, label: str) -> str:
 
 
 def standalone(element: str) -> str:
-    """What `svg` gave as a file that is read without a page: with name spaces, and the page's light colours."""
+    """Convert an element of `svg` to an SVG file: with namespaces, and the light colors of the page."""
     for variable, color in _LIGHT.items():
         element = element.replace(f"var({variable})", color)
     element = element.replace("font-family: inherit", "font-family: 'DejaVu Sans', sans-serif")
-    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-    paper = f'<rect width="100%" height="100%" fill="{_PAPER}"/>'
+    namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    background = f'<rect width="100%" height="100%" fill="{_BACKGROUND}"/>'
     head, rest = element.split(">", 1)
-    return (
-        f'<?xml version="1.0" encoding="UTF-8"?>\n{head.replace("<svg", f"<svg {spaces}", 1)}>{paper}{rest}\n'
-    )
+    head = head.replace("<svg", f"<svg {namespaces}", 1)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}>{background}{rest}\n'
 
 
-def _local(value: str, name: str) -> str:
+def _prefix_ids(value: str, name: str) -> str:
     return re.sub(r"^#|(?<=url\(#)", lambda m: f"{m[0]}{name}-", value)

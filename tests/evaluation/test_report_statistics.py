@@ -20,32 +20,32 @@ def test_edge_errors_are_positive_outside_and_in_percent_of_the_side() -> None:
     )
 
 
-def test_what_could_not_be_read_is_not_among_the_measured() -> None:
+def test_unreadable_images_are_not_matched() -> None:
     dataset = Dataset(images=["a.jpg", "b.jpg", "c.jpg"], boxes=[[0, 0, 10, 20]] * 3)
     found = [
         Prediction("a.jpg", np.array([0.0, 0, 10, 20]), (20, 80)),
         Prediction("b.jpg", error="broken"),
         Prediction("c.jpg", np.array([0.0, 0, 5, 20]), (40, 40)),
     ]
-    known = statistics.measured(evaluate_predictions(dataset, found, "test"))
-    assert known.index.tolist() == [0, 2]
-    np.testing.assert_allclose(known.iou, [1, 0.5])
-    np.testing.assert_allclose(known.fractions, [[0, 0, 0.5, 0.25], [0, 0, 0.25, 0.5]])
-    np.testing.assert_allclose(known.object_side, np.sqrt([0.125, 0.125]))
+    matched = statistics.matched_boxes(evaluate_predictions(dataset, found, "test"))
+    assert matched.index.tolist() == [0, 2]
+    np.testing.assert_allclose(matched.iou, [1, 0.5])
+    np.testing.assert_allclose(matched.normalized, [[0, 0, 0.5, 0.25], [0, 0, 0.25, 0.5]])
+    np.testing.assert_allclose(matched.object_side, np.sqrt([0.125, 0.125]))
 
 
-def test_coverage_of_one_box() -> None:
-    share = statistics.coverage(np.array([[0.0, 0.5, 0.25, 1.0]]), cells=4)
+def test_heatmap_of_one_box() -> None:
+    share = statistics.box_heatmap(np.array([[0.0, 0.5, 0.25, 1.0]]), cells=4)
     expected = np.zeros((4, 4))
     expected[2:, 0] = 1
     np.testing.assert_array_equal(share, expected)
 
 
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=20))
-def test_coverage_is_a_share_and_adds_up_to_the_area(corners: list[tuple[float, ...]]) -> None:
+def test_the_heatmap_is_a_share_and_its_mean_is_the_area(corners: list[tuple[float, ...]]) -> None:
     a = np.array(corners)
     boxes = np.concatenate([np.minimum(a[:, :2], a[:, 2:]), np.maximum(a[:, :2], a[:, 2:])], axis=1)
-    share = statistics.coverage(boxes, cells=50)
+    share = statistics.box_heatmap(boxes, cells=50)
     assert share.min() >= 0
     assert share.max() <= 1
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()
@@ -67,7 +67,7 @@ def test_few_points_have_no_running_median(n: int) -> None:
 
 
 @given(st.lists(st.floats(0, 1), max_size=60).map(np.array))
-def test_best_and_worst_never_share_a_image(iou: Floats) -> None:
+def test_best_and_worst_are_disjoint(iou: Floats) -> None:
     best, worst = statistics.extremes(iou)
     assert not set(best) & set(worst)
     assert len(best) + len(worst) == min(len(iou), 26)
