@@ -1,3 +1,5 @@
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,15 @@ LONG = (
     "test_calibrating.py", "test_export.py", "test_folds.py", "test_on_ray.py", "test_predict_on_ray.py",
 )  # fmt: skip
 """Files that take the longest, the longest first: begun last, one processor would wait for the other's."""
+
+
+# `nohup make test &` and many CI runners start this with SIGINT ignored. The processes that tests start and interrupt
+# would inherit that; a handler, unlike that, is not inherited.
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,8 @@ def dies(pixels):
     os._exit(9)
 """
 CODE = "from solobox.cli import main; main()"
+IGNORE = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+"""As `nohup` in a script and many CI runners start a command."""
 
 
 @pytest.fixture
@@ -115,12 +117,12 @@ def test_without_opencv_the_extra_is_named(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="there is no Ctrl-C for a group of processes here")
-@pytest.mark.parametrize("seconds", [0.005, 0.3])
-def test_ctrl_c_stops_all_processes_and_leaves_no_file(folder: Path, seconds: float) -> None:
+@pytest.mark.parametrize(("seconds", "before"), [(0.005, ""), (0.3, ""), (0.3, IGNORE)])
+def test_ctrl_c_stops_all_processes_and_leaves_no_file(folder: Path, seconds: float, before: str) -> None:
     for level in range(6, 60):
         Image.fromarray(np.full((30, 40, 3), level, np.uint8)).save(folder / "in" / f"{level}.png")
     process = subprocess.Popen(
-        [sys.executable, "-c", CODE, "label", "in", "-o", "b.csv", "--with", "mine:slow", "--workers", "2"],
+        [sys.executable, "-c", before + CODE, "label", "in", "-o", "b.csv", "--with", "mine:slow", "--workers", "2"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while not list(folder.glob(".b*.part")):  # until it is under way; the processes start now

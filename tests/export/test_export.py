@@ -16,11 +16,12 @@ from solobox.export import exporter
 from solobox.export.exporter import export
 from solobox.export.graph import Graph
 from solobox.export.onnx_file import licence_of_weights
-from solobox.export.parity import MOST_PIXELS, Case, compare, drawn_cases, require
+from solobox.export.parity import compare
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import METADATA, OnnxRuntime
+from solobox.predict.predictor import PredictOptions
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_images_of_any_size_and_number_give_what_pytorch_gives(localizer: Locali
         with torch.inference_mode():
             wanted = graph(torch.from_numpy(pixels))
         given = engine.run(pixels, graph.outputs)
-        for name, tensor in zip(graph.outputs, wanted, strict=True):
+        for name, tensor in zip(graph.outputs, wanted[:-1], strict=True):
             assert given[name].shape == tensor.shape
             assert given[name].dtype == np.float32
             np.testing.assert_allclose(
@@ -78,12 +79,11 @@ def test_images_of_any_size_and_number_give_what_pytorch_gives(localizer: Locali
 
 
 def test_the_file_and_the_folder_say_the_same(localizer: Localizer, file: Path, labelled: Dataset) -> None:
-    model = Model.load(file)
-    for options in ({}, {"level": 0.9}, {"level": 0.8, "outer": True}):
-        asked: Any = options
+    model = OnnxModel.load(file)
+    for options in (PredictOptions(), PredictOptions(margins=0.9), PredictOptions(outer=0.8)):
         for a, b in zip(
-            localizer.predict(list(labelled.images), **asked),
-            model.predict(list(labelled.images), **asked),
+            localizer.predict(list(labelled.images), options),
+            model.predict(list(labelled.images), options),
             strict=True,
         ):
             assert (a.image, a.size, a.error) == (b.image, b.size, b.error)
@@ -101,10 +101,10 @@ def test_the_graphs_margins_are_those_of_the_calibration(
     assert graph.levels == (0.5, 0.8, 0.9, 0.95)  # 60 images are too few for 0.99
     given = OnnxRuntime(file, 1).run(pixels[np.newaxis], graph.outputs)
     for place, level in enumerate(graph.levels):
-        both = Model.load(file).predict(pixels, level=level)[0]
+        both = OnnxModel.load(file).predict(pixels, PredictOptions(margins=level))
         np.testing.assert_allclose(given["lower"][0, place], both.lower, atol=0.3)
         np.testing.assert_allclose(given["upper"][0, place], both.upper, atol=0.3)
-        one = Model.load(file).predict(pixels, level=level, outer=True)[0]
+        one = OnnxModel.load(file).predict(pixels, PredictOptions(outer=level))
         np.testing.assert_allclose(given["outer"][0, place], one.outer, atol=0.3)
 
 
@@ -123,10 +123,10 @@ def test_other_architectures_too(changes: dict[str, Any], knows: bool, tmp_path:
     assert (
         ("presence" in made.outputs) == ("lower" in made.outputs) == ("familiarity" in made.outputs) == knows
     )
-    model = Model.load(tmp_path / "m.onnx")
+    model = OnnxModel.load(tmp_path / "m.onnx")
     assert (model.has_presence, model.has_familiarity) == (knows, knows)
     pixels = synthetic.draw(1, (90, 70)).pixels
-    mine, theirs = localizer.predict(pixels)[0], model.predict(pixels)[0]
+    mine, theirs = localizer.predict(pixels), model.predict(pixels)
     np.testing.assert_allclose(mine.box, theirs.box, atol=0.01)
     np.testing.assert_allclose(mine.lower, theirs.lower, atol=0.02)
 
@@ -136,7 +136,7 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(file: Path) -> None:
     about = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA])
     assert about["side"] == 64
     assert about["levels"] == [0.5, 0.8, 0.9, 0.95]
-    facts = Model.load(file).facts
+    facts = OnnxModel.load(file).facts
     assert set(facts) >= {"backbone", "licence_of_weights", "exported_by"}
     content = file.read_bytes()
     for place in (Path(exporter.__file__).parent, Path(torch.__file__).parent):
@@ -175,25 +175,32 @@ def test_a_graph_that_says_something_else_is_not_written(
 
     monkeypatch.setattr(exporter, "as_onnx", wrong)
     (tmp_path / "m.onnx").write_text("what was there")
-    with pytest.raises(ConfigError, match="would not say what the model says"):
+    with pytest.raises(ConfigError, match="nothing was written"):
         export(localizer, tmp_path / "m.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     assert (tmp_path / "m.onnx").read_text() == "what was there"
 
 
-def test_a_difference_is_found_in_any_output(localizer: Localizer, file: Path) -> None:
-    class Off(OnnxRuntime):
-        def run(self, pixels: Any, names: Any) -> Any:
-            found = super().run(pixels, names)
-            return found | {"outer": found["outer"] + 2 * MOST_PIXELS}
+def test_an_export_without_its_training_images_is_compared_on_others(
+    localizer: Localizer, file: Path, labelled: Dataset, tmp_path: Path
+) -> None:
+    synthetic = compare(localizer, file, [])
+    assert (synthetic.real, synthetic.failures()) == (0, [])
+    there = [*labelled.images[:3], tmp_path / "gone.jpg"]
+    both = compare(localizer, file, there)
+    assert (both.real, both.count, both.failures()) == (3, synthetic.count + 3, [])
 
-    cases = drawn_cases()[:3]
-    parity = compare(Graph(localizer).eval(), Off(file, 1), cases)
-    assert parity.of == "outer"
-    with pytest.raises(ConfigError, match=r"at most 1\.\d+ px apart \(outer\)"):
-        require(parity)
-    nothing = Case(cases[0].pixels, np.full(4, np.nan))
-    assert compare(Graph(localizer).eval(), OnnxRuntime(file, 1), [nothing]).iou == 0
+
+@pytest.mark.usefixtures("traced")
+def test_images_that_the_run_recorded_are_compared_and_those_of_check_before_them(
+    localizer: Localizer, labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(localizer, "facts", {"sample_images": [str(path) for path in labelled.images[:5]]})
+    assert export(localizer, tmp_path / "m.onnx").parity.real == 5
+    assert export(localizer, tmp_path / "m.onnx", check=labelled).parity.real == len(labelled)
+    gone = Dataset([tmp_path / "gone.jpg"], [[1, 2, 3, 4]])
+    with pytest.raises(ConfigError, match="--check"):
+        export(localizer, tmp_path / "m.onnx", check=gone)
 
 
 @pytest.mark.usefixtures("traced")
@@ -210,10 +217,10 @@ def test_int8_is_calibrated_measured_and_refused(
     assert made.bytes < 0.5 * plain.bytes
     assert made.accuracy is not None
     assert made.accuracy.count == int(labelled.has_box[1::2].sum())
-    integers, floats = Model.load(tmp_path / "m.onnx"), Model.load(tmp_path / "plain.onnx")
+    integers, floats = OnnxModel.load(tmp_path / "m.onnx"), OnnxModel.load(tmp_path / "plain.onnx")
     assert integers.facts == floats.facts
     pixels = synthetic.draw(1, (90, 70)).pixels
-    a, b = integers.predict(pixels)[0], floats.predict(pixels)[0]
+    a, b = integers.predict(pixels), floats.predict(pixels)
     assert not np.array_equal(a.box, b.box)
     np.testing.assert_allclose(a.box, b.box, atol=25)
 
@@ -246,7 +253,7 @@ def test_for_triton_a_folder_that_fits_its_schema(localizer: Localizer, tmp_path
     assert list(by_name["lower"].dims) == [4, 4]
     assert list(by_name["presence"].dims) == [1]
     assert by_name["presence"].HasField("reshape")
-    Model.load(tmp_path / "models" / "face" / "1" / "model.onnx")
+    OnnxModel.load(tmp_path / "models" / "face" / "1" / "model.onnx")
     with pytest.raises(ConfigError, match="holds something already"):
         export(localizer, tmp_path / "models" / "face", target="triton")
 

@@ -391,6 +391,24 @@ def test_the_fastest_runtime_agrees_with_torch(side: int) -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_maps_of_an_image_do_not_depend_on_those_beside_it(exact: bool) -> None:
+    pytest.importorskip("openvino")
+    runtime = fastest(Backbone(pretrained="bundled").eval(), 96, exact=exact)
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 3, 96, 96), dtype=np.uint8)
+    together = runtime(pixels)
+    for rows in ([3], [6, 3], [0, 1, 2, 3, 4]):
+        for all_maps, some in zip(together, runtime(pixels[rows]), strict=True):
+            assert torch.equal(all_maps[rows], some)
+
+
+def test_float32_that_was_asked_for_is_what_features_are_computed_in() -> None:
+    runtime = fastest(Backbone(pretrained="bundled").eval(), 96, bf16=False)
+    assert runtime.name.endswith(("f32", "float32"))
+    pixels = np.full((1, 3, 96, 96), 127, dtype=np.uint8)
+    assert {maps.dtype for maps in runtime(pixels)} == {torch.bfloat16}
+
+
 def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None:
     def made(pretrained: str = "bundled", pretrained_head: str = "synthetic", **changes: Any) -> Localizer:
         return Localizer(

@@ -132,3 +132,34 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
     assert again.returncode == 0, again.stderr
     whole = train(Dataset.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.named("quick", QUICK))
     same(whole, Localizer.load(tmp_path / "run"))
+
+
+IGNORING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "solobox", *sys.argv[1:]])
+"""
+
+
+def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(drawn: Dataset, tmp_path: Path) -> None:
+    drawn.write(tmp_path / "labels.csv")
+    run = tmp_path / "run"
+    words = [f"--{key}={value}" for key, value in (QUICK | {"epochs": 1000, "patience": 0}).items()]
+    process = subprocess.Popen(
+        [sys.executable, "-c", IGNORING, "train", str(tmp_path / "labels.csv"), "-o", str(run), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (run / "history.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    epochs = len((run / "history.csv").read_text().splitlines())
+    again = subprocess.run(
+        [sys.executable, "-m", "solobox", "train", "--resume", str(run), "--stop-after", "1"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert len((run / "history.csv").read_text().splitlines()) == epochs + 1

@@ -1,5 +1,6 @@
 """The command line: one small file for each command, loaded when it is called."""
 
+import signal
 import sys
 from importlib.metadata import version
 
@@ -37,6 +38,9 @@ def main() -> None:
     """Run a command; errors for people are printed alone, and leave with status 2."""
     from solobox.cli.console import console
 
+    # A shell starts a script's background jobs, and many CI runners start everything, with SIGINT ignored.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = app(result_action="return_value", exit_on_error=False)
     except CycloptsError:  # it has been printed

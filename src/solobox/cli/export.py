@@ -33,7 +33,7 @@ def export(
     output
         The file to write, such as model.onnx; for triton a new folder in its model repository, such as models/face.
     check
-        Labelled images to compare on, as for training; without it on drawn ones.
+        Labelled images to compare on, as for training; without it some of the training images, where they still are.
     int8
         Convolutions in 8-bit integers: smaller, and on many processors faster. Calibrated on the training images
         of --check and measured on its others.

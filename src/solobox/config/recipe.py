@@ -80,7 +80,10 @@ class Recipe:
     val: float = option(0.1, "Share held out to pick the best epoch, where the data does not say.")
     test: float = option(0.1, "Share set aside and never looked at in training, where the data does not say.")
     seed: int = option(0, "Seed of everything random.")
-    precision: Precision = option("auto", "`auto` is bf16-mixed where the hardware has it, else 32-true.")
+    precision: Precision = option(
+        "auto",
+        "`auto` is bf16-mixed where the hardware has it, else 32-true. 32-true computes kept features in float32 too.",
+    )
     accelerator: Accelerator = option("auto", "`auto` is a GPU where there is one, else the CPU.")
     devices: int = option(
         0,

@@ -17,20 +17,18 @@ from solobox.errors import ConfigError, ImageError
 from solobox.evaluation.metrics import evaluate_predictions
 from solobox.export.graph import Graph
 from solobox.export.onnx_file import as_onnx, facts_of
-from solobox.export.parity import Case, Parity, compare, drawn_cases, require
+from solobox.export.parity import Parity, compare, require
 from solobox.export.quantize import quantized
 from solobox.export.triton import config
-from solobox.images.reading import read
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import OnnxRuntime
 from solobox.predict.predictor import resize_to_square
 from solobox.utils.atomic import remove_leftovers, replacing_bytes
 
 Target: TypeAlias = Literal["onnx", "triton"]
 
-_MOST_CHECKED = 64
-"""Images of the user's that the two are compared on; each goes through PyTorch at its full size."""
+_MAX_CHECKED = 64
+"""Images of `check` that the two are compared on, at their full size."""
 
 _CALIBRATED_ON = 128
 
@@ -72,7 +70,8 @@ def export(
     path: the file, or the model's folder, which is called like the model: ``repository/name``.
 
     The graph takes raw upright pixels (N, H, W, 3) uint8 of any size and gives boxes in their pixels, see `Graph`.
-    Before anything is written it is compared with PyTorch: on images of `check`, or on drawn ones.
+    Before anything is written it is compared with the localizer, see `parity`: on images of `check`, or on training
+    images that the run recorded and that are still there; in any case on synthetic ones too.
 
     check: labelled images. int8: convolutions in 8-bit integers, calibrated on a part of `check` and measured on
     another part; refused where the mean IoU falls by more than `max_loss`.
@@ -86,11 +85,13 @@ def export(
         raise ConfigError("int8 is calibrated and measured on images: name labelled ones with --check DATA")
     graph = Graph(localizer)
     model = as_onnx(graph, facts_of(localizer))
-    cases = drawn_cases() if check is None else _cases(check)
+    images = _recorded_images(localizer) if check is None else _evenly(check, _MAX_CHECKED).images
     with tempfile.TemporaryDirectory() as folder:
         floats = Path(folder) / "float.onnx"
         onnx.save(model, floats)
-        parity = compare(graph, OnnxRuntime(floats, 0), cases)
+        parity = compare(localizer, floats, images)
+        if check is not None and not parity.real:
+            raise ConfigError("none of the images of --check can be read")
         require(parity)
         accuracy = None
         if int8 and check is not None:
@@ -145,17 +146,10 @@ def _evenly(dataset: Dataset, most: int) -> Dataset:
     return dataset.select(chosen)
 
 
-def _cases(dataset: Dataset) -> list[Case]:
-    cases = []
-    some = _evenly(dataset, _MOST_CHECKED)
-    for image, box in zip(some.images, some.boxes, strict=True):
-        try:
-            cases.append(Case(read(image).pixels, np.asarray(box, dtype=np.float64)))
-        except ImageError:
-            continue  # prediction would give it a row with the reason
-    if not cases:
-        raise ConfigError("none of the images of --check can be read")
-    return cases
+def _recorded_images(localizer: Localizer) -> list[Path]:
+    """Training images that the run recorded, see `train`; none for a run that recorded none."""
+    recorded = localizer.facts.get("sample_images")
+    return [Path(str(path)) for path in recorded] if isinstance(recorded, list) else []
 
 
 def _halves(localizer: Localizer, dataset: Dataset) -> tuple[Dataset, Dataset]:

@@ -13,9 +13,14 @@ from solobox.predict.onnx_runtimes import levels_of
 from solobox.uncertainty.conformal import FLOOR, Calibration
 from solobox.uncertainty.familiarity import ROUNDING, Familiarity
 
+SQUARES = "squares"
+"""The tensor of the resized images inside an exported graph, (N, 3, side, side) whole numbers in float32."""
+
 
 class Graph(nn.Module):
     """(N, H, W, 3) uint8 upright RGB pixels of any H and W to what `outputs` names, in that order, all float32.
+
+    After these `forward` gives the resized images (`SQUARES`), which are no output of an exported file.
 
     boxes: (N, 4), ``x1, y1, x2, y2`` in pixels of the input, in order and within it.
     std: (N, 4), the standard deviation of each edge's distribution in pixels.
@@ -52,8 +57,8 @@ class Graph(nn.Module):
         squares = F.interpolate(
             pixels.permute(0, 3, 1, 2).float(), size=(self.side, self.side), mode="bilinear", antialias=True
         )
-        # Training saw 8 bits.
-        maps = self.localizer.features(squares.round().clamp(0, 255))
+        squares = squares.round().clamp(0, 255)  # training saw 8 bits
+        maps = self.localizer.features(squares)
         output = self.localizer.decide(maps)
         first, last = output.boxes[:, :2], output.boxes[:, 2:]
         ordered = torch.cat([torch.minimum(first, last), torch.maximum(first, last)], dim=1)
@@ -66,7 +71,7 @@ class Graph(nn.Module):
             given.append((output.presence / self.localizer.presence.temperature).sigmoid())
         if self.familiarity is not None:
             given.append(self.familiarity(maps))
-        return tuple(given)
+        return (*given, squares)
 
 
 class _Margins(nn.Module):

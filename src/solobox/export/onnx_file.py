@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from solobox.errors import ConfigError
-from solobox.export.graph import Graph
+from solobox.export.graph import SQUARES, Graph
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import FORMAT
 from solobox.predict.onnx_runtimes import METADATA, PIXELS
@@ -23,6 +23,8 @@ OPSET = 20
 
 def as_onnx(graph: Graph, facts: Mapping[str, object]) -> onnx.ModelProto:
     """Trace the graph. facts: plain JSON that goes into the file, `Model.facts`.
+
+    The tensor `SQUARES` keeps its name in the file, so that `parity` can compare it.
 
     Raises ConfigError where a part of it cannot be written as ONNX.
     """
@@ -36,7 +38,7 @@ def as_onnx(graph: Graph, facts: Mapping[str, object]) -> onnx.ModelProto:
             )  # about versions of operators, of interest to the exporter's authors
             program = torch.onnx.export(
                 graph.eval(), (example,), dynamo=True, dynamic_shapes=(symbols,), input_names=[PIXELS],
-                output_names=list(graph.outputs), opset_version=OPSET, verbose=False,
+                output_names=[*graph.outputs, SQUARES], opset_version=OPSET, verbose=False,
             )  # fmt: skip
         if program is None:
             raise ConfigError("PyTorch gave no graph")
@@ -46,6 +48,7 @@ def as_onnx(graph: Graph, facts: Mapping[str, object]) -> onnx.ModelProto:
             f"this model cannot be written as ONNX: {str(error).strip().splitlines()[0]}. If the backbone is unusual, "
             "train with another one"
         ) from error
+    del model.graph.output[len(graph.outputs) :]  # `SQUARES` stays in the graph, under its name
     _forget_origins(model)
     describe(model, graph, facts)
     onnx.checker.check_model(model)

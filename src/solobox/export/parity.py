@@ -1,95 +1,257 @@
-"""Does the exported file say what the trained localizer says? A file that does not is not written."""
+"""Does the exported file say what the trained localizer says? A file that does not is not written.
 
+The reference is `Localizer.predict`, with Pillow's resize and NumPy's margins: it shares no line with the exported
+graph but the network's own layers. A prediction depends on its input without bound (a grey value that rounds the other
+way in a resize moves a wide margin by pixels), so no tolerance on "the boxes of both" can be tight. Three checks
+together cover the whole way instead, and each is tight:
+
+resize: both resize the same full-size image. The grey values of the two squares are compared.
+network: the localizer predicts on the square that the graph itself made of the image, so that both networks look at
+    equal pixels. Every output of the graph, in pixels of the full-size image, must agree with it.
+files: `OnnxModel.predict` and `Localizer.predict` both read the encoded file. One of the files is a JPEG that is stored
+    on its side and says so in its EXIF tag. Its reference is the upright pixels, so that a reader that ignores the tag
+    fails even where both sides share it.
+"""
+
+import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import onnx
+from PIL import Image
 
-from solobox import synthetic
-from solobox.boxes import Floats, iou
-from solobox.errors import ConfigError
-from solobox.export.graph import Graph
-from solobox.predict.onnx_runtimes import Engine
+from solobox.boxes import Floats
+from solobox.errors import ConfigError, ImageError
+from solobox.export.graph import SQUARES
+from solobox.images.reading import read
+from solobox.model.localizer import Localizer
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.onnx_runtimes import OnnxRuntime, levels_of
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions, finish
 
-MOST_PIXELS = 0.5
-"""Largest difference of an edge in pixels."""
+MAX_SHARE = 1e-4
+"""Largest difference of an edge, margin or standard deviation, as a share of the image's side. See bench/LOG.md."""
 
-MOST_IOU = 0.001
-"""Largest difference of the mean IoU with the true boxes."""
+MAX_PRESENCE = 1e-3
+"""Largest difference of the probability of presence."""
 
-_SIZES = (
+MAX_FAMILIARITY = 0.005
+"""Largest difference of familiarity, or one step where held-out images are so few that a step is more."""
+
+MAX_LEVELS = 1.0
+"""Largest difference of a grey value, of 255, after the resize: Pillow rounds after each of its two passes."""
+
+MAX_UNEQUAL = 0.3
+"""Largest share of the synthetic images' grey values that differ at all after the resize. See bench/LOG.md."""
+
+SYNTHETIC_SIZES = (
     (64, 48), (97, 211), (160, 120), (224, 224), (320, 240), (333, 500), (480, 640), (500, 375), (641, 427),
     (768, 1024), (1280, 720), (1500, 90), (90, 1500), (2000, 1333),
 )  # fmt: skip
-"""Widths and heights of the drawn images: small and large, wide and tall, odd and even."""
+"""Widths and heights of the synthetic images: small and large, wide and tall, odd and even."""
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """An image to compare on. pixels: (h, w, 3) uint8. box: (4,) in its pixels, NaN for one without the object."""
-
-    pixels: npt.NDArray[np.uint8]
-    box: Floats
+Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What was found on `count` images.
+    """Differences between the localizer and the exported file on `count` images, `real` of them read from files.
 
-    pixels: the largest difference of any number in pixels; of: the output that it is of. figures: that of presence and
-    familiarity. iou: the difference of the mean IoU.
+    share: the largest difference of any edge, margin or standard deviation, as a share of the image's side; output:
+    the graph's output with that difference. presence, familiarity: the largest differences of these. levels: the
+    largest difference of a grey value after the resize; unequal: the mean share of a synthetic image's grey values
+    that differ. files: as `share`, for boxes and margins predicted from encoded files; infinity where the sizes differ.
+    familiarity_step: the smallest step between two values of familiarity.
     """
 
-    count: int
-    pixels: float
-    of: str
-    figures: float
-    iou: float
+    count: int = 0
+    real: int = 0
+    share: float = 0.0
+    output: str = "boxes"
+    presence: float = 0.0
+    familiarity: float = 0.0
+    levels: float = 0.0
+    unequal: float = 0.0
+    files: float = 0.0
+    familiarity_step: float = field(default=0.0, repr=False)
 
     def __str__(self) -> str:
         return (
-            f"{self.count} images by PyTorch and by the exported file: at most {self.pixels:.3f} px apart "
-            f"({self.of}), mean IoU {self.iou:.5f} apart"
+            f"{self.count} images ({self.real} from files) by the run and by the exported file: edges at most "
+            f"{100 * self.share:.4f}% of the side apart ({self.output}), presence {self.presence:.4f}, familiarity "
+            f"{self.familiarity:.4f}; resized grey values at most {self.levels:.0f} of 255 apart, "
+            f"{100 * self.unequal:.1f}% not equal; predicted from files at most {100 * self.files:.4f}% apart"
         )
 
+    def failures(self) -> list[str]:
+        """Names of the checks that fail: ``network``, ``resize``, ``files``. A NaN fails."""
+        familiarity = max(MAX_FAMILIARITY, 1.01 * self.familiarity_step)
+        network = (
+            self.share <= MAX_SHARE and self.presence <= MAX_PRESENCE and self.familiarity <= familiarity
+        )
+        resize = self.levels <= MAX_LEVELS and self.unequal <= MAX_UNEQUAL
+        passed = {"network": network, "resize": resize, "files": self.files <= MAX_SHARE}
+        return [name for name, is_passed in passed.items() if not is_passed]
 
-def drawn_cases(seed: int = 0) -> list[Case]:
-    """Scenes of many sizes, each with its true box."""
-    drawn = (synthetic.draw(seed + place, size) for place, size in enumerate(_SIZES))
-    return [Case(scene.pixels, np.full(4, np.nan) if scene.box is None else scene.box) for scene in drawn]
+
+def synthetic_image(seed: int, size: tuple[int, int]) -> Pixels:
+    """Smooth colours, hard edges and grain, (h, w, 3) uint8: no two channels, rows or corners are alike.
+
+    size: width and height in pixels.
+    """
+    rng = np.random.default_rng(seed)
+    width, height = size
+    colors = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8))
+    pixels = np.array(colors.resize(size, Image.Resampling.BICUBIC))
+    for _ in range(10):
+        (left, right), (top, bottom) = (np.sort(rng.integers(0, side + 1, 2)) for side in size)
+        pixels[top:bottom, left:right] = rng.integers(0, 256, 3)
+    grain = rng.integers(-20, 21, (height, width, 1))
+    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
 
 
-def compare(graph: Graph, engine: Engine, cases: Sequence[Case]) -> Parity:
-    """Show both the same raw pixels, and compare everything that they give."""
-    worst, of, figures = 0.0, "boxes", 0.0
-    overlaps: list[tuple[float, float]] = []
-    for case in cases:
-        pixels = np.ascontiguousarray(case.pixels[np.newaxis])
-        with torch.inference_mode():
-            wanted = dict(zip(graph.outputs, graph(torch.from_numpy(pixels)), strict=True))
-        given = engine.run(pixels, graph.outputs)
-        for name, tensor in wanted.items():
-            apart = float(np.max(np.abs(tensor.numpy() - given[name])))
-            if name in ("presence", "familiarity"):
-                figures = max(figures, apart)
-            elif apart > worst or np.isnan(apart):
-                worst, of = apart, name
-        if np.isfinite(case.box).all():
-            mine, theirs = (
-                np.asarray(boxes[0], dtype=np.float64) for boxes in (wanted["boxes"], given["boxes"])
-            )
-            overlaps.append((float(iou(mine, case.box)), float(iou(theirs, case.box))))
-    mean = np.mean(overlaps, axis=0) if overlaps else np.zeros(2)
-    return Parity(len(cases), worst, of, figures, float(abs(mean[0] - mean[1])))
+def synthetic_images() -> list[Pixels]:
+    """One synthetic image of each of `SYNTHETIC_SIZES`."""
+    return [synthetic_image(seed, size) for seed, size in enumerate(SYNTHETIC_SIZES)]
+
+
+def compare(localizer: Localizer, file: Path, images: Sequence[Path]) -> Parity:
+    """Run the three checks of this module on image files, and on the synthetic images.
+
+    file: an exported ``.onnx`` file. images: files that cannot be read are left out.
+    """
+    engine = _with_squares(file)
+    difference = _Difference(localizer)
+    readable = []
+    for path in images:
+        try:
+            pixels = read(path).pixels
+        except ImageError:
+            continue
+        difference.add(pixels, engine)
+        readable.append(path)
+    unequal = [difference.add(image, engine) for image in synthetic_images()]
+    return Parity(
+        count=len(readable) + len(unequal),
+        real=len(readable),
+        share=difference.share,
+        output=difference.output,
+        presence=difference.figures["presence"],
+        familiarity=difference.figures["familiarity"],
+        levels=difference.levels,
+        unequal=float(np.mean(unequal)),
+        files=_files_apart(localizer, OnnxModel.load(file), readable),
+        familiarity_step=1 / (len(localizer.familiarity.distances) + 1) if localizer.familiarity else 0.0,
+    )
 
 
 def require(parity: Parity) -> None:
-    """Raise ConfigError where the two disagree."""
-    agree = parity.pixels <= MOST_PIXELS and parity.iou <= MOST_IOU and parity.figures <= 0.05
-    if not agree:
+    """Raise ConfigError where a check fails."""
+    if failures := parity.failures():
         raise ConfigError(
-            f"the exported file would not say what the model says ({parity}; at most {MOST_PIXELS} px and {MOST_IOU} "
-            "are let pass), so nothing was written. Please report this with the versions of torch and onnxruntime"
+            f"the exported file differs from the run ({', '.join(failures)}), so nothing was written: {parity}. At "
+            f"most {100 * MAX_SHARE:g}% of the side and {MAX_LEVELS:g} of 255 are allowed. Please report this with "
+            "the versions of torch and onnxruntime",
+            code="export-differs",
         )
+
+
+class _Difference:
+    """The largest differences so far, of resize and network."""
+
+    def __init__(self, localizer: Localizer) -> None:
+        self._localizer = localizer
+        self.share, self.output = 0.0, "boxes"
+        self.figures = {"presence": 0.0, "familiarity": 0.0}
+        self.levels = 0.0
+
+    def add(self, image: Pixels, engine: OnnxRuntime) -> float:
+        """Compare one full-size image (h, w, 3). Gives the share of grey values of the squares that differ."""
+        outputs = engine.run(np.ascontiguousarray(image[np.newaxis]), engine.outputs)
+        square = outputs.pop(SQUARES)[0].transpose(1, 2, 0)  # (side, side, 3), whole numbers in float32
+        apart = np.abs(self._localizer.preprocess(image).pixels - square)
+        self.levels = _larger(self.levels, float(apart.max()))
+        prediction = self._localizer.predict(square.astype(np.uint8))
+        height, width = image.shape[:2]
+        expected = _outputs_of(prediction, self._localizer, (width, height))
+        for name, values in outputs.items():
+            if name in self.figures:
+                self.figures[name] = _larger(self.figures[name], float(abs(values[0] - expected[name])))
+                continue
+            share = float(np.max(np.abs(values[0] - expected[name]) / [width, height, width, height]))
+            if np.isnan(share) or share > self.share:
+                self.share, self.output = _larger(self.share, share), name
+        return float((apart > 0).mean())
+
+
+def _outputs_of(prediction: Prediction, localizer: Localizer, size: tuple[int, int]) -> dict[str, Floats]:
+    """What `Graph` gives of an image of this size where `prediction` is that of its square."""
+    factors = np.tile(np.divide(size, prediction.size), 2)
+    levels = levels_of(localizer.calibration)
+    options = {
+        False: [PredictOptions(margins=level) for level in levels],
+        True: [PredictOptions(outer=level) for level in levels],
+    }
+    margins = {
+        outer: [finish(prediction, localizer.calibration, each.level, each) for each in of_kind]
+        for outer, of_kind in options.items()
+    }
+    return {
+        "boxes": prediction.box * factors,
+        "std": prediction.std * factors,
+        "lower": np.array([each.lower * factors for each in margins[False]]),
+        "upper": np.array([each.upper * factors for each in margins[False]]),
+        "outer": np.array([each.outer * factors for each in margins[True]]),
+        "presence": np.array(prediction.presence),
+        "familiarity": np.array(prediction.familiarity),
+    }
+
+
+def _with_squares(file: Path) -> OnnxRuntime:
+    """The exported graph, which here also gives the squares that it resizes images to."""
+    model = onnx.load(file)
+    model.graph.output.append(onnx.helper.make_tensor_value_info(SQUARES, onnx.TensorProto.FLOAT, None))
+    return OnnxRuntime(model.SerializeToString(), 0)
+
+
+def _files_apart(localizer: Localizer, model: OnnxModel, paths: Sequence[Path]) -> float:
+    """Largest difference of what both predict from encoded files, as a share of the side."""
+    side = localizer.architecture.side
+    upright, encoded = _rotated_jpeg((side * 3 // 2, side))
+    expected = localizer.predict([upright, *paths])
+    pairs = list(zip(expected, model.predict([encoded, *paths]), strict=True))
+    pairs.append((expected[0], localizer.predict(encoded)))
+    return max(_apart(*pair) for pair in pairs)
+
+
+def _apart(expected: Prediction, actual: Prediction) -> float:
+    if actual.error or expected.error or actual.size != expected.size:
+        return math.inf
+    sides = np.tile(expected.size, 2)
+    fields = ["box", *(["lower", "upper"] if np.isfinite(expected.lower).all() else [])]
+    apart = [np.abs(getattr(actual, name) - getattr(expected, name)) / sides for name in fields]
+    return float(np.max(apart)) if np.isfinite(apart).all() else math.inf
+
+
+def _rotated_jpeg(size: tuple[int, int]) -> tuple[Pixels, bytes]:
+    """Upright pixels of this width and height, and a JPEG that holds them on their side, orientation 6 in its EXIF."""
+    # A camera held upright on its side: row 0 of the file is the right side of the image.
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(synthetic_image(0, size))))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with io.BytesIO() as buffer:
+        stored.save(buffer, "JPEG", quality=95, exif=exif)
+        encoded = buffer.getvalue()
+    with Image.open(io.BytesIO(encoded)) as decoded:
+        return np.ascontiguousarray(np.rot90(np.asarray(decoded.convert("RGB")), -1)), encoded
+
+
+def _larger(most: float, value: float) -> float:
+    """The larger of two numbers; a NaN wins."""
+    return float(np.maximum(most, value))

@@ -79,14 +79,12 @@ class TorchFeatures:
 class OpenVinoFeatures:
     """The backbone compiled by OpenVINO for this CPU.
 
-    A batch is cut into pieces that go through streams of one thread each: no thread then waits for another
+    Each image goes alone through a stream of one thread. So its maps do not depend on the images beside it: where the
+    processor has matrix tiles (AMX), bf16 results differ with the size of the batch. And no thread waits for another
     within a layer, which matters when the processors have other work (decoding) beside.
 
     precision: ``bf16`` or ``f32``. given: type of the maps, bfloat16 or float32.
     """
-
-    _PIECE = 4
-    """Images in a piece: small enough for a core's own cache."""
 
     def __init__(
         self, backbone: Backbone, size: int, precision: str, given: torch.dtype = torch.bfloat16
@@ -105,16 +103,16 @@ class OpenVinoFeatures:
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
         started = []
-        for start in range(0, len(pixels), self._PIECE):
+        for row in range(len(pixels)):
             request = self._compiled.create_infer_request()
-            request.start_async([np.ascontiguousarray(pixels[start : start + self._PIECE])])
+            request.start_async([np.ascontiguousarray(pixels[row : row + 1])])
             started.append(request)
         for request in started:
             request.wait()
         return [self._joined(started, index) for index in range(len(self._compiled.outputs))]
 
     def _joined(self, requests: Sequence[Any], index: int) -> Tensor:
-        """One output of all pieces. NumPy has no bfloat16; what it is handed are its bits under another name.
+        """One output for all images. NumPy has no bfloat16; what it is handed are its bits under another name.
 
         It is NumPy that copies: PyTorch would wake its threads, which fight with the streams for the processors.
         """
@@ -154,7 +152,7 @@ def _convert(backbone: Backbone, size: int, given: torch.dtype) -> Any:
         decoder = TorchScriptPythonDecoder(traced)  # the frontend keeps no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, 3, size, size])
+    model.reshape([1, 3, size, size])
     return model
 
 
@@ -176,19 +174,21 @@ def _openvino_is_installed() -> bool:
     return True
 
 
-def fastest(backbone: Backbone, size: Size, *, exact: bool = False) -> Features:
+def fastest(backbone: Backbone, size: Size, *, exact: bool = False, bf16: bool = True) -> Features:
     """The fastest runtime for a frozen `backbone` on squares of `size` pixels that computes it correctly.
 
     For images of their own sizes (``native``) that is PyTorch: OpenVINO's is compiled for one size.
 
-    exact: computed in float32 and given so, as an exported model does it. Otherwise it may be bfloat16 where the
-        hardware is faster in it, and maps are bfloat16 whatever the backbone computes in: half the memory to keep.
+    exact: computed in float32 and given so, as an exported model does it. Otherwise maps are bfloat16 whatever the
+        backbone computes in: half the memory to keep.
+    bf16: whether it may compute in bfloat16 where the hardware is faster in it; never if `exact`.
     """
+    bf16 = bf16 and not exact
     device = next(backbone.parameters()).device
     given = torch.float32 if exact else torch.bfloat16
     if device.type == "cuda":
-        coarse = not exact and torch.cuda.is_bf16_supported()
-        return TorchFeatures(backbone, torch.bfloat16 if coarse else torch.float32, given)
+        bf16 = bf16 and torch.cuda.is_bf16_supported()
+        return TorchFeatures(backbone, torch.bfloat16 if bf16 else torch.float32, given)
     reference = TorchFeatures(backbone, given=given)
     if device.type != "cpu" or isinstance(size, str) or not _openvino_is_installed():
         return reference
@@ -198,7 +198,7 @@ def fastest(backbone: Backbone, size: Size, *, exact: bool = False) -> Features:
     smooth = nn.functional.interpolate(coarse_grid, size=(size, size), mode="bilinear")
     probe = smooth.round().to(torch.uint8).numpy()
     wanted = reference(probe)
-    for precision in ("bf16", "f32") if _has_bf16_openvino() and not exact else ("f32",):
+    for precision in ("bf16", "f32") if bf16 and _has_bf16_openvino() else ("f32",):
         try:
             candidate = OpenVinoFeatures(backbone, size, precision, given)
             worst = max(

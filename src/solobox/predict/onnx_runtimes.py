@@ -55,9 +55,12 @@ class Engine(Protocol):
 
 
 class OnnxRuntime:
-    """ONNX Runtime's session on the CPU. threads: in a layer, 0 for as many as this process may use."""
+    """ONNX Runtime's session on the CPU.
 
-    def __init__(self, model: Path, threads: int) -> None:
+    model: a file or its content. threads: in a layer, 0 for as many as this process may use.
+    """
+
+    def __init__(self, model: Path | bytes, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -70,10 +73,13 @@ class OnnxRuntime:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0" if threads == 1 else "1")
         try:
             self._session = onnxruntime.InferenceSession(
-                model.read_bytes(), options, providers=["CPUExecutionProvider"]
+                model if isinstance(model, bytes) else model.read_bytes(),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:  # what a damaged file makes it raise is not a documented set
-            raise ConfigError(f"{model} is no model that can be loaded: {_first_line(error)}") from error
+            name = "the content" if isinstance(model, bytes) else model
+            raise ConfigError(f"{name} is no model that can be loaded: {_first_line(error)}") from error
         inputs = [given.name for given in self._session.get_inputs()]
         self.outputs = tuple(given.name for given in self._session.get_outputs())
         # Before anything is said of a file that is not ours.

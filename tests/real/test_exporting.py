@@ -1,0 +1,93 @@
+"""Models of photographs are exported without a word on what to compare them on, and predict as the run does."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from solobox import Dataset, Localizer, OnnxModel, Recipe, train
+from solobox.boxes import iou
+from solobox.cli import app
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    "data", ["caltech/airplane.csv", "caltech/face.csv", "kangaroo", "plates/plates.csv"]
+)
+def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
+    data: str, real_data: Path, tmp_path: Path
+) -> None:
+    everything = Dataset.read(real_data / data, keep="largest", skip_bad=True)
+    rows = np.linspace(0, len(everything) - 1, 60).round().astype(int)
+    dataset = everything.select(rows)
+    recipe = Recipe.named("quick", {"size": 128, "epochs": 1, "crops": 2})
+    train(dataset, tmp_path / "run", recipe, skip_bad=True)
+    localizer = Localizer.load(tmp_path / "run")
+    parity = localizer.export(tmp_path / "m.onnx").parity
+    assert parity.real >= 30  # it found the training images by itself
+    model = OnnxModel.load(tmp_path / "m.onnx")
+    pairs = zip(localizer.predict(dataset.images), model.predict(dataset.images), strict=True)
+    compared = 0
+    for of_run, of_file in pairs:
+        assert (of_file.image, of_file.size, of_file.error) == (of_run.image, of_run.size, of_run.error)
+        if not of_run.error:
+            np.testing.assert_allclose(of_file.box, of_run.box, atol=0.02)
+            np.testing.assert_allclose(of_file.lower, of_run.lower, atol=0.05)
+            np.testing.assert_allclose(of_file.upper, of_run.upper, atol=0.05)
+            compared += 1
+    assert compared >= 58
+
+
+def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_path: Path) -> None:
+    plates = Dataset.read(real_data / "plates" / "plates.csv")
+    assert set(plates.split) == {"train", "test"}
+    groups = {name: set(plates.of_split(name).group) for name in ("train", "test")}
+    assert not groups["train"] & groups["test"]
+    chosen = np.arange(len(plates)) % 3 != 0
+    plates.select(chosen).write(tmp_path / "plates.csv")
+    data, images, run = tmp_path / "plates.csv", real_data / "plates", tmp_path / "run"
+
+    command("train", data, "-o", run, "--images", images, "--size", 256, "--epochs", 4, "--crops", 4)
+    command("evaluate", run, data, "--images", images, "--json", tmp_path / "metrics.json")
+    dataset = Dataset.read(data, images=images)
+    test = dataset.of_split("test")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    guess = np.median(dataset.of_split("train").boxes, axis=0)
+    assert metrics["n"] == len(test) > 70
+    assert metrics["mean_iou"] > 0.4 > iou(guess, test.boxes).mean() + 0.3
+
+    file = tmp_path / "plates.onnx"
+    command("export", run, "-o", file)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for path in test.images:
+        shutil.copy(path, photos)
+    tables = []
+    for model, output in ((run, "run.csv"), (file, "file.csv")):
+        command("predict", model, photos, "-o", tmp_path / output, "--margins", 0.8)
+        with (tmp_path / output).open(newline="") as stream:
+            tables.append(list(csv.DictReader(stream)))
+    of_run, of_file = tables
+    assert len(of_run) == len(of_file) == len(test)
+    boxes = {}
+    for expected, actual in zip(of_run, of_file, strict=True):
+        assert actual.keys() == expected.keys()
+        assert actual["image"] == expected["image"]
+        assert not actual["error"]
+        for column in expected.keys() - {"image", "error"}:
+            assert actual[column] == expected[column] == "" or float(actual[column]) == pytest.approx(
+                float(expected[column]), abs=0.05
+            )
+        boxes[Path(actual["image"]).name] = [float(actual[key]) for key in ("x1", "y1", "x2", "y2")]
+    reached = iou(np.array([boxes[path.name] for path in test.images]), test.boxes)
+    assert reached.mean() == pytest.approx(metrics["mean_iou"], abs=1e-3)
+
+
+def command(*words: object) -> None:
+    """As on the command line, in this process."""
+    status = app([str(word) for word in words], result_action="return_value", exit_on_error=False)
+    assert not status, words
