@@ -105,7 +105,7 @@ def train(
         if not is_main_process():
             return 0
         evaluation = evaluate(localizer, dataset, "val", progress=progress)
-    facts: Any = localizer.facts
+    facts: Any = localizer.metadata
     seconds = sum(facts["seconds"].values())
     out.print(metrics_table("validation images", as_rows(evaluation.metrics.to_dict())))
     if facts["recipe"]["folds"]:

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-from timm.models import FeatureGetterNet
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError
@@ -88,7 +88,8 @@ def _network(name: str, pretrained: str) -> Any:
         similar = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
         hint = f"; timm has {', '.join(similar)}" if similar else ""
         raise ConfigError(
-            f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.", code="unknown-backbone"
+            f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.",
+            code="unknown-backbone",
         )
     return _create(name, pretrained=True) if pretrained == "hub" else _outline(name)
 
@@ -103,7 +104,7 @@ def _custom(body: nn.Module, strides: Sequence[int]) -> tuple[nn.Module, tuple[i
     """A network of the user's as feature maps: the module, channels of the maps in use, and their indices."""
     info: Any = getattr(body, "feature_info", None)
     if isinstance(info, list):  # a timm network for classification
-        body = FeatureGetterNet(body, out_indices=list(range(len(info))))
+        body = FeatureGetterNet(body, out_indices=tuple(range(len(info))))
         info = body.feature_info
     if not hasattr(info, "reduction") or not hasattr(info, "channels"):
         raise TypeError(
@@ -135,14 +136,17 @@ def _outline(name: str, **options: Any) -> Any:
 
 
 def _levels(name: str, strides: Sequence[int]) -> tuple[int, ...]:
-    return _indices_of(name, [int(r) for r in _outline(name, features_only=True).feature_info.reduction()], strides)
+    return _indices_of(
+        name, [int(r) for r in _outline(name, features_only=True).feature_info.reduction()], strides
+    )
 
 
 def _indices_of(name: str, reductions: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
     unknown = [stride for stride in strides if stride not in reductions]
     if unknown or not strides:
         raise ConfigError(
-            f"the backbone {name!r} has feature maps of strides {list(reductions)}, not {unknown}", code="unknown-stride"
+            f"the backbone {name!r} has feature maps of strides {list(reductions)}, not {unknown}",
+            code="unknown-stride",
         )
     return tuple(reductions.index(stride) for stride in strides)
 
@@ -163,13 +167,19 @@ def _bundled(name: str, network: nn.Module) -> State:
         a.shape == b.shape for a, b in zip(state.values(), tensors.values(), strict=True)
     )
     if not shapes_agree:
-        raise ConfigError(f"the bundled weights do not fit this timm's {name}; use timm >= 1.0.20", code="weights-do-not-fit")
+        raise ConfigError(
+            f"the bundled weights do not fit this timm's {name}; use timm >= 1.0.20",
+            code="weights-do-not-fit",
+        )
     return dict(zip(state, tensors.values(), strict=True))
 
 
 def _from_file(path: Path, network: nn.Module) -> State:
     if not path.is_file():
-        raise ConfigError(f"no weights at {path}: give `bundled`, `hub`, `none` or the path of a file", code="weights-missing")
+        raise ConfigError(
+            f"no weights at {path}: give `bundled`, `hub`, `none` or the path of a file",
+            code="weights-missing",
+        )
     try:
         state: State = (
             load_file(path)
@@ -177,7 +187,9 @@ def _from_file(path: Path, network: nn.Module) -> State:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:  # what a foreign file makes the loaders raise is not a documented set
-        raise ConfigError(f"{path} is not a file of weights that is safe to load: {error}", code="weights-damaged") from error
+        raise ConfigError(
+            f"{path} is not a file of weights that is safe to load: {error}", code="weights-damaged"
+        ) from error
     missing = [key for key in network.state_dict() if key not in state and "num_batches" not in key]
     missing = [key for key in missing if not key.startswith(("classifier", "fc", "head"))]
     if missing:

@@ -14,7 +14,7 @@ from solobox.boxes import Floats
 from solobox.config.architecture import Architecture
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
-from solobox.images.decode import decode
+from solobox.images.decode import ImageInput, decode
 from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
 from solobox.model.extra_convs import Extra
@@ -23,7 +23,6 @@ from solobox.model.presence import Presence
 from solobox.model.runtime import Features, Pixels, fastest
 from solobox.model.vectorizer import Edges, Flatten, Gap
 from solobox.predict.predictor import (
-    ImageInput,
     NetworkInput,
     PredictOptions,
     Predictor,
@@ -75,7 +74,8 @@ class Localizer(Predictor, nn.Module):
         a = architecture if backbone is None else replace(architecture, backbone=CUSTOM)
         if backbone is None and a.backbone == CUSTOM:
             raise ConfigError(
-                "this localizer has a backbone of its own: pass the module as `backbone`", code="custom-backbone"
+                "this localizer has a backbone of its own: pass the module as `backbone`",
+                code="custom-backbone",
             )
         self.architecture = a
         self.metadata: dict[str, object] = {}
@@ -206,7 +206,7 @@ class Localizer(Predictor, nn.Module):
     # Saving it -----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not at all.
+        """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not.
 
         `metadata` is kept in ``config.json`` beside the architecture and the quantiles of margins (`calibration`).
         """

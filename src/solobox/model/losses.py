@@ -132,8 +132,8 @@ class Loss:
 def with_presence(loss: BoxLoss) -> BoxLoss:
     """A loss of boxes, plus the binary cross-entropy of presence where the model learns it.
 
-    A row of NaN in the target is an image without the object, which only such a model may see. It has no part in `loss`,
-    whose mean over the other rows is weighted by their share: so the loss of a batch is the mean of those of its parts.
+    A row of NaN in the target is an image without the object, which only such a model may see. `loss` leaves it out
+    and is weighted by the share of the other rows: so the loss of a batch is the mean of those of its parts.
     """
 
     def combined(output: Output, target: Tensor) -> Tensor:

@@ -86,7 +86,9 @@ class Dropout2d(nn.Dropout2d):
         if not self.training or batch_slice is None or batch_slice.is_all or self.p == 0:
             return F.dropout2d(input, self.p, self.training)
         # The same draws as PyTorch makes for a batch of so many.
-        mask = input.new_empty(batch_slice.total, input.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+        mask = (
+            input.new_empty(batch_slice.total, input.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+        )
         return input * mask[batch_slice.rows]
 
 

@@ -1,7 +1,7 @@
 """Augmentation: random crops and colors of a training image, and what they do to its box.
 
 A crop is an axis-aligned rectangle in whole pixels of a decoded image. It may reach past the image, where it is grey.
-It is resized to the network's input, and may be flipped. All randomness comes from the generator that the caller passes.
+It is resized to the network's input, and may be flipped. All randomness comes from the generator passed in.
 """
 
 from collections.abc import Callable
@@ -75,7 +75,12 @@ class Crop:
         width, height = self.x2 - self.x1, self.y2 - self.y1
         if self.flipped:
             left, right = 1 - right, 1 - left
-        edges = [self.x1 + left * width, self.y1 + top * height, self.x1 + right * width, self.y1 + bottom * height]
+        edges = [
+            self.x1 + left * width,
+            self.y1 + top * height,
+            self.x1 + right * width,
+            self.y1 + bottom * height,
+        ]
         return np.stack(edges, axis=-1)
 
 

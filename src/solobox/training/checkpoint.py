@@ -56,7 +56,9 @@ def load(path: Path) -> Any:
     try:
         line, _, data = path.read_bytes().partition(b"\n")
     except FileNotFoundError:
-        raise ConfigError(f"there is no checkpoint {path}: nothing to resume", code="checkpoint-missing") from None
+        raise ConfigError(
+            f"there is no checkpoint {path}: nothing to resume", code="checkpoint-missing"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error}", code="checkpoint-damaged") from error
     if line + b"\n" != _HEADER % zlib.crc32(data):
@@ -67,4 +69,6 @@ def load(path: Path) -> Any:
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path} holds more than tensors: do not trust it", code="checkpoint-damaged") from error
+        raise ConfigError(
+            f"{path} holds more than tensors: do not trust it", code="checkpoint-damaged"
+        ) from error

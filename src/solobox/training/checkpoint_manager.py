@@ -55,7 +55,9 @@ class CheckpointManager:
 
     def set_images(self, fingerprints: Fingerprints) -> None:
         """Say which images the run trains on. Raises ConfigError ``resume-other-images`` where it began with others."""
-        self._fingerprints = {name: torch.from_numpy(getattr(fingerprints, name)) for name in ("train", "val")}
+        self._fingerprints = {
+            name: torch.from_numpy(getattr(fingerprints, name)) for name in ("train", "val")
+        }
         before = self._saved["fingerprints"] if self._saved else self._fingerprints
         if not all(torch.equal(before[name], value) for name, value in self._fingerprints.items()):
             raise ConfigError(

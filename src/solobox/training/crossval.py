@@ -70,7 +70,9 @@ class OutOfFold:
         side = self.validator.recipe.architecture.side
         square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
         device = self.validator.fabric.device
-        maps = [feature.float().to(device) for feature in self.validator.backbone(np.ascontiguousarray(square))]
+        maps = [
+            feature.float().to(device) for feature in self.validator.backbone(np.ascontiguousarray(square))
+        ]
         with torch.inference_mode():
             output = _concatenated([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
@@ -231,7 +233,9 @@ class CrossValidator:
             others = others[:: max(len(fold) // MAX_IMAGES, 1)]
             if len(others) > 1:  # a single image has no standard deviation
                 mine = np.stack([features[row] for row in rows.tolist()])
-                distances[rows] = Familiarity.of(np.stack([features[row] for row in others.tolist()]), mine).distance(mine)
+                distances[rows] = Familiarity.of(
+                    np.stack([features[row] for row in others.tolist()]), mine
+                ).distance(mine)
             if output.presence is not None:
                 logits[rows] = output.presence
             for row, prediction in zip(rows, self._predictions(output, rows), strict=True):

@@ -229,9 +229,7 @@ def fit_laws(sizes: Floats, ious: Floats) -> Floats:
     # Where it would end above 1, the best that ends at 1: the sum of squares is convex.
     capped = ((1 - ious) * weights) @ x.T / (weights * x**2).sum(axis=1)
     b, a = np.where(a > 1, np.maximum(capped, 0), b), np.minimum(a, 1)
-    errors = ((ious[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(
-        axis=2
-    )
+    errors = ((ious[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(axis=2)
     best = errors.argmin(axis=1)
     rows = np.arange(len(ious))
     return np.stack([a[rows, best], b[rows, best], _EXPONENTS[best]], axis=1)

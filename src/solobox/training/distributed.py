@@ -43,14 +43,14 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
     requested = devices or launched[0], nodes or launched[1]
     if launched != (1, 1) and requested != launched:
         raise ConfigError(
-            f"devices {requested[0]} and nodes {requested[1]} were asked for, but this run was started with {launched[0]} "
+            f"devices {requested[0]} and nodes {requested[1]} contradict the launcher, which started {launched[0]} "
             f"processes on each of {launched[1]} hosts: leave --devices and --nodes out, or make them agree",
             code="distributed",
         )
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if launched == (1, 1) and requested[1] > 1 and missing:
         raise ConfigError(
-            f"{requested[1]} nodes were asked for, but nothing says how they find each other: start this with torchrun or "
+            f"{requested[1]} nodes cannot find each other: start this with torchrun or "
             f"SLURM on each of them, or set {', '.join(missing)}",
             code="distributed",
         )
@@ -66,10 +66,12 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
         if distributed:
             fabric.launch()
     except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
-        raise ConfigError(f"{requested[0]} devices on {requested[1]} hosts cannot be used here: {error}", code="distributed") from error
+        raise ConfigError(
+            f"{requested[0]} devices on {requested[1]} hosts cannot be used here: {error}", code="distributed"
+        ) from error
     if fabric.world_size != requested[0] * requested[1]:
         raise ConfigError(
-            f"{requested[0]} devices on {requested[1]} hosts were asked for, but {fabric.world_size} processes were started: "
+            f"{requested[0]} devices on {requested[1]} hosts need as many processes, not {fabric.world_size}: "
             "start as many as devices (with SLURM: --ntasks-per-node)",
             code="distributed",
         )

@@ -126,10 +126,13 @@ def cache_features(
     # With few images, smaller chunks, so that no thread is out of work at the end.
     fair = len(images) * crops_per_image // (4 * processors())
     size = max(1, min(_BATCH_SIZE, fair) // crops_per_image)
-    chunks = group.local_share([range(start, min(start + size, len(images))) for start in range(0, len(images), size)])
+    chunks = group.local_share(
+        [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+    )
     progress.start(stage, sum(len(rows) for rows in chunks))
     store = TensorStore(
-        len(images) * crops_per_image, _shapes(backbone, side), torch.bfloat16, budget=budget, folder=folder, group=group
+        len(images) * crops_per_image, _shapes(backbone, side), torch.bfloat16, budget=budget, folder=folder,
+        group=group,
     )  # fmt: skip
     boxes: dict[int, Floats] = {}
     with group.raise_together():
@@ -141,7 +144,9 @@ def cache_features(
     images.share(stage)
     for other in group.all_gather(dict(boxes)):
         boxes |= other
-    index = (torch.from_numpy(images.rows)[:, None] * crops_per_image + torch.arange(crops_per_image)).flatten()
+    index = (
+        torch.from_numpy(images.rows)[:, None] * crops_per_image + torch.arange(crops_per_image)
+    ).flatten()
     table = np.concatenate([boxes[row] for row in images.rows.tolist()])
     return FeatureCache(store, index, torch.from_numpy(table).float(), crops_per_image)
 

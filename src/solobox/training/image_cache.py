@@ -120,7 +120,9 @@ class ImageSource(ABC):
         for records in self.group.all_gather(dict(self._records)):
             self._records |= records
         if not len(self.rows):
-            raise DataError(f"{stage}: no image can be read; `solobox check` lists what is wrong", code="no-images")
+            raise DataError(
+                f"{stage}: no image can be read; `solobox check` lists what is wrong", code="no-images"
+            )
 
     # What is known once all images were decoded ---------------------------------------------------------
 
@@ -189,7 +191,9 @@ class ImageCache(ImageSource):
         super().__init__(dataset, skip_bad=skip_bad, group=group)
         self.side, self._network_side = side, network_side
         self._store = (
-            TensorStore(len(dataset), [(side, side, 3)], torch.uint8, budget=budget, folder=folder, group=group)
+            TensorStore(
+                len(dataset), [(side, side, 3)], torch.uint8, budget=budget, folder=folder, group=group
+            )
             if keep
             else None
         )

@@ -15,7 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 from solobox.errors import ConfigError, Paused
 from solobox.model.sync_layers import set_batch_slice, sync_layers
 from solobox.training.distributed import Distributed
-from solobox.training.optim import EarlyStopping, learning_rate, make_optimizer, param_groups, set_learning_rate
+from solobox.training.optim import (
+    EarlyStopping,
+    learning_rate,
+    make_optimizer,
+    param_groups,
+    set_learning_rate,
+)
 from solobox.training.stages import Stage
 from solobox.utils.progress import Progress
 
@@ -136,14 +142,18 @@ def fit(
                 run.add(loss.detach(), ious, 1 if rows.is_all else group.size)
                 sync = (on_cpu and group.size == 1) or run.batch % SYNC_EVERY == 0
                 sync = sync or run.batch == stage.batches_per_epoch
-                if sync:  # on one CPU before each step, so that a loss that is no number never reaches the weights
+                if (
+                    sync
+                ):  # on one CPU before each step, so that a loss that is no number never reaches the weights
                     run.sync_metrics(group, step)
                 if run.batch == last + 1:
                     # A one-cycle schedule of a single step would be its end alone.
                     set_learning_rate(stepper, learning_rate(config, step, max(total, 2)))
                     if config.clip:
                         # An infinite gradient is skipped by the scaler of 16-mixed, and reported by `sync_metrics`.
-                        fabric.clip_gradients(wrapped, stepper, max_norm=config.clip, error_if_nonfinite=False)
+                        fabric.clip_gradients(
+                            wrapped, stepper, max_norm=config.clip, error_if_nonfinite=False
+                        )
                     stepper.step()
                     stepper.zero_grad()
                     if stage.ema:
@@ -196,7 +206,9 @@ class _Run:
 
     def add(self, loss: Tensor, ious: Tensor, ranks: int) -> None:
         """A batch is done. Sums stay on the device: fetching them would make it wait. ranks: that divided the batch."""
-        figures = torch.stack([loss.double(), ious.double().sum() * ranks, loss.new_tensor(len(ious) * ranks).double()])
+        figures = torch.stack(
+            [loss.double(), ious.double().sum() * ranks, loss.new_tensor(len(ious) * ranks).double()]
+        )
         self.sums += figures
         self.batch += 1
 
@@ -276,21 +288,20 @@ class _Run:
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """An exponential moving average for `AveragedModel`, which forgets the first weights faster: the decay of update
-    n is at most ``(1 + n) / (10 + n)``.
+    """An exponential moving average for `AveragedModel`, with a warm-up.
 
-    Numbers that are no floats, such as the count of batches of a normalization layer, are copied.
+    The decay of update n is ``(1 + n) / (10 + n)`` at most. Integers, such as counts of batches, are copied.
     """
 
     @torch.no_grad()
-    def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
         if not averaged[0].is_floating_point():
-            torch._foreach_copy_(averaged, current)
+            for mean, value in zip(averaged, current, strict=True):
+                mean.copy_(value)
             return
         weight = 1 - ((1 + torch.as_tensor(count)) / (10 + torch.as_tensor(count))).clamp(max=decay)
-        change = torch._foreach_sub(current, averaged)
-        torch._foreach_mul_(change, weight)  # a tensor, which a GPU need not wait for
-        torch._foreach_add_(averaged, change)
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, weight.to(mean.dtype))  # a tensor, which a GPU need not wait for
 
     return update
 

@@ -55,11 +55,7 @@ def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
     if config.schedule == "cosine":
         return _cosine(peak, 0.0, since / (total - rise))
     if config.schedule == "exponential":
-        periods = (
-            since // config.decay_steps
-            if config.staircase
-            else since / config.decay_steps
-        )
+        periods = since // config.decay_steps if config.staircase else since / config.decay_steps
         return peak * config.decay_rate**periods
     return peak
 
@@ -85,7 +81,7 @@ def param_groups(
 
     Raises ConfigError ``out-of-range``, and ``nothing-to-train`` where every weight is frozen.
     """
-    from timm.optim import param_groups_weight_decay
+    from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 
     if not 1e-6 <= backbone_lr <= 1000:
         raise ConfigError(

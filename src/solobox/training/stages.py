@@ -2,12 +2,13 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -87,8 +88,10 @@ class LocalizerHead(nn.Module):
 
     def __init__(self, localizer: "Localizer | LocalizerHead", *, presence: bool = True) -> None:
         super().__init__()
-        self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
-        self.presence = localizer.presence if presence else None
+        self.extra: nn.Module = localizer.extra
+        self.vectorizer: nn.Module = localizer.vectorizer
+        self.head: nn.Module = localizer.head
+        self.presence: Presence | None = localizer.presence if presence else None
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Feature maps in any float type; computed in the type of the weights, or autocast's."""
@@ -126,7 +129,9 @@ def head_stage(
 ) -> Stage:
     """Vectorizer and head, trained on the crops that have a box as if there were no others.
 
-    Trained together with presence, the boxes lost 0.006 of IoU (bench/LOG.md). rows: the crops to train on, default all.
+    Trained together with presence, the boxes lost 0.006 of IoU (bench/LOG.md).
+
+    validation: without it the last epoch is kept. rows: the crops to train on, default all.
     """
     rows = torch.arange(len(features)) if rows is None else rows
     rows = rows[features.has_box[rows]]
@@ -149,8 +154,9 @@ def presence_stage(
     name: str = "presence",
 ) -> Stage:
     """The branch of presence, trained on crops with and without the object; nothing is held out to choose an epoch."""
+    rows = torch.arange(len(features)) if rows is None else rows
     return _feature_stage(
-        name, _PresenceLogits(presence), features, torch.arange(len(features)) if rows is None else rows, recipe, fabric,
+        name, _PresenceLogits(presence), features, rows, recipe, fabric,
         targets=lambda chosen: features.has_box[chosen].float(), loss=F.binary_cross_entropy_with_logits,
         train_iou=None, validate=None, patience=0,
     )  # fmt: skip
@@ -237,10 +243,14 @@ def finetune_stage(
 
     def batches(epoch: int, first: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch, 1]).permutation(rows)
-        batches = [order[at : at + recipe.batch] for at in range(first * recipe.batch, len(order), recipe.batch)]
+        batches = [
+            order[at : at + recipe.batch] for at in range(first * recipe.batch, len(order), recipe.batch)
+        ]
         parts = [group.batch_slice(len(batch)) for batch in batches]
         chosen = [batch[part.rows] for batch, part in zip(batches, parts, strict=True)]
-        made = threaded_map(lambda some: _image_batch(images, some, recipe, epoch), chosen, beside=group.local_size)
+        made = threaded_map(
+            lambda some: _image_batch(images, some, recipe, epoch), chosen, beside=group.local_size
+        )
         for (pixels, targets), part in zip(made, parts, strict=True):
             # Converted to floats on the device: bytes get there four times as fast.
             floats = upload(pixels, fabric.device).to(torch.float32, memory_format=torch.channels_last)
@@ -250,9 +260,9 @@ def finetune_stage(
         name="finetune", module=localizer, batches=batches, batches_per_epoch=-(-len(rows) // recipe.batch),
         loss=with_presence(loss), train_iou=_box_iou,
         validate=partial(image_ious, images=validation, fabric=fabric),
-        epochs=recipe.finetune_epochs, optimizer=replace(recipe.optimizer_config, lr=recipe.finetune_lr), ema=recipe.ema,
-        seed=recipe.seed + 1, patience=recipe.patience, backbone_lr=recipe.backbone_lr, freeze=recipe.freeze,
-        train_mode=_train_mode,
+        epochs=recipe.finetune_epochs, optimizer=replace(recipe.optimizer_config, lr=recipe.finetune_lr),
+        ema=recipe.ema, seed=recipe.seed + 1, patience=recipe.patience, backbone_lr=recipe.backbone_lr,
+        freeze=recipe.freeze, train_mode=_train_mode,
     )  # fmt: skip
 
 
@@ -262,13 +272,15 @@ def _train_mode(module: nn.Module) -> None:
     module.get_submodule("backbone").eval()
 
 
-def _image_batch(images: ImageSource, rows: Sequence[int], recipe: Recipe, epoch: int) -> tuple[Tensor, Tensor]:
+def _image_batch(
+    images: ImageSource, rows: npt.NDArray[np.intp], recipe: Recipe, epoch: int
+) -> tuple[Tensor, Tensor]:
     """Pixels (n, 3, h, w) uint8 and boxes (n, 4) for one step."""
     architecture = recipe.architecture
     native = partial(native_size.native_size, min_side=architecture.strides[-1])
     size = architecture.size if isinstance(architecture.size, int) else native
     pixels, boxes = [], []
-    for row in rows:
+    for row in rows.tolist():
         decoded = images.pixels(row)
         if decoded is None:
             raise ValueError(f"row {row} could not be decoded")
@@ -289,7 +301,9 @@ def image_ious(module: nn.Module, images: ImageSource, fabric: Fabric) -> Tensor
         pixels = upload(torch.from_numpy(images.as_predicted(some)), fabric.device).permute(0, 3, 1, 2)
         return pixels.float(), torch.from_numpy(images.boxes(some)).float()
 
-    return _ious(batch, len(rows), module, fabric, _VAL_BATCH_SIZE // 2 if isinstance(images, ImageCache) else 1)
+    return _ious(
+        batch, len(rows), module, fabric, _VAL_BATCH_SIZE // 2 if isinstance(images, ImageCache) else 1
+    )
 
 
 def unused_parameters(backbone: nn.Module, coarsest: int) -> list[str]:

@@ -80,7 +80,9 @@ class TensorStore:
                 self._file.seek(start * sum(self._sizes))
                 _write_all(self._file, np.concatenate(rows_of_bytes, axis=1).data.cast("B"))
         except OSError as error:
-            raise ConfigError(f"the file of {self.nbytes / 1e9:.1f} GB cannot be written: {error}", code="disk-full") from error
+            raise ConfigError(
+                f"the file of {self.nbytes / 1e9:.1f} GB cannot be written: {error}", code="disk-full"
+            ) from error
 
     def get(self, rows: Tensor) -> list[Tensor]:
         """A copy of some rows: for each shape (len(rows), *shape)."""

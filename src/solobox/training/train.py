@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -38,6 +39,8 @@ from solobox.training.stages import (
 )
 from solobox.utils.atomic import explained
 from solobox.utils.progress import Progress, Silent
+
+_SAMPLE_IMAGES = 32
 
 
 def train(
@@ -76,7 +79,9 @@ def train(
     not work here, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
     progress, out, timer = progress or Silent(), Path(out), Timer()
-    options |= {name: value for name, value in (("backbone", backbone), ("loss", loss)) if isinstance(value, str)}
+    options |= {
+        name: value for name, value in (("backbone", backbone), ("loss", loss)) if isinstance(value, str)
+    }
     recipe = _choose_recipe(out, recipe, options, resume=resume)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -134,6 +139,7 @@ def train(
         },
         "unreadable": unreadable,
         "data": str(dataset.notes.path or ""),
+        "sample_images": _sample_images(training),
         "classes": sorted({label for label in dataset.label if label}),
         "seconds": timer.laps,
         "versions": versions(),
@@ -142,9 +148,7 @@ def train(
     return localizer
 
 
-def _choose_recipe(
-    out: Path, recipe: Recipe | None, options: dict[str, Any], *, resume: bool
-) -> Recipe:
+def _choose_recipe(out: Path, recipe: Recipe | None, options: dict[str, Any], *, resume: bool) -> Recipe:
     """The recipe to train with. Raises ConfigError where the folder does not fit."""
     if recipe is not None and options:
         recipe = Recipe.named("quick", recipe.flat() | options)
@@ -154,7 +158,9 @@ def _choose_recipe(
     must_be_unfinished(out)
     saved = saved_recipe(out)
     if (recipe is not None and recipe != saved) or (recipe is None and options):
-        raise ConfigError("a resumed run has the recipe that it began with: pass none", code="resume-other-recipe")
+        raise ConfigError(
+            "a resumed run has the recipe that it began with: pass none", code="resume-other-recipe"
+        )
     return saved
 
 
@@ -183,13 +189,20 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
 def _check_group(recipe: Recipe, group: Distributed) -> None:
     if recipe.folds and group.size > 1:
         raise ConfigError(
-            "folds are trained on one device: leave --folds out, or start one process", code="options-conflict"
+            "folds are trained on one device: leave --folds out, or start one process",
+            code="options-conflict",
         )
     if group.size > recipe.batch:
         raise ConfigError(
             f"a batch of {recipe.batch} cannot be divided among {group.size} devices: raise --batch",
             code="options-conflict",
         )
+
+
+def _sample_images(training: Dataset) -> list[str]:
+    """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
+    rows = np.linspace(0, len(training) - 1, min(_SAMPLE_IMAGES, len(training))).round().astype(int)
+    return [str(training.images[row].absolute()) for row in rows]
 
 
 def _start_loggers(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
@@ -218,7 +231,9 @@ class _Run:
     group: Distributed
     callbacks: Sequence[Callback]
 
-    def images(self, training: Dataset, validation: Dataset, *, skip_bad: bool) -> tuple[ImageSource, ImageSource]:
+    def images(
+        self, training: Dataset, validation: Dataset, *, skip_bad: bool
+    ) -> tuple[ImageSource, ImageSource]:
         """The images of both splits, not decoded yet. Training images are kept where they are needed after features."""
         recipe = self.recipe
         if recipe.architecture.size == "native":
@@ -240,7 +255,9 @@ class _Run:
         """Bytes of memory for images, and again for features, where both are kept for long."""
         return self.recipe.ram_gb * 1e9 / 2
 
-    def train(self, localizer: Localizer, training: ImageSource, validation: ImageSource) -> FeatureCache | None:
+    def train(
+        self, localizer: Localizer, training: ImageSource, validation: ImageSource
+    ) -> FeatureCache | None:
         """Train the stages of the recipe, from where the run is. Returns features of the final backbone, if any."""
         recipe, features = self.recipe, None
         if recipe.finetune_epochs and self.fabric.device.type == "cpu":
@@ -266,18 +283,22 @@ class _Run:
     def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
         self.manager.set_images(Fingerprints(training.fingerprints, validation.fingerprints))
 
-    def _train_head(self, localizer: Localizer, training: ImageSource, validation: ImageSource) -> FeatureCache:
+    def _train_head(
+        self, localizer: Localizer, training: ImageSource, validation: ImageSource
+    ) -> FeatureCache:
         """Cache features, then train head and presence on them."""
         recipe, fabric = self.recipe, self.fabric
         backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
         self.timer.lap("runtime")
         crops = recipe.crops_per_image(len(training))
         share = len(validation) / (len(validation) + len(training) * crops)
-        cache = partial(cache_features, backbone=backbone, recipe=recipe, folder=self.out, progress=self.progress)
-        features = cache(
-            training, crops_per_image=crops, budget=self._budget * (1 - share), stage="features"
+        cache = partial(
+            cache_features, backbone=backbone, recipe=recipe, folder=self.out, progress=self.progress
         )
-        val_features = cache(validation, crops_per_image=1, budget=self._budget * share, stage="validation features")
+        features = cache(training, crops_per_image=crops, budget=self._budget * (1 - share), stage="features")
+        val_features = cache(
+            validation, crops_per_image=1, budget=self._budget * share, stage="validation features"
+        )
         self._set_images(training, validation)
         self.progress.say(f"{backbone.name}; features of {len(features)} crops: {features.store.description}")
         features, val_features = features.to_device(fabric.device), val_features.to_device(fabric.device)
@@ -287,7 +308,11 @@ class _Run:
         with self.manager.stage("head") as checkpointer:
             stage = head_stage(head, features, recipe, self.loss, fabric=fabric, validation=val_features)
             result = fit(
-                stage, fabric=fabric, progress=self.progress, checkpointer=checkpointer, callbacks=self.callbacks
+                stage,
+                fabric=fabric,
+                progress=self.progress,
+                checkpointer=checkpointer,
+                callbacks=self.callbacks,
             )
             if head.presence is not None:
                 stage = presence_stage(head.presence, features, recipe, fabric=fabric)
@@ -308,9 +333,15 @@ class _Run:
         resumed = manager.stage_to_resume == "finetune"
         start = manager.stage_start if resumed else copy.deepcopy(dict(localizer.state_dict()))
         with manager.stage("finetune", start if manager.history else None) as checkpointer:
-            stage = finetune_stage(localizer, training, validation, self.recipe, self.loss, fabric=self.fabric)
+            stage = finetune_stage(
+                localizer, training, validation, self.recipe, self.loss, fabric=self.fabric
+            )
             result = fit(
-                stage, fabric=self.fabric, progress=self.progress, checkpointer=checkpointer, callbacks=self.callbacks
+                stage,
+                fabric=self.fabric,
+                progress=self.progress,
+                checkpointer=checkpointer,
+                callbacks=self.callbacks,
             )
         before = manager.history[manager.best].val_iou if manager.history else None
         after = result.history[result.best].val_iou
