@@ -109,7 +109,9 @@ def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path) -
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("changes", [{}, {"finetune_epochs": 1}, {"folds": 2}, {"epochs": 0, "finetune_epochs": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"finetune_epochs": 1}, {"folds": 2}, {"epochs": 0, "finetune_epochs": 1}]
+)
 def test_each_file_is_opened_once_and_test_images_never(
     drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
