@@ -147,7 +147,7 @@ def read_checked(data: Path, images: Path | None, keep: Keep | None, *, skip_bad
 
 def _conclusion(localizer: "Localizer", output: Path, source: DataSource) -> str:
     """What was trained in how long, and the command that measures on the test images."""
-    metadata: Any = localizer.facts
+    metadata: Any = localizer.metadata
     counts, best = metadata["counts"], metadata["best"]
     command = shlex.join(["solobox", "evaluate", str(output), *source.to_args()])
     rest = (

@@ -39,6 +39,13 @@ def fingerprint(path: Path) -> int:
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
+def fingerprint_of_bytes(data: bytes) -> int:
+    """The same, from the bytes of a file that has been read."""
+    digest = blake2b(f"{len(data)}\0".encode() + data[:_ENDS], digest_size=8, person=b"solobox")
+    digest.update(data[max(len(data) - _ENDS, 0) :])
+    return int.from_bytes(digest.digest(), "big", signed=True)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
     """Fingerprints of the images that were trained on, and of those that chose the epoch; each sorted."""

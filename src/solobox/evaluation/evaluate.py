@@ -47,7 +47,7 @@ def evaluate_on(
         predictions.append(prediction)
         progress.advance()
     positives = chosen.positives().images
-    n_seen = int((localizer.seen.parts(positives) != "").sum()) if localizer.seen else 0
+    n_seen = int((localizer.fingerprints.parts(positives) != "").sum()) if localizer.fingerprints else 0
     return replace(evaluate_predictions(chosen, predictions, split), n_seen=n_seen)
 
 
@@ -58,7 +58,7 @@ def part(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
     every image that training never saw: of the data it was trained on the part that was held out, of other data
     all of it.
     """
-    seen = localizer.seen
+    seen = localizer.fingerprints
     given = np.array(dataset.split, dtype=np.str_)
     if split == "all":
         found = dataset
@@ -82,7 +82,7 @@ def part(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
 
 def run_facts(localizer: Localizer, name: str, command: str) -> RunFacts:
     """What the report says about the training run behind a localizer."""
-    facts = localizer.facts
+    facts = localizer.metadata
 
     def mapping(key: str) -> dict[str, object]:
         value = facts.get(key)

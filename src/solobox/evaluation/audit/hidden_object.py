@@ -29,6 +29,6 @@ def second_look(dataset: Dataset, held_out: OutOfFold) -> Callable[[int], Predic
         x1, y1 = np.floor(box[:2]).astype(int).clip(0)
         x2, y2 = np.ceil(box[2:]).astype(int).clip(0, (width, height))
         pixels[y1:y2, x1:x2] = GREY
-        return held_out.look(row, pixels)
+        return held_out.predict_pixels(row, pixels)
 
     return look
