@@ -159,7 +159,7 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
         raise DataError(f"{path}: the column {twice[0]!r} appears twice in the header")
     missing = [name for name in REQUIRED if name not in lower]
     if missing:
-        raise DataError(f"{path}: {_missing(missing, names)}")
+        raise DataError(f"{path}: {missing_columns(missing, names)}")
     at = {name: index for index, name in enumerate(lower)}
     known = {*REQUIRED, *OPTIONAL}
     end = len(names)
@@ -172,7 +172,8 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
     )
 
 
-def _missing(missing: Sequence[str], found: Sequence[str]) -> str:
+def missing_columns(missing: Sequence[str], found: Sequence[str]) -> str:
+    """Say which columns are missing, and which of the others they may be."""
     hints = []
     for name in missing:
         lower = {cell.lower(): cell for cell in found if cell.lower() not in REQUIRED}
