@@ -319,7 +319,7 @@ class TestFromArrays:
             dataset.write("never.csv")
 
     def test_they_are_checked_too(self) -> None:
-        images: list[ImageInput] = [
+        images: list[Any] = [
             np.zeros((30, 40, 3), np.uint8),
             np.zeros((30, 40, 4), np.uint8),
             b"no image",

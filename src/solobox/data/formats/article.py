@@ -66,7 +66,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             first = False
             where = f"{path.name}, row {row}"
             if not name:
-                raise DataError(f"{where}: the image's path is empty")
+                raise DataError(f"{where}: the image path is empty", code="empty-image-name")
             records.append(Record(row, where, name, path_of(name), _box(text), text))
     return Annotations(path, NAME, CONVENTION, tuple(records))
 

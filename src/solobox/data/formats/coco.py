@@ -52,7 +52,10 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     files = _files(path)
     if not files:
-        raise DataError(f"{path}: is no COCO JSON with images and annotations, and no folder that holds one")
+        raise DataError(
+            f"{path}: is no COCO JSON with images and annotations, and no folder with one",
+            code="no-annotations",
+        )
     records: list[Record] = []
     crowds = 0
     for file in files:
@@ -159,16 +162,17 @@ class _Content:
             content = json.loads(read_text(file))
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}"
+                f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}",
+                code="bad-json",
             ) from None
         except RecursionError:
-            raise DataError(f"{file}: broken JSON: nested too deeply") from None
+            raise DataError(f"{file}: broken JSON: nested too deeply", code="bad-json") from None
         if not isinstance(content, dict):
-            raise DataError(f"{file}: is no COCO JSON: it holds no object at the top")
+            raise DataError(f"{file}: is no COCO JSON: its top level is no object", code="bad-coco")
         lists = {key: _list(file, content, key) for key in ("images", "annotations", "categories")}
         if not lists["images"] or "annotations" not in content:
             missing = "annotations" if lists["images"] else "images"
-            raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}")
+            raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}", code="bad-coco")
         names = {str(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
         of_image = _image_ids(file, lists["images"])
         crowds = 0
@@ -176,7 +180,8 @@ class _Content:
             identity = str(annotation.get("image_id"))
             if identity not in of_image:
                 raise DataError(
-                    f"{file.name}, annotation {index + 1}: image_id {identity} is none of the images' ids"
+                    f"{file.name}, annotation {index + 1}: there is no image with image_id {identity}",
+                    code="bad-reference",
                 )
             # A crowd is remembered: its image is no image without the object.
             crowd = annotation.get("iscrowd") == 1
@@ -188,7 +193,7 @@ class _Content:
 def _list(file: Path, content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
     entries = content.get(key, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects")
+        raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects", code="bad-coco")
     return tuple(entries)
 
 
@@ -197,9 +202,9 @@ def _image_ids(file: Path, images: Sequence[Mapping[str, Any]]) -> dict[str, lis
     for index, image in enumerate(images, start=1):
         where = f"{file.name}, image {index}"
         if "id" not in image or not isinstance(image.get("file_name"), str) or not image["file_name"].strip():
-            raise DataError(f"{where}: 'id' or 'file_name' is missing")
+            raise DataError(f"{where}: 'id' or 'file_name' is missing", code="missing-key")
         if str(image["id"]) in ids:
-            raise DataError(f"{where}: the id {image['id']} is another image's too")
+            raise DataError(f"{where}: another image has the id {image['id']} too", code="duplicate-id")
         ids[str(image["id"])] = []
     return ids
 
@@ -267,7 +272,7 @@ def _label(content: _Content, entry: Mapping[str, Any], where: str) -> str:
         return ""
     identity = str(entry["category_id"])
     if content.names and identity not in content.names:
-        raise DataError(f"{where}: category_id {identity} is none of the categories' ids")
+        raise DataError(f"{where}: there is no category with category_id {identity}", code="bad-reference")
     return content.names.get(identity, identity)
 
 

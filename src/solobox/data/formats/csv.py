@@ -130,11 +130,15 @@ def opened(path: Path) -> Iterator[TextIO]:
         with path.open(encoding=encoding, newline="") as file:
             yield file
     except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
+        raise DataError(f"{path}: is not UTF-8: save it as CSV UTF-8", code="not-utf8") from None
     except csv.Error as error:
-        raise DataError(f"{path}: is broken as a CSV: {error} (is a quotation mark left open?)") from None
+        raise DataError(
+            f"{path}: is broken as a CSV: {error} (is a quotation mark not closed?)", code="bad-csv"
+        ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="unreadable-file"
+        ) from None
 
 
 def sniff(file: TextIO) -> str:
@@ -156,10 +160,12 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
     lower = [name.lower() for name in names]
     twice = sorted({name for name in lower if name and lower.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: the column {twice[0]!r} appears twice in the header")
+        raise DataError(
+            f"{path}: the column {twice[0]!r} appears twice in the header", code="duplicate-column"
+        )
     missing = [name for name in REQUIRED if name not in lower]
     if missing:
-        raise DataError(f"{path}: {missing_columns(missing, names)}")
+        raise DataError(f"{path}: {missing_columns(missing, names)}", code="missing-column")
     at = {name: index for index, name in enumerate(lower)}
     known = {*REQUIRED, *OPTIONAL}
     end = len(names)
@@ -180,9 +186,9 @@ def missing_columns(missing: Sequence[str], found: Sequence[str]) -> str:
         called = [cell for cell in _ALSO_CALLED[name] if cell in lower]
         near = called or difflib.get_close_matches(name, lower, n=1, cutoff=0.6)
         hints.append(f"{name} (is it {lower[near[0]]!r}?)" if near else name)
-    text = f"the header lacks {', '.join(hints)}; its columns are {', '.join(map(repr, found)) or 'none'}"
+    text = f"the header has no {', '.join(hints)}; its columns are {', '.join(map(repr, found)) or 'none'}"
     if any(cell.replace(".", "", 1).isdigit() for cell in found):
-        text += "; the first line looks like data: put the line image,x1,y1,x2,y2 above it"
+        text += "; the first line looks like data: add the line image,x1,y1,x2,y2 above it"
     return text
 
 
@@ -207,7 +213,7 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
         if not image:
             if not any(map(str.strip, cells)):
                 continue
-            raise DataError(f"{where}: the image's name is empty")
+            raise DataError(f"{where}: the image name is empty", code="empty-image-name")
         text, box = _box(cells[x1], cells[y1], cells[x2], cells[y2])
         if overflow and any(map(str.strip, overflow)):
             # More cells than columns: a stray delimiter moved the values, so none of them can be trusted.

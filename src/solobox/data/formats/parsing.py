@@ -55,7 +55,8 @@ def split_of(word: str, where: str) -> str:
     except KeyError:
         known = ", ".join(SPLITS)
         raise DataError(
-            f"{where}: the split {word.strip()!r} is unknown; write one of {known}, or leave it empty"
+            f"{where}: the split {word.strip()!r} is unknown: write one of {known}, or leave it empty",
+            code="unknown-split",
         ) from None
 
 
@@ -144,9 +145,13 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         return content.decode(encoding_of(content))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="unreadable-file"
+        ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8", code="not-utf8"
+        ) from None
 
 
 def some(items: Sequence[str], limit: int = 5) -> str:

@@ -57,7 +57,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     folders = [path.parent] if path.is_file() else _folders(path)
     if not folders:
-        raise DataError(f"{path}: holds no Pascal VOC XML files")
+        raise DataError(f"{path}: holds no Pascal VOC XML files", code="no-annotations")
     listings = Listings()
     records: list[Record] = []
     for folder in folders:
@@ -135,7 +135,9 @@ def _splits(folder: Path) -> dict[str, str]:
             if stem and splits.setdefault(stem, split) != split:
                 both.append(stem)
     if both:
-        raise DataError(f"{parent_of(folder) / 'ImageSets'}: listed in two splits: {some(both)}")
+        raise DataError(
+            f"{parent_of(folder) / 'ImageSets'}: listed in two splits: {some(both)}", code="split-conflict"
+        )
     return splits
 
 
@@ -192,7 +194,9 @@ def _annotation(image: Path, name: str, records: Sequence[Record]) -> ET.Element
     def add(parent: ET.Element, tag: str, text: str = "") -> ET.Element:
         bad = _NOT_XML.search(text)
         if bad:
-            raise DataError(f"{image}: {text!r} holds {bad[0]!r}, which XML cannot hold; rename it")
+            raise DataError(
+                f"{image}: {text!r} holds {bad[0]!r}, which XML cannot hold: rename it", code="bad-image-name"
+            )
         element = ET.SubElement(parent, tag)
         element.text = text or None
         return element

@@ -24,7 +24,7 @@ def building(folder: Path) -> Iterator[Path]:
     """
     with explained(folder):
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-            raise DataError(f"{folder}: is there already; name a folder that is empty or does not exist yet")
+            raise DataError(f"{folder}: exists already: name an empty or a new folder", code="already-exists")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
         beside.mkdir()
@@ -45,7 +45,10 @@ def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:
     """Check that each box is four finite numbers (else ``DataError``), and give the rows back."""
     for record in rows:
         if record.box is not None and not np.isfinite(record.box).all():
-            raise DataError(f"{path}: {record.image} ({record.where}) has a box of no numbers: {record.box}")
+            raise DataError(
+                f"{path}: {record.image} ({record.where}) has a box that is not four finite numbers: {record.box}",
+                code="box-not-finite",
+            )
     return rows
 
 

@@ -56,7 +56,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     file = _file(path)
     if file is None:
-        raise DataError(f"{path}: holds none of {', '.join(_FILES)}")
+        raise DataError(f"{path}: holds none of {', '.join(_FILES)}", code="no-annotations")
     setup = _Setup.load(file, images)
     records: list[Record] = []
     for split, paths in setup.listed:
@@ -87,9 +87,13 @@ def write(path: Path, rows: Sequence[Record]) -> None:
         for image, records in by_path.items():
             splits = {record.split or "train" for record in records}
             if not is_image_name(image):
-                raise DataError(f"{image}: YOLO knows images by the ending of their name; rename it")
+                raise DataError(
+                    f"{image}: YOLO needs image files with an image suffix: rename it", code="bad-image-name"
+                )
             if len(splits) > 1:
-                raise DataError(f"{image}: is in two splits ({' and '.join(sorted(splits))})")
+                raise DataError(
+                    f"{image}: is in two splits ({' and '.join(sorted(splits))})", code="split-conflict"
+                )
             split = splits.pop()
             link = folder / "images" / split / f"{stems[image]}{image.suffix}"
             _link(image, link, name_of[split](image))
@@ -123,12 +127,14 @@ class _Setup:
         try:
             content = yaml.safe_load(read_text(file))
         except yaml.YAMLError as error:
-            raise DataError(f"{file}: broken YAML: {error}") from None
+            raise DataError(f"{file}: broken YAML: {error}", code="bad-yaml") from None
         if not isinstance(content, dict):
-            raise DataError(f"{file}: is no YOLO data file: it holds no keys")
+            raise DataError(f"{file}: is no YOLO data file: it has no keys", code="bad-yaml")
         named = [(key, content[key]) for key in _SPLIT_KEYS if content.get(key)]
         if not named:
-            raise DataError(f"{file}: names no images: it has none of the keys train, val and test")
+            raise DataError(
+                f"{file}: names no images: it has none of the keys train, val and test", code="missing-key"
+            )
         listings = Listings()
         root = images or _root(file, content.get("path"))
         listed = [(split_of(key, str(file)), _images(file, root, key, value)) for key, value in named]
@@ -150,7 +156,7 @@ def _names(file: Path, names: object) -> dict[int, str]:
         return {index: str(name) for index, name in enumerate(names)}
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
         return {int(key): str(name) for key, name in names.items()}
-    raise DataError(f"{file}: 'names' is neither a list nor a table from numbers to names")
+    raise DataError(f"{file}: 'names' is neither a list nor a mapping from numbers to names", code="bad-yaml")
 
 
 def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]:
@@ -159,7 +165,10 @@ def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]
     for entry in entries:
         place = _existing(root, str(entry))
         if place is None:
-            raise DataError(f"{file}: {key}: {root / str(entry)} does not exist; mend it, or give --images")
+            raise DataError(
+                f"{file}: {key}: {root / str(entry)} does not exist: correct it, or use --images",
+                code="not-found",
+            )
         if place.is_dir():
             found.extend(_in_folder(place))
         elif place.suffix.lower() == ".txt":
@@ -229,7 +238,7 @@ def _label(word: str, where: str, setup: _Setup) -> str:
     if not value.is_integer():
         return ""
     if setup.names and int(value) not in setup.names:
-        raise DataError(f"{where}: class {int(value)} has no name in {setup.file}")
+        raise DataError(f"{where}: class {int(value)} has no name in {setup.file}", code="unknown-class")
     return setup.names.get(int(value), str(int(value)))
 
 
@@ -254,7 +263,9 @@ def _lines(image: Path, records: Sequence[Record], labels: Sequence[str]) -> Ite
     try:
         width, height = probe(image).size
     except ImageError as error:
-        raise DataError(f"YOLO needs the size of every image with a box: {error}") from None
+        raise DataError(
+            f"YOLO needs the size of every image with a box: {error}", code="unreadable-image"
+        ) from None
     for label, box in boxes:
         fractions = scale(convert(box, "xyxy", "cxcywh"), 1 / width, 1 / height)
         yield f"{labels.index(label)} {' '.join(repr(float(value)) for value in fractions)}\n"
