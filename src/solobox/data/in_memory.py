@@ -85,9 +85,7 @@ def from_arrays(
                 extra={name: values[row] for name, values in extra.items()} if extra else NO_EXTRA,
             )
         )
-    return Annotations(
-        Path(FORMAT), FORMAT, "corners x1,y1,x2,y2 in pixels, as they are", tuple(records)
-    ), in_memory
+    return Annotations(Path(FORMAT), FORMAT, "corners x1,y1,x2,y2 in pixels", tuple(records)), in_memory
 
 
 def from_dataframe(

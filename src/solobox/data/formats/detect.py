@@ -55,7 +55,7 @@ def read(data: Path, images: Path | None = None) -> Annotations:
     ``unknown-split``, ``unreadable-file``.
     """
     if not data.exists():
-        raise DataError(f"{data}: does not exist{_nearest(data)}", code="not-found")
+        raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is no folder of images", code="not-found")
     for module in FORMATS.values():
@@ -63,7 +63,7 @@ def read(data: Path, images: Path | None = None) -> Annotations:
             with _collector_paused():
                 return module.read(data, images)
     supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
-    raise DataError(f"{data}: {_instead(data)}. It is none of these:{supported}", code="unknown-format")
+    raise DataError(f"{data}: {_describe(data)}. It is none of these:{supported}", code="unknown-format")
 
 
 def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
@@ -94,22 +94,22 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _nearest(path: Path) -> str:
+def _similar_name(path: Path) -> str:
     try:
-        names = [place.name for place in parent_of(path).iterdir()]
+        names = [entry.name for entry in parent_of(path).iterdir()]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; is it {near[0]!r}?" if near else ""
+    similar = difflib.get_close_matches(path.name, names, n=1)
+    return f"; is it {similar[0]!r}?" if similar else ""
 
 
-def _instead(data: Path) -> str:
+def _describe(data: Path) -> str:
     """What the path is, instead of data that can be read."""
     if data.is_file():
         return "the file is empty" if data.stat().st_size == 0 else "the format of the file is unknown"
     if not data.is_dir():
         return "is neither a file nor a folder"
-    names = sorted(place.name for place in data.iterdir())
+    names = sorted(entry.name for entry in data.iterdir())
     tables = [name for name in names if name.lower().endswith((".csv", ".tsv"))]
     if tables:
         return f"is a folder; give one of its files ({some(tables)})"

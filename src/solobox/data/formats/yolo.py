@@ -49,10 +49,11 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read a ``data.yaml``, or the one in a folder.
 
-    Its ``path`` (or `images` in its place) is the folder that ``train``, ``val`` and ``test`` are relative
-    to; without it, or where it does not exist here, it is the file's own folder. A line that is not
-    numbers, and any line of an image that cannot be read, is a box of NaN. ``DataError`` for a YAML that
-    is broken or names what does not exist, and for a class without a name.
+    ``train``, ``val`` and ``test`` are relative to its ``path`` (or to `images`); where that does not exist
+    here, to the file's folder. A line that is not numbers, and any line of an image that cannot be read, gives a box of
+    NaN.
+
+    Raises DataError: ``no-annotations``, ``bad-yaml``, ``missing-key``, ``not-found``, ``unknown-class``.
     """
     file = _file(path)
     if file is None:
@@ -68,12 +69,13 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write ``data.yaml``, ``images/<split>/*`` and ``labels/<split>/*.txt`` into the folder `path`.
 
-    YOLO finds a label by its image's path, so the images have to lie in this layout, and yours must not
-    move: ``images`` is filled with symbolic links to them, or with copies where the system allows no links.
-    Rows without a split go to ``train``, and a box without a label is of the class ``object``. YOLO has no
-    room for groups, sources and extra columns: these are left out. ``DataError`` where `path` already holds
-    something, for a box that is not four finite numbers, for an image with a box that cannot be read (its
-    size is needed), and for an image that is in two splits.
+    YOLO finds a label by its image's path, so images must lie in this layout, and yours must not move: ``images`` gets
+    symbolic links to them, or copies where the system allows no links. Rows without a split go to ``train``, and a box
+    without a label has the class ``object``. YOLO has no place for groups, sources and extra columns: these are left
+    out.
+
+    Raises DataError: ``already-exists``, ``box-not-finite``, ``bad-image-name``, ``split-conflict``, and
+    ``unreadable-image`` for an image with a box whose size cannot be read.
     """
     by_path = by_image(writable(rows, path))
     labels = sorted({record.label or UNNAMED for record in rows if record.box is not None}) or [UNNAMED]
@@ -115,7 +117,7 @@ def _file(path: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What a data.yaml says: the images of each split, and the classes' names by number."""
+    """The content of a data.yaml: the images of each split, and the names of the classes by number."""
 
     file: Path
     listed: tuple[tuple[str, tuple[Path, ...]], ...]
@@ -141,11 +143,11 @@ class _Setup:
         return cls(file, tuple(listed), _names(file, content.get("names")), listings)
 
 
-def _root(file: Path, given: object) -> Path:
-    if given is None:
+def _root(file: Path, path: object) -> Path:
+    if path is None:
         return file.parent
-    root = file.parent / str(given)
-    # A `path` that is not here is another computer's, or relative to another tool's folder of data sets.
+    root = file.parent / str(path)
+    # A `path` that does not exist belongs to another computer, or to another tool's folder of datasets.
     return root if root.is_dir() else file.parent
 
 
@@ -161,34 +163,34 @@ def _names(file: Path, names: object) -> dict[int, str]:
 
 def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]:
     entries = value if isinstance(value, list) else [value]
-    found: list[Path] = []
+    images: list[Path] = []
     for entry in entries:
-        place = _existing(root, str(entry))
-        if place is None:
+        existing = _existing(root, str(entry))
+        if existing is None:
             raise DataError(
                 f"{file}: {key}: {root / str(entry)} does not exist: correct it, or use --images",
                 code="not-found",
             )
-        if place.is_dir():
-            found.extend(_in_folder(place))
-        elif place.suffix.lower() == ".txt":
-            found.extend(_in_list(place, root))
+        if existing.is_dir():
+            images.extend(_in_folder(existing))
+        elif existing.suffix.lower() == ".txt":
+            images.extend(_in_list(existing, root))
         else:
-            found.append(place)
-    return tuple(dict.fromkeys(found))
+            images.append(existing)
+    return tuple(dict.fromkeys(images))
 
 
 def _existing(root: Path, entry: str) -> Path | None:
-    # Some exports say ../train/images where train/images is meant; YOLO's own tools read it so too.
+    # Some exports write ../train/images for train/images; the tools of YOLO accept it too.
     tries = (entry, entry.removeprefix("../"))
     return next((root / each for each in tries if (root / each).exists()), None)
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(filter(is_image_name, names)):
-            yield Path(place, name)
+            yield Path(parent, name)
 
 
 def _in_list(file: Path, root: Path) -> Iterator[Path]:
