@@ -293,6 +293,13 @@ class Dataset(Sequence[Sample]):
                 )
         return tuple(image for image in self.images if isinstance(image, Path))
 
+    def same_images(self, other: "Dataset") -> bool:
+        """Whether both have the same images in the same order: equal paths, and the very same images in memory."""
+        return len(self) == len(other) and all(
+            one is another or (isinstance(one, Path) and one == another)
+            for one, another in zip(self.images, other.images, strict=True)
+        )
+
     def positives(self) -> "Dataset":
         """Only the images with a box."""
         return self.select(self.has_box)
