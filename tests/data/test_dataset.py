@@ -194,7 +194,7 @@ class TestRead:
         assert dataset.names == ("a.jpg",)
         assert len(dataset.notes.bad) == 7
         assert dataset.notes.bad[-1] == "boxes.csv, row 9: a.jpg: x2 <= x1 in the box 5, 5, 5, 9"
-        assert "7 bad rows" in dataset.summary()
+        assert "7 rows with errors" in dataset.summary()
 
     @pytest.mark.parametrize(
         ("rows", "why"),

@@ -395,7 +395,7 @@ class Dataset(Sequence[Sample]):
         if notes.duplicates:
             parts.append(f". Dropped: {_count(notes.duplicates, 'duplicate row')}")
         if notes.bad:
-            parts.append(f". Left out: {_count(len(notes.bad), 'bad row')}")
+            parts.append(f". Left out: {_count(len(notes.bad), 'row')} with errors")
         return "".join(parts) + "."
 
     def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
