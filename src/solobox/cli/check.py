@@ -35,16 +35,7 @@ def check(
     """
     annotations = formats.read(data, images)
     with bars() as progress:
-        seen = 0
-
-        def tell(done: int, total: int) -> None:
-            nonlocal seen
-            if not seen:
-                progress.start("looking at the images", total)
-            progress.advance(done - seen)
-            seen = done
-
-        diagnosis = checks.check(annotations, progress=tell)
+        diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
     console.print(

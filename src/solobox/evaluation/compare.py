@@ -123,7 +123,7 @@ def compare(first: Evaluation, second: Evaluation, name: str, other: str) -> Com
 
     Raises ValueError when they are of different images.
     """
-    if first.dataset.images != second.dataset.images:
+    if not first.dataset.same_images(second.dataset):
         raise ValueError("two runs are compared on the same images, in the same order")
     groups = first.dataset.group
     others = figures(second.iou)

@@ -47,7 +47,7 @@ def evaluate_on(
         predictions.append(prediction)
         progress.advance()
     positives = chosen.positives().images
-    n_seen = int((localizer.fingerprints.parts(positives) != "").sum()) if localizer.fingerprints else 0
+    n_seen = int((localizer.fingerprints.splits(positives) != "").sum()) if localizer.fingerprints else 0
     return replace(evaluate_predictions(chosen, predictions, split), n_seen=n_seen)
 
 
@@ -69,7 +69,7 @@ def part(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
         if split == "test" and not any(dataset.split):
             found = dataset
     else:
-        parts = seen.parts(dataset.images)
+        parts = seen.splits(dataset.images)
         chosen = (parts == "") & (given == "") if split == "test" else parts == split
         found = dataset.select(chosen if chosen.any() else given == split)
     if not found.has_box.any():

@@ -157,7 +157,7 @@ def _halves(localizer: Localizer, dataset: Dataset) -> tuple[Dataset, Dataset]:
     seen = localizer.fingerprints
     trained = np.zeros(len(dataset), dtype=np.bool_)
     if seen is not None:
-        trained = seen.parts(dataset.images) == "train"
+        trained = seen.splits(dataset.images) == "train"
     if not trained.any() or trained.all():
         trained = np.arange(len(dataset)) % 2 == 0
     measuring = dataset.select(~trained & dataset.has_box)

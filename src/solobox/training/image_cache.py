@@ -11,7 +11,7 @@ import torch
 
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
-from solobox.data.fingerprints import fingerprint, fingerprint_of_bytes
+from solobox.data.fingerprints import fingerprint
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import DecodedImage, read, read_bytes, to_square
 from solobox.model import native_size
@@ -83,7 +83,7 @@ class ImageSource(ABC):
     def _read(self, path: Path) -> tuple[DecodedImage, ImageRecord]:
         data = read_bytes(path)
         image = read(data, at_least=self._min_side, name=str(path))
-        return image, ImageRecord(fingerprint_of_bytes(data), image.size)
+        return image, ImageRecord(fingerprint(data), image.size)
 
     @property
     @abstractmethod

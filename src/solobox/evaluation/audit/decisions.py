@@ -205,7 +205,7 @@ def refuse_to_replace(target: Path, dataset: Dataset, never: Sequence[Path] = ()
             target.exists() and path.exists() and target.samefile(path)
         ):
             raise DataError(f"{target}: is one of the files that are read; name another one to write to")
-    if target.resolve() in {image.resolve() for image in dataset.images}:
+    if target.resolve() in {image.resolve() for image in dataset.images if isinstance(image, Path)}:
         raise DataError(f"{target}: is one of the images; name another file")
 
 

@@ -22,7 +22,8 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ImageError
 from solobox.evaluation.audit.decisions import FORMAT
 from solobox.evaluation.audit.findings import Audit, Finding, Kind
-from solobox.images import drawing, reading
+from solobox.images import drawing
+from solobox.images.decode import decode
 from solobox.utils.atomic import replacing
 
 SHOWN = 300
@@ -102,7 +103,7 @@ def _card(finding: Finding, dataset: Dataset) -> Card:
         _rectangle(finding.second),
     )
     try:
-        decoded = reading.read(dataset.images[row], at_least=_SIDE)
+        decoded = decode(dataset.images[row], at_least=_SIDE)
     except ImageError as error:
         return replace(card, error=str(error))
     image = Image.fromarray(decoded.pixels)

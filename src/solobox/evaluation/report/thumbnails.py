@@ -4,11 +4,11 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from solobox import boxes
 from solobox.errors import ImageError
-from solobox.images import drawing, reading
+from solobox.images import drawing
+from solobox.images.decode import ImageInput, decode
 
 _SIDE = 400  # of an image in the report, in pixels: sharp on a phone, small enough for one file
 _QUALITY = 80
@@ -32,11 +32,11 @@ class Shot:
     error: str = ""
 
 
-def shoot(image: Path, name: str, outlines: Sequence[drawing.Outline], note: str, alt: str) -> Shot:
+def shoot(image: ImageInput, name: str, outlines: Sequence[drawing.Outline], note: str, alt: str) -> Shot:
     """Draw outlines, in pixels of the upright image, on a thumbnail of it; an image that has gone since says so."""
     shot = Shot(name, note, alt)
     try:
-        decoded = reading.read(image, at_least=_SIDE)
+        decoded = decode(image, at_least=_SIDE)
     except ImageError as error:
         return replace(shot, error=str(error))
     height, width = decoded.pixels.shape[:2]
