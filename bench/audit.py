@@ -42,8 +42,8 @@ from solobox.autolabel import find, label
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
 from solobox.evaluation.audit.decisions import apply, drop_flagged
-from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit
 from solobox.evaluation.audit.hidden_object import second_prediction
+from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit
 from solobox.images.reading import read
 from solobox.predict.prediction import Prediction
 from solobox.training.crossval import out_of_fold

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from solobox.training.views import generator, load
 from torch import Tensor
 
 from datasets import caltech, joined
@@ -37,7 +38,6 @@ from solobox.training.augment import Window, random_window, whole
 from solobox.training.crossval import Bank
 from solobox.training.feature_cache import Kept
 from solobox.training.stages import fit_head
-from solobox.training.views import generator, load
 from solobox.utils.progress import Silent
 
 DEFAULT = "kl + 10*l1 + giou"

@@ -74,7 +74,6 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
 
 def test_the_python(folder: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len([line for line in code.splitlines() if line and "import" not in line]) == 7
     shutil.rmtree(folder / "run", ignore_errors=True)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
@@ -82,6 +81,7 @@ def test_the_python(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     iou, box, again = done.stdout.strip().splitlines()[-3:]
     assert 0 <= float(iou) <= 1
+    assert (folder / "one.png").stat().st_size > 0
     numbers = [[float(number) for number in text.strip("[]").split()] for text in (box, again)]
     assert len(numbers[0]) == 4
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02)

@@ -253,7 +253,7 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
     data.write_text("\n".join(lines))
     done = solobox("train", data, "-o", tmp_path / "run", "--images", drawn, "--skip-bad", *SMALL)
     assert done.returncode == 0, done.stderr
-    assert "left out: 1 rows with errors" in done.stderr
+    assert "Left out: 1 row with errors" in done.stderr
 
 
 @pytest.mark.parametrize(

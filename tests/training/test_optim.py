@@ -19,7 +19,15 @@ from solobox.config.optim import OptimizerConfig, OptimizerName, ScheduleName
 from solobox.errors import ConfigError
 from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead
-from solobox.training.optim import EarlyStopping, freeze_depth, groups, make, rate, set_rate, stages
+from solobox.training.optim import (
+    EarlyStopping,
+    freeze_stages,
+    learning_rate,
+    make_optimizer,
+    param_groups,
+    set_learning_rate,
+    stages,
+)
 
 lrs = st.floats(1e-6, 10)
 shares = st.floats(0, 0.99)
@@ -36,8 +44,8 @@ settings = st.builds(
 )
 
 
-def every(optimizer_config: OptimizerConfig, total: int) -> list[float]:
-    return [rate(optimizer_config, step, total) for step in range(total)]
+def every(config: OptimizerConfig, total: int) -> list[float]:
+    return [learning_rate(config, step, total) for step in range(total)]
 
 
 def of_torch(scheduler: LRScheduler, total: int) -> list[float]:
@@ -64,9 +72,9 @@ def sgd(lr: float) -> torch.optim.Optimizer:
 @example(0.002, 0.25, 40)  # the peak falls on a step
 def test_one_cycle_is_pytorchs(lr: float, share: float, total: int) -> None:
     assume(share * total != 1)  # there PyTorch divides by 0
-    optimizer_config = OptimizerConfig(lr=lr, schedule="one_cycle", warmup=share)
+    config = OptimizerConfig(lr=lr, schedule="one_cycle", warmup=share)
     theirs = OneCycleLR(sgd(lr), lr, total_steps=total, pct_start=share, cycle_momentum=False)
-    assert every(optimizer_config, total) == pytest.approx(of_torch(theirs, total), rel=1e-12, abs=0)
+    assert every(config, total) == pytest.approx(of_torch(theirs, total), rel=1e-12, abs=0)
 
 
 def test_one_cycle_whose_rise_is_one_step_begins_at_the_peak() -> None:
@@ -76,10 +84,10 @@ def test_one_cycle_whose_rise_is_one_step_begins_at_the_peak() -> None:
 
 @given(lrs, st.integers(1, 200))
 def test_cosine_is_pytorchs(lr: float, total: int) -> None:
-    optimizer_config = OptimizerConfig(lr=lr, schedule="cosine", warmup=0.0)
+    config = OptimizerConfig(lr=lr, schedule="cosine", warmup=0.0)
     theirs = CosineAnnealingLR(sgd(lr), T_max=total)
     # theirs is made of the rate before it, and gathers what rounding leaves
-    assert every(optimizer_config, total) == pytest.approx(of_torch(theirs, total), rel=1e-9, abs=lr * 1e-12)
+    assert every(config, total) == pytest.approx(of_torch(theirs, total), rel=1e-9, abs=lr * 1e-12)
 
 
 def test_exponential_is_the_formula_of_keras() -> None:
@@ -87,9 +95,9 @@ def test_exponential_is_the_formula_of_keras() -> None:
     stairs = replace(smooth, staircase=True)
     total = 12_000
     for step, exponent in {0: 0.0, 1: 1 / 3600, 3599: 3599 / 3600, 3600: 1.0, 9000: 2.5}.items():
-        assert rate(smooth, step, total) == pytest.approx(0.0003 * 0.8**exponent, rel=1e-12)
+        assert learning_rate(smooth, step, total) == pytest.approx(0.0003 * 0.8**exponent, rel=1e-12)
     for step, exponent in {0: 0, 3599: 0, 3600: 1, 7199: 1, 7200: 2, 11_999: 3}.items():
-        assert rate(stairs, step, total) == pytest.approx(0.0003 * 0.8**exponent, rel=1e-12)
+        assert learning_rate(stairs, step, total) == pytest.approx(0.0003 * 0.8**exponent, rel=1e-12)
 
 
 def test_exponential_counts_its_steps_from_the_end_of_the_warm_up() -> None:
@@ -103,18 +111,16 @@ def test_exponential_counts_its_steps_from_the_end_of_the_warm_up() -> None:
 
 
 @given(settings, totals)
-def test_the_rate_is_never_negative_and_never_above_the_peak(
-    optimizer_config: OptimizerConfig, total: int
-) -> None:
-    for value in every(optimizer_config, total):
-        assert 0 <= value <= optimizer_config.lr * (1 + 1e-12)
+def test_the_rate_is_never_negative_and_never_above_the_peak(config: OptimizerConfig, total: int) -> None:
+    for value in every(config, total):
+        assert 0 <= value <= config.lr * (1 + 1e-12)
 
 
 @given(settings, falling, totals)
 def test_the_peak_is_the_learning_rate_that_was_asked_for(
-    optimizer_config: OptimizerConfig, schedule: ScheduleName, total: int
+    config: OptimizerConfig, schedule: ScheduleName, total: int
 ) -> None:
-    assert max(every(replace(optimizer_config, schedule=schedule), total)) == optimizer_config.lr
+    assert max(every(replace(config, schedule=schedule), total)) == config.lr
 
 
 @given(lrs, st.integers(1, 50), st.integers(2, 8))
@@ -127,34 +133,32 @@ def test_the_peak_of_one_cycle_is_the_learning_rate_where_it_falls_on_a_step(
 
 
 @given(settings, totals)
-def test_the_rate_rises_in_the_warm_up_and_never_after_it(
-    optimizer_config: OptimizerConfig, total: int
-) -> None:
-    found = every(optimizer_config, total)
+def test_the_rate_rises_in_the_warm_up_and_never_after_it(config: OptimizerConfig, total: int) -> None:
+    found = every(config, total)
     top = found.index(max(found))
     assert all(a < b for a, b in pairwise(found[: top + 1]))
     assert all(a >= b for a, b in pairwise(found[top:]))
-    assert top <= optimizer_config.warmup * total + 0.5
+    assert top <= config.warmup * total + 0.5
 
 
 @given(settings, falling, st.floats(0.05, 0.99), st.integers(40, 400))
 def test_the_warm_up_is_a_straight_line_from_a_25th(
-    optimizer_config: OptimizerConfig, schedule: ScheduleName, share: float, total: int
+    config: OptimizerConfig, schedule: ScheduleName, share: float, total: int
 ) -> None:
-    found = every(replace(optimizer_config, schedule=schedule, warmup=share), total)
+    found = every(replace(config, schedule=schedule, warmup=share), total)
     top = min(round(share * total), total - 1)
-    slope = optimizer_config.lr * (1 - 1 / 25) / top
-    assert found[0] == pytest.approx(optimizer_config.lr / 25)
+    slope = config.lr * (1 - 1 / 25) / top
+    assert found[0] == pytest.approx(config.lr / 25)
     for a, b in pairwise(found[: top + 1]):
         assert b - a == pytest.approx(slope, rel=1e-6)
 
 
 @given(settings, totals)
-def test_the_rate_has_no_jumps_but_stairs(optimizer_config: OptimizerConfig, total: int) -> None:
+def test_the_rate_has_no_jumps_but_stairs(config: OptimizerConfig, total: int) -> None:
     """Between steps it changes by no more than the steepest slope of its curves."""
-    optimizer_config = replace(optimizer_config, staircase=False)
-    lr, share = optimizer_config.lr, optimizer_config.warmup
-    if optimizer_config.schedule == "one_cycle":
+    config = replace(config, staircase=False)
+    lr, share = config.lr, config.warmup
+    if config.schedule == "one_cycle":
         up, down = share * total - 1, (1 - share) * total
         assume(up <= 0 or up >= 1)  # a rise of less than a step may well be a jump
         steepest = lr * math.pi / 2 / min(up if up > 0 else down, down)
@@ -162,41 +166,40 @@ def test_the_rate_has_no_jumps_but_stairs(optimizer_config: OptimizerConfig, tot
         rise = min(round(share * total), total - 1)
         steepest = max(
             lr / rise if rise else 0.0,
-            lr * math.pi / 2 / (total - rise) if optimizer_config.schedule == "cosine" else 0.0,
-            lr * (1 - optimizer_config.decay_rate ** (1 / optimizer_config.decay_steps))
-            if optimizer_config.schedule == "exponential"
+            lr * math.pi / 2 / (total - rise) if config.schedule == "cosine" else 0.0,
+            lr * (1 - config.decay_rate ** (1 / config.decay_steps))
+            if config.schedule == "exponential"
             else 0.0,
         )
-    found = every(optimizer_config, total)
+    found = every(config, total)
     for a, b in pairwise(found):
         assert abs(a - b) <= steepest * (1 + 1e-9) + lr * 1e-12
 
 
 @given(settings, totals)
 def test_stairs_are_flat_between_their_edges_and_meet_the_smooth_curve_at_them(
-    optimizer_config: OptimizerConfig, total: int
+    config: OptimizerConfig, total: int
 ) -> None:
-    stairs = replace(optimizer_config, schedule="exponential", staircase=True)
+    stairs = replace(config, schedule="exponential", staircase=True)
     rise = min(round(stairs.warmup * total), total - 1)
     for step in range(rise, total):
         edge = step - (step - rise) % stairs.decay_steps
-        assert rate(stairs, step, total) == rate(stairs, edge, total)
+        assert learning_rate(stairs, step, total) == learning_rate(stairs, edge, total)
         if step == edge:
-            smooth = rate(replace(stairs, staircase=False), step, total)
-            assert rate(stairs, step, total) == pytest.approx(smooth, rel=1e-9, abs=1e-300)
+            smooth = learning_rate(replace(stairs, staircase=False), step, total)
+            assert learning_rate(stairs, step, total) == pytest.approx(smooth, rel=1e-9, abs=1e-300)
 
 
 @pytest.mark.parametrize(("step", "total"), [(-1, 4), (4, 4), (0, 0)])
 def test_a_step_that_does_not_exist_is_an_error(step: int, total: int) -> None:
     with pytest.raises(ValueError, match="no step"):
-        rate(OptimizerConfig(), step, total)
+        learning_rate(OptimizerConfig(), step, total)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("lr", 0.0), ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("weight_decay", -0.1),
-        ("warmup", -0.1), ("warmup", 1.0), ("decay_rate", 0.0), ("decay_rate", 1.1),
+        ("lr", 0.0), ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("weight_decay", -0.1), ("warmup", -0.1), ("warmup", 1.0), ("decay_rate", 0.0), ("decay_rate", 1.1),
         ("decay_steps", 0), ("clip", -1.0), ("accumulate", 0), ("optimizer", "lion"), ("schedule", "linear"),
     ],
 )  # fmt: skip
@@ -207,8 +210,8 @@ def test_senseless_settings_are_refused_by_name(name: str, value: Any) -> None:
 
 def test_settings_can_be_read_and_rates_told_without_torch() -> None:
     code = (
-        "import sys; from solobox.training.optim import OptimizerConfig, rate; "
-        "assert rate(OptimizerConfig(), 3, 10) > 0; assert 'torch' not in sys.modules"
+        "import sys; from solobox.training.optim import OptimizerConfig, learning_rate; "
+        "assert learning_rate(OptimizerConfig(), 3, 10) > 0; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -237,59 +240,59 @@ def names(module: nn.Module, group: dict[str, Any]) -> list[str]:
     return [known[id(parameter)] for parameter in group["params"]]
 
 
-def test_groups_part_backbone_from_head_and_what_decays_from_what_does_not() -> None:
+def test_groups_tell_backbone_from_head_and_weight_decay_from_none() -> None:
     module = Small()
-    found = {group["name"]: group for group in groups(module, backbone_lr=0.1)}
-    assert {name: names(module, group) for name, group in found.items()} == {
-        "backbone": ["backbone.0.weight", "backbone.3.0.weight", "backbone.4.0.weight"],
-        "backbone, no decay": [
-            "backbone.0.bias", "backbone.1.weight", "backbone.1.bias", "backbone.3.0.bias",
-            "backbone.3.1.weight", "backbone.3.1.bias", "backbone.4.1.weight", "backbone.4.1.bias",
-        ],
-        "head": ["head.2.weight"],
-        "head, no decay": ["head.1.weight", "head.1.bias", "head.2.bias"],
-    }  # fmt: skip
-    assert {name: (group["factor"], group["decays"]) for name, group in found.items()} == {
-        "backbone": (0.1, True),
-        "backbone, no decay": (0.1, False),
-        "head": (1.0, True),
-        "head, no decay": (1.0, False),
-    }
+    groups = param_groups(module, OptimizerConfig(lr=0.1, weight_decay=0.02), backbone_lr=0.5)
+    assert [(names(module, group), group["factor"], group["lr"], group["weight_decay"]) for group in groups] == [
+        (
+            [
+                "backbone.0.bias", "backbone.1.weight", "backbone.1.bias", "backbone.3.0.bias",
+                "backbone.3.1.weight", "backbone.3.1.bias", "backbone.4.1.weight", "backbone.4.1.bias",
+            ],
+            0.5, 0.05, 0.0,
+        ),
+        (["backbone.0.weight", "backbone.3.0.weight", "backbone.4.0.weight"], 0.5, 0.05, 0.02),
+        (["head.1.weight", "head.1.bias", "head.2.bias"], 1.0, 0.1, 0.0),
+        (["head.2.weight"], 1.0, 0.1, 0.02),
+    ]  # fmt: skip
 
 
-@given(st.integers(-1, 4))
-def test_every_parameter_that_is_trained_is_in_one_group(freeze: int) -> None:
+@given(st.integers(-1, 4), st.sampled_from(["adamw", "adam", "sgd"]), st.sampled_from([0.0, 0.1]))
+def test_every_trained_parameter_is_in_one_group(freeze: int, name: OptimizerName, decay: float) -> None:
     module = Small()
-    found = [name for group in groups(module, freeze=freeze) for name in names(module, group)]
+    groups = param_groups(module, OptimizerConfig(optimizer=name, weight_decay=decay), freeze=freeze)
+    grouped = [name for group in groups for name in names(module, group)]
     trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-    assert sorted(found) == sorted(trained)
+    assert sorted(grouped) == sorted(trained)
 
 
 def test_a_bias_of_several_dimensions_does_not_decay() -> None:
     head = DistributionHead("sequences", 8, cells=4, bins=2, width=8)
-    shapes = {name: parameter.ndim for name, parameter in head.named_parameters()}
-    thick = [name for name, count in shapes.items() if name.endswith("bias") and count > 1]
+    thick = [name for name, p in head.named_parameters() if name.endswith("bias") and p.ndim > 1]
     assert thick  # else this test shows nothing
-    spared = [name for group in groups(head) if not group["decays"] for name in names(head, group)]
+    groups = param_groups(head, OptimizerConfig())
+    spared = [name for group in groups if not group["weight_decay"] for name in names(head, group)]
     assert set(thick) <= set(spared)
 
 
 def test_a_module_without_a_backbone_is_all_head() -> None:
-    found = groups(nn.Sequential(nn.Linear(2, 2)), freeze=3, backbone_lr=0.1)
-    assert [(group["name"], group["factor"]) for group in found] == [("head", 1.0), ("head, no decay", 1.0)]
+    groups = param_groups(nn.Sequential(nn.Linear(2, 2)), OptimizerConfig(), freeze=3, backbone_lr=0.1)
+    assert {group["factor"] for group in groups} == {1.0}
 
 
 def test_nothing_left_to_train_is_an_error() -> None:
     module = Small()
     module.head.requires_grad_(requires_grad=False)
-    with pytest.raises(ConfigError, match="nothing is left to train"):
-        groups(module, freeze=-1)
+    with pytest.raises(ConfigError) as error:
+        param_groups(module, OptimizerConfig(), freeze=-1)
+    assert error.value.code == "nothing-to-train"
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0, math.nan])
 def test_a_backbone_that_learns_at_no_rate_is_refused(factor: float) -> None:
-    with pytest.raises(ConfigError, match=r"backbone_lr .* `freeze` -1"):
-        groups(Small(), backbone_lr=factor)
+    with pytest.raises(ConfigError) as error:
+        param_groups(Small(), OptimizerConfig(), backbone_lr=factor)
+    assert error.value.code == "out-of-range"
 
 
 # Freezing ---------------------------------------------------------------------------------------------------
@@ -329,7 +332,7 @@ def test_freezing_goes_stage_by_stage(name: str) -> None:
     size = {name: parameter.numel() for name, parameter in body.named_parameters()}
     for count in (0, *range(1, len(expected) + 1), len(expected) + 3, -1):
         body.requires_grad_(requires_grad=True)
-        left = freeze_depth(body, count)
+        left = freeze_stages(body, count)
         cold = expected if count == -1 else expected[:count]
         prefixes = tuple(f"{prefix}." for stage in cold for prefix in stage)
         trained = {name for name, parameter in body.named_parameters() if parameter.requires_grad}
@@ -358,7 +361,7 @@ def test_a_frozen_stage_gets_no_gradient_and_leaves_what_was_frozen_before() -> 
     backbone = Backbone("mobilenetv3_small_050", strides=(8, 16))
     later = next(backbone.body.blocks[3].parameters())  # type: ignore[union-attr, index]
     later.requires_grad_(requires_grad=False)
-    freeze_depth(backbone, 2)
+    freeze_stages(backbone, 2)
     assert not later.requires_grad
     sum(feature.sum() for feature in backbone(torch.full((1, 3, 64, 64), 90.0))).backward()
     named = dict(backbone.body.named_parameters())
@@ -370,16 +373,20 @@ def test_a_frozen_stage_gets_no_gradient_and_leaves_what_was_frozen_before() -> 
 
 def test_fewer_than_all_is_minus_one_and_nothing_below() -> None:
     with pytest.raises(ConfigError, match="-2"):
-        freeze_depth(Small().backbone, -2)
+        freeze_stages(Small().backbone, -2)
 
 
 # The optimizer ----------------------------------------------------------------------------------------------
 
 
+def build(module: nn.Module, config: OptimizerConfig, **options: Any) -> torch.optim.Optimizer:
+    return make_optimizer(config, param_groups(module, config, **options))
+
+
 def test_rates_of_groups_follow_the_base() -> None:
-    optimizer = make(OptimizerConfig(lr=0.1), groups(Small(), backbone_lr=0.25))
+    optimizer = build(Small(), OptimizerConfig(lr=0.1), backbone_lr=0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.025, 0.025, 0.1, 0.1]
-    set_rate(optimizer, 0.02)
+    set_learning_rate(optimizer, 0.02)
     assert [group["lr"] for group in optimizer.param_groups] == [0.005, 0.005, 0.02, 0.02]
 
 
@@ -390,7 +397,7 @@ def test_weight_decay_spares_biases_and_norms_of_adamw_only(name: OptimizerName,
         for parameter in module.parameters():
             parameter.fill_(1.0)
             parameter.grad = torch.zeros_like(parameter)
-    make(OptimizerConfig(optimizer=name, lr=0.1, weight_decay=0.5), groups(module)).step()
+    build(module, OptimizerConfig(optimizer=name, lr=0.1, weight_decay=0.5)).step()
     shrunk = {name for name, parameter in module.named_parameters() if bool((parameter < 1).all())}
     kept = {name for name, parameter in module.named_parameters() if bool((parameter == 1).all())}
     assert shrunk | kept == {name for name, _ in module.named_parameters()}
@@ -409,17 +416,15 @@ def test_weight_decay_spares_biases_and_norms_of_adamw_only(name: OptimizerName,
     ("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)]
 )
 def test_the_optimizer_is_the_one_that_was_asked_for(name: OptimizerName, kind: type) -> None:
-    optimizer = make(OptimizerConfig(optimizer=name), groups(Small()))
+    optimizer = build(Small(), OptimizerConfig(optimizer=name))
     assert type(optimizer) is kind
     assert optimizer.defaults.get("momentum", 0.9) == 0.9
 
 
-def train(
-    module: nn.Module, optimizer: torch.optim.Optimizer, optimizer_config: OptimizerConfig, steps: range
-) -> None:
+def train(module: nn.Module, optimizer: torch.optim.Optimizer, config: OptimizerConfig, steps: range) -> None:
     for step in steps:
         pixels = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
-        set_rate(optimizer, rate(optimizer_config, step, 5))
+        set_learning_rate(optimizer, learning_rate(config, step, 5))
         optimizer.zero_grad()
         module(pixels).square().mean().backward()
         optimizer.step()
@@ -427,24 +432,24 @@ def train(
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_a_run_that_was_cut_in_two_ends_with_the_same_bits(name: OptimizerName) -> None:
-    optimizer_config = OptimizerConfig(optimizer=name, lr=0.01)
+    config = OptimizerConfig(optimizer=name, lr=0.01)
     first = Small()
     second = copy.deepcopy(first)
-    optimizer = make(optimizer_config, groups(first, backbone_lr=0.5, freeze=1))
-    train(first, optimizer, optimizer_config, range(5))
+    optimizer = build(first, config, backbone_lr=0.5, freeze=1)
+    train(first, optimizer, config, range(5))
 
-    optimizer = make(optimizer_config, groups(second, backbone_lr=0.5, freeze=1))
-    train(second, optimizer, optimizer_config, range(3))
+    optimizer = build(second, config, backbone_lr=0.5, freeze=1)
+    train(second, optimizer, config, range(3))
     third = copy.deepcopy(second)
-    again = make(optimizer_config, groups(third, backbone_lr=0.5, freeze=1))
+    again = build(third, config, backbone_lr=0.5, freeze=1)
     again.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    train(third, again, optimizer_config, range(3, 5))
+    train(third, again, config, range(3, 5))
     for a, b in zip(first.state_dict().values(), third.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_the_settings_of_the_groups_are_plain_json() -> None:
-    state = make(OptimizerConfig(), groups(Small())).state_dict()["param_groups"]
+    state = build(Small(), OptimizerConfig()).state_dict()["param_groups"]
     assert json.loads(json.dumps([{k: v for k, v in group.items() if k != "betas"} for group in state])) == [
         {k: v for k, v in group.items() if k != "betas"} for group in state
     ]

@@ -6,50 +6,52 @@ import pytest
 import torch
 
 from solobox.errors import ConfigError
-from solobox.training.tensor_store import Store
+from solobox.training.tensor_store import TensorStore
 
 SHAPES = [(3, 3, 4), (2, 2, 8)]
 
 
-@pytest.mark.parametrize(("budget", "place"), [(1e9, "in memory"), (1000, "on disk")])
-def test_rows_come_back_as_they_went_in(tmp_path: Path, budget: float, place: str) -> None:
-    store = Store(50, SHAPES, torch.bfloat16, budget=budget, folder=tmp_path)
-    assert place in store.place
-    given = [torch.randn(50, *shape).bfloat16() for shape in SHAPES]
+@pytest.mark.parametrize(("budget", "where"), [(1e9, "in memory"), (1000, "on disk")])
+def test_rows_are_read_as_they_were_written(tmp_path: Path, budget: float, where: str) -> None:
+    store = TensorStore(50, SHAPES, torch.bfloat16, budget=budget, folder=tmp_path)
+    assert where in store.description
+    tensors = [torch.randn(50, *shape).bfloat16() for shape in SHAPES]
     for start in range(0, 50, 8):
-        store.put(start, [tensor[start : start + 8] for tensor in given])
+        store.put(start, [tensor[start : start + 8] for tensor in tensors])
     rows = torch.tensor([49, 0, 7, 7, 31])
-    for found, wanted in zip(store.get(rows), given, strict=True):
-        assert torch.equal(found, wanted[rows])
+    for found, expected in zip(store.get(rows), tensors, strict=True):
+        assert torch.equal(found, expected[rows])
     assert store.nbytes == 50 * (36 + 32) * 2
 
 
 def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
-    store = Store(50, SHAPES, torch.uint8, budget=0, folder=tmp_path)
+    store = TensorStore(50, SHAPES, torch.uint8, budget=0, folder=tmp_path)
     store.put(0, [torch.ones(50, *shape, dtype=torch.uint8) for shape in SHAPES])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_beforehand(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="GB free"):
-        Store(10**12, SHAPES, torch.bfloat16, budget=1e9, folder=tmp_path)
+def test_a_full_disk_is_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        TensorStore(10**12, SHAPES, torch.bfloat16, budget=1e9, folder=tmp_path)
+    assert error.value.code == "disk-full"
 
 
-def test_a_disk_that_fills_up_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(ConfigError, match="no room for them"):
-        Store(50, SHAPES, torch.bfloat16, budget=0, folder=tmp_path)
+    with pytest.raises(ConfigError) as error:
+        TensorStore(50, SHAPES, torch.bfloat16, budget=0, folder=tmp_path)
+    assert error.value.code == "disk-full"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read as Linux tells it")
-def test_rows_on_the_disk_take_no_memory(tmp_path: Path) -> None:
+def test_rows_on_disk_take_no_memory(tmp_path: Path) -> None:
     megabyte = (1, 1024, 1024)
     row = torch.ones(1, *megabyte, dtype=torch.uint8)
-    store = Store(300, [megabyte], torch.uint8, budget=1e6, folder=tmp_path)
+    store = TensorStore(300, [megabyte], torch.uint8, budget=1e6, folder=tmp_path)
     before = _resident()
     for index in range(300):
         store.put(index, [row])

@@ -12,11 +12,8 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.evaluation.evaluate import evaluate
-from solobox.images import reading
-from solobox.images.reading import to_square
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
-from solobox.training.views import as_predicted
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
@@ -68,18 +65,18 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     counts = facts["counts"]
     assert counts["train"] + counts["val"] + counts["test"] == len(drawn)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "checkpoint.safetensors",
+        "checkpoint.pt",
         "config.json",
+        "fingerprints.npz",
         "history.csv",
         "model.safetensors",
-        "fingerprints.npz",
     ]
 
 
 def test_the_kept_epoch_is_what_evaluation_finds(drawn: Dataset, tmp_path: Path) -> None:
     localizer = train(drawn, tmp_path / "run", small())
     found = evaluate(localizer, drawn, "val").metrics.mean_iou
-    best: Any = localizer.facts["best"]
+    best: Any = localizer.metadata["best"]
     # the features were kept in bfloat16, and the head computed in it where the processor can
     assert found == pytest.approx(best["val_iou"], abs=0.02)
 
@@ -112,23 +109,25 @@ def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path) -
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["quick", "finetune"])
-def test_each_image_is_decoded_once_and_test_images_never(
-    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+@pytest.mark.parametrize(
+    "changes", [{}, {"finetune_epochs": 1}, {"folds": 2}, {"epochs": 0, "finetune_epochs": 1}]
+)
+def test_each_file_is_opened_once_and_test_images_never(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
     opened: Counter[str] = Counter()
+    files = {str(path) for path in drawn.images}
+    plain = Path.open
 
-    def counting(source: Path, **options: Any) -> Any:
-        opened[str(source)] += 1
-        return reading.read(source, **options)
+    def counting(path: Path, *arguments: Any, **options: Any) -> Any:
+        opened[str(path)] += str(path) in files
+        return plain(path, *arguments, **options)
 
-    for room in ("views", "squares"):
-        monkeypatch.setattr(f"solobox.training.{room}.read", counting)
-    train(drawn, tmp_path / "run", small(name))
+    monkeypatch.setattr(Path, "open", counting)
+    train(drawn, tmp_path / "run", small(**changes))
     split = drawn.with_splits().split
-    wanted = {str(path) for path, name in zip(drawn.images, split, strict=True) if name != "test"}
-    assert set(opened) == wanted
-    assert set(opened.values()) == {1}
+    used = {str(path) for path, name in zip(drawn.images, split, strict=True) if name != "test"}
+    assert {path: count for path, count in opened.items() if path in files} == dict.fromkeys(used, 1)
 
 
 def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
@@ -146,7 +145,7 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
     # before anything is done, and where the pixels went
     assert "min on this CPU" in heard.said[0]
     assert any("in memory" in line for line in heard.said)
-    history: Any = full.facts["history"]
+    history: Any = full.metadata["history"]
     assert [line["stage"] for line in history] == ["finetune"]
 
 
@@ -166,9 +165,9 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
 )  # fmt: skip
 def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     localizer = train(drawn, tmp_path / "run", small(**changes))
-    history: Any = localizer.facts["history"]
+    history: Any = localizer.metadata["history"]
     assert history[-1]["train_loss"] < history[0]["train_loss"]
-    best: Any = localizer.facts["best"]
+    best: Any = localizer.metadata["best"]
     assert evaluate(localizer, drawn, "val").metrics.mean_iou == pytest.approx(best["val_iou"], abs=0.02)
 
 
@@ -181,7 +180,7 @@ def test_an_unreadable_image_stops_training_or_is_counted(drawn: Dataset, tmp_pa
     with pytest.raises(DataError, match=r"broken\.jpg"):
         train(dataset, tmp_path / "a", small())
     localizer = train(dataset, tmp_path / "b", small(), skip_bad=True)
-    unreadable: Any = localizer.facts["unreadable"]
+    unreadable: Any = localizer.metadata["unreadable"]
     assert len(unreadable) == 1
     assert "broken.jpg" in unreadable[0]
 
@@ -202,20 +201,12 @@ def test_a_backbone_that_got_worse_is_not_kept(
     )
     quick = train(drawn, tmp_path / "quick", small())
     assert any("did not help" in line for line in heard.said)
-    history: Any = full.facts["history"]
+    history: Any = full.metadata["history"]
     assert {line["stage"] for line in history} == {"head", "finetune"}
-    best: Any = full.facts["best"]
+    best: Any = full.metadata["best"]
     assert best["stage"] == "head"
     for key, value in quick.backbone.state_dict().items():
         assert torch.equal(full.backbone.state_dict()[key], value), key
-
-
-def test_validation_images_are_seen_as_prediction_sees_them(drawn: Dataset, tmp_path: Path) -> None:
-    big = synthetic.write(tmp_path / "big", 6, seed=3, size=(400, 300))
-    view = as_predicted(big.images[0], big.boxes[0], 64)
-    wanted = to_square(reading.read(big.images[0], at_least=64).pixels, 64)
-    np.testing.assert_array_equal(view.pixels[0].transpose(1, 2, 0), wanted)
-    np.testing.assert_allclose(view.targets[0] * [400, 300, 400, 300], big.boxes[0])
 
 
 def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path) -> None:
@@ -243,7 +234,7 @@ def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Dataset, tmp_path
     split = np.array(drawn.with_splits().split)
     with pytest.raises(DataError, match="of the test part has a box"):
         evaluate(localizer, drawn.select(split == "train"))
-    localizer.seen = None  # a model that does not say what it was made from
+    localizer.fingerprints = None  # a model that does not say what it was made from
     given = Dataset(drawn.images, drawn.boxes, split=["train"] * 30 + ["val"] * 10, names=drawn.names)
     with pytest.raises(DataError, match="of the test part has a box"):
         evaluate(localizer, given)

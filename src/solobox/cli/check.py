@@ -35,16 +35,7 @@ def check(
     """
     annotations = formats.read(data, images)
     with bars() as progress:
-        checked = 0
-
-        def advance(done: int, total: int) -> None:
-            nonlocal checked
-            if not checked:
-                progress.start("checking images", total)
-            progress.advance(done - checked)
-            checked = done
-
-        diagnosis = checks.check(annotations, progress=advance)
+        diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
     console.print(

@@ -20,8 +20,8 @@ from solobox.cli.console import (
     uncertainty_lines,
 )
 from solobox.errors import DataError
+from solobox.images.decode import decode
 from solobox.images.drawing import Tile, contact_sheet, predicted, truth
-from solobox.images.reading import read
 from solobox.predict.writers import write
 from solobox.utils.atomic import explained, replacing
 
@@ -101,7 +101,7 @@ def _sheet(evaluation: "Evaluation", count: int = 24) -> Image.Image:
     tiles: list[Tile] = []
     for index in range(min(count, len(evaluation.dataset))):
         prediction = evaluation.predictions[index]
-        pixels = read(evaluation.dataset.images[index]).pixels
+        pixels = decode(evaluation.dataset.images[index]).pixels
         outlines = [predicted(prediction.box), truth(evaluation.dataset.boxes[index])]
         tiles.append((pixels, outlines, f"IoU {evaluation.iou[index]:.2f}"))
     no_box = np.full(4, np.nan)

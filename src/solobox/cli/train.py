@@ -10,10 +10,8 @@ from cyclopts import Parameter
 from solobox.cli.console import bars, console, metrics_rows, metrics_table, out
 from solobox.cli.options import DATA, options_class, set_options
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
-from solobox.data import checks, formats
 from solobox.data.dataset import Dataset, Keep
-from solobox.data.formats import Annotations
-from solobox.errors import ConfigError, DataError, Paused
+from solobox.errors import ConfigError, Paused
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
 
@@ -119,35 +117,15 @@ def train(
 
 
 def read_checked(data: Path, images: Path | None, keep: Keep | None, *, skip_bad: bool) -> Dataset:
-    """Read the data past the cheap part of the checks (numbers and file headers).
-
-    Raises DataError when it finds errors, unless told to skip the rows at fault, which are then counted.
-    """
-    annotations = formats.read(data, images)
-    diagnosis = checks.check(annotations, images="headers")
-    if diagnosis.errors and not skip_bad:
-        out.print(diagnosis.table())
-        raise DataError(
-            f"{data} has {len(diagnosis.errors)} errors (above). Mend them (`solobox check {data} --fix CLEAN.csv` "
-            "writes a clean copy), or leave the rows at fault out with --skip-bad"
-        )
-    if diagnosis.errors:
-        bad = set(diagnosis.bad_rows)
-        if not bad:
-            raise DataError(f"{data}: {diagnosis.errors[0].message}. {diagnosis.errors[0].advice}")
-        console.print(
-            f"left out: {len(bad)} rows with errors (`solobox check {data}` lists them)", highlight=False
-        )
-        records = tuple(record for index, record in enumerate(annotations.records) if index not in bad)
-        annotations = Annotations(annotations.path, annotations.format, annotations.convention, records)
-    dataset = Dataset.from_annotations(annotations, keep=keep, skip_bad=skip_bad)
+    """Read and check the data, see `Dataset.read`, and say what it holds. Raises DataError."""
+    dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad)
     console.print(dataset.summary(), highlight=False, markup=False)
     return dataset
 
 
 def _conclusion(localizer: "Localizer", output: Path, source: DataSource) -> str:
     """What was trained in how long, and the command that measures on the test images."""
-    metadata: Any = localizer.facts
+    metadata: Any = localizer.metadata
     counts, best = metadata["counts"], metadata["best"]
     command = shlex.join(["solobox", "evaluate", str(output), *source.to_args()])
     rest = (

@@ -126,7 +126,7 @@ def compare(first: Evaluation, second: Evaluation, first_name: str, second_name:
 
     Raises ValueError if the evaluations are of different images.
     """
-    if first.dataset.images != second.dataset.images:
+    if not first.dataset.same_images(second.dataset):
         raise ValueError("two runs can only be compared on the same images in the same order")
     groups = first.dataset.group
     second_metrics = per_image_metrics(second.iou)

@@ -47,7 +47,7 @@ def evaluate_selection(
         predictions.append(prediction)
         progress.advance()
     positives = selection.positives().images
-    seen = int((localizer.seen.parts(positives) != "").sum()) if localizer.seen else 0
+    seen = int((localizer.fingerprints.splits(positives) != "").sum()) if localizer.fingerprints else 0
     return replace(evaluate_predictions(selection, predictions, split), n_seen_in_training=seen)
 
 
@@ -60,7 +60,7 @@ def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Da
 
     Raises DataError ``no-boxes`` if no image of the split has a box.
     """
-    fingerprints = localizer.seen
+    fingerprints = localizer.fingerprints
     defined = np.array(dataset.split, dtype=np.str_)
     if split == "all":
         selection = dataset
@@ -71,7 +71,7 @@ def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Da
         if split == "test" and not any(dataset.split):
             selection = dataset
     else:
-        used = fingerprints.parts(dataset.images)
+        used = fingerprints.splits(dataset.images)
         rows = (used == "") & (defined == "") if split == "test" else used == split
         selection = dataset.select(rows if rows.any() else defined == split)
     if not selection.has_box.any():

@@ -148,16 +148,16 @@ def _evenly(dataset: Dataset, most: int) -> Dataset:
 
 def _recorded_images(localizer: Localizer) -> list[Path]:
     """Training images that the run recorded, see `train`; none for a run that recorded none."""
-    recorded = localizer.facts.get("sample_images")
+    recorded = localizer.metadata.get("sample_images")
     return [Path(str(path)) for path in recorded] if isinstance(recorded, list) else []
 
 
 def _halves(localizer: Localizer, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """What to calibrate on, training images where the model knows them, and what to measure on: others with a box."""
-    seen = localizer.seen
+    seen = localizer.fingerprints
     trained = np.zeros(len(dataset), dtype=np.bool_)
     if seen is not None:
-        trained = seen.parts(dataset.images) == "train"
+        trained = seen.splits(dataset.images) == "train"
     if not trained.any() or trained.all():
         trained = np.arange(len(dataset)) % 2 == 0
     measuring = dataset.select(~trained & dataset.has_box)

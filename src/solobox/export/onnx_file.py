@@ -72,7 +72,7 @@ def describe(model: onnx.ModelProto, graph: Graph, facts: Mapping[str, object]) 
 def facts_of(localizer: Localizer) -> dict[str, object]:
     """What an exported file says of the training behind it; no path of the trainer's machine is among it."""
     kept = ("versions", "counts", "best", "classes")
-    facts = {key: localizer.facts[key] for key in kept if key in localizer.facts}
+    facts = {key: localizer.metadata[key] for key in kept if key in localizer.metadata}
     facts["backbone"] = localizer.architecture.backbone
     facts["licence_of_weights"] = licence_of_weights(localizer)
     facts["exported_by"] = {
@@ -83,7 +83,7 @@ def facts_of(localizer: Localizer) -> dict[str, object]:
 
 def licence_of_weights(localizer: Localizer) -> str:
     """The licence of the weights that the backbone began with, in words."""
-    recipe = localizer.facts.get("recipe")
+    recipe = localizer.metadata.get("recipe")
     origin = recipe.get("pretrained") if isinstance(recipe, dict) else None
     name = localizer.architecture.backbone
     if origin == "bundled":

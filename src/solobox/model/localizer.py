@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from solobox.boxes import Floats
 from solobox.config.architecture import Architecture
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
-from solobox.images.decode import decode
+from solobox.images.decode import ImageInput, decode
 from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
 from solobox.model.extra_convs import Extra
@@ -22,7 +23,6 @@ from solobox.model.presence import Presence
 from solobox.model.runtime import Features, Pixels, fastest
 from solobox.model.vectorizer import Edges, Flatten, Gap
 from solobox.predict.predictor import (
-    ImageInput,
     NetworkInput,
     PredictOptions,
     Predictor,
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 
 _BATCH_SIZE = 16
 _FAMILIARITY = "familiarity."
-"""How names of the tensors of `Localizer.familiarity` begin in the model's file."""
+"""Prefix of the tensors of `Localizer.familiarity` in the model's file."""
+CUSTOM = "custom"
+"""`Architecture.backbone` of a localizer whose backbone is a module of the user's."""
 
 
 class Localizer(Predictor, nn.Module):
@@ -47,27 +49,40 @@ class Localizer(Predictor, nn.Module):
     architecture: the parts and their sizes.
     pretrained: the backbone's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
     pretrained_head: first weights of vectorizer and head: ``random``, or ``synthetic`` for those that come with the
-        install, learnt from drawn images (`solobox.synthetic`), where parts and backbone are the ones they belong to;
-        see `started`.
+        install, learned from drawn images (`solobox.synthetic`), where architecture and backbone match them;
+        `has_pretrained_head` says whether they did.
+    backbone: a network of your own instead of `architecture.backbone` and `pretrained`, see `Backbone`.
 
-    `forward` takes (B, 3, H, W) RGB in 0..255, images squashed to squares of `architecture.size` (or, with size
-    ``native``, of one size of their own), and gives an `Output` with boxes as fractions of the sides. `features` and
-    `decide` are its two halves: the backbone, and additional convolutions, vectorizer and head. `started` says whether
-    vectorizer and head began with weights that come with the install.
+    `forward` takes (B, 3, H, W) RGB in 0..255, images resized to squares of `architecture.size` (or, with size
+    ``native``, one size for the batch), and returns an `Output` with boxes as fractions of the sides. `features` and
+    `decide` are its two halves: the backbone, and additional convolutions, vectorizer and head.
+
+    metadata: recipe, history, versions, ... of a trained localizer, plain JSON. fingerprints: of the images that it was
+    trained on. calibration, familiarity: see `Predictor`.
     """
 
     def __init__(
-        self, architecture: Architecture, *, pretrained: str = "none", pretrained_head: str = "random"
+        self,
+        architecture: Architecture,
+        *,
+        pretrained: str = "none",
+        pretrained_head: str = "random",
+        backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self._features: Features | None = None
-        a = architecture
+        a = architecture if backbone is None else replace(architecture, backbone=CUSTOM)
+        if backbone is None and a.backbone == CUSTOM:
+            raise ConfigError(
+                "this localizer has a backbone of its own: pass the module as `backbone`",
+                code="custom-backbone",
+            )
         self.architecture = a
-        self.facts: dict[str, object] = {}
-        self.seen: Fingerprints | None = None
+        self.metadata: dict[str, object] = {}
+        self.fingerprints: Fingerprints | None = None
         self.calibration: Calibration | None = None
         self.familiarity: Familiarity | None = None
-        self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained)
+        self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained, body=backbone)
         self.extra = Extra(self.backbone.channels, a.extra)
         channels = self.extra.channels
         self.vectorizer: Gap | Flatten | Edges
@@ -86,10 +101,11 @@ class Localizer(Predictor, nn.Module):
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
             )
         self.presence = Presence(self.backbone.channels) if a.presence else None
-        self.started = (
-            pretrained_head == "synthetic"
+        self.has_pretrained_head = (
+            backbone is None
+            and pretrained_head == "synthetic"
             and pretrained == "bundled"
-            and saving.load_start({"vectorizer": self.vectorizer, "head": self.head})
+            and saving.load_pretrained_head({"vectorizer": self.vectorizer, "head": self.head})
         )
         self.to(memory_format=torch.channels_last)  # how convolutions are fastest, on CPUs and GPUs alike
 
@@ -99,8 +115,8 @@ class Localizer(Predictor, nn.Module):
         return maps
 
     def decide(self, maps: Sequence[Tensor]) -> Output:
-        """The boxes that feature maps tell of."""
-        return decide(self.extra, self.vectorizer, self.head, self.presence, maps)
+        """From feature maps to boxes: additional convolutions, vectorizer, head and presence."""
+        return run_head(self.extra, self.vectorizer, self.head, self.presence, maps)
 
     def forward(self, pixels: Tensor) -> Output:
         """Both halves."""
@@ -122,11 +138,11 @@ class Localizer(Predictor, nn.Module):
         return 1 if self.architecture.size == "native" else _BATCH_SIZE
 
     def preprocess(self, image: ImageInput) -> NetworkInput:
-        """See `Predictor`; with size ``native`` an image keeps its own size, see `native_size.at_own_size`."""
+        """See `Predictor`; with size ``native`` an image keeps its size, see `native_size.resize_native`."""
         a = self.architecture
         if a.size == "native":
             decoded = decode(image, at_least=native_size.LONGEST)
-            return NetworkInput(native_size.at_own_size(decoded, a.strides[-1]), decoded.size)
+            return NetworkInput(native_size.resize_native(decoded, a.strides[-1]), decoded.size)
         return resize_to_square(image, a.side)
 
     def infer(self, pixels: Pixels) -> RawOutput:
@@ -187,13 +203,12 @@ class Localizer(Predictor, nn.Module):
         super()._apply(*args, **options)  # type: ignore[no-untyped-call]
         return self
 
-    # Keeping it ----------------------------------------------------------------------------------------
+    # Saving it -----------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors`` and ``config.json`` into a folder, each of them whole or not at all.
+        """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not.
 
-        `facts` (metrics, recipe, versions, ...; plain JSON) is kept in ``config.json`` beside the architecture and
-        the quantiles of margins (`calibration`), and `seen`, which images it was trained on, in ``fingerprints.npz``.
+        `metadata` is kept in ``config.json`` beside the architecture and the quantiles of margins (`calibration`).
         """
         margins = {"margins": self.calibration.to_dict()} if self.calibration else {}
         state = dict(self.state_dict())
@@ -201,7 +216,7 @@ class Localizer(Predictor, nn.Module):
             state |= {
                 f"{_FAMILIARITY}{name}": torch.from_numpy(a) for name, a in self.familiarity.arrays().items()
             }
-        saving.save(Path(folder), self.architecture, state, margins | self.facts, self.seen)
+        saving.save(Path(folder), self.architecture, state, margins | self.metadata, self.fingerprints)
 
     def export(self, path: str | Path, **options: Any) -> "Exported":
         """Write one ONNX file that runs without PyTorch; see `solobox.export.export` for its options and errors."""
@@ -210,19 +225,21 @@ class Localizer(Predictor, nn.Module):
         return export(self, path, **options)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Localizer":
+    def load(cls, folder: str | Path, *, backbone: nn.Module | None = None) -> "Localizer":
         """Read what `save` wrote; the localizer is ready to predict.
 
-        Raises ConfigError when the folder is missing, incomplete, or from another version's architecture.
+        backbone: the module that it was trained with, where that was a network of your own; its weights are loaded too.
+
+        Raises ConfigError when the folder is missing, incomplete, or of another version's architecture.
         """
         config = saving.read_config(Path(folder))
-        localizer = cls(saving.architecture(config, Architecture, Path(folder)))
+        localizer = cls(saving.architecture(config, Architecture, Path(folder)), backbone=backbone)
         figures = saving.load_state(Path(folder), localizer, besides=_FAMILIARITY)
         localizer.familiarity = Familiarity.from_arrays(figures)
         if "margins" in config:
             localizer.calibration = Calibration.from_dict(config["margins"])
-        localizer.facts = {key: value for key, value in config.items() if key not in saving.RESERVED}
-        localizer.seen = Fingerprints.load(Path(folder))
+        localizer.metadata = {key: value for key, value in config.items() if key not in saving.RESERVED}
+        localizer.fingerprints = Fingerprints.load(Path(folder))
         return localizer.eval()
 
 
@@ -232,23 +249,22 @@ def raw_output(output: Output, presence: Floats, familiarity: Floats) -> RawOutp
     return RawOutput(in_order(boxes), std, presence, familiarity)
 
 
-def decide(
+def run_head(
     extra: nn.Module,
     vectorizer: nn.Module,
     head: nn.Module,
     presence: nn.Module | None,
     maps: Sequence[Tensor],
 ) -> Output:
-    """The boxes that feature maps tell of, by these parts of a localizer: what it does, and training on kept maps."""
+    """From feature maps to boxes, by these parts of a localizer."""
     output: Output = head(vectorizer(extra(maps)))
     return output if presence is None else output._replace(presence=presence(maps))
 
 
 def pooled(maps: Sequence[Tensor]) -> np.ndarray:
-    """What `familiarity` looks at: means of all maps (B, C, h, w) over their cells, side by side, (B, D) float32."""
+    """The input of `familiarity`: means of all maps (B, C, h, w) over their cells, concatenated, (B, D) float32."""
     means = torch.cat([feature.float().mean(dim=(2, 3)) for feature in maps], dim=1)
-    found: np.ndarray = means.cpu().numpy()
-    return found
+    return np.asarray(means.cpu().numpy())
 
 
 def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:

@@ -6,6 +6,7 @@ Boxes are (B, 4) ``x1, y1, x2, y2`` as fractions of the input's sides. Every los
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -54,12 +55,12 @@ def kl_loss(output: Output, target: Tensor, *, sigma: float) -> Tensor:
     the bins is taken at its end.
     """
     if output.logits is None or output.positions is None:
-        raise ConfigError("the loss kl needs the distribution head")
+        raise ConfigError("the loss kl needs the distribution head", code="options-conflict")
     positions = output.positions
     centre = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
-    wanted = (-0.5 * ((positions - centre) / sigma).square()).softmax(dim=-1)
-    given = output.logits.log_softmax(dim=-1)
-    return (wanted * (wanted.clamp(min=1e-12).log() - given)).sum(dim=-1).mean()
+    expected = (-0.5 * ((positions - centre) / sigma).square()).softmax(dim=-1)
+    predicted = output.logits.log_softmax(dim=-1)
+    return (expected * (expected.clamp(min=1e-12).log() - predicted)).sum(dim=-1).mean()
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,7 +86,7 @@ def _centre_term(a: Tensor, b: Tensor) -> Tensor:
 SIGMA = 0.0115
 """The standard deviation of `kl`'s target distribution: see `Loss`."""
 
-_ON_BOXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+_BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
     "iou": lambda a, b: (1 - box_iou(a, b)).mean(),
@@ -95,11 +96,15 @@ _ON_BOXES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+BoxLoss: TypeAlias = Callable[[Output, Tensor], Tensor]
+"""A loss of a head's output and the true boxes (B, 4) ``x1, y1, x2, y2`` as fractions: a scalar, the batch's mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A weighted sum of losses.
+    """A weighted sum of losses; a `BoxLoss`.
 
-    terms: weights and names, see `loss_terms.parse`.
+    terms: weights and names, see `config.losses.parse`.
     sigma: standard deviation of the target distribution of ``kl``, as a fraction of the input's side.
     beta: for ``smooth_l1``, as a fraction of the input's side: below it the loss is a square, beyond it a line. With
         PyTorch's 1 it would be MSE in disguise.
@@ -115,24 +120,7 @@ class Loss:
         return cls(parse(text), sigma, beta)
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
-        """The sum for a batch: a scalar.
-
-        target: (B, 4); a row of NaN is an image without the object, which only a model that learns presence may be
-        shown. It teaches nothing about boxes; the means over those that do are weighted by their share, so that the
-        loss of a batch is the mean of those of its parts. The binary cross-entropy of presence is added.
-        """
-        if output.presence is None:
-            return self._of_boxes(output, target)
-        present = torch.isfinite(target).all(dim=1)
-        total = F.binary_cross_entropy_with_logits(output.presence, present.float())
-        if present.any():
-            share = present.float().mean()
-            return total + share * self._of_boxes(_rows(output, present), target[present])
-        # Gradients of zero: of ranks that share a batch, each has to go through every layer that asks the others.
-        idle = output.boxes.sum() if output.logits is None else output.boxes.sum() + output.logits.sum()
-        return total + 0 * idle
-
-    def _of_boxes(self, output: Output, target: Tensor) -> Tensor:
+        """The sum for a batch: a scalar. target: (B, 4)."""
         total = output.boxes.new_zeros(())
         for weight, name in self.terms:
             if name == "kl":
@@ -140,8 +128,29 @@ class Loss:
             elif name == "smooth_l1":
                 total = total + weight * F.smooth_l1_loss(output.boxes, target, beta=self.beta)
             else:
-                total = total + weight * _ON_BOXES[name](output.boxes, target)
+                total = total + weight * _BOX_LOSSES[name](output.boxes, target)
         return total
+
+
+def with_presence(loss: BoxLoss) -> BoxLoss:
+    """A loss of boxes, plus the binary cross-entropy of presence where the model learns it.
+
+    A row of NaN in the target is an image without the object, which only such a model may see. `loss` leaves it out
+    and is weighted by the share of the other rows: so the loss of a batch is the mean of those of its parts.
+    """
+
+    def combined(output: Output, target: Tensor) -> Tensor:
+        if output.presence is None:
+            return loss(output, target)
+        present = torch.isfinite(target).all(dim=1)
+        total = F.binary_cross_entropy_with_logits(output.presence, present.float())
+        if present.any():
+            return total + present.float().mean() * loss(_rows(output, present), target[present])
+        # Zero gradients: in distributed training every rank must go through each synchronized layer.
+        zero = output.boxes.sum() if output.logits is None else output.boxes.sum() + output.logits.sum()
+        return total + 0 * zero
+
+    return combined
 
 
 def _rows(output: Output, rows: Tensor) -> Output:
@@ -149,7 +158,7 @@ def _rows(output: Output, rows: Tensor) -> Output:
     return Output(output.boxes[rows], logits, output.positions)
 
 
-def within_reach(targets: Tensor, cells: int) -> Tensor:
-    """Targets (..., 4) no further outside the view than a distribution over so many cells can say."""
+def clip_to_reach(targets: Tensor, cells: int) -> Tensor:
+    """Targets (..., 4) clipped to what a distribution over so many cells can express outside of the crop."""
     reach = min(0.05, 0.9 / cells)
     return targets.clamp(-reach, 1 + reach)

@@ -10,22 +10,22 @@ LONGEST = 1333
 """Longer side in pixels, at most: it bounds memory and time. The usual limit of object detectors."""
 
 
-def own_size(width: int, height: int, least: int) -> tuple[int, int]:
+def native_size(width: int, height: int, min_side: int) -> tuple[int, int]:
     """Width and height in pixels at which an image is shown.
 
-    Its own; reduced by one factor to `LONGEST`, or enlarged by one factor until both sides have `least` pixels. Only
-    an image too narrow for both is distorted: its shorter side then has `least`.
+    Its own; reduced by one factor to `LONGEST`, or enlarged by one factor until both sides have `min_side` pixels. Only
+    an image too narrow for both is distorted: its shorter side then has `min_side`.
     """
-    factor = min(LONGEST / max(width, height), max(1.0, least / min(width, height)))
-    return max(least, round(width * factor)), max(least, round(height * factor))
+    factor = min(LONGEST / max(width, height), max(1.0, min_side / min(width, height)))
+    return max(min_side, round(width * factor)), max(min_side, round(height * factor))
 
 
-def at_own_size(image: DecodedImage, least: int) -> npt.NDArray[np.uint8]:
-    """The pixels (h, w, 3) uint8 of an image at its `own_size`; it may have been decoded with `LONGEST` at least.
+def resize_native(image: DecodedImage, min_side: int) -> npt.NDArray[np.uint8]:
+    """The pixels (h, w, 3) uint8 of an image at its `native_size`; it may have been decoded with `LONGEST` at min_side.
 
-    least: pixels of the shorter side, at least: the backbone's coarsest stride, or it would have nothing to say.
+    min_side: pixels of the shorter side, at min_side: the backbone's coarsest stride, or it would have nothing to say.
     """
-    width, height = own_size(*image.size, least)
+    width, height = native_size(*image.size, min_side)
     if image.pixels.shape[:2] == (height, width):
         return image.pixels
     return np.array(Image.fromarray(image.pixels).resize((width, height), Image.Resampling.BILINEAR))

@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from solobox.data.fingerprints import FILE as SEEN
+from solobox.data.fingerprints import FILE as FINGERPRINTS
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
 from solobox.utils.atomic import remove_leftovers, unfinished
 
 FORMAT = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
-START = "pretrained_head.safetensors"
+PRETRAINED_HEAD = "pretrained_head.safetensors"
 RESERVED = ("format", "architecture", "margins")
 
 A = TypeVar("A")
@@ -34,14 +34,14 @@ def save(
     folder: Path,
     architecture: Any,
     state: Mapping[str, Tensor],
-    facts: Mapping[str, object],
-    seen: Fingerprints | None,
+    metadata: Mapping[str, object],
+    fingerprints: Fingerprints | None,
 ) -> None:
     """Write the files beside, flush them to the disk, then give them their names: ``config.json`` last.
 
     Raises ConfigError when the folder cannot be written; what was there before is then still whole.
     """
-    config = {"format": FORMAT, "architecture": asdict(architecture), **facts}
+    config = {"format": FORMAT, "architecture": asdict(architecture), **metadata}
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
     # In a folder of their own, since what writes tensors may leave files under other names when it is killed.
     beside = unfinished(folder / MODEL)
@@ -54,9 +54,9 @@ def save(
             beside.stat().st_mode & 0o666
         )  # for all whom the umask lets read, as other files
         (beside / CONFIG).write_text(text, encoding="utf-8")
-        if seen is not None:
-            seen.save(beside / SEEN)
-        for name in (MODEL, SEEN, CONFIG) if seen is not None else (MODEL, CONFIG):
+        if fingerprints is not None:
+            fingerprints.save(beside / FINGERPRINTS)
+        for name in (MODEL, FINGERPRINTS, CONFIG) if fingerprints is not None else (MODEL, CONFIG):
             with (beside / name).open("rb+") as stream:
                 os.fsync(stream.fileno())
             (beside / name).replace(folder / name)
@@ -86,23 +86,23 @@ def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
     A missing key takes its default: it was added after the model was saved, and what a new option does by default is
     what was done before there was one.
     """
-    given = config.get("architecture")
-    if not isinstance(given, dict):
+    values = config.get("architecture")
+    if not isinstance(values, dict):
         raise ConfigError(f"{folder / CONFIG} holds no architecture; train again or restore it")
-    unknown = sorted(set(given) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
+    unknown = sorted(set(values) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
     if unknown:
         raise ConfigError(
             f"{folder / CONFIG}: the architecture has keys that this version does not know: {', '.join(unknown)}"
         )
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in given.items()})
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def load_start(parts: Mapping[str, nn.Module]) -> bool:
+def load_pretrained_head(parts: Mapping[str, nn.Module]) -> bool:
     """Fill parts with the weights that come with the install, where every tensor has its counterpart.
 
     The file is made by `bench/pretrained_head.py`: a training run on drawn scenes, kept in float16.
     """
-    given = load_file(Path(__file__).with_name(START))
+    given = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
     own = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in given.items()}:
         return False

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BatchSlice:
     """Rows from `start` up to, not with, `stop` of a batch of `total`: what one rank is shown of it."""
 
     start: int
@@ -40,28 +40,28 @@ class BatchNorm2d(nn.BatchNorm2d):
     PyTorch's SyncBatchNorm would do that on GPUs alone.
     """
 
-    part: Part | None = None
+    batch_slice: BatchSlice | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
         """(B, C, h, w) to the same. A single value has no statistics; the running ones are then taken."""
-        part = self.part
-        if self.training and input.numel() == input.shape[1] and (part is None or part.is_all):
+        batch_slice = self.batch_slice
+        if self.training and input.numel() == input.shape[1] and (batch_slice is None or batch_slice.is_all):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-        if not self.training or part is None or part.is_all:
+        if not self.training or batch_slice is None or batch_slice.is_all:
             return super().forward(input)
         wide = input.float()
-        count = part.total * input.shape[2] * input.shape[3]
-        mean = _over_ranks(wide.sum(dim=(0, 2, 3))) / count
+        count = batch_slice.total * input.shape[2] * input.shape[3]
+        mean = _all_reduce(wide.sum(dim=(0, 2, 3))) / count
         centred = wide - mean.view(1, -1, 1, 1)
-        variance = _over_ranks(centred.square().sum(dim=(0, 2, 3))) / count
-        self._follow(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        variance = _all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        self._update_running(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics, whose variance is the unbiased one."""
         assert self.running_mean is not None  # noqa: S101
         assert self.running_var is not None  # noqa: S101
@@ -78,30 +78,32 @@ class Dropout2d(nn.Dropout2d):
     All ranks must have the same random state.
     """
 
-    part: Part | None = None
+    batch_slice: BatchSlice | None = None
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in PyTorch)
         """(B, C, h, w) to the same."""
-        part = self.part
-        if not self.training or part is None or part.is_all or self.p == 0:
+        batch_slice = self.batch_slice
+        if not self.training or batch_slice is None or batch_slice.is_all or self.p == 0:
             return F.dropout2d(input, self.p, self.training)
         # The same draws as PyTorch makes for a batch of so many.
-        mask = input.new_empty(part.total, input.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
-        return input * mask[part.rows]
+        mask = (
+            input.new_empty(batch_slice.total, input.shape[1], 1, 1).bernoulli_(1 - self.p).div_(1 - self.p)
+        )
+        return input * mask[batch_slice.rows]
 
 
-def sharing(module: nn.Module) -> list[BatchNorm2d | Dropout2d]:
+def sync_layers(module: nn.Module) -> list[BatchNorm2d | Dropout2d]:
     """The layers of a module that have to know of the whole batch."""
     return [layer for layer in module.modules() if isinstance(layer, BatchNorm2d | Dropout2d)]
 
 
-def tell(layers: Iterable[BatchNorm2d | Dropout2d], part: Part | None) -> None:
+def set_batch_slice(layers: Iterable[BatchNorm2d | Dropout2d], batch_slice: BatchSlice | None) -> None:
     """Say which rows of which batch come next."""
     for layer in layers:
-        layer.part = part
+        layer.batch_slice = batch_slice
 
 
-def _over_ranks(own: Tensor) -> Tensor:
+def _all_reduce(own: Tensor) -> Tensor:
     """The sum over all ranks, which gradients go through."""
     total: Tensor = _Sum.apply(own)
     return total

@@ -190,13 +190,17 @@ class Predictor(ABC):
         """One box for each image: one image gives one `Prediction`, a list of them a list in the same order.
 
         images: see `ImageInput`; several in a list or a tuple. An image that cannot be read has its `error` set.
+            An image in memory is kept in `Prediction.source`.
 
         Raises ConfigError for options that this model cannot meet, TypeError for what is no image.
         """
-        if isinstance(images, list | tuple):
-            return list(self.stream(images, options))
-        (prediction,) = self.stream([images], options)  # type: ignore[list-item]
-        return prediction
+        several = isinstance(images, list | tuple)
+        inputs: Sequence[ImageInput] = images if several else [images]  # type: ignore[assignment,list-item]
+        predictions = [
+            prediction if isinstance(image, str | Path) else replace(prediction, source=image)
+            for image, prediction in zip(inputs, self.stream(inputs, options), strict=True)
+        ]
+        return predictions if several else predictions[0]
 
     def check(self, options: PredictOptions) -> PredictOptions:
         """The same options. Raises ConfigError for what this model cannot give.

@@ -1,4 +1,4 @@
-"""The state of a training run on the disk: written after each epoch, gone on from exactly."""
+"""Checkpoints of a run over all its stages: written after each epoch, resumed exactly; and pausing it by Ctrl-C."""
 
 import shlex
 import signal
@@ -10,147 +10,148 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from solobox.config.recipe import Recipe
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
-from solobox.training.distributed import Ranks
+from solobox.training.distributed import Distributed
 from solobox.training.loggers import Logger, write_history
-from solobox.training.loop import Epoch
+from solobox.training.loop import Epoch, FitResult
 from solobox.training.run_folder import CHECKPOINT, HISTORY
 
 
-class Progressed:
-    """Where a run is, over all its stages; a `Keeper` for the stage that `stage` begins.
+class CheckpointManager:
+    """The progress of a run; a `Checkpointer` for the stage that `stage` begins.
 
-    folder: the run's. seen: the images it trains on. stop_after: pause after so many epochs, 0 for never.
-    resume: go on from the checkpoint in the folder.
-    loggers: told of each epoch.
-    ranks: each has such an object; the main rank's writes, and what stops it stops them all.
+    folder: the run's. stop_after: pause after so many epochs, 0 for never. resume: continue from the checkpoint there.
+    loggers: receive the figures of each epoch. group: each rank has such an object; rank 0 writes, and what pauses one
+        pauses all.
 
-    Raises ConfigError where there is nothing to go on from, or where the data is no longer what the run began with.
+    history, best: the epochs of all stages that have ended, and the index of the one whose weights were kept.
     """
 
     def __init__(
         self,
         folder: Path,
         recipe: Recipe,
-        seen: Fingerprints,
         *,
         stop_after: int = 0,
         resume: bool = False,
         loggers: Sequence[Logger] = (),
-        ranks: Ranks | None = None,
+        group: Distributed | None = None,
     ) -> None:
-        self._folder, self._recipe, self._seen = folder, recipe, seen
-        self._left = stop_after
-        self._loggers, self._ranks = loggers, ranks or Ranks()
+        self._folder, self._recipe, self._remaining = folder, recipe, stop_after
+        self._loggers, self._group = loggers, group or Distributed()
         self._interrupted = self._due = False
         self._stage = ""
-        self._before: dict[str, torch.Tensor] | None = None
-        self.earlier: list[Epoch] = []
-        self.chosen = 0
-        self._tree: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
-        if self._tree is not None:
-            kept = self._tree["seen"]
-            same = all(
-                torch.equal(kept[name], torch.from_numpy(getattr(seen, name))) for name in ("train", "val")
+        self._stage_start: dict[str, Tensor] | None = None
+        self._fingerprints: dict[str, Tensor] = {}
+        self._saved: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
+        self.history = [Epoch(**row) for row in self._saved["history"]] if self._saved else []
+        self.best: int = self._saved["best"] if self._saved else 0
+
+    def set_images(self, fingerprints: Fingerprints) -> None:
+        """Say which images the run trains on. Raises ConfigError ``resume-other-images`` where it began with others."""
+        self._fingerprints = {
+            name: torch.from_numpy(getattr(fingerprints, name)) for name in ("train", "val")
+        }
+        before = self._saved["fingerprints"] if self._saved else self._fingerprints
+        if not all(torch.equal(before[name], value) for name, value in self._fingerprints.items()):
+            raise ConfigError(
+                f"the images differ from those that {self._folder} was trained on so far: restore them, or train again "
+                "in another folder",
+                code="resume-other-images",
             )
-            if not same:
-                raise ConfigError(
-                    f"the images are not those that {folder} began with: bring them back, or train anew elsewhere"
-                )
-            self.earlier = [Epoch(**line) for line in self._tree["earlier"]]
-            self.chosen = self._tree["chosen"]
 
     @property
     def stage_to_resume(self) -> str:
         """The stage that the checkpoint is in, or the empty string."""
-        return self._tree["stage"] if self._tree is not None else ""
+        return self._saved["stage"] if self._saved else ""
 
     @property
-    def before(self) -> dict[str, torch.Tensor] | None:
-        """The whole localizer as it was before the stage that the checkpoint is in, where that was kept."""
-        return self._tree["before"] if self._tree is not None else None
+    def stage_start(self) -> dict[str, Tensor] | None:
+        """The weights of the localizer before the stage that the checkpoint is in, where they were stored."""
+        return self._saved["stage_start"] if self._saved else None
 
     @contextmanager
-    def stage(self, name: str, before: dict[str, torch.Tensor] | None = None) -> Iterator["Progressed"]:
-        """While the block runs, Ctrl-C and SIGTERM pause it after the step that is under way; a second one kills.
+    def stage(self, name: str, start: dict[str, Tensor] | None = None) -> Iterator["CheckpointManager"]:
+        """In the block, Ctrl-C and SIGTERM pause the stage after the current step; a second one ends the process.
 
-        before: the localizer's state at the beginning, where a later decision needs it.
+        start: the weights of the localizer, to store where they may be needed after the stage.
         """
-        self._stage, self._before = name, before
-        old: dict[int, Any] = {}
+        self._stage, self._stage_start = name, start
+        handlers: dict[int, Any] = {}
         if threading.current_thread() is threading.main_thread():
-            old = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            handlers = {
+                number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)
+            }
         try:
             yield self
-            if (
-                name == "head"
-                and self._recipe.finetune_epochs
-                and self._ranks.any(self._due or self._interrupted)
-            ):
+            more = name == "head" and self._recipe.finetune_epochs
+            if more and self._group.any(self._due or self._interrupted):
                 raise Paused("paused after the head stage")
         except Paused as paused:
-            again = shlex.join(["solobox", "train", "--resume", str(self._folder)])
-            raise Paused(f"{self._folder}: {paused}; `{again}` goes on") from None
+            command = shlex.join(["solobox", "train", "--resume", str(self._folder)])
+            raise Paused(f"{self._folder}: {paused}; `{command}` continues it") from None
         finally:
-            for number, handler in old.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
 
-    def stage_ended(self, history: Sequence[Epoch], chosen: int) -> None:
-        """What the stage left: its history, and the chosen epoch's place in that of all stages."""
-        self.earlier, self.chosen = [*self.earlier, *history], chosen
+    def stage_ended(self, result: FitResult, *, better: bool = True) -> None:
+        """Append the history of a stage. better: whether the weights that it ended with are kept."""
+        if better:
+            self.best = len(self.history) + result.best
+        self.history += result.history
 
-    # What the loop asks of a Keeper ------------------------------------------------------------------
+    # See `loop.Checkpointer` ---------------------------------------------------------------------------
 
-    def resumed(self) -> dict[str, Any] | None:
-        """The state of this stage, the first time that it is asked for."""
-        if self._tree is None or self._tree["stage"] != self._stage:
+    def resume(self) -> dict[str, Any] | None:
+        """The state of the current stage, the first time it is asked for."""
+        if self._saved is None or self._saved["stage"] != self._stage:
             return None
-        state: dict[str, Any] = self._tree["fit"]
-        self._tree = None
+        state: dict[str, Any] = self._saved["fit"]
+        self._saved = None
         return state
 
     def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
-        """Write the checkpoint, then the history; tell the loggers when an epoch has ended."""
-        self._ranks.on_main(lambda: self._write(state, history))
+        """Write the checkpoint and the history; inform the loggers when an epoch has ended."""
+        self._group.on_rank_zero(lambda: self._write(state, history))
 
     def _write(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
-        tree = {
-            "stage": self._stage,
-            "fit": state,
-            "before": self._before,
-            "earlier": [line.to_dict() for line in self.earlier],
-            "chosen": self.chosen,
-            "seen": {name: torch.from_numpy(getattr(self._seen, name)) for name in ("train", "val")},
-        }
-        checkpoint.save(self._folder / CHECKPOINT, tree, note={"recipe": self._recipe.to_dict()})
-        rows = [line.to_dict() for line in (*self.earlier, *history)]
+        checkpoint.save(
+            self._folder / CHECKPOINT,
+            {
+                "recipe": self._recipe.to_dict(),
+                "fingerprints": self._fingerprints,
+                "history": [epoch.to_dict() for epoch in self.history],
+                "best": self.best,
+                "stage": self._stage,
+                "stage_start": self._stage_start,
+                "fit": state,
+            },
+        )
+        rows = [epoch.to_dict() for epoch in (*self.history, *history)]
         write_history(self._folder / HISTORY, rows)
-        if state["place"] == 0:
+        if state["batch"] == 0:
+            figures = {name: value for name, value in rows[-1].items() if name not in ("stage", "epoch")}
             for logger in self._loggers:
-                figures = {k: v for k, v in rows[-1].items() if k not in ("stage", "epoch")}
                 logger.log_metrics(figures, step=len(rows))
 
-    def pause(self, *, epoch_ended: bool) -> bool:
-        """Whether Ctrl-C came, or the epochs asked for are done."""
-        if epoch_ended and self._left:
-            self._left -= 1
-            self._due = self._left == 0
+    def should_pause(self, *, epoch_ended: bool) -> bool:
+        """Whether Ctrl-C came, or `stop_after` epochs are done."""
+        if epoch_ended and self._remaining:
+            self._remaining -= 1
+            self._due = self._remaining == 0
         return self._due or self._interrupted
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
 
 
-def recipe_of(folder: Path) -> Recipe:
-    """The recipe of the run that was paused in `folder`. ConfigError where there is none."""
-    note = checkpoint.read_note(folder / CHECKPOINT)
-    flat = note.get("recipe")
-    if not isinstance(flat, dict):
-        raise ConfigError(f"{folder / CHECKPOINT} does not say what recipe it is of")
-    return Recipe.from_preset("quick", flat)
+def saved_recipe(folder: Path) -> Recipe:
+    """The recipe of the run that was paused in `folder`. Raises ConfigError as `checkpoint.load`."""
+    return Recipe.from_preset("quick", checkpoint.load(folder / CHECKPOINT)["recipe"])

@@ -23,31 +23,31 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
-from solobox.training.crossval import Bank, assigned, units_of
+from solobox.training.crossval import CrossValidator, assign_folds, groups_of
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import Progress
 
 Kind: TypeAlias = Literal["measured", "expected"]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-LEAST = 16
+MIN_IMAGES = 16
 """Images with a box, fewer of which have no curve that is worth drawing."""
 
 LEVEL = 0.95
 """The probability of the bands."""
 
-_PARTS = (1 / 8, 1 / 4, 1 / 2)
+_SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Of all labels; what is not held out is the last size."""
 
-_DRAWS = 1000
+_BOOTSTRAP_SAMPLES = 1000
 
-_RATES = np.geomspace(0.1, 2, 61)
+_EXPONENTS = np.geomspace(0.1, 2, 61)
 """Exponents that are tried."""
 
-_HARDLY = 0.005
+MIN_GAIN = 0.005
 """A gain of mean IoU below which labelling as many images again is not worth it."""
 
-_UNSURE = 0.02
+_MAX_BAND = 0.02
 """How wide the band of a gain may be that begins below that."""
 
 
@@ -95,9 +95,9 @@ class Curve:
     def sentence(self) -> str:
         """What twice as many labels are expected to bring, for a person."""
         gain, twice = self.gain, f"twice as many labels ({self.points[-1].images:,} images)"
-        if gain.upper < _HARDLY:
-            return f"Hardly anything is to be expected of {twice}: less than {_HARDLY:g} mean IoU."
-        if gain.lower < _HARDLY and gain.upper - gain.lower > _UNSURE:
+        if gain.upper < MIN_GAIN:
+            return f"Hardly anything is to be expected of {twice}: less than {MIN_GAIN:g} mean IoU."
+        if gain.lower < MIN_GAIN and gain.upper - gain.lower > _MAX_BAND:
             return (
                 f"What {twice} would bring cannot be told from these: from {gain.lower:.3f} to {gain.upper:.3f} mean "
                 "IoU all is possible."
@@ -132,73 +132,73 @@ def learning_curve(
     repetitions: 3 or more. The images are held out in so many parts, each once; groups stay whole.
     skip_bad: leave out images that cannot be read, rather than raise DataError.
 
-    Raises DataError where there are fewer than `LEAST` images, or too few or too large groups; ConfigError for too
+    Raises DataError where there are fewer than `MIN_IMAGES` images, or too few or too large groups; ConfigError for too
     few repetitions, and for a recipe that trains the backbone.
     """
     dataset = dataset.select(dataset.has_box & (np.array(dataset.split) != "test"))
-    _must_suffice(len(dataset), len(set(units_of(dataset))), repetitions)
+    _check_enough(len(dataset), len(set(groups_of(dataset))), repetitions)
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
-        fewest = max(round(len(dataset) * _PARTS[0]), 1)
-        bank = Bank.of(
-            dataset, recipe, folder=Path(folder), least=fewest, skip_bad=skip_bad, progress=progress
+        fewest = max(round(len(dataset) * _SHARES[0]), 1)
+        validator = CrossValidator.from_dataset(
+            dataset, recipe, folder=Path(folder), min_images=fewest, skip_bad=skip_bad, progress=progress
         )
-        readable = bank.readable
-        units = np.array(units_of(dataset))
-        _must_suffice(int(readable.sum()), len(set(units[readable].tolist())), repetitions)
-        part = np.where(readable, assigned(dataset, repetitions), -1)
-        reached = np.full((len(_PARTS) + 1, len(dataset)), np.nan)
-        sizes = np.zeros((len(_PARTS) + 1, repetitions))
+        readable = validator.images.readable
+        groups = np.array(groups_of(dataset))
+        _check_enough(int(readable.sum()), len(set(groups[readable].tolist())), repetitions)
+        fold = np.where(readable, assign_folds(dataset, repetitions), -1)
+        ious = np.full((len(_SHARES) + 1, len(dataset)), np.nan)
+        sizes = np.zeros((len(_SHARES) + 1, repetitions))
         for number in range(repetitions):
-            held_out, rest = np.flatnonzero(part == number), (part >= 0) & (part != number)
-            wanted = [share * readable.sum() for share in _PARTS]
-            for place, chosen in enumerate(nested(units, rest, wanted, f"curve {number}")):
-                sizes[place, number] = chosen.sum()
+            held_out, rest = np.flatnonzero(fold == number), (fold >= 0) & (fold != number)
+            counts = [share * readable.sum() for share in _SHARES]
+            for index, chosen in enumerate(nested(groups, rest, counts, f"curve {number}")):
+                sizes[index, number] = chosen.sum()
                 stage = f"{chosen.sum():,} images, {number + 1} of {repetitions}"
-                head = bank.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
-                found = np.stack([one.box for one in bank.predict(head, held_out)])
-                reached[place, held_out] = geometry.iou(found, dataset.boxes[held_out])
-    return curve_of(
-        sizes.mean(axis=1), reached[:, readable], part[readable], units[readable], seed=recipe.seed
+                head = validator.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
+                boxes = np.stack([prediction.box for prediction in validator.predict(head, held_out)])
+                ious[index, held_out] = geometry.iou(boxes, dataset.boxes[held_out])
+    return fit_curve(
+        sizes.mean(axis=1), ious[:, readable], fold[readable], groups[readable], seed=recipe.seed
     )
 
 
-def nested(units: npt.ArrayLike, rest: Mask, wanted: list[float], purpose: str) -> list[Mask]:
-    """Ever larger sets of whole units, each a part of the next one; the last is all of `rest`.
+def nested(groups: npt.ArrayLike, rest: Mask, wanted: list[float], purpose: str) -> list[Mask]:
+    """Ever larger sets of whole groups, each a part of the next one; the last is all of `rest`.
 
-    units: of each of N images. rest: (N,), which may be taken. wanted: how many images, about, ascending.
-    purpose: decides in what order units are taken.
+    groups: of each of N images. rest: (N,), which may be taken. wanted: how many images, about, ascending.
+    purpose: decides in what order groups are taken.
 
     Gives masks (N,), one more than `wanted`; none is empty.
     """
-    names = np.asarray(units)
+    names = np.asarray(groups)
     order = list(ranked(set(names[rest].tolist()), purpose))
-    counts = np.array([int((names[rest] == unit).sum()) for unit in order])
+    counts = np.array([int((names[rest] == group).sum()) for group in order])
     middles = np.cumsum(counts) - counts / 2
     taken = [max(int(np.searchsorted(middles, count, side="right")), 1) for count in wanted]
     return [rest & np.isin(names, order[:number]) for number in (*taken, len(order))]
 
 
-def curve_of(
-    sizes: Floats, reached: Floats, part: npt.ArrayLike, units: npt.ArrayLike, *, seed: int = 0
+def fit_curve(
+    sizes: Floats, ious: Floats, part: npt.ArrayLike, groups: npt.ArrayLike, *, seed: int = 0
 ) -> Curve:
     """The curve of what was measured.
 
-    sizes: (K,) images that were trained on, ascending. reached: (K, N), the IoU of each image, held out.
-    part: (N,), which repetition it was held out in, and so which heads it was shown to. units: (N,), of each image.
+    sizes: (K,) images that were trained on, ascending. ious: (K, N), the IoU of each image, held out.
+    part: (N,), which repetition it was held out in, and so which heads it was shown to. groups: (N,), of each image.
 
-    Its bands come from a bootstrap in two steps, repetitions and in each of them units of held-out images, all sizes
+    Its bands come from a bootstrap in two steps, repetitions and in each of them groups of held-out images, all sizes
     at once (Davison & Hinkley, 1997, "Bootstrap Methods and their Application", 3.8); the law is fitted anew to each.
     Raises DataError where the sizes do not differ enough to tell anything.
     """
-    count = reached.shape[1]
+    count = ious.shape[1]
     if sizes[-1] < 2 * sizes[0]:
         raise DataError(
             f"the groups are too large for a learning curve: the smallest training set has {sizes[0]:.0f} images and "
             f"the largest {sizes[-1]:.0f}"
         )
-    means = reached.mean(axis=1)
-    drawn = _drawn(reached, np.asarray(part), np.asarray(units), seed)
-    law, laws = fitted(sizes, means[np.newaxis])[0], fitted(sizes, drawn)
+    means = ious.mean(axis=1)
+    drawn = _bootstrap(ious, np.asarray(part), np.asarray(groups), seed)
+    law, laws = fit_laws(sizes, means[np.newaxis])[0], fit_laws(sizes, drawn)
     points = [
         Point(round(size), float(mean), *_band(column), "measured")
         for size, mean, column in zip(sizes.tolist(), means, drawn.T, strict=True)
@@ -212,7 +212,7 @@ def curve_of(
     return Curve(tuple(points), Law(*law.tolist()), gain)
 
 
-def fitted(sizes: Floats, reached: Floats) -> Floats:
+def fit_laws(sizes: Floats, ious: Floats) -> Floats:
     """The laws with the least squared errors: (K,) sizes and B times (K,) mean IoUs, (B, K), to (B, 3) ``a, b, c``.
 
     Errors of larger sets weigh more, in proportion to their rank (Figueroa et al., 2012): small sets differ more from
@@ -220,21 +220,19 @@ def fitted(sizes: Floats, reached: Floats) -> Floats:
     """
     weights = np.arange(1, len(sizes) + 1, dtype=np.float64)
     weights /= weights.sum()
-    x = sizes ** -_RATES[:, np.newaxis]  # (C, K)
-    x_mean, y_mean = x @ weights, reached @ weights  # (C,), (B,)
-    x_off, y_off = x - x_mean[:, np.newaxis], reached - y_mean[:, np.newaxis]
+    x = sizes ** -_EXPONENTS[:, np.newaxis]  # (C, K)
+    x_mean, y_mean = x @ weights, ious @ weights  # (C,), (B,)
+    x_off, y_off = x - x_mean[:, np.newaxis], ious - y_mean[:, np.newaxis]
     slopes = -(y_off * weights) @ x_off.T / (weights * x_off**2).sum(axis=1)  # (B, C)
     b = np.maximum(slopes, 0)
     a = y_mean[:, np.newaxis] + b * x_mean
     # Where it would end above 1, the best that ends at 1: the sum of squares is convex.
-    capped = ((1 - reached) * weights) @ x.T / (weights * x**2).sum(axis=1)
+    capped = ((1 - ious) * weights) @ x.T / (weights * x**2).sum(axis=1)
     b, a = np.where(a > 1, np.maximum(capped, 0), b), np.minimum(a, 1)
-    errors = ((reached[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(
-        axis=2
-    )
+    errors = ((ious[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(axis=2)
     best = errors.argmin(axis=1)
-    rows = np.arange(len(reached))
-    return np.stack([a[rows, best], b[rows, best], _RATES[best]], axis=1)
+    rows = np.arange(len(ious))
+    return np.stack([a[rows, best], b[rows, best], _EXPONENTS[best]], axis=1)
 
 
 def _at(laws: Floats, images: int) -> Floats:
@@ -243,17 +241,17 @@ def _at(laws: Floats, images: int) -> Floats:
     return np.asarray(a - b * float(images) ** -c, dtype=np.float64)
 
 
-def _drawn(reached: Floats, part: npt.NDArray[np.int64], units: npt.NDArray[np.str_], seed: int) -> Floats:
-    """Mean IoUs (draws, K) of repetitions and units in them, drawn with repeats."""
+def _bootstrap(ious: Floats, part: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], seed: int) -> Floats:
+    """Mean IoUs (draws, K) of repetitions and groups in them, drawn with repeats."""
     random = np.random.default_rng(seed)
-    sums = []  # of each repetition (units, K + 1), in the last column how many images
+    sums = []  # of each repetition (groups, K + 1), in the last column how many images
     for number in np.unique(part):
         rows = part == number
-        _, member = np.unique(units[rows], return_inverse=True)
-        columns = [*reached[:, rows], np.ones(rows.sum())]
+        _, member = np.unique(groups[rows], return_inverse=True)
+        columns = [*ious[:, rows], np.ones(rows.sum())]
         sums.append(np.stack([np.bincount(member, column) for column in columns], axis=1))
-    drawn = np.zeros((_DRAWS, len(reached) + 1))
-    for draw in range(_DRAWS):
+    drawn = np.zeros((_BOOTSTRAP_SAMPLES, len(ious) + 1))
+    for draw in range(_BOOTSTRAP_SAMPLES):
         for number in random.integers(len(sums), size=len(sums)):
             own = sums[number]
             drawn[draw] += np.bincount(random.integers(len(own), size=len(own)), minlength=len(own)) @ own
@@ -265,16 +263,16 @@ def _band(values: Floats) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
-def _must_suffice(images: int, units: int, repetitions: int) -> None:
+def _check_enough(images: int, groups: int, repetitions: int) -> None:
     if repetitions < 3:
         raise ConfigError(f"a learning curve takes 3 repetitions or more, not {repetitions}")
-    if images < LEAST:
+    if images < MIN_IMAGES:
         raise DataError(
-            f"{images} images with a box that can be read are too few for a learning curve, which takes {LEAST}: "
+            f"{images} images with a box that can be read are too few for a learning curve, which takes {MIN_IMAGES}: "
             "label more, that much is certain"
         )
-    if units < repetitions:
+    if groups < repetitions:
         raise DataError(
-            f"{units} groups of images with a box cannot be held out in {repetitions} parts: a learning curve takes "
+            f"{groups} groups of images with a box cannot be held out in {repetitions} parts: a learning curve takes "
             f"{repetitions} groups or more"
         )

@@ -1,7 +1,7 @@
-"""Several processes (ranks) that train one model together: what each does of the work, and how they agree.
+"""Distributed training: launching the processes (ranks), dividing the work, and collective operations.
 
-They are started by Fabric (`devices`), by torchrun or by SLURM. Every rank runs the whole program; what there can be
-but one of (files, trackers, the console) is the main rank's, and what each computes a part of is put together here.
+They are started by Fabric (`devices`), by torchrun or by SLURM. Every rank runs the whole program. Files, trackers and
+the console belong to rank 0.
 """
 
 import os
@@ -22,64 +22,69 @@ from torch import Tensor
 from solobox.config.recipe import Accelerator, Precision
 from solobox.errors import ConfigError, SoloboxError
 from solobox.model.runtime import has_fast_bf16
-from solobox.model.sync_layers import Part
+from solobox.model.sync_layers import BatchSlice
 from solobox.utils.concurrency import is_main_process
 
 T = TypeVar("T")
 
 
-_PATIENCE = timedelta(days=1)
-"""How long a rank waits for the others, which may have more or larger images to decode. One that died is noticed by
-what started it, not by this."""
+_TIMEOUT = timedelta(days=1)
+"""How long a rank waits for the others, which may have larger images to decode. The launcher notices dead processes."""
 
 
-def launched(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
-    """A Fabric for so many devices on each of so many hosts, whose processes have met.
+def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
+    """Launch a Fabric with so many devices on each of so many hosts.
 
-    devices, nodes: 0 for what torchrun or SLURM has started, or else one.
+    devices, nodes: 0 for what torchrun or SLURM has started, else 1.
 
-    Raises ConfigError where that cannot be had, or is not what this process was started as.
+    Raises ConfigError (code ``distributed``) where that is impossible, or contradicts how this process was started.
     """
-    started = _started()
-    wanted = devices or started[0], nodes or started[1]
-    if started != (1, 1) and wanted != started:
+    launched = _environment()
+    requested = devices or launched[0], nodes or launched[1]
+    if launched != (1, 1) and requested != launched:
         raise ConfigError(
-            f"devices {wanted[0]} and nodes {wanted[1]} were asked for, but this run was started with {started[0]} "
-            f"processes on each of {started[1]} hosts: leave --devices and --nodes out, or make them agree"
+            f"devices {requested[0]} and nodes {requested[1]} contradict the launcher, which started {launched[0]} "
+            f"processes on each of {launched[1]} hosts: leave --devices and --nodes out, or make them agree",
+            code="distributed",
         )
     missing = [name for name in ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if started == (1, 1) and wanted[1] > 1 and missing:
+    if launched == (1, 1) and requested[1] > 1 and missing:
         raise ConfigError(
-            f"{wanted[1]} nodes were asked for, but nothing says how they find each other: start this with torchrun or "
-            f"SLURM on each of them, or set {', '.join(missing)}"
+            f"{requested[1]} nodes cannot find each other: start this with torchrun or "
+            f"SLURM on each of them, or set {', '.join(missing)}",
+            code="distributed",
         )
-    several = wanted != (1, 1)
+    distributed = requested != (1, 1)
     try:
         fabric = Fabric(
             accelerator=accelerator,
-            strategy=DDPStrategy(timeout=_PATIENCE) if several else "auto",
-            devices=wanted[0],
-            num_nodes=wanted[1],
+            strategy=DDPStrategy(timeout=_TIMEOUT) if distributed else "auto",
+            devices=requested[0],
+            num_nodes=requested[1],
             precision=precision,
         )
-        if several:
+        if distributed:
             fabric.launch()
     except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
-        raise ConfigError(f"{wanted[0]} devices on {wanted[1]} hosts cannot be used here: {error}") from error
-    if fabric.world_size != wanted[0] * wanted[1]:
         raise ConfigError(
-            f"{wanted[0]} devices on {wanted[1]} hosts were asked for, but {fabric.world_size} processes were started: "
-            "start as many as devices (with SLURM: --ntasks-per-node)"
+            f"{requested[0]} devices on {requested[1]} hosts cannot be used here: {error}", code="distributed"
+        ) from error
+    if fabric.world_size != requested[0] * requested[1]:
+        raise ConfigError(
+            f"{requested[0]} devices on {requested[1]} hosts need as many processes, not {fabric.world_size}: "
+            "start as many as devices (with SLURM: --ntasks-per-node)",
+            code="distributed",
         )
-    if not several and not is_main_process():
+    if not distributed and not is_main_process():
         raise ConfigError(
             "this process is not the first of its job, by its environment (RANK, SLURM_PROCID, ...), but was not "
-            "started in a way that several can train together: use torchrun, or a SLURM job that is not `interactive`"
+            "started in a way that several can train together: use torchrun, or a SLURM job that is not `interactive`",
+            code="distributed",
         )
     return fabric
 
 
-def _started() -> tuple[int, int]:
+def _environment() -> tuple[int, int]:
     """Processes on each host, and hosts, as torchrun or SLURM started them; (1, 1) where neither did."""
     if TorchElasticEnvironment.detect():
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -90,63 +95,63 @@ def _started() -> tuple[int, int]:
     return 1, 1
 
 
-class Ranks:
-    """The processes that train together, as one of them sees them.
+class Distributed:
+    """The processes (ranks) that train together, as one of them sees them.
 
-    fabric: whose processes have met; None for a process alone, for which everything here is free.
+    fabric: whose processes have been launched; None for a single process, for which everything here is free.
 
-    size: how many there are. rank: which one this is, from 0, the main one. local_size, local, node: the same among
-    those of this host, and which host it is.
+    size, rank, is_rank_zero: how many there are, which one this is, and whether it is the one that writes and reports.
+    local_size, local_rank, node: the same among those of this host, and which host it is.
     """
 
     def __init__(self, fabric: Fabric | None = None) -> None:
         self._fabric = fabric if fabric is not None and fabric.world_size > 1 else None
-        self.size, self.rank, self.local, self.node, self.local_size = 1, 0, 0, 0, 1
+        self.size, self.rank, self.local_rank, self.node, self.local_size = 1, 0, 0, 0, 1
         if self._fabric is not None:
             self.size, self.rank = self._fabric.world_size, self._fabric.global_rank
-            self.local, self.node = self._fabric.local_rank, self._fabric.node_rank
+            self.local_rank, self.node = self._fabric.local_rank, self._fabric.node_rank
             self.local_size = int(getattr(self._fabric.strategy, "num_processes", 1))
-        self.is_main = self.rank == 0
+        self.is_rank_zero = self.rank == 0
 
-    def part(self, total: int) -> Part:
-        """What this rank is shown of a batch; one with fewer rows than ranks is shown to all of them whole."""
+    def batch_slice(self, total: int) -> BatchSlice:
+        """The rows of a batch that this rank computes; a batch smaller than the group goes to every rank as a whole."""
         if total < self.size:
-            return Part(0, total, total)
-        each, over = divmod(total, self.size)
-        start = self.rank * each + min(self.rank, over)
-        return Part(start, start + each + (self.rank < over), total)
+            return BatchSlice(0, total, total)
+        each, rest = divmod(total, self.size)
+        start = self.rank * each + min(self.rank, rest)
+        return BatchSlice(start, start + each + (self.rank < rest), total)
 
-    def weight(self, part: Part) -> float:
-        """What to multiply means over `part` by, so that their mean over all ranks is that over the whole batch."""
+    def weight(self, part: BatchSlice) -> float:
+        """The factor of a mean over `part` that makes the mean over all ranks the mean over the batch."""
         return 1.0 if part.is_all else (part.stop - part.start) * self.size / part.total
 
-    def total(self, tensor: Tensor) -> Tensor:
-        """The sum over all ranks, the same on each to the bit."""
-        return self._reduced(tensor, "sum")
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all ranks, bit for bit the same on each."""
+        if self._fabric is None:
+            return tensor
+        copy = tensor.to(self._fabric.device, copy=True)
+        torch.distributed.all_reduce(copy)
+        return copy.to(tensor.device)
 
-    def mean(self, tensor: Tensor) -> Tensor:
+    def all_reduce_mean(self, tensor: Tensor) -> Tensor:
         """The mean over all ranks."""
-        return self._reduced(tensor, "sum") / self.size if self._fabric else tensor
-
-    def greatest(self, tensor: Tensor) -> Tensor:
-        """The greatest value of all ranks, number by number."""
-        return self._reduced(tensor, "max")
+        return self.all_reduce_sum(tensor) / self.size if self._fabric else tensor
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001
         """Whether any rank says so."""
-        return bool(self.greatest(torch.tensor(float(flag)))) if self._fabric else flag
+        return bool(self.all_reduce_sum(torch.tensor(float(flag)))) if self._fabric else flag
 
-    def gathered(self, value: T) -> list[T]:
-        """What each rank has, by rank."""
+    def all_gather(self, value: T) -> list[T]:
+        """The value of each rank, by rank."""
         if self._fabric is None:
             return [value]
-        found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, value)
-        return found
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     @contextmanager
-    def agreeing(self) -> Iterator[None]:
-        """What the block raises on any rank is raised on all of them at its end, so that none waits in vain."""
+    def raise_together(self) -> Iterator[None]:
+        """Raise what the block raises on any rank on all of them at its end, so that none waits forever."""
         if self._fabric is None:
             yield
             return
@@ -155,45 +160,37 @@ class Ranks:
             yield
         except SoloboxError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001 (the others have to be told, whatever it is)
+        except Exception as raised:  # noqa: BLE001 (the other ranks must learn of it, whatever it is)
             error = ConfigError(f"rank {self.rank}: {type(raised).__name__}: {raised}")
-        for found in self.gathered(error):
-            if found is not None:
-                raise found
+        for other in self.all_gather(error):
+            if other is not None:
+                raise other
 
-    def on_main(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done by the main rank alone. What it raises is raised on every rank."""
-        return self._given(work if self.is_main else None)[0]
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which rank 0 alone does. What it raises is raised on every rank."""
+        return self._results(work if self.is_rank_zero else None)[0]
 
-    def on_host(self, work: Callable[[], T]) -> T:
-        """What `work` gives, done once on each host. What it raises is raised on every rank."""
-        return self._given(work if self.local == 0 else None)[self.node]
+    def on_local_rank_zero(self, work: Callable[[], T]) -> T:
+        """The result of `work`, done once on each host. What it raises is raised on every rank."""
+        return self._results(work if self.local_rank == 0 else None)[self.node]
 
-    def on_this_host(self, items: Sequence[T]) -> Sequence[T]:
-        """Of work that is done once on each host, the items that are for this rank."""
-        return items[self.local :: self.local_size]
+    def local_share(self, items: Sequence[T]) -> Sequence[T]:
+        """Of work that is done once on each host, the items for this rank."""
+        return items[self.local_rank :: self.local_size]
 
-    def _given(self, work: Callable[[], T] | None) -> dict[int, T]:
-        """What the ranks that have work to do make of it, by host."""
-        made: dict[int, T] = {}
-        with self.agreeing():
+    def _results(self, work: Callable[[], T] | None) -> dict[int, T]:
+        """The results of the ranks that have work, by host."""
+        results: dict[int, T] = {}
+        with self.raise_together():
             if work is not None:
-                made[self.node] = work()
-        return {node: value for found in self.gathered(made) for node, value in found.items()}
-
-    def _reduced(self, tensor: Tensor, how: str) -> Tensor:
-        if self._fabric is None:
-            return tensor
-        there = tensor.to(self._fabric.device, copy=True)
-        operation = torch.distributed.ReduceOp.MAX if how == "max" else torch.distributed.ReduceOp.SUM
-        torch.distributed.all_reduce(there, op=operation)
-        return there.to(tensor.device)
+                results[self.node] = work()
+        return {node: value for other in self.all_gather(results) for node, value in other.items()}
 
 
-def precision_of(wanted: Precision, accelerator: Accelerator) -> Any:
-    """The precision that is meant, as Fabric calls it."""
-    if wanted != "auto":
-        return wanted
+def resolve_precision(precision: Precision, accelerator: Accelerator) -> Any:
+    """The precision in Fabric's terms; `auto` is bf16 where the hardware has it."""
+    if precision != "auto":
+        return precision
     if torch.cuda.is_available() and accelerator != "cpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if has_fast_bf16() else "32-true"

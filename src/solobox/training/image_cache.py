@@ -1,33 +1,179 @@
-"""Images for stages that show them to the model again and again: where they can be, squashed to squares and kept."""
+"""Training images in memory: every file is opened once, and its pixels, size, fingerprint or error remembered."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
+from solobox.data.fingerprints import fingerprint
 from solobox.errors import DataError, ImageError
-from solobox.images.reading import DecodedImage, read, to_square
+from solobox.images.reading import DecodedImage, read, read_bytes, to_square
 from solobox.model import native_size
 from solobox.training.augment import Pixels
-from solobox.training.distributed import Ranks
-from solobox.training.tensor_store import Store
+from solobox.training.distributed import Distributed
+from solobox.training.tensor_store import TensorStore
 from solobox.utils.concurrency import threaded_map
 from solobox.utils.progress import Progress
 
+OVERSAMPLING = 1.5
+"""Side of a cached training image in sides of the network's input: a crop of two thirds of it is still sharp."""
 
-class Squares:
-    """Images of `side` x `side` pixels in a `Store`, each decoded once on each host.
 
-    dataset: those without a box are without the object. Those that can be read are what `self.samples` holds; row
-        numbers are theirs.
-    unreadable: what was wrong with the others.
-    boxes: (N, 4) as fractions of the sides, NaN without the object.
-    budget, folder: see `Store`.
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """What is known of an image's file once it was opened.
 
-    Raises DataError for an image that cannot be read, unless `skip_bad`.
+    size: width and height of the upright image in pixels; None where it cannot be decoded, and `error` says why.
+    """
+
+    fingerprint: int
+    size: tuple[int, int] | None = None
+    error: str = ""
+
+
+class ImageSource(ABC):
+    """The images of one split. Row numbers are those of `dataset`. Threads may ask for different rows.
+
+    skip_bad: leave out images that cannot be decoded, rather than raise DataError.
+    group: the processes that train together; those of a host share the work.
+    """
+
+    description: str
+    """Where the pixels are, in words."""
+
+    def __init__(self, dataset: Dataset, *, skip_bad: bool, group: Distributed) -> None:
+        self.dataset, self.group = dataset, group
+        self._skip_bad = skip_bad
+        self._records: dict[int, ImageRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def pixels(self, row: int) -> Pixels | None:
+        """(h, w, 3) uint8 RGB with some pixels to spare for crops; None for an image that is left out.
+
+        Raises DataError for an image that cannot be decoded, unless `skip_bad`.
+        """
+        record = self._records.get(row)
+        return self._cached(row) if record and record.size else None if record else self._decoded(row)
+
+    def _decoded(self, row: int) -> Pixels | None:
+        path = self.dataset.images[row]
+        try:
+            image, record = self._read(path)
+            pixels = self._resized(image)
+        except ImageError as error:
+            if not self._skip_bad:
+                raise DataError(
+                    f"{self.dataset.where[row]}: {error} Replace it, or leave such images out with --skip-bad.",
+                    code="image-unreadable",
+                ) from error
+            self._records[row] = ImageRecord(fingerprint(path), error=str(error))
+            return None
+        self._keep(row, pixels)
+        self._records[row] = record
+        return pixels
+
+    def _read(self, path: Path) -> tuple[DecodedImage, ImageRecord]:
+        data = read_bytes(path)
+        image = read(data, at_least=self._min_side, name=str(path))
+        return image, ImageRecord(fingerprint(data), image.size)
+
+    @property
+    @abstractmethod
+    def _min_side(self) -> int:
+        """The smallest side that is of use, in pixels."""
+
+    @abstractmethod
+    def _resized(self, image: DecodedImage) -> Pixels:
+        """The pixels to keep."""
+
+    @abstractmethod
+    def _cached(self, row: int) -> Pixels:
+        """The pixels of an image that was decoded before."""
+
+    @abstractmethod
+    def _keep(self, row: int, pixels: Pixels) -> None:
+        """Remember the pixels."""
+
+    @abstractmethod
+    def as_predicted(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> Pixels:
+        """(n, h, w, 3) uint8 RGB of some rows, exactly as prediction resizes them."""
+
+    def fill(self, progress: Progress, stage: str) -> None:
+        """Decode the images that were not decoded yet."""
+        rows = [row for row in self.group.local_share(range(len(self))) if row not in self._records]
+        progress.start(stage, len(rows))
+        with self.group.raise_together():
+            for _ in threaded_map(self.pixels, rows, beside=self.group.local_size):
+                progress.advance()
+        self.share(stage)
+
+    def share(self, stage: str) -> None:
+        """Exchange what the processes know. Raises DataError where no image could be decoded."""
+        for records in self.group.all_gather(dict(self._records)):
+            self._records |= records
+        if not len(self.rows):
+            raise DataError(
+                f"{stage}: no image can be read; `solobox check` lists what is wrong", code="no-images"
+            )
+
+    # What is known once all images were decoded ---------------------------------------------------------
+
+    @property
+    def readable(self) -> npt.NDArray[np.bool_]:
+        """Which images could be decoded, (N,)."""
+        return np.array([self._records[row].size is not None for row in range(len(self))], dtype=np.bool_)
+
+    @property
+    def rows(self) -> npt.NDArray[np.intp]:
+        """The rows of the images that could be decoded, ascending."""
+        return np.flatnonzero(self.readable)
+
+    @property
+    def errors(self) -> list[str]:
+        """What is wrong with each image (N), or the empty string."""
+        return [self._records[row].error for row in range(len(self))]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """What was wrong with those that were left out."""
+        return [error for error in self.errors if error]
+
+    @property
+    def fingerprints(self) -> npt.NDArray[np.int64]:
+        """(N,) sorted; see `data.fingerprints`."""
+        return np.sort(np.array([self._records[row].fingerprint for row in range(len(self))], dtype=np.int64))
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each upright image (N) in pixels, (0, 0) for those that were left out."""
+        return [self._records[row].size or (0, 0) for row in range(len(self))]
+
+    def box(self, row: int) -> Floats:
+        """(4,) ``x1, y1, x2, y2`` as fractions of the image's sides, NaN without the object."""
+        size = self._records[row].size
+        if size is None:
+            raise ValueError(f"row {row} could not be decoded")
+        return np.asarray(self.dataset.boxes[row] / np.array(size * 2), dtype=np.float64)
+
+    def boxes(self, rows: npt.NDArray[np.intp]) -> Floats:
+        """(n, 4), see `box`."""
+        return np.stack([self.box(row) for row in rows.tolist()])
+
+
+class ImageCache(ImageSource):
+    """Images as squares of `side` pixels.
+
+    network_side: side of the network's input; images of validation have this `side` too.
+    keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. Without it an image
+        can be asked for once.
     """
 
     def __init__(
@@ -35,161 +181,75 @@ class Squares:
         dataset: Dataset,
         side: int,
         *,
+        network_side: int,
+        keep: bool,
         budget: float,
         folder: Path,
-        progress: Progress,
-        stage: str,
         skip_bad: bool,
-        ranks: Ranks,
+        group: Distributed,
     ) -> None:
-        self.side = side
-        self.store = Store(
-            len(dataset), [(side, side, 3)], torch.uint8, budget=budget, folder=folder, ranks=ranks
+        super().__init__(dataset, skip_bad=skip_bad, group=group)
+        self.side, self._network_side = side, network_side
+        self._store = (
+            TensorStore(
+                len(dataset), [(side, side, 3)], torch.uint8, budget=budget, folder=folder, group=group
+            )
+            if keep
+            else None
         )
-        boxes = torch.full((len(dataset), 4), -torch.inf, dtype=torch.float64)
-        bad = Unreadable(dataset, ranks, skip_bad=skip_bad)
-        own = ranks.on_this_host(range(len(dataset)))
-        progress.start(stage, len(own))
-        found_in_turn = threaded_map(
-            lambda row: _square(dataset.images[row], side), own, beside=ranks.local_size
-        )
-        with ranks.agreeing():
-            for row, found in zip(own, found_in_turn, strict=True):
-                progress.advance()
-                if isinstance(found, ImageError):
-                    bad.add(row, found)
-                    continue
-                self.store.put(row, [torch.from_numpy(found.pixels).unsqueeze(0)])
-                width, height = found.size
-                boxes[row] = without(torch.from_numpy(dataset.boxes[row] / [width, height, width, height]))
-        bad.share()
-        boxes = ranks.greatest(boxes)  # of an image that nobody could read it is still minus infinity
-        self._rows = rows_of(boxes, stage)
-        self.unreadable = bad.remarks
-        self.boxes = with_nan(boxes[self._rows]).numpy()
-        self.dataset = dataset.select(self._rows.numpy())
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def pixels(self, rows: np.ndarray) -> Pixels:
-        """(n, side, side, 3) uint8."""
-        return self.store.get(self._rows[torch.from_numpy(np.asarray(rows))])[0].numpy()
+        self.description = self._store.description if self._store else "decoded once"
 
     @property
-    def place(self) -> str:
-        """Where the pixels are, and how many, in words."""
-        return self.store.place
+    def _min_side(self) -> int:
+        return self.side
 
-    def image(self, row: int) -> tuple[DecodedImage, Floats]:
-        """One of them, and its box (4,) in pixels of the square."""
-        return DecodedImage(self.pixels(np.array([row]))[0], (self.side, self.side)), self.boxes[
-            row
-        ] * self.side
+    def _resized(self, image: DecodedImage) -> Pixels:
+        return to_square(image.pixels, self.side)
+
+    def _keep(self, row: int, pixels: Pixels) -> None:
+        if self._store is not None:
+            self._store.put(row, [torch.from_numpy(pixels).unsqueeze(0)])
+
+    def _cached(self, row: int) -> Pixels:
+        if self._store is None:
+            raise ValueError(f"the pixels of row {row} were not kept")
+        return np.asarray(self._store.get(torch.tensor([row]))[0][0].numpy())
+
+    def as_predicted(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> Pixels:
+        """See `ImageSource`; exact where `side` is the network's, else resized once more."""
+        squares = [self._cached(int(row)) for row in rows]
+        if self.side != self._network_side:
+            squares = [to_square(square, self._network_side) for square in squares]
+        return np.stack(squares)
 
 
-class Originals:
-    """Images at their own sizes, which are too different to be kept: decoded each time they are shown.
+class NativeImages(ImageSource):
+    """Images at their native sizes. Each is decoded every time it is used.
 
-    least: pixels of a side, at least, see `native.own_size`. Otherwise as `Squares`.
+    min_side: see `native_size.native_size`.
     """
 
-    place = "decoded in each epoch"
+    description = "decoded in each epoch"
 
-    def __init__(
-        self, dataset: Dataset, least: int, *, progress: Progress, stage: str, skip_bad: bool
-    ) -> None:
-        progress.start(stage, len(dataset))
-        self.least = least
-        self.unreadable: list[str] = []
-        boxes: list[Floats] = []
-        rows: list[int] = []
-        for row, found in enumerate(threaded_map(_size, dataset.images)):
-            progress.advance()
-            if isinstance(found, ImageError):
-                if not skip_bad:
-                    raise DataError(unreadable(dataset.where[row], found)) from found
-                self.unreadable.append(str(found))
-                continue
-            boxes.append(dataset.boxes[row] / [*found, *found])
-            rows.append(row)
-        if not rows:
-            raise DataError(f"{stage}: none of the images can be read; `solobox check` lists what is wrong")
-        self.boxes, self.dataset = np.stack(boxes), dataset.select(np.array(rows))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def pixels(self, rows: np.ndarray) -> Pixels:
-        """(1, h, w, 3) uint8 of a single row, as prediction sees it."""
-        (row,) = rows
-        return native_size.at_own_size(self.image(row)[0], self.least)[np.newaxis]
-
-    def image(self, row: int) -> tuple[DecodedImage, Floats]:
-        """One of them, and its box (4,) in its own pixels."""
-        image = read(self.dataset.images[row], at_least=native_size.LONGEST)
-        return image, self.boxes[row] * np.array(image.size * 2)
-
-
-def _size(path: Path) -> tuple[int, int] | ImageError:
-    """Width and height of an image that can be decoded to its end."""
-    try:
-        return read(path, at_least=1).size
-    except ImageError as error:
-        return error
-
-
-class Unreadable:
-    """Images that could not be read: an error, or remarks where they are left out."""
-
-    def __init__(self, dataset: Dataset, ranks: Ranks, *, skip_bad: bool) -> None:
-        self._samples, self._ranks, self._skip_bad = dataset, ranks, skip_bad
-        self._found: dict[int, str] = {}
-
-    def add(self, row: int, error: ImageError) -> None:
-        """Note one. Raises DataError unless such images are left out."""
-        if not self._skip_bad:
-            raise DataError(unreadable(self._samples.where[row], error)) from error
-        self._found[row] = str(error)
-
-    def share(self) -> None:
-        """Tell the other ranks; hosts find the same."""
-        for found in self._ranks.gathered(dict(self._found)):
-            self._found |= found
+    def __init__(self, dataset: Dataset, min_side: int, *, skip_bad: bool, group: Distributed) -> None:
+        super().__init__(dataset, skip_bad=skip_bad, group=group)
+        self._shortest = min_side
 
     @property
-    def remarks(self) -> list[str]:
-        """What was wrong with each, in the images' order."""
-        return [self._found[row] for row in sorted(self._found)]
+    def _min_side(self) -> int:
+        return native_size.LONGEST
 
+    def _resized(self, image: DecodedImage) -> Pixels:
+        return image.pixels
 
-def rows_of(values: Tensor, stage: str) -> Tensor:
-    """The rows of (N, 4) that some rank has filled, (n,) int64. Raises DataError where there are none."""
-    rows = (values > -torch.inf).all(dim=1).nonzero().flatten()
-    if not len(rows):
-        raise DataError(f"{stage}: none of the images can be read; `solobox check` lists what is wrong")
-    return rows
+    def _keep(self, row: int, pixels: Pixels) -> None:
+        """Their sizes differ too much to be kept."""
 
+    def _cached(self, row: int) -> Pixels:
+        return self._read(self.dataset.images[row])[0].pixels
 
-def without(boxes: Tensor) -> Tensor:
-    """Boxes that ranks can take the greatest of: infinity where there is no object, above what nobody has filled."""
-    return torch.nan_to_num(boxes, nan=torch.inf)
-
-
-def with_nan(boxes: Tensor) -> Tensor:
-    """The inverse of `without`."""
-    return torch.where(torch.isposinf(boxes), torch.nan, boxes)
-
-
-def unreadable(where: str, error: ImageError) -> str:
-    """What a person is told who has not asked to leave bad images out."""
-    return f"{where}: {error} Mend it, or leave such images out with --skip-bad."
-
-
-def _square(path: Path, side: int) -> DecodedImage | ImageError:
-    """The image's pixels as a square, and its true size."""
-    try:
-        image = read(path, at_least=side)
-    except ImageError as error:
-        return error
-    return DecodedImage(to_square(image.pixels, side), image.size)
+    def as_predicted(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> Pixels:
+        """See `ImageSource`; a single row."""
+        (row,) = rows
+        image, _ = self._read(self.dataset.images[row])
+        return native_size.resize_native(image, self._shortest)[np.newaxis]

@@ -1,45 +1,47 @@
-"""The loop: steps, a running average of the weights, a score after each epoch, the best epoch kept."""
+"""The training loop: optimizer steps, averaged weights, validation after each epoch, the best epoch kept."""
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from solobox.config.optim import OptimizerConfig
 from solobox.errors import ConfigError, Paused
-from solobox.model.losses import Loss, box_iou
-from solobox.model.sync_layers import Part, sharing, tell
-from solobox.training.distributed import Ranks
-from solobox.training.optim import EarlyStopping, groups, make, rate, set_rate
+from solobox.model.sync_layers import set_batch_slice, sync_layers
+from solobox.training.distributed import Distributed
+from solobox.training.optim import (
+    EarlyStopping,
+    learning_rate,
+    make_optimizer,
+    param_groups,
+    set_learning_rate,
+)
+from solobox.training.stages import Stage
 from solobox.utils.progress import Progress
 
-if TYPE_CHECKING:
-    from solobox.model.heads import Output
-
-Batch = tuple[Any, Tensor, Part]
-"""What the module takes, the targets (B, 4) as fractions of the input's sides, and which part of a batch this is.
-
-A row of targets is NaN where the object is not in the image."""
-
-_LOOK = 20
-"""Steps between two looks at what is elsewhere: each makes a GPU, or the other ranks, wait."""
+SYNC_EVERY = 20
+"""Steps between two synchronizations of the metrics: each makes a GPU, or the other ranks, wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of the history. `val_iou` is the mean over the validation images."""
+    """One row of the history.
+
+    train_loss: mean over the batches. train_iou: mean over the training images with a box, None for a stage that
+    predicts none. val_iou: mean over the validation images, None where there are none. lr: the last learning rate.
+    """
 
     stage: str
     epoch: int
     train_loss: float
-    train_iou: float
-    val_iou: float
+    train_iou: float | None
+    val_iou: float | None
     lr: float
     seconds: float
 
@@ -48,222 +50,208 @@ class Epoch:
         return asdict(self)
 
 
+Callback: TypeAlias = Callable[[Epoch, nn.Module], object]
+"""Called after each epoch with its figures and the module with the averaged weights, in evaluation mode."""
+
+
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to train.
+class FitResult:
+    """The history of a stage, and the index of the epoch whose weights were kept."""
 
-    epochs: at most. batches: in an epoch. patience: see `EarlyStopping`. backbone_lr, freeze: see `groups`.
-    ema: decay of the running average at each step, 0 for none. seed: decides dropout, step by step.
-    """
-
-    stage: str
-    epochs: int
-    batches: int
-    optimizer_config: OptimizerConfig
-    ema: float
-    seed: int
-    patience: int = 0
-    backbone_lr: float = 1.0
-    freeze: int = 0
-
-    @property
-    def steps(self) -> int:
-        """Changes of the weights in an epoch."""
-        return -(-self.batches // self.optimizer_config.accumulate)
+    history: list[Epoch]
+    best: int
 
 
-class Keeper(Protocol):
-    """Where the state of a running stage goes, so that it can go on later; and who says when to pause.
+class Checkpointer(Protocol):
+    """Stores the state of a running stage, and decides when to pause. Every rank has one; rank 0 writes."""
 
-    On several ranks each has one of its own, all are asked, and the main one's alone writes.
-    """
-
-    def resumed(self) -> dict[str, Any] | None:
-        """The state to go on from, or None to begin."""
+    def resume(self) -> dict[str, Any] | None:
+        """The state to continue from, or None to start."""
 
     def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
-        """Keep the state after an epoch."""
+        """Store the state, after an epoch or before a pause."""
 
-    def pause(self, *, epoch_ended: bool) -> bool:
-        """Whether to stop now, after a step or after an epoch; what was done is then kept and `Paused` raised."""
+    def should_pause(self, *, epoch_ended: bool) -> bool:
+        """Whether to stop now, after a step or an epoch; the state is then saved and `Paused` raised."""
 
 
-class Forgets:
-    """A keeper that keeps nothing and never pauses."""
+class NullCheckpointer:
+    """Stores nothing and never pauses."""
 
-    def resumed(self) -> None:
-        """Nothing to go on from."""
+    def resume(self) -> None:
+        """Nothing to continue from."""
 
     def save(self, state: dict[str, Any], history: Sequence[Epoch]) -> None:
-        """Forget the state."""
+        """Drop the state."""
 
-    def pause(self, *, epoch_ended: bool) -> bool:  # noqa: ARG002
-        """Go on."""
+    def should_pause(self, *, epoch_ended: bool) -> bool:  # noqa: ARG002
+        """Never."""
         return False
 
 
 def fit(
-    module: nn.Module,
-    batches: Callable[[int, int], Iterator[Batch]],
-    score: Callable[[nn.Module], Tensor],
-    loss: Loss,
-    schedule: Schedule,
+    stage: Stage,
     *,
     fabric: Fabric,
     progress: Progress,
-    keeper: Keeper | None = None,
-    to_train: Callable[[nn.Module], object] = nn.Module.train,
-) -> tuple[list[Epoch], int]:
-    """Train the parameters of `module` that want gradients; it ends with the chosen epoch's averaged weights.
+    checkpointer: Checkpointer | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Train `stage.module` in place; it ends in evaluation mode with the averaged weights of the best epoch.
 
-    Chosen is the last epoch that is not worse than the best one by more than chance would make it, see `not_worse`.
+    The best epoch is the last one that is not worse than the highest score by more than chance explains, see
+    `within_one_standard_error`; without validation it is the last one.
 
-    module: takes a batch's first part and gives an `Output`.
-    batches: of an epoch and a place in it, both counted from 0: the batches from there on, `schedule.batches` in a
-        whole epoch, of each what this rank is shown (`Ranks.part`). A function of these two alone.
-    score: of a module in evaluation mode, one figure for each validation image, higher is better; on every rank
-        the same.
-    fabric: of one process, or of several that train together: they give what one would on the same batches, up to the
-        order in which numbers are added.
-    to_train: how the module is put into training mode.
-    keeper: keeps the state after each epoch. Going on from such a state gives, bit for bit, what an uninterrupted
-        run gives on the same machine, if that trains on the CPU; GPUs add in an order of their own.
+    fabric: of one process, or of several that train together. They compute what one would on the same batches, up to
+        the order in which numbers are added.
+    checkpointer: stores the state after each epoch. A run that continues from it gives, bit for bit, what an
+        uninterrupted run gives on the same machine, on a CPU; GPUs add in an order of their own.
 
-    Gives the history and the chosen epoch's place in it. Raises Paused when the keeper says so. The global random
-    state is left as it was.
+    Raises Paused when the checkpointer says so, ConfigError ``loss-not-finite``. The global random state is restored.
     """
-    keeper, ranks = keeper or Forgets(), Ranks(fabric)
-    parts = groups(module, backbone_lr=schedule.backbone_lr, freeze=schedule.freeze)
-    settings = schedule.optimizer_config
-    run = _Run(
-        module, make(settings, parts), copy.deepcopy(module).eval(), EarlyStopping(schedule.patience), fabric
-    )
-    wrapped, optimizer = fabric.setup(module, run.optimizer)
-    layers = sharing(module)
-    state = keeper.resumed()
-    if state is not None:
+    checkpointer, group = checkpointer or NullCheckpointer(), Distributed(fabric)
+    module, config = stage.module, stage.optimizer
+    optimizer = make_optimizer(config, param_groups(
+        module, config, backbone_lr=stage.backbone_lr, freeze=stage.freeze
+    ))  # fmt: skip
+    run = _Run(stage, optimizer, fabric)
+    wrapped, stepper = fabric.setup(module, optimizer)
+    layers = sync_layers(module)
+    if (state := checkpointer.resume()) is not None:
         run.load(state)
-    follow = _Follower(run.average, module)
-    total = schedule.epochs * schedule.steps
-    progress.start(schedule.stage, schedule.epochs * schedule.batches)
-    progress.advance(run.epoch * schedule.batches + run.place)
+    total = stage.epochs * stage.steps_per_epoch
+    progress.start(stage.name, stage.epochs * stage.batches_per_epoch)
+    progress.advance(run.epoch * stage.batches_per_epoch + run.batch)
     on_cpu, note = fabric.device.type == "cpu", ""
-    with torch.random.fork_rng(devices=_devices(fabric)):
-        while run.epoch < schedule.epochs and not run.stopping.done:
-            to_train(module)
+    devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        while run.epoch < stage.epochs and not run.stopping.done:
+            stage.train_mode(module)
             started = time.perf_counter()
-            for inputs, targets, part in batches(run.epoch, run.place):
-                step = run.epoch * schedule.steps + run.place // settings.accumulate
-                first = run.place - run.place % settings.accumulate
-                last = min(first + settings.accumulate, schedule.batches) - 1
-                torch.manual_seed(_mix(schedule.seed, run.epoch * schedule.batches + run.place))
-                tell(layers, None if part.is_all else part)
-                weight = ranks.weight(part)
-                with fabric.no_backward_sync(wrapped, enabled=run.place != last):
-                    output: Output = wrapped(inputs)
-                    value = loss(output, targets) * weight
-                    fabric.backward(value / (last - first + 1))
-                run.add(value.detach(), *_overlap(output.boxes.detach(), targets, weight))
-                looks = (
-                    (on_cpu and ranks.size == 1) or run.place % _LOOK == 0 or run.place == schedule.batches
-                )
-                if looks:
-                    # Before the weights follow it, where that costs nothing.
-                    run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
-                if run.place == last + 1:
-                    # one cycle of a single step would be all end and no cycle
-                    set_rate(optimizer, rate(settings, step, max(total, 2)))
-                    if settings.clip:
-                        # An infinite gradient is for the scaler of 16-mixed to skip, and for `look` to tell of.
+            for inputs, targets, rows in stage.batches(run.epoch, run.batch):
+                step = run.epoch * stage.steps_per_epoch + run.batch // config.accumulate
+                first = run.batch - run.batch % config.accumulate
+                last = min(first + config.accumulate, stage.batches_per_epoch) - 1
+                torch.manual_seed(_mix(stage.seed, run.epoch * stage.batches_per_epoch + run.batch))
+                set_batch_slice(layers, None if rows.is_all else rows)
+                with fabric.no_backward_sync(wrapped, enabled=run.batch != last):
+                    output = wrapped(inputs)
+                    loss = stage.loss(output, targets) * group.weight(rows)
+                    fabric.backward(loss / (last - first + 1))
+                ious = loss.new_empty(0) if stage.train_iou is None else stage.train_iou(output, targets)
+                run.add(loss.detach(), ious, 1 if rows.is_all else group.size)
+                sync = (on_cpu and group.size == 1) or run.batch % SYNC_EVERY == 0
+                sync = sync or run.batch == stage.batches_per_epoch
+                if (
+                    sync
+                ):  # on one CPU before each step, so that a loss that is no number never reaches the weights
+                    run.sync_metrics(group, step)
+                if run.batch == last + 1:
+                    # A one-cycle schedule of a single step would be its end alone.
+                    set_learning_rate(stepper, learning_rate(config, step, max(total, 2)))
+                    if config.clip:
+                        # An infinite gradient is skipped by the scaler of 16-mixed, and reported by `sync_metrics`.
                         fabric.clip_gradients(
-                            wrapped, optimizer, max_norm=settings.clip, error_if_nonfinite=False
+                            wrapped, stepper, max_norm=config.clip, error_if_nonfinite=False
                         )
-                    optimizer.step()
-                    optimizer.zero_grad()
-                    if schedule.ema:
-                        follow(min(schedule.ema, (2 + step) / (11 + step)))
-                note = run.note(schedule.epochs) if looks else note
+                    stepper.step()
+                    stepper.zero_grad()
+                    if stage.ema:
+                        run.average.update_parameters(module)
+                note = run.note() if sync else note
                 progress.advance(note=note)
-                # Between two steps there are no gradients, which are no part of the state.
-                between = run.place % settings.accumulate == 0 and run.place < schedule.batches
-                asked = between and (ranks.size == 1 or on_cpu or step % _LOOK == 0)
-                if asked and ranks.any(keeper.pause(epoch_ended=False)):
+                # Between two steps there are no gradients, which are not part of the state.
+                between_steps = run.batch % config.accumulate == 0 and run.batch < stage.batches_per_epoch
+                ask = between_steps and (group.size == 1 or on_cpu or step % SYNC_EVERY == 0)
+                if ask and group.any(checkpointer.should_pause(epoch_ended=False)):
                     run.seconds += time.perf_counter() - started
-                    run.look(ranks, f"step {step + 1} of the {schedule.stage} stage")
-                    keeper.save(run.state(), run.history)
-                    raise Paused(f"paused in epoch {run.epoch + 1} of the {schedule.stage} stage")
-            tell(layers, None)
+                    run.sync_metrics(group, step)
+                    checkpointer.save(run.state(), run.history)
+                    raise Paused(f"paused in epoch {run.epoch + 1} of the {stage.name} stage")
+            set_batch_slice(layers, None)
             run.seconds += time.perf_counter() - started
-            if not schedule.ema:
-                follow(0.0)
-            run.end_epoch(score(run.average).float(), schedule, rate(settings, step, max(total, 2)))
-            keeper.save(run.state(), run.history)
-            over = run.epoch == schedule.epochs or run.stopping.done
-            if ranks.any(keeper.pause(epoch_ended=True)) and not over:
-                raise Paused(f"paused after epoch {run.epoch} of the {schedule.stage} stage")
-    module.load_state_dict(run.chosen)
+            averaged = run.averaged().eval()
+            scores = None if stage.validate is None else stage.validate(averaged).float()
+            run.end_epoch(scores, learning_rate(config, step, max(total, 2)))
+            checkpointer.save(run.state(), run.history)
+            if group.is_rank_zero:
+                for callback in callbacks:
+                    callback(run.history[-1], averaged)
+            over = run.epoch == stage.epochs or run.stopping.done
+            if group.any(checkpointer.should_pause(epoch_ended=True)) and not over:
+                raise Paused(f"paused after epoch {run.epoch} of the {stage.name} stage")
+    module.load_state_dict(run.best_weights)
     module.eval()
-    return run.history, run.kept
+    return FitResult(run.history, run.best)
 
 
 class _Run:
-    """What changes while a stage trains: all that has to be kept to go on with it later."""
+    """What changes while a stage trains: everything that a checkpoint holds."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: nn.Module,
-        stopping: EarlyStopping,
-        fabric: Fabric,
-    ) -> None:
-        self.module, self.optimizer, self.average, self.stopping = module, optimizer, average, stopping
-        self._precision = fabric.strategy.precision
-        self.epoch = self.place = self.kept = 0
+    def __init__(self, stage: Stage, optimizer: torch.optim.Optimizer, fabric: Fabric) -> None:
+        self.stage, self.module, self.optimizer = stage, stage.module, optimizer
+        self.average = AveragedModel(stage.module, multi_avg_fn=ema_update(stage.ema), use_buffers=True)
+        self.stopping = EarlyStopping(stage.patience)
+        self._precision, self._device = fabric.strategy.precision, fabric.device
+        self.epoch = self.batch = self.best = 0
         self.seconds = 0.0
-        self._device = fabric.device
-        self.sums = self._nothing()
+        self.sums = self._zeros()
         self.history: list[Epoch] = []
-        self.best: Tensor | None = None
-        self.chosen: dict[str, Tensor] = {}
+        self.best_scores: Tensor | None = None
+        self.best_weights: dict[str, Tensor] = {}
 
-    def add(self, loss: Tensor, iou: Tensor, present: Tensor) -> None:
-        """A batch is done. The sums stay on the device: to fetch them would make it wait."""
-        self.sums += torch.stack([loss, iou, present]).to(self.sums.dtype)
-        self.place += 1
+    def averaged(self) -> nn.Module:
+        """The module to validate: with averaged weights, or itself without averaging."""
+        return self.average.module if self.stage.ema else self.module
 
-    def look(self, ranks: Ranks, where: str) -> None:
-        """Make the sums those of all ranks. Raises ConfigError where the loss is no longer a number."""
-        self.sums = ranks.mean(self.sums)
-        value = float(self.sums[0])
-        if not math.isfinite(value):
-            raise ConfigError(f"the loss is {value} at {where}: lower the learning rate")
+    def add(self, loss: Tensor, ious: Tensor, ranks: int) -> None:
+        """A batch is done. Sums stay on the device: fetching them would make it wait. ranks: that divided the batch."""
+        figures = torch.stack(
+            [loss.double(), ious.double().sum() * ranks, loss.new_tensor(len(ious) * ranks).double()]
+        )
+        self.sums += figures
+        self.batch += 1
 
-    def note(self, epochs: int) -> str:
-        """Where it is, for the progress bar."""
-        loss, iou = self._means(self.place)
-        return f"epoch {self.epoch + 1}/{epochs} loss {loss:.3f} IoU {iou:.3f}"
+    def sync_metrics(self, group: Distributed, step: int) -> None:
+        """Average the sums over all ranks. Raises ConfigError where the loss is no longer a number."""
+        self.sums = group.all_reduce_mean(self.sums)
+        loss = float(self.sums[0])
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"the loss is {loss} at step {step + 1} of the {self.stage.name} stage: lower the learning rate",
+                code="loss-not-finite",
+            )
 
-    def end_epoch(self, scores: Tensor, schedule: Schedule, lr: float) -> None:
-        """All batches of an epoch are done, and its averaged weights reached `scores`."""
-        loss, iou = self._means(schedule.batches)
-        reached = float(scores.mean())
-        self.history.append(Epoch(schedule.stage, self.epoch + 1, loss, iou, reached, lr, self.seconds))
-        is_best = self.best is None or reached > float(self.best.mean())
-        if self.best is None or is_best:
-            self.best = scores
-        if not_worse(scores, self.best):
-            self.kept, self.chosen = self.epoch, copy.deepcopy(self.average.state_dict())
-        self.stopping.update(is_best)
-        self.epoch, self.place, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums = self._nothing()
+    def note(self) -> str:
+        """Text for the progress bar."""
+        loss, iou = self._means(self.batch)
+        text = f"epoch {self.epoch + 1}/{self.stage.epochs} loss {loss:.3f}"
+        return text if iou is None else f"{text} IoU {iou:.3f}"
 
-    def _means(self, batches: int) -> tuple[float, float]:
-        """Loss of a batch, and IoU of an image with the object (0 where there was none)."""
-        loss, iou, present = self.sums.tolist()
-        return loss / batches, iou / present if present else 0.0
+    def end_epoch(self, scores: Tensor | None, lr: float) -> None:
+        """All batches of an epoch are done. scores: (n,) of the averaged weights on the validation images."""
+        loss, iou = self._means(self.stage.batches_per_epoch)
+        mean = None if scores is None else float(scores.mean())
+        self.history.append(Epoch(self.stage.name, self.epoch + 1, loss, iou, mean, lr, self.seconds))
+        if scores is None:
+            keep = True
+        else:
+            highest = self.best_scores is None or scores.mean() > self.best_scores.mean()
+            if self.best_scores is None or highest:
+                self.best_scores = scores
+            self.stopping.update(best_is_new=bool(highest))
+            keep = within_one_standard_error(scores, self.best_scores)
+        if keep:
+            self.best, self.best_weights = self.epoch, copy.deepcopy(dict(self.averaged().state_dict()))
+        self.epoch, self.batch, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums = self._zeros()
 
-    def _nothing(self) -> Tensor:
+    def _means(self, batches: int) -> tuple[float, float | None]:
+        """Loss of a batch, and IoU of a training image with a box."""
+        loss, iou, images = self.sums.tolist()
+        return loss / batches, None if self.stage.train_iou is None else iou / max(images, 1)
+
+    def _zeros(self) -> Tensor:
         return torch.zeros(3, dtype=torch.float64, device=self._device)
 
     def state(self) -> dict[str, Any]:
@@ -271,78 +259,64 @@ class _Run:
         return {
             "module": dict(self.module.state_dict()),
             "average": dict(self.average.state_dict()),
-            "chosen": dict(self.chosen),
             "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "sums": self.sums.cpu(),
             "precision": self._precision.state_dict(),
-            "epoch": self.epoch,
-            "place": self.place,
-            "kept": self.kept,
-            "seconds": self.seconds,
             "stopping": self.stopping.state_dict(),
-            "history": [line.to_dict() for line in self.history],
+            "sums": self.sums.cpu(),
+            "history": [epoch.to_dict() for epoch in self.history],
+            "best_scores": self.best_scores,
+            "best_weights": dict(self.best_weights),
+            "best": self.best,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
-        self.module.load_state_dict(state["module"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self._precision.load_state_dict(state.get("precision", {}))
-        self.chosen, self.best = state["chosen"], state["best"]
+        """Continue from what `state` returned."""
+        for part, name in (
+            (self.module, "module"), (self.average, "average"), (self.optimizer, "optimizer"),
+            (self._precision, "precision"), (self.stopping, "stopping"),
+        ):  # fmt: skip
+            part.load_state_dict(state[name])
         self.sums = state["sums"].to(self._device)
-        self.epoch, self.place, self.kept = state["epoch"], state["place"], state["kept"]
-        self.seconds = state["seconds"]
-        self.stopping.load_state_dict(state["stopping"])
-        self.history = [Epoch(**line) for line in state["history"]]
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best_scores, self.best_weights = state["best_scores"], state["best_weights"]
+        self.best, self.epoch, self.batch, self.seconds = (
+            state[name] for name in ("best", "epoch", "batch", "seconds")
+        )
 
 
-def _overlap(boxes: Tensor, targets: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-    """The sum of IoUs and the number of images with the object, both as shares of a batch and weighted."""
-    overlap = box_iou(boxes, targets)
-    present = torch.isfinite(overlap)
-    return torch.where(present, overlap, 0).mean() * weight, present.float().mean() * weight
+def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """An exponential moving average for `AveragedModel`, with a warm-up.
+
+    The decay of update n is ``(1 + n) / (10 + n)`` at most. Integers, such as counts of batches, are copied.
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        if not averaged[0].is_floating_point():
+            for mean, value in zip(averaged, current, strict=True):
+                mean.copy_(value)
+            return
+        weight = 1 - ((1 + torch.as_tensor(count)) / (10 + torch.as_tensor(count))).clamp(max=decay)
+        for mean, value in zip(averaged, current, strict=True):
+            mean.lerp_(value, weight.to(mean.dtype))  # a tensor, which a GPU need not wait for
+
+    return update
 
 
-def not_worse(scores: Tensor, best: Tensor) -> bool:
-    """Whether scores (N,) of an epoch are within one standard error of those of the best, image by image.
+def within_one_standard_error(scores: Tensor, best: Tensor) -> bool:
+    """Whether scores (n,) of an epoch are within one standard error of the best ones, image by image.
 
-    The one-standard-error rule (Breiman et al., 1984): with a few validation images the highest mean is mostly
-    luck, and of epochs that cannot be told apart the later one, at the lower learning rate, is the better bet.
+    The one-standard-error rule (Breiman et al., 1984). With a few validation images the highest mean is mostly luck;
+    of epochs that cannot be told apart, the later one at the lower learning rate is the better bet.
     """
     behind = best - scores
     error = behind.std() / len(behind) ** 0.5 if len(behind) > 1 else torch.zeros(())
     return bool(behind.mean() <= error)
 
 
-def _devices(fabric: Fabric) -> Sequence[int]:
-    return [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-
-
 def _mix(seed: int, step: int) -> int:
-    """One number of two, since the generator takes one; 64-bit multiplicative hashing."""
+    """One seed from two numbers, by 64-bit multiplicative hashing."""
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63
-
-
-class _Follower:
-    """Moves the running average a step towards the module: floating point tensors; others are copied.
-
-    The lists are made once and all tensors of one moved by one call: a few kernels on a GPU rather than one for each
-    tensor. Both modules must keep their tensors, whose numbers alone may change.
-    """
-
-    def __init__(self, average: nn.Module, module: nn.Module) -> None:
-        self._moved: tuple[list[Tensor], list[Tensor]] = [], []
-        self._copied: tuple[list[Tensor], list[Tensor]] = [], []
-        for own, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-            lists = self._moved if own.is_floating_point() else self._copied
-            lists[0].append(own)
-            lists[1].append(new)
-
-    @torch.no_grad()
-    def __call__(self, decay: float) -> None:
-        """decay: what stays of the average."""
-        torch._foreach_lerp_(*self._moved, 1 - decay)
-        if self._copied[0]:
-            torch._foreach_copy_(*self._copied)

@@ -1,7 +1,7 @@
-"""The optimizer, its learning rate at each step, what it may change, and when to stop early.
+"""The optimizer, its parameter groups and learning rate, frozen stages, and early stopping.
 
-Nothing here remembers where training is: the learning rate is a function of the step, so that a resumed run needs to
-know no more than its step. PyTorch is imported where it is used, so that a recipe can be read without it.
+The learning rate is a function of the step, so a resumed run needs only its step. PyTorch is imported where it is used,
+so that the schedule can be read without it.
 """
 
 import math
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from torch import nn
 
 Group: TypeAlias = dict[str, Any]
-"""Parameters that are treated alike: `name`, `params`, `factor` of the learning rate, and `decays`, see `groups`."""
+"""What PyTorch's optimizers take, and the `factor` of the learning rate; see `param_groups`."""
 
-_FROM = 25.0
+_WARMUP_DIVISOR = 25.0
 """The first learning rate of a warm-up is the peak divided by this, which is also where PyTorch's one cycle begins."""
 
-_FIRST_TO_LAST = 1e4
+_FINAL_DIVISOR = 1e4
 """One cycle ends at its first learning rate divided by this."""
 
 
-def rate(optimizer_config: OptimizerConfig, step: int, total: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
     """The learning rate of a step, counted from 0, of `total` steps; a group's own is this times its factor.
 
     `one_cycle` is PyTorch's OneCycleLR (Smith and Topin, 2018) with its defaults, from ``lr / 25`` up to ``lr`` at
@@ -42,29 +42,25 @@ def rate(optimizer_config: OptimizerConfig, step: int, total: int) -> float:
     """
     if not 0 <= step < total:
         raise ValueError(f"there is no step {step} among {total}")
-    peak, first = optimizer_config.lr, optimizer_config.lr / _FROM
-    if optimizer_config.schedule == "one_cycle":
-        top = optimizer_config.warmup * total - 1  # below 0 where the warm-up is shorter than a step
+    peak, first = config.lr, config.lr / _WARMUP_DIVISOR
+    if config.schedule == "one_cycle":
+        top = config.warmup * total - 1  # below 0 where the warm-up is shorter than a step
         if step <= top:
-            return _along_cosine(first, peak, step / top if top else 1.0)
-        return _along_cosine(peak, first / _FIRST_TO_LAST, (step - top) / (total - 1 - top))
-    rise = min(round(optimizer_config.warmup * total), total - 1)
+            return _cosine(first, peak, step / top if top else 1.0)
+        return _cosine(peak, first / _FINAL_DIVISOR, (step - top) / (total - 1 - top))
+    rise = min(round(config.warmup * total), total - 1)
     if step < rise:
         return first + (peak - first) * step / rise
     since = step - rise
-    if optimizer_config.schedule == "cosine":
-        return _along_cosine(peak, 0.0, since / (total - rise))
-    if optimizer_config.schedule == "exponential":
-        periods = (
-            since // optimizer_config.decay_steps
-            if optimizer_config.staircase
-            else since / optimizer_config.decay_steps
-        )
-        return peak * optimizer_config.decay_rate**periods
+    if config.schedule == "cosine":
+        return _cosine(peak, 0.0, since / (total - rise))
+    if config.schedule == "exponential":
+        periods = since // config.decay_steps if config.staircase else since / config.decay_steps
+        return peak * config.decay_rate**periods
     return peak
 
 
-def _along_cosine(start: float, end: float, share: float) -> float:
+def _cosine(start: float, end: float, share: float) -> float:
     """From `start` to `end` along half a period of a cosine."""
     return end + (start - end) / 2 * (math.cos(math.pi * share) + 1)
 
@@ -72,52 +68,48 @@ def _along_cosine(start: float, end: float, share: float) -> float:
 # What may be changed, and how fast --------------------------------------------------------------------------
 
 
-def groups(
-    module: "nn.Module", *, backbone: str = "backbone", backbone_lr: float = 1.0, freeze: int = 0
+def param_groups(
+    module: "nn.Module", config: OptimizerConfig, *, backbone_lr: float = 1.0, freeze: int = 0
 ) -> list[Group]:
-    """The parameters of `module` that are to be trained, in up to four groups: backbone or head, decaying or not.
+    """The parameters of `module` that are trained, in up to four groups: backbone or head, with weight decay or not.
 
-    backbone: the name of the child that is the backbone; a module without it is all head, and `freeze` is of no
-        consequence there.
-    backbone_lr: the backbone's learning rate as a multiple of the head's: the `factor` of its groups, 1 for the others.
-    freeze: how many of the backbone's stages not to train, see `freeze_depth`, which is applied to `module`.
+    backbone_lr: the `factor` of the learning rate for parameters of the child `backbone`; it is 1 for the others.
+    freeze: stages of the backbone that are not trained, see `freeze_stages`, which is applied to `module`.
 
-    `decays` is False for biases, of any shape, and for weights of one dimension, such as those of norms and of layer
-    scales: to shrink them takes away what they are for, and does not make a function simpler. `make` heeds it for
-    `adamw`.
+    `adamw` spares biases and weights of one dimension, such as those of norms. The weight decay of `adam` and `sgd` is
+    a penalty in the gradient of everything.
 
-    Raises ConfigError for a `backbone_lr` that is out of range, and where nothing is left to train.
+    Raises ConfigError ``out-of-range``, and ``nothing-to-train`` where every weight is frozen.
     """
+    from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+
     if not 1e-6 <= backbone_lr <= 1000:
         raise ConfigError(
-            f"backbone_lr must be from 1e-06 to 1000, not {backbone_lr}; `freeze` -1 keeps the backbone as it is"
+            f"backbone_lr must be from 1e-06 to 1000, not {backbone_lr}; `freeze` -1 freezes the backbone",
+            code="out-of-range",
         )
-    children = dict(module.named_children())
-    if backbone in children:
-        freeze_depth(children[backbone], freeze)
-    found: dict[tuple[bool, bool], list[nn.Parameter]] = {
-        (is_backbone, decays): [] for is_backbone in (True, False) for decays in (True, False)
-    }
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            decays = parameter.ndim > 1 and name.rpartition(".")[2] != "bias"
-            found[name.startswith(f"{backbone}."), decays].append(parameter)
-    made = [
-        {
-            "name": ("backbone" if is_backbone else "head") + ("" if decays else ", no decay"),
-            "params": parameters,
-            "factor": backbone_lr if is_backbone else 1.0,
-            "decays": decays,
-        }
-        for (is_backbone, decays), parameters in found.items()
-        if parameters
-    ]
-    if not made:
-        raise ConfigError("nothing is left to train: every weight is frozen; lower `freeze`")
-    return made
+    backbone = dict(module.named_children()).get("backbone")
+    members = {id(parameter) for parameter in backbone.parameters()} if backbone is not None else set()
+    if backbone is not None:
+        freeze_stages(backbone, freeze)
+    groups: list[Group] = []
+    decayed = param_groups_weight_decay(
+        module, config.weight_decay, weight_decay_exclude_1d=config.optimizer == "adamw"
+    )
+    for is_backbone in (True, False):
+        for group in decayed:
+            parameters = [p for p in group["params"] if (id(p) in members) == is_backbone]
+            if parameters:
+                factor = backbone_lr if is_backbone else 1.0
+                groups.append(group | {"params": parameters, "factor": factor, "lr": config.lr * factor})
+    if not groups:
+        raise ConfigError(
+            "nothing is left to train: every weight is frozen; lower `freeze`", code="nothing-to-train"
+        )
+    return groups
 
 
-def freeze_depth(backbone: "nn.Module", count: int) -> int:
+def freeze_stages(backbone: "nn.Module", count: int) -> int:
     """Freeze the first `count` of a backbone's `stages`, and tell how many numbers of it are still trained.
 
     backbone: a `Backbone`, or a timm network made with `features_only`.
@@ -131,8 +123,8 @@ def freeze_depth(backbone: "nn.Module", count: int) -> int:
     """
     if count < -1:
         raise ConfigError(f"freeze is a number of stages, or -1 for the whole backbone, not {count}")
-    found = stages(backbone)
-    for stage in found if count == -1 else found[:count]:
+    groups = stages(backbone)
+    for stage in groups if count == -1 else groups[:count]:
         for module in stage:
             module.requires_grad_(requires_grad=False)
     return sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
@@ -147,16 +139,16 @@ def stages(backbone: "nn.Module") -> list[list["nn.Module"]]:
     """
     from torch.nn import AvgPool2d, MaxPool2d
 
-    found: list[list[nn.Module]] = [[]]
+    groups: list[list[nn.Module]] = [[]]
     learns = pooled = False
     for module in _children(getattr(backbone, "body", backbone)):
         if learns and _has_parameters(module) and (pooled or _has_layers(module)):
-            found.append([])
+            groups.append([])
             pooled = False
-        found[-1].append(module)
+        groups[-1].append(module)
         learns = learns or _has_parameters(module)
         pooled = pooled or isinstance(module, AvgPool2d | MaxPool2d)
-    return found
+    return groups
 
 
 def _children(module: "nn.Module") -> "Iterator[nn.Module]":
@@ -185,34 +177,19 @@ def _has_layers(module: "nn.Module") -> bool:
 # The optimizer ----------------------------------------------------------------------------------------------
 
 
-def make(optimizer_config: OptimizerConfig, groups: list[Group]) -> "torch.optim.Optimizer":
-    """An optimizer of `groups` at the peak learning rate; `set_rate` before each step gives it the step's own.
-
-    PyTorch's defaults otherwise, which repeat bit for bit on one machine. Groups whose `decays` is False are left out
-    of the weight decay of `adamw`; that of `adam` and `sgd` is a penalty in the gradient, and takes in all groups.
-    """
+def make_optimizer(config: OptimizerConfig, groups: list[Group]) -> "torch.optim.Optimizer":
+    """An optimizer of what `param_groups` returned, at the peak learning rate; otherwise with PyTorch's defaults."""
     from torch.optim import SGD, Adam, AdamW
 
-    spares = optimizer_config.optimizer == "adamw"
-    given: list[Group] = [
-        {
-            "name": group["name"],
-            "params": group["params"],
-            "factor": group["factor"],
-            "lr": optimizer_config.lr * group["factor"],
-            "weight_decay": optimizer_config.weight_decay if group["decays"] or not spares else 0.0,
-        }
-        for group in groups
-    ]
-    if optimizer_config.optimizer == "adamw":
-        return AdamW(given, lr=optimizer_config.lr)
-    if optimizer_config.optimizer == "adam":
-        return Adam(given, lr=optimizer_config.lr)
-    return SGD(given, lr=optimizer_config.lr, momentum=0.9)
+    if config.optimizer == "adamw":
+        return AdamW(groups, lr=config.lr)
+    if config.optimizer == "adam":
+        return Adam(groups, lr=config.lr)
+    return SGD(groups, lr=config.lr, momentum=0.9)
 
 
-def set_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:
-    """Let each group of an optimizer that `make` made learn at `base` times its factor."""
+def set_learning_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:
+    """Set the learning rate of each group to `base` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = base * group["factor"]
 

@@ -12,7 +12,7 @@ from solobox.utils.atomic import replacing
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
 
-CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT = "checkpoint.pt"
 """The state after the last epoch."""
 
 HISTORY = "history.csv"

@@ -1,169 +1,342 @@
-"""The quick stage: vectorizer and head, trained on feature maps that are kept."""
+"""The stages of training: the head on cached features, the branch of presence, and fine-tuning of the whole network."""
 
+import copy
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from solobox.config.optim import OptimizerConfig
 from solobox.config.recipe import Recipe
+from solobox.model import native_size
 from solobox.model.heads import Output
-from solobox.model.localizer import Localizer, decide
-from solobox.model.losses import Loss, box_iou, within_reach
+from solobox.model.localizer import Localizer, run_head
+from solobox.model.losses import BoxLoss, box_iou, clip_to_reach, with_presence
 from solobox.model.presence import Presence
-from solobox.training.distributed import Ranks
-from solobox.training.feature_cache import Kept
-from solobox.training.loop import Batch, Epoch, Keeper, Schedule, fit
-from solobox.training.on_device import uploaded
-from solobox.utils.progress import Progress
+from solobox.model.sync_layers import BatchSlice
+from solobox.training.augment import augment, image_rng
+from solobox.training.distributed import Distributed
+from solobox.training.feature_cache import FeatureCache, upload
+from solobox.training.image_cache import ImageCache, ImageSource
+from solobox.utils.concurrency import threaded_map
+
+_VAL_BATCH_SIZE = 64
 
 
-class Decide(nn.Module):
-    """The parts of a localizer after its backbone as a module of their own: maps in, `Output` out."""
+class Batch(NamedTuple):
+    """What the module takes, the targets of its loss, and which rows of the batch they are on this rank."""
 
-    def __init__(self, localizer: Localizer) -> None:
-        super().__init__()
-        self.extra, self.vectorizer, self.head = localizer.extra, localizer.vectorizer, localizer.head
-        self.presence = localizer.presence
-
-    def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps in any float type; computed in the weights' type, or autocast's."""
-        return decide(self.extra, self.vectorizer, self.head, self.presence, _as_computed(maps))
+    inputs: Any
+    targets: Tensor
+    rows: BatchSlice
 
 
-def ious(module: nn.Module, kept: Kept, fabric: Fabric) -> Tensor:
-    """IoU of each kept image with the object (N,) by a head, boxes clipped to the image as in prediction.
+Batches: TypeAlias = Callable[[int, int], Iterator[Batch]]
+"""The batches of an epoch from a batch on, both counted from 0: a function of these two numbers alone."""
 
-    Of several ranks each measures its share, no image twice; all get all figures.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What to train, on what, by which loss, how long and how fast. `loop.fit` runs it.
+
+    module: what is trained: its parameters that require gradients.
+    batches, batches_per_epoch: see `Batches`.
+    loss: of the module's output and a batch's targets, a scalar: the mean over the batch.
+    validate: one score for each validation image (n,), higher is better, of a module in evaluation mode; the same on
+        every rank. None: nothing is held out, and the last epoch is the result.
+    train_iou: IoU of those images of a batch that have a box, for the history; None where the stage predicts no boxes.
+    epochs: at most. patience: see `EarlyStopping`. ema: decay of the averaged weights at each step, 0 for none.
+    seed: of dropout, step by step. backbone_lr, freeze: see `param_groups`.
+    train_mode: how the module is put into training mode.
     """
-    ranks = Ranks(fabric)
-    having = torch.isfinite(kept.targets).all(dim=1).nonzero().flatten()
-    found = torch.zeros(len(having))
-    with torch.inference_mode():
-        for places in torch.split(torch.arange(len(having))[ranks.rank :: ranks.size], 64):
-            if not len(places):  # fewer images than ranks
-                continue
-            rows = having[places]
-            with fabric.autocast():
-                boxes = module(kept.maps(rows, fabric.device)).boxes
-            found[places] = box_iou(boxes.float().cpu().clamp(0, 1), kept.targets[rows])
-    return ranks.total(found)
+
+    name: str
+    module: nn.Module
+    batches: Batches
+    batches_per_epoch: int
+    loss: Callable[[Any, Tensor], Tensor]
+    validate: Callable[[nn.Module], Tensor] | None
+    train_iou: Callable[[Any, Tensor], Tensor] | None
+    epochs: int
+    optimizer: OptimizerConfig
+    ema: float
+    seed: int
+    patience: int = 0
+    backbone_lr: float = 1.0
+    freeze: int = 0
+    train_mode: Callable[[nn.Module], object] = nn.Module.train
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-self.batches_per_epoch // self.optimizer.accumulate)
 
 
-class _Boxes(nn.Module):
-    """What finds the box, of a `Decide`."""
+class LocalizerHead(nn.Module):
+    """Everything of a localizer after its backbone: feature maps in, `Output` out. It shares the localizer's weights.
 
-    def __init__(self, parts: Decide) -> None:
+    presence: whether the branch of presence is part of it.
+    """
+
+    def __init__(self, localizer: "Localizer | LocalizerHead", *, presence: bool = True) -> None:
         super().__init__()
-        self.extra, self.vectorizer, self.head = parts.extra, parts.vectorizer, parts.head
+        self.extra: nn.Module = localizer.extra
+        self.vectorizer: nn.Module = localizer.vectorizer
+        self.head: nn.Module = localizer.head
+        self.presence: Presence | None = localizer.presence if presence else None
 
     def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps to boxes."""
-        return decide(self.extra, self.vectorizer, self.head, None, _as_computed(maps))
+        """Feature maps in any float type; computed in the type of the weights, or autocast's."""
+        return run_head(self.extra, self.vectorizer, self.head, self.presence, _computable(maps))
 
 
-class _Branch(nn.Module):
-    """The branch of presence as training's loop wants it: beside its logits, boxes that mean nothing."""
-
+class _PresenceLogits(nn.Module):
     def __init__(self, presence: Presence) -> None:
         super().__init__()
         self.presence = presence
 
-    def forward(self, maps: list[Tensor]) -> Output:
-        """Feature maps to logits."""
-        logits = self.presence(_as_computed(maps))
-        return Output(logits.new_zeros(len(logits), 4), presence=logits)
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        logits: Tensor = self.presence(_computable(maps))
+        return logits
 
 
-def fit_head(
-    head: Decide,
-    kept: Kept,
-    score: Callable[[nn.Module], Tensor],
-    recipe: Recipe,
-    loss: Loss,
-    *,
-    fabric: Fabric,
-    progress: Progress,
-    keeper: Keeper | None = None,
-    ranks: Ranks | None = None,
-    rows: Tensor | None = None,
-    stage: str = "head",
-) -> tuple[list[Epoch], int]:
-    """Train `head` in place on kept maps; what it gives, `score` and `keeper` are those of `fit`.
-
-    rows: of the views to train on, all by default. Boxes are learnt from those with the object alone, as if there were
-    no others, and then presence, which shares no weights with them, from all: together the one cost the other 0.006 of
-    IoU (bench/LOG.md).
-    """
-    used = torch.arange(len(kept)) if rows is None else rows
-    having = used[torch.isfinite(kept.targets[used]).all(dim=1)]
-    found = _fit(
-        _Boxes(head), kept, score, recipe, loss, having, fabric=fabric, progress=progress, keeper=keeper,
-        ranks=ranks, stage=stage,
-    )  # fmt: skip
-    if head.presence is not None:
-        fit_presence(
-            head.presence, kept, recipe, used, fabric=fabric, progress=progress, ranks=ranks,
-            stage="presence" if stage == "head" else f"{stage}, presence",
-        )  # fmt: skip
-    return found
-
-
-def fit_presence(
-    presence: Presence,
-    kept: Kept,
-    recipe: Recipe,
-    rows: Tensor,
-    *,
-    fabric: Fabric,
-    progress: Progress,
-    ranks: Ranks | None = None,
-    stage: str = "presence",
-) -> None:
-    """Train the branch in place on some of the views that are kept, with the object and without.
-
-    It ends with the last epoch: nothing is held out to choose by.
-    """
-    loss, patient = Loss(()), replace(recipe, patience=0)
-    _fit(
-        _Branch(presence), kept, lambda _: torch.zeros(1), patient, loss, rows,
-        fabric=fabric, progress=progress, ranks=ranks, stage=stage,
-    )  # fmt: skip
-
-
-def _fit(
-    module: nn.Module,
-    kept: Kept,
-    score: Callable[[nn.Module], Tensor],
-    recipe: Recipe,
-    loss: Loss,
-    used: Tensor,
-    *,
-    fabric: Fabric,
-    progress: Progress,
-    stage: str,
-    keeper: Keeper | None = None,
-    ranks: Ranks | None = None,
-) -> tuple[list[Epoch], int]:
-    ranks = ranks or Ranks()
-
-    def batches(epoch: int, start: int) -> Iterator[Batch]:
-        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(used))
-        for together in torch.split(used[torch.from_numpy(order)], recipe.batch)[start:]:
-            part = ranks.part(len(together))
-            own = together[part.rows]
-            targets = within_reach(kept.targets[own], recipe.architecture.cells)
-            yield kept.maps(own, fabric.device), uploaded(targets, fabric.device), part
-
-    schedule = Schedule(
-        stage, recipe.passes(len(used)), -(-len(used) // recipe.batch), recipe.optimizer_config, recipe.ema,
-        recipe.seed, recipe.patience,
-    )  # fmt: skip
-    return fit(module, batches, score, loss, schedule, fabric=fabric, progress=progress, keeper=keeper)
-
-
-def _as_computed(maps: list[Tensor]) -> list[Tensor]:
-    """Kept maps in the type of the weights, or as they are where autocast will see to it."""
+def _computable(maps: list[Tensor]) -> list[Tensor]:
+    """Cached maps in the type of the weights, or as they are where autocast converts them."""
     return maps if torch.is_autocast_enabled(maps[0].device.type) else [feature.float() for feature in maps]
+
+
+# The head and presence, on cached features --------------------------------------------------------------
+
+
+def head_stage(
+    head: LocalizerHead,
+    features: FeatureCache,
+    recipe: Recipe,
+    loss: BoxLoss,
+    *,
+    fabric: Fabric,
+    validation: FeatureCache | None = None,
+    rows: Tensor | None = None,
+    name: str = "head",
+) -> Stage:
+    """Vectorizer and head, trained on the crops that have a box as if there were no others.
+
+    Trained together with presence, the boxes lost 0.006 of IoU (bench/LOG.md).
+
+    validation: without it the last epoch is kept. rows: the crops to train on, default all.
+    """
+    rows = torch.arange(len(features)) if rows is None else rows
+    rows = rows[features.has_box[rows]]
+    cells = recipe.architecture.cells
+    return _feature_stage(
+        name, LocalizerHead(head, presence=False), features, rows, recipe, fabric,
+        targets=lambda chosen: clip_to_reach(features.boxes[chosen], cells), loss=loss, train_iou=_box_iou,
+        validate=None if validation is None else partial(feature_ious, features=validation, fabric=fabric),
+        patience=0 if validation is None else recipe.patience,
+    )  # fmt: skip
+
+
+def presence_stage(
+    presence: Presence,
+    features: FeatureCache,
+    recipe: Recipe,
+    *,
+    fabric: Fabric,
+    rows: Tensor | None = None,
+    name: str = "presence",
+) -> Stage:
+    """The branch of presence, trained on crops with and without the object; nothing is held out to choose an epoch."""
+    rows = torch.arange(len(features)) if rows is None else rows
+    return _feature_stage(
+        name, _PresenceLogits(presence), features, rows, recipe, fabric,
+        targets=lambda chosen: features.has_box[chosen].float(), loss=F.binary_cross_entropy_with_logits,
+        train_iou=None, validate=None, patience=0,
+    )  # fmt: skip
+
+
+def _feature_stage(
+    name: str,
+    module: nn.Module,
+    features: FeatureCache,
+    rows: Tensor,
+    recipe: Recipe,
+    fabric: Fabric,
+    *,
+    targets: Callable[[Tensor], Tensor],
+    **options: Any,
+) -> Stage:
+    group = Distributed(fabric)
+
+    def batches(epoch: int, first: int) -> Iterator[Batch]:
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(len(rows))
+        for batch in torch.split(rows[torch.from_numpy(order)], recipe.batch)[first:]:
+            part = group.batch_slice(len(batch))
+            chosen = batch[part.rows]
+            yield Batch(features.maps(chosen, fabric.device), upload(targets(chosen), fabric.device), part)
+
+    return Stage(
+        name=name, module=module, batches=batches, batches_per_epoch=-(-len(rows) // recipe.batch),
+        epochs=recipe.passes(len(rows)), optimizer=recipe.optimizer_config, ema=recipe.ema, seed=recipe.seed, **options,
+    )  # fmt: skip
+
+
+def _box_iou(output: Output, targets: Tensor) -> Tensor:
+    """IoU (n,) of the images of a batch that have a box."""
+    has_box = torch.isfinite(targets).all(dim=1)
+    return box_iou(output.boxes.detach()[has_box], targets[has_box])
+
+
+def feature_ious(module: nn.Module, features: FeatureCache, fabric: Fabric) -> Tensor:
+    """IoU of each crop with a box (n,) by a head; boxes are clipped to the image, as in prediction."""
+    rows = features.has_box.nonzero().flatten()
+    return _ious(
+        lambda chosen: (features.maps(rows[chosen], fabric.device), features.boxes[rows[chosen]]),
+        len(rows), module, fabric, _VAL_BATCH_SIZE,
+    )  # fmt: skip
+
+
+def _ious(
+    batch: Callable[[Tensor], tuple[Any, Tensor]], count: int, module: nn.Module, fabric: Fabric, size: int
+) -> Tensor:
+    """IoU of `count` images, each computed by one rank and known to all. batch: inputs and boxes of some of them."""
+    group = Distributed(fabric)
+    ious = torch.zeros(count)
+    with torch.inference_mode():
+        for chosen in torch.split(torch.arange(count)[group.rank :: group.size], size):
+            if len(chosen):  # there may be fewer images than ranks
+                inputs, targets = batch(chosen)
+                with fabric.autocast():
+                    boxes = module(inputs).boxes
+                ious[chosen] = box_iou(boxes.float().cpu().clamp(0, 1), targets)
+    return group.all_reduce_sum(ious)
+
+
+# Fine-tuning, on images ---------------------------------------------------------------------------------
+
+
+def finetune_stage(
+    localizer: Localizer,
+    images: ImageSource,
+    validation: ImageSource,
+    recipe: Recipe,
+    loss: BoxLoss,
+    *,
+    fabric: Fabric,
+) -> Stage:
+    """Backbone, vectorizer and head together, on one new random crop of each image in each epoch.
+
+    The full image is used where `recipe.crops` is 1. The backbone's batch normalization keeps its statistics: batches
+    are small, and ImageNet's are good.
+    """
+    localizer.requires_grad_(True)
+    for name in unused_parameters(localizer.backbone, recipe.architecture.strides[-1]):
+        localizer.backbone.get_parameter(name).requires_grad_(False)
+    group, rows = Distributed(fabric), images.rows
+
+    def batches(epoch: int, first: int) -> Iterator[Batch]:
+        order = np.random.default_rng([recipe.seed, epoch, 1]).permutation(rows)
+        batches = [
+            order[at : at + recipe.batch] for at in range(first * recipe.batch, len(order), recipe.batch)
+        ]
+        parts = [group.batch_slice(len(batch)) for batch in batches]
+        chosen = [batch[part.rows] for batch, part in zip(batches, parts, strict=True)]
+        made = threaded_map(
+            lambda some: _image_batch(images, some, recipe, epoch), chosen, beside=group.local_size
+        )
+        for (pixels, targets), part in zip(made, parts, strict=True):
+            # Converted to floats on the device: bytes get there four times as fast.
+            floats = upload(pixels, fabric.device).to(torch.float32, memory_format=torch.channels_last)
+            yield Batch(floats, upload(targets, fabric.device), part)
+
+    return Stage(
+        name="finetune", module=localizer, batches=batches, batches_per_epoch=-(-len(rows) // recipe.batch),
+        loss=with_presence(loss), train_iou=_box_iou,
+        validate=partial(image_ious, images=validation, fabric=fabric),
+        epochs=recipe.finetune_epochs, optimizer=replace(recipe.optimizer_config, lr=recipe.finetune_lr),
+        ema=recipe.ema, seed=recipe.seed + 1, patience=recipe.patience, backbone_lr=recipe.backbone_lr,
+        freeze=recipe.freeze, train_mode=_train_mode,
+    )  # fmt: skip
+
+
+def _train_mode(module: nn.Module) -> None:
+    """Training mode, except for the backbone's normalization layers."""
+    module.train()
+    module.get_submodule("backbone").eval()
+
+
+def _image_batch(
+    images: ImageSource, rows: npt.NDArray[np.intp], recipe: Recipe, epoch: int
+) -> tuple[Tensor, Tensor]:
+    """Pixels (n, 3, h, w) uint8 and boxes (n, 4) for one step."""
+    architecture = recipe.architecture
+    native = partial(native_size.native_size, min_side=architecture.strides[-1])
+    size = architecture.size if isinstance(architecture.size, int) else native
+    pixels, boxes = [], []
+    for row in rows.tolist():
+        decoded = images.pixels(row)
+        if decoded is None:
+            raise ValueError(f"row {row} could not be decoded")
+        rng = image_rng(recipe.seed, epoch + 1, images.dataset.names[row])
+        crops = augment(decoded, images.box(row), 1, size, rng, first_full=recipe.crops == 1)
+        pixels.append(crops.pixels[0])
+        boxes.append(crops.boxes[0])
+    targets = torch.from_numpy(np.stack(boxes)).float()
+    return torch.from_numpy(np.stack(pixels)), clip_to_reach(targets, architecture.cells)
+
+
+def image_ious(module: nn.Module, images: ImageSource, fabric: Fabric) -> Tensor:
+    """IoU of each image with a box (n,) by a localizer; boxes are clipped to the image, as in prediction."""
+    rows = images.rows[images.dataset.has_box[images.rows]]
+
+    def batch(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        some = rows[chosen.numpy()]
+        pixels = upload(torch.from_numpy(images.as_predicted(some)), fabric.device).permute(0, 3, 1, 2)
+        return pixels.float(), torch.from_numpy(images.boxes(some)).float()
+
+    return _ious(
+        batch, len(rows), module, fabric, _VAL_BATCH_SIZE // 2 if isinstance(images, ImageCache) else 1
+    )
+
+
+def unused_parameters(backbone: nn.Module, coarsest: int) -> list[str]:
+    """Names of parameters that no feature map depends on: some timm networks keep stages beyond the last one in use.
+
+    coarsest: stride of the coarsest map. DDP would wait for their gradients forever.
+    """
+    outline = copy.deepcopy(backbone).to("meta").requires_grad_(True).eval()
+    maps = outline(torch.empty(1, 3, 2 * coarsest, 2 * coarsest, device="meta"))
+    torch.stack([feature.sum() for feature in maps]).sum().backward()  # type: ignore[no-untyped-call]
+    return [name for name, parameter in outline.named_parameters() if parameter.grad is None]
+
+
+def estimate_finetuning(
+    localizer: Localizer, images: int, recipe: Recipe, loss: BoxLoss, fabric: Fabric
+) -> float:
+    """Seconds that fine-tuning will take, from one step on a grey batch after one to warm up. Changes nothing."""
+    size, steps = recipe.architecture.size, -(-images // recipe.batch)
+    height, width = (480, 640) if isinstance(size, str) else (size, size)  # a usual native size
+    before = {name: parameter.requires_grad for name, parameter in localizer.named_parameters()}
+    localizer.requires_grad_(True).eval()
+    part = Distributed(fabric).batch_slice(min(recipe.batch, images))
+    pixels = torch.full((part.stop - part.start, 3, height, width), 127.0, device=fabric.device)
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
+    targets = torch.tensor([[0.25, 0.25, 0.75, 0.75]], device=fabric.device).expand(len(pixels), 4)
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        with fabric.autocast():
+            output = localizer(pixels)
+        with_presence(loss)(output, targets).backward()  # type: ignore[no-untyped-call]
+        seconds = time.perf_counter() - started
+    localizer.zero_grad(set_to_none=True)
+    for name, parameter in localizer.named_parameters():
+        parameter.requires_grad_(before[name])
+    return seconds * steps * recipe.finetune_epochs

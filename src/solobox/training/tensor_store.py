@@ -1,4 +1,4 @@
-"""Rows of tensors, kept in memory while they fit a budget and in a file when they do not."""
+"""Rows of tensors: in memory while they fit a budget, else in a temporary file."""
 
 import os
 import shutil
@@ -15,24 +15,25 @@ import torch
 from torch import Tensor
 
 from solobox.errors import ConfigError
-from solobox.training.distributed import Ranks
+from solobox.training.distributed import Distributed
 
 _SHARED = Path("/dev/shm")  # noqa: S108 (memory that looks like a folder, on Linux)
 
 
-class Store:
+class TensorStore:
     """A table of `rows`, each one tensor of every shape in `shapes`. Any thread may read.
 
     dtype: of all tensors.
-    budget: bytes that may be kept in memory; a larger table goes to a file below `folder`. The file has no name
-        once it is open, so that it is gone with the process, however that ends.
-    ranks: all ranks of a host make the table together and share it. It is then always a file, in shared memory
-        within the budget, and each rank may write rows of its own; a row may be read once all have met after that.
+    budget: bytes that may be kept in memory; a larger table goes to a file in `folder`. The file has no name once it is
+        open, so it is gone with the process, however that ends.
+    group: all processes of a host create the table together and share it. It is then always a file, in shared memory
+        within the budget. Each process may write different rows; a row may be read after the processes have
+        synchronized.
 
-    The file is read and written by position. A mapping looks simpler, but counts as the process's memory by
-    whole pieces of the page cache, up to 2 MB for each row that is touched, until it is all there (bench/LOG.md).
+    The file is read and written by position. A memory map looks simpler, but the process is charged for up to 2 MB of
+    page cache for each row that it touches, until that is the whole file (bench/LOG.md).
 
-    `place` says which and how large. Raises ConfigError when the file does not fit on the disk.
+    `description` says where the rows are and how large they are. Raises ConfigError ``disk-full``.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Store:
         *,
         budget: float,
         folder: Path,
-        ranks: Ranks | None = None,
+        group: Distributed | None = None,
     ) -> None:
         self._shapes, self._dtype = [tuple(shape) for shape in shapes], dtype
         self._sizes = [prod(shape) * dtype.itemsize for shape in shapes]
@@ -51,17 +52,17 @@ class Store:
         self._tensors: list[Tensor] = []
         self._file: BinaryIO | None = None
         in_memory = self.nbytes <= budget
-        if ranks is not None and ranks.local_size > 1:
-            in_memory = in_memory and ranks.on_host(lambda: _has_room(_SHARED, self.nbytes))
-            self._file = _shared_file(self.nbytes, _SHARED if in_memory else folder, ranks)
+        if group is not None and group.local_size > 1:
+            in_memory = in_memory and group.on_local_rank_zero(lambda: _has_room(_SHARED, self.nbytes))
+            self._file = _shared_file(self.nbytes, _SHARED if in_memory else folder, group)
         elif in_memory:
             self._tensors = [torch.empty(rows, *shape, dtype=dtype) for shape in shapes]
         else:
-            self._file = _file(self.nbytes, folder)
+            self._file = _temporary_file(self.nbytes, folder)
         if self._file is not None:
             weakref.finalize(self, self._file.close)
-        self._turn = threading.Lock()
-        self.place = f"{self.nbytes / 1e9:.2f} GB {'in memory' if in_memory else 'on disk'}"
+        self._lock = threading.Lock()
+        self.description = f"{self.nbytes / 1e9:.2f} GB {'in memory' if in_memory else 'on disk'}"
 
     def put(self, start: int, tensors: Sequence[Tensor]) -> None:
         """Fill rows from `start` on: one tensor (n, *shape) for each shape.
@@ -69,34 +70,36 @@ class Store:
         Raises ConfigError where the disk is full after all.
         """
         # By NumPy and as bytes: PyTorch would wake its threads, which fight with those that run the backbone.
-        given = [_bytes(tensor.cpu()) for tensor in tensors]
+        rows_of_bytes = [_bytes(tensor.cpu()) for tensor in tensors]
         if self._file is None:
-            for own, new in zip(self._tensors, given, strict=True):
-                own[start : start + len(new)].view(torch.uint8).numpy().reshape(new.shape)[...] = new
+            for tensor, new in zip(self._tensors, rows_of_bytes, strict=True):
+                tensor[start : start + len(new)].view(torch.uint8).numpy().reshape(new.shape)[...] = new
             return
         try:
-            with self._turn:
+            with self._lock:
                 self._file.seek(start * sum(self._sizes))
-                _written(self._file, np.concatenate(given, axis=1).data.cast("B"))
+                _write_all(self._file, np.concatenate(rows_of_bytes, axis=1).data.cast("B"))
         except OSError as error:
-            raise ConfigError(f"the file of {self.nbytes / 1e9:.1f} GB cannot be written: {error}") from error
+            raise ConfigError(
+                f"the file of {self.nbytes / 1e9:.1f} GB cannot be written: {error}", code="disk-full"
+            ) from error
 
     def get(self, rows: Tensor) -> list[Tensor]:
         """A copy of some rows: for each shape (len(rows), *shape)."""
         if self._file is None:
-            return [own[rows] for own in self._tensors]
+            return [tensor[rows] for tensor in self._tensors]
         length = sum(self._sizes)
-        found = [np.empty((len(rows), size), np.uint8) for size in self._sizes]
+        arrays = [np.empty((len(rows), size), np.uint8) for size in self._sizes]
         record = np.empty(length, np.uint8)
-        cuts = np.cumsum(self._sizes)[:-1]
-        for place, row in enumerate(rows.tolist()):
-            with self._turn:
+        bounds = np.cumsum(self._sizes)[:-1]
+        for index, row in enumerate(rows.tolist()):
+            with self._lock:
                 self._file.seek(row * length)
-                _read(self._file, record.data)
-            for own, part in zip(found, np.split(record, cuts), strict=True):
-                own[place] = part
-        tensors = [torch.from_numpy(own).view(self._dtype) for own in found]
-        return [own.view(len(rows), *shape) for own, shape in zip(tensors, self._shapes, strict=True)]
+                _read_into(self._file, record.data)
+            for array, part in zip(arrays, np.split(record, bounds), strict=True):
+                array[index] = part
+        tensors = [torch.from_numpy(array).view(self._dtype) for array in arrays]
+        return [tensor.view(len(rows), *shape) for tensor, shape in zip(tensors, self._shapes, strict=True)]
 
 
 def _bytes(tensor: Tensor) -> np.ndarray:
@@ -104,25 +107,25 @@ def _bytes(tensor: Tensor) -> np.ndarray:
     return tensor.contiguous().view(torch.uint8).numpy().reshape(len(tensor), -1)
 
 
-def _read(file: BinaryIO, into: memoryview) -> None:
+def _read_into(file: BinaryIO, into: memoryview) -> None:
     """Fill `into`, by as many reads as it takes."""
     while len(into):
         count = file.readinto(into)  # type: ignore[attr-defined]
         if not count:
-            raise OSError("the file of kept rows ends too soon")
+            raise OSError("the cache file ends too soon")
         into = into[count:]
 
 
-def _written(file: BinaryIO, data: memoryview) -> None:
+def _write_all(file: BinaryIO, data: memoryview) -> None:
     """Write all of `data`, by as many writes as it takes: one alone ends at 2 GB."""
     while len(data):
         data = data[file.write(data) :]
 
 
-def _file(size: int, folder: Path) -> BinaryIO:
+def _temporary_file(size: int, folder: Path) -> BinaryIO:
     """An open, unbuffered file of that size without a name."""
     folder.mkdir(parents=True, exist_ok=True)
-    _must_fit(size, folder)
+    _check_free_space(size, folder)
     stream = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it lives as long as the store)
     try:
         _reserve(stream, size, folder)
@@ -132,23 +135,23 @@ def _file(size: int, folder: Path) -> BinaryIO:
     return stream
 
 
-def _shared_file(size: int, folder: Path, ranks: Ranks) -> BinaryIO:
-    """A file of that size that all ranks of this host have open. It has a name only until they do."""
+def _shared_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
+    """A file of that size that all processes of this host have open. It has a name only until they do."""
 
-    def named() -> str:
+    def create() -> str:
         folder.mkdir(parents=True, exist_ok=True)
-        _must_fit(size, folder)
+        _check_free_space(size, folder)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".solobox-")
         os.close(handle)
         return name
 
-    path = Path(ranks.on_host(named))
+    path = Path(group.on_local_rank_zero(create))
     try:
-        with ranks.agreeing():
+        with group.raise_together():
             stream = path.open("r+b", buffering=0)
     finally:
-        ranks.on_host(path.unlink)
-    ranks.on_host(lambda: _reserve(stream, size, folder))
+        group.on_local_rank_zero(path.unlink)
+    group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
     return stream
 
 
@@ -156,12 +159,13 @@ def _has_room(folder: Path, size: int) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > size
 
 
-def _must_fit(size: int, folder: Path) -> None:
+def _check_free_space(size: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise ConfigError(
-            f"the kept features take {size / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free: use fewer "
-            "windows, a smaller size, or a run folder on a larger disk"
+            f"the cache takes {size / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free: use fewer "
+            "crops, a smaller size, or a run folder on a larger disk",
+            code="disk-full",
         )
 
 
@@ -174,5 +178,6 @@ def _reserve(stream: BinaryIO, size: int, folder: Path) -> None:
             stream.truncate(size)
     except OSError as error:
         raise ConfigError(
-            f"the kept features take {size / 1e9:.1f} GB, and {folder} has no room for them: {error}"
+            f"the cache takes {size / 1e9:.1f} GB, and {folder} has no room for it: {error}",
+            code="disk-full",
         ) from error

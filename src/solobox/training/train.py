@@ -1,15 +1,18 @@
-"""The whole of a training run: split, features, head, perhaps the backbone, and the folder that is left."""
+"""A training run: image cache, feature cache, stages, calibration, and the folder with the result."""
 
 import copy
 import importlib.metadata
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from solobox.config.options import options_of
 from solobox.config.recipe import Recipe
@@ -17,20 +20,24 @@ from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, DataError
 from solobox.model.localizer import Localizer
-from solobox.model.losses import Loss
+from solobox.model.losses import BoxLoss, Loss
 from solobox.model.runtime import fastest
-from solobox.training.calibrate import Source, calibrated, of_images, of_kept, of_shown
-from solobox.training.checkpoint_manager import Progressed, recipe_of
-from solobox.training.crossval import Bank, assigned
-from solobox.training.distributed import Ranks, launched, precision_of
-from solobox.training.feature_cache import Kept, keep
-from solobox.training.finetune import Shown, images_for_tuning, seconds_of_tuning, tune_everything
-from solobox.training.image_cache import Squares
+from solobox.training.calibrate import CalibrationResult, calibrate, from_features, from_images
+from solobox.training.checkpoint_manager import CheckpointManager, saved_recipe
+from solobox.training.crossval import CrossValidator, assign_folds, cross_fit_temperature
+from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
+from solobox.training.feature_cache import FeatureCache, cache_features
+from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
-from solobox.training.on_device import fit_on
-from solobox.training.presence_crossval import temperature_out_of_fold
+from solobox.training.loop import Callback, fit
 from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
-from solobox.training.stages import Decide, fit_head, ious
+from solobox.training.stages import (
+    LocalizerHead,
+    estimate_finetuning,
+    finetune_stage,
+    head_stage,
+    presence_stage,
+)
 from solobox.utils.atomic import explained
 from solobox.utils.progress import Progress, Silent
 
@@ -42,128 +49,155 @@ def train(
     out: str | Path,
     recipe: Recipe | None = None,
     *,
-    skip_bad: bool = False,
+    callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
+    skip_bad: bool = False,
     resume: bool = False,
     stop_after: int = 0,
+    backbone: str | nn.Module | None = None,
+    loss: str | BoxLoss | None = None,
+    **options: Any,
 ) -> Localizer:
-    """Train a localizer and leave it in the folder `out`, ready for `Localizer.load`.
+    """Train a localizer and save it in the folder `out`, ready for `Localizer.load`.
 
-    dataset: labelled images. From those without a box the localizer learns `Prediction.presence`, if some are in both
-        the train and the val part. Rows without a split are split by hash, and those of the test split are not even
-        opened.
+    dataset: labelled images. From those without a box the localizer learns `Prediction.presence`, if both the train and
+        the val split have some. Rows without a split are split by hash. Images of the test split are not opened.
     out: a folder that holds no model yet.
-    recipe: default `Recipe()`, the quick one; of a run that is resumed, its own.
-    skip_bad: leave out images that cannot be read, and count them, rather than stop.
-    resume: go on with the run that was paused, or killed, in `out`.
+    recipe: default `Recipe()`, the quick one; for a resumed run, the one it started with.
+    callbacks: called after each epoch with its `Epoch` and the module with the averaged weights, on rank 0.
+    skip_bad: leave out and count images that cannot be read, rather than raise DataError.
+    resume: continue the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
+    backbone: also a timm model or a module with `feature_info`, see `Backbone`; it is trained in place.
+    loss: also a function of a head's `Output` and the true boxes (B, 4), as fractions, that returns the batch's mean.
+    options: options of the recipe, such as ``size=224``.
 
-    With several devices (`Recipe.devices`, torchrun, SLURM) every process runs this function and gets the localizer;
-    the main one writes, and alone says anything. The hosts have to see the same images and the same `out`.
+    With several devices (`Recipe.devices`, torchrun, SLURM) every process calls this function and gets the localizer;
+    rank 0 writes and reports. All hosts must see the same images and the same `out`.
 
-    Two runs of the same recipe on the same data and machine give the same weights, bit for bit, and so does a run
-    that was paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for
-    settings that do not work here, Paused when it stopped before the end (`stop_after`, Ctrl-C, SIGTERM).
+    Two runs of one recipe on the same data and machine give the same weights, bit for bit, and so does a run that was
+    paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for settings that do
+    not work here, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
-    progress, out = progress or Silent(), Path(out)
-    recipe = _recipe(out, recipe, resume=resume)
+    progress, out, timer = progress or Silent(), Path(out), Timer()
+    options |= {
+        name: value for name, value in (("backbone", backbone), ("loss", loss)) if isinstance(value, str)
+    }
+    recipe = _choose_recipe(out, recipe, options, resume=resume)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
-    watch = Stopwatch()
-    parts = dataset.with_splits(val=recipe.val, test=recipe.test)
-    training, validation = (parts.of_split(name) for name in ("train", "val"))
-    positives = [int(part.has_box.sum()) for part in (training, validation)]
-    if not all(positives):
-        raise DataError(
-            f"{positives[0]} images to train on and {positives[1]} to validate with: both need one"
-        )
-    negatives = [len(part) - count for part, count in zip((training, validation), positives, strict=True)]
-    if not all(negatives):
-        if any(negatives):
-            progress.say(
-                f"presence is not learned: of the images without a box {negatives[0]} are to train on and "
-                f"{negatives[1]} to validate with, and both need one. List more of them, or give them a split"
-            )
-        training, validation = training.positives(), validation.positives()
-    if recipe.folds:
-        assigned(training, recipe.folds)  # or it says why not, before the long part
-    precision = precision_of(recipe.precision, recipe.accelerator)
-    fabric = launched(recipe.accelerator, precision, devices=recipe.devices, nodes=recipe.nodes)
-    ranks = Ranks(fabric)
-    if recipe.folds and ranks.size > 1:
-        raise ConfigError("folds are trained on one device: leave --folds out, or start one process")
-    if ranks.size > recipe.batch:
-        raise ConfigError(
-            f"a batch of {recipe.batch} cannot be shared by {ranks.size} devices: raise --batch"
-        )
-    if not ranks.is_main:
-        progress = Silent()
-    seen = ranks.on_main(lambda: Fingerprints.of(training.images, validation.images))
+    splits = dataset.with_splits(val=recipe.val, test=recipe.test)
+    training, validation, has_presence = _training_data(splits, recipe, progress)
+    fabric = launch_fabric(
+        recipe.accelerator, resolve_precision(recipe.precision, recipe.accelerator), devices=recipe.devices,
+        nodes=recipe.nodes,
+    )  # fmt: skip
+    group = Distributed(fabric)
+    _check_group(recipe, group)
     trackers: list[Logger] = []
-    ranks.on_main(lambda: _begin(trackers, recipe, out))
-    run = Progressed(out, recipe, seen, stop_after=stop_after, resume=resume, loggers=trackers, ranks=ranks)
-
+    group.on_rank_zero(lambda: _start_loggers(trackers, recipe, out))
+    manager = CheckpointManager(
+        out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
+    )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        architecture = replace(recipe.architecture, presence=all(negatives))
         localizer = Localizer(
-            architecture, pretrained=recipe.pretrained, pretrained_head=recipe.pretrained_head
+            replace(recipe.architecture, presence=has_presence),
+            pretrained=recipe.pretrained,
+            pretrained_head=recipe.pretrained_head,
+            backbone=backbone if isinstance(backbone, nn.Module) else None,
         )
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
-    watch.lap("model")
-    job = _Job(
-        recipe,
-        Loss.parse(recipe.loss),
-        out,
-        fabric,
-        progress,
-        run,
-        watch,
-        ranks,
-    )
-    unreadable, shown, fitting = _stages(job, localizer, training, validation, skip_bad=skip_bad)
+    timer.lap("model")
+    box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
+    run = _Run(
+        recipe, box_loss, out, fabric, progress if group.is_rank_zero else Silent(), manager, timer, group, callbacks
+    )  # fmt: skip
+    images = run.images(training, validation, skip_bad=skip_bad)
+    features = run.train(localizer, *images)
+    unreadable = [*images[0].unreadable, *images[1].unreadable]
     if unreadable:
-        progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
+        run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
     localizer.to("cpu").eval()
-    localizer.seen = seen
-    together = 1 if architecture.size == "native" else 32
-    trust = ranks.on_main(lambda: calibrated(localizer, *shown, together=together))
-    if fitting is not None and localizer.presence is not None:
-        found = ranks.on_main(
-            lambda: temperature_out_of_fold(
-                fitting,
-                training,
-                recipe,
-                localizer.backbone.channels,
-                device=fabric.device,
-                progress=progress,
-            )
-        )
-        trust = replace(trust, temperature=found or trust.temperature)
-    trust.give(localizer)
-    watch.lap("calibration")
-    best = run.earlier[run.chosen]
-    localizer.facts = {
-        "recipe": _recipe_facts(recipe),
-        "history": [line.to_dict() for line in run.earlier],
+    localizer.fingerprints = Fingerprints(images[0].fingerprints, images[1].fingerprints)
+    group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
+    timer.lap("calibration")
+    best = manager.history[manager.best]
+    recipe_options = recipe.to_dict()
+    for name in options_of(type(recipe.architecture)):  # config.json holds the architecture by itself
+        del recipe_options[name]
+    localizer.metadata = {
+        "recipe": recipe_options,
+        "history": [epoch.to_dict() for epoch in manager.history],
         "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
         "counts": {
-            "train": positives[0],
-            "val": positives[1],
-            "test": int(parts.of_split("test").has_box.sum()),
-            "negatives": len(parts) - int(parts.has_box.sum()),
+            "train": int(training.has_box.sum()),
+            "val": int(validation.has_box.sum()),
+            "test": int(splits.of_split("test").has_box.sum()),
+            "negatives": len(splits) - int(splits.has_box.sum()),
             "unreadable": len(unreadable),
         },
         "unreadable": unreadable,
         "data": str(dataset.notes.path or ""),
         "sample_images": _sample_images(training),
         "classes": sorted({label for label in dataset.label if label}),
-        "seconds": watch.laps,
+        "seconds": timer.laps,
         "versions": versions(),
     }
-    ranks.on_main(lambda: _finish(localizer, out, trackers))  # and it is written when any returns
+    group.on_rank_zero(lambda: _finish(localizer, out, trackers))  # no rank returns before it is written
     return localizer
+
+
+def _choose_recipe(out: Path, recipe: Recipe | None, options: dict[str, Any], *, resume: bool) -> Recipe:
+    """The recipe to train with. Raises ConfigError where the folder does not fit."""
+    if recipe is not None and options:
+        recipe = Recipe.from_preset("quick", recipe.to_dict() | options)
+    if not resume:
+        must_be_vacant(out)
+        return recipe or Recipe.from_preset("quick", options)
+    must_be_unfinished(out)
+    saved = saved_recipe(out)
+    if (recipe is not None and recipe != saved) or (recipe is None and options):
+        raise ConfigError(
+            "a resumed run has the recipe that it began with: pass none", code="resume-other-recipe"
+        )
+    return saved
+
+
+def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple[Dataset, Dataset, bool]:
+    """The training and validation images, and whether presence is learned from those without a box."""
+    training, validation = splits.of_split("train"), splits.of_split("val")
+    positives = [int(split.has_box.sum()) for split in (training, validation)]
+    if not all(positives):
+        raise DataError(
+            f"{positives[0]} images with a box to train on and {positives[1]} to validate with: both splits need one",
+            code="empty-split",
+        )
+    negatives = [len(training) - positives[0], len(validation) - positives[1]]
+    if not all(negatives):
+        if any(negatives):
+            progress.say(
+                f"presence is not learned: the train split has {negatives[0]} images without a box and the val split "
+                f"{negatives[1]}, and both need one. List more of them, or give them a split"
+            )
+        training, validation = training.positives(), validation.positives()
+    if recipe.folds:
+        assign_folds(training, recipe.folds)  # raises before the long part
+    return training, validation, all(negatives)
+
+
+def _check_group(recipe: Recipe, group: Distributed) -> None:
+    if recipe.folds and group.size > 1:
+        raise ConfigError(
+            "folds are trained on one device: leave --folds out, or start one process",
+            code="options-conflict",
+        )
+    if group.size > recipe.batch:
+        raise ConfigError(
+            f"a batch of {recipe.batch} cannot be divided among {group.size} devices: raise --batch",
+            code="options-conflict",
+        )
 
 
 def _sample_images(training: Dataset) -> list[str]:
@@ -172,7 +206,7 @@ def _sample_images(training: Dataset) -> list[str]:
     return [str(training.images[row].absolute()) for row in rows]
 
 
-def _begin(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
+def _start_loggers(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
     trackers += loggers(recipe.loggers, out, out.resolve().name)
     for tracker in trackers:
         tracker.log_hyperparams(recipe.to_dict())
@@ -184,146 +218,165 @@ def _finish(localizer: Localizer, out: Path, trackers: Sequence[Logger]) -> None
         tracker.finalize("success")
 
 
-def _recipe(out: Path, recipe: Recipe | None, *, resume: bool) -> Recipe:
-    """The recipe to train by, if the folder is fit for that."""
-    if not resume:
-        must_be_vacant(out)
-        return recipe or Recipe()
-    must_be_unfinished(out)
-    own = recipe_of(out)
-    if recipe is not None and recipe != own:
-        raise ConfigError("a run goes on with the recipe that it began with: give none")
-    return own
-
-
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """What every stage of a run needs."""
+class _Run:
+    """What every part of a run uses."""
 
     recipe: Recipe
-    loss: Loss
+    loss: BoxLoss
     out: Path
     fabric: Fabric
     progress: Progress
-    run: Progressed
-    watch: "Stopwatch"
-    ranks: Ranks
+    manager: CheckpointManager
+    timer: "Timer"
+    group: Distributed
+    callbacks: Sequence[Callback]
 
-
-def _stages(
-    job: _Job, localizer: Localizer, training: Dataset, validation: Dataset, *, skip_bad: bool
-) -> tuple[list[str], tuple[Source, Source], Kept | None]:
-    """Head, then perhaps the backbone, from where the run is.
-
-    Gives what was wrong with images that were left out, what there is to calibrate with, and the kept training
-    features where they are the final backbone's.
-    """
-    recipe, run, progress = job.recipe, job.run, job.progress
-    if recipe.finetune_epochs and job.fabric.device.type == "cpu":
-        seconds = seconds_of_tuning(localizer, len(training), recipe, job.loss, job.fabric, job.ranks)
-        minutes = seconds / 60
-        progress.say(
-            f"training the backbone, {recipe.finetune_epochs} epochs, will take about {max(minutes, 1):.0f} min "
-            "on this CPU (Ctrl-C stops it; --recipe quick does without)"
+    def images(
+        self, training: Dataset, validation: Dataset, *, skip_bad: bool
+    ) -> tuple[ImageSource, ImageSource]:
+        """The images of both splits, not decoded yet. Training images are kept where they are needed after features."""
+        recipe = self.recipe
+        if recipe.architecture.size == "native":
+            stride = recipe.architecture.strides[-1]
+            native = partial(NativeImages, min_side=stride, skip_bad=skip_bad, group=self.group)
+            return native(training), native(validation)
+        side, finetune = recipe.architecture.side, bool(recipe.finetune_epochs)
+        sides = round(side * OVERSAMPLING), side
+        sizes = [len(training) * sides[0] ** 2 * finetune, len(validation) * sides[1] ** 2]
+        cache = partial(ImageCache, network_side=side, folder=self.out, skip_bad=skip_bad, group=self.group)
+        budget = self._budget / sum(sizes)
+        return (
+            cache(training, sides[0], keep=finetune, budget=budget * sizes[0]),
+            cache(validation, sides[1], keep=True, budget=budget * sizes[1]),
         )
-        job.watch.lap("estimate")
-    unreadable: list[str] = []
-    budget = recipe.ram_gb * 1e9 / (2 if recipe.epochs and recipe.finetune_epochs else 1)
-    squares: tuple[Shown, Shown] | None = None
-    if recipe.finetune_epochs:
-        squares = images_for_tuning(
-            training, validation, recipe, job.out, progress, budget=budget, skip_bad=skip_bad, ranks=job.ranks
+
+    @property
+    def _budget(self) -> float:
+        """Bytes of memory for images, and again for features, where both are kept for long."""
+        return self.recipe.ram_gb * 1e9 / 2
+
+    def train(
+        self, localizer: Localizer, training: ImageSource, validation: ImageSource
+    ) -> FeatureCache | None:
+        """Train the stages of the recipe, from where the run is. Returns features of the final backbone, if any."""
+        recipe, features = self.recipe, None
+        if recipe.finetune_epochs and self.fabric.device.type == "cpu":
+            seconds = estimate_finetuning(localizer, len(training), recipe, self.loss, self.fabric)
+            self.progress.say(
+                f"fine-tuning, {recipe.finetune_epochs} epochs, will take about {max(seconds / 60, 1):.0f} min on this "
+                "CPU (Ctrl-C pauses it; --recipe quick does without)"
+            )
+            self.timer.lap("estimate")
+        if recipe.epochs and self.manager.stage_to_resume != "finetune":
+            features = self._train_head(localizer, training, validation)
+        else:
+            training.fill(self.progress, "images")
+            validation.fill(self.progress, "validation images")
+            self._set_images(training, validation)
+            self.timer.lap("images")
+        if not recipe.finetune_epochs:
+            return features
+        self.progress.say(f"pixels of {len(training.rows)} images: {training.description}")
+        self._finetune(localizer, training, validation)
+        return None
+
+    def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
+        self.manager.set_images(Fingerprints(training.fingerprints, validation.fingerprints))
+
+    def _train_head(
+        self, localizer: Localizer, training: ImageSource, validation: ImageSource
+    ) -> FeatureCache:
+        """Cache features, then train head and presence on them."""
+        recipe, fabric = self.recipe, self.fabric
+        backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
+        self.timer.lap("runtime")
+        crops = recipe.crops_per_image(len(training))
+        share = len(validation) / (len(validation) + len(training) * crops)
+        cache = partial(
+            cache_features, backbone=backbone, recipe=recipe, folder=self.out, progress=self.progress
         )
-        unreadable = [*squares[0].unreadable, *squares[1].unreadable]
-        job.watch.lap("images")
-    if recipe.epochs and run.stage_to_resume != "finetune":
-        fitting, checking = _train_head(
-            job, localizer, training, validation, squares, budget=budget, skip_bad=skip_bad
+        features = cache(training, crops_per_image=crops, budget=self._budget * (1 - share), stage="features")
+        val_features = cache(
+            validation, crops_per_image=1, budget=self._budget * share, stage="validation features"
         )
-        unreadable += [*fitting.unreadable, *checking.unreadable]
-    if squares is None:
-        sources = of_kept(fitting, training.group), of_images(checking, validation, localizer)
-        return unreadable, sources, fitting
-    _tune(job, localizer, squares)
-    return unreadable, (of_shown(squares[0], localizer), of_shown(squares[1], localizer)), None
+        self._set_images(training, validation)
+        self.progress.say(f"{backbone.name}; features of {len(features)} crops: {features.store.description}")
+        features, val_features = features.to_device(fabric.device), val_features.to_device(fabric.device)
+        self.timer.lap("features")
+        head = LocalizerHead(localizer)
+        untrained = copy.deepcopy(head)
+        with self.manager.stage("head") as checkpointer:
+            stage = head_stage(head, features, recipe, self.loss, fabric=fabric, validation=val_features)
+            result = fit(
+                stage,
+                fabric=fabric,
+                progress=self.progress,
+                checkpointer=checkpointer,
+                callbacks=self.callbacks,
+            )
+            if head.presence is not None:
+                stage = presence_stage(head.presence, features, recipe, fabric=fabric)
+                fit(stage, fabric=fabric, progress=self.progress)
+        self.manager.stage_ended(result)
+        self.timer.lap("head")
+        if recipe.folds:
+            validator = CrossValidator(
+                training, features, backbone, untrained, recipe, self.loss, fabric, self.progress
+            )
+            validator.out_of_fold(recipe.folds).write(self.out / OUT_OF_FOLD)
+            self.timer.lap("folds")
+        return features
+
+    def _finetune(self, localizer: Localizer, training: ImageSource, validation: ImageSource) -> None:
+        """Fine-tune the whole network; weights that it made worse are not kept."""
+        manager = self.manager
+        resumed = manager.stage_to_resume == "finetune"
+        start = manager.stage_start if resumed else copy.deepcopy(dict(localizer.state_dict()))
+        with manager.stage("finetune", start if manager.history else None) as checkpointer:
+            stage = finetune_stage(
+                localizer, training, validation, self.recipe, self.loss, fabric=self.fabric
+            )
+            result = fit(
+                stage,
+                fabric=self.fabric,
+                progress=self.progress,
+                checkpointer=checkpointer,
+                callbacks=self.callbacks,
+            )
+        before = manager.history[manager.best].val_iou if manager.history else None
+        after = result.history[result.best].val_iou
+        better = before is None or after is None or after >= before
+        if not better and start is not None:
+            self.progress.say("fine-tuning did not help: the localizer from before it is kept")
+            localizer.load_state_dict(start)
+        manager.stage_ended(result, better=better)
+        self.timer.lap("finetune")
+
+    def calibrate(
+        self, localizer: Localizer, images: tuple[ImageSource, ImageSource], features: FeatureCache | None
+    ) -> CalibrationResult:
+        """Calibrate the trained localizer. features: of the training images, where they are the final backbone's."""
+        training = from_features(features, images[0]) if features else from_images(images[0], localizer)
+        result = calibrate(localizer, training, from_images(images[1], localizer))
+        if features is not None and localizer.presence is not None:
+            divisor = cross_fit_temperature(
+                features, images[0].dataset, self.recipe, localizer.backbone.channels, device=self.fabric.device,
+                progress=self.progress,
+            )  # fmt: skip
+            result = replace(result, temperature=divisor or result.temperature)
+        return result
 
 
-def _tune(job: _Job, localizer: Localizer, squares: tuple[Shown, Shown]) -> None:
-    """The stage that trains the backbone too; what it makes worse is not kept."""
-    run = job.run
-    before = run.before if run.stage_to_resume == "finetune" else copy.deepcopy(dict(localizer.state_dict()))
-    earlier, chosen = run.earlier, run.chosen
-    with run.stage("finetune", before if earlier else None) as keeper:
-        resident = fit_on(squares[0], job.fabric.device, job.ranks)
-        if resident is not None:
-            job.progress.say(f"they also lie on the GPU: {resident.pixels.nbytes / 1e9:.2f} GB")
-        more, place = tune_everything(
-            localizer, *squares, job.recipe, job.loss, job.fabric, job.progress, keeper, resident=resident
-        )
-    if earlier and before is not None and earlier[chosen].val_iou > more[place].val_iou:
-        job.progress.say("training the backbone did not help: the localizer from before it is kept")
-        localizer.load_state_dict(before)
-    else:
-        chosen = len(earlier) + place
-    run.stage_ended(more, chosen)
-    job.watch.lap("backbone")
-
-
-def _train_head(
-    job: _Job,
-    localizer: Localizer,
-    training: Dataset,
-    validation: Dataset,
-    squares: tuple[Shown, Shown] | None,
-    *,
-    budget: float,
-    skip_bad: bool,
-) -> tuple[Kept, Kept]:
-    """The quick stage: feature maps once, then the head on them. Gives the maps of both parts."""
-    recipe, fabric = job.recipe, job.fabric
-    backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
-    job.watch.lap("runtime")
-    # Validation rows are about a tenth of the images with one view each: their share of the budget is small.
-    crops_per_image = recipe.crops_per_image(len(training))
-    share = len(validation) / (len(validation) + len(training) * crops_per_image)
-
-    def kept(dataset: Dataset, index: int, views: int, part: float, stage: str) -> Kept:
-        decoded = squares[index] if squares else None
-        assert decoded is None or isinstance(decoded, Squares)  # noqa: S101 (the recipe refuses `native` here)
-        return keep(
-            decoded.dataset if decoded else dataset, backbone, recipe, crops_per_image=views, budget=budget * part,
-            folder=job.out, skip_bad=skip_bad, progress=job.progress, stage=stage, squares=decoded, ranks=job.ranks,
-        )  # fmt: skip
-
-    fitting = kept(training, 0, crops_per_image, 1 - share, "features")
-    checking = kept(validation, 1, 1, share, "validation features")
-    job.progress.say(f"{backbone.name}; features of {len(fitting)} views: {fitting.store.place}")
-    fitting, checking = (some.near(fabric.device) for some in (fitting, checking))
-    job.watch.lap("features")
-    untrained = copy.deepcopy(Decide(localizer))
-    with job.run.stage("head") as keeper:
-        history, chosen = fit_head(
-            Decide(localizer), fitting, lambda module: ious(module, checking, fabric), recipe, job.loss, fabric=fabric,
-            progress=job.progress, keeper=keeper, ranks=job.ranks,
-        )  # fmt: skip
-    job.run.stage_ended(history, chosen)
-    job.watch.lap("head")
-    if recipe.folds:
-        bank = Bank.around(training, recipe, fitting, backbone, untrained, fabric, job.progress)
-        bank.out_of_fold(recipe.folds).write(job.out / OUT_OF_FOLD)
-        job.watch.lap("folds")
-    return fitting, checking
-
-
-class Stopwatch:
-    """Seconds of each stage."""
+class Timer:
+    """Seconds of each part of a run."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """What went by since the last lap was `name`."""
+        """The time since the last lap belongs to `name`."""
         now = time.perf_counter()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
@@ -331,17 +384,10 @@ class Stopwatch:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a run's numbers."""
-    found = {}
+    installed = {}
     for name in ("solobox", "torch", "timm", "lightning-fabric", "openvino", "numpy", "pillow"):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
-
-
-def _recipe_facts(recipe: Recipe) -> dict[str, object]:
-    facts = recipe.to_dict()
-    for name in options_of(type(recipe.architecture)):  # the architecture has its own place in config.json
-        del facts[name]
-    return facts
+    return installed

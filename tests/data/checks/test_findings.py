@@ -6,7 +6,7 @@ from check_sets import ImageSet
 from rich.console import Console
 
 from solobox.data.checks import CODES, Diagnosis, Finding
-from solobox.data.checks.findings import SHOWN
+from solobox.data.checks.findings import MAX_ROWS_PER_CODE
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_the_table_says_row_file_fault_and_remedy(data: ImageSet) -> None:
 
 
 def test_the_table_lists_ten_of_a_kind_and_counts_the_rest(data: ImageSet) -> None:
-    for number in range(SHOWN + 7):
+    for number in range(MAX_ROWS_PER_CODE + 7):
         data.add(f"small{number}.png", (10, 10 + number, 12, 70))
     data.add("flat.png", (10, 20, 60, 20))
     text = shown(data.check("headers"))
-    assert text.count("small") == SHOWN
+    assert text.count("small") == MAX_ROWS_PER_CODE
     assert "and 7 more tiny-box" in text
     assert text.index("flat.png") < text.index("small0.png")  # errors first
 

@@ -1,13 +1,13 @@
-"""What the checks says: one finding for each thing that is wrong, and the diagnosis that holds them all."""
+"""What the checks report: one finding for each thing that is wrong, and the diagnosis that holds them all."""
 
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
 
 Level: TypeAlias = Literal["error", "warning"]
 Box: TypeAlias = tuple[float, float, float, float]
@@ -36,7 +36,7 @@ CODES: dict[str, Level] = {
     "whole-frame": "warning",
     "tiny-box": "warning",
     "odd-aspect": "warning",
-    # about rows beside each other
+    # about several rows
     "duplicate-row": "warning",
     "several-boxes": "warning",
     "conflicting-boxes": "error",
@@ -44,9 +44,9 @@ CODES: dict[str, Level] = {
     "leaked-group": "error",
     "same-bytes": "warning",
 }
-"""Every code a finding can have, and how grave it is. The codes are stable: scripts may rely on them."""
+"""Every code that a finding can have, and its level. The codes are stable: scripts may rely on them."""
 
-SHOWN = 10
+MAX_ROWS_PER_CODE = 10
 """How many findings of one code the table lists before it counts the rest."""
 
 
@@ -55,7 +55,7 @@ class Finding:
     """One thing that is wrong.
 
     code: one of `CODES`. level: ``error`` or ``warning``.
-    where: the place for a person, e.g. ``boxes.csv, row 12``; the file alone for a finding about all of it.
+    where: the location for people, e.g. ``boxes.csv, row 12``; the file alone for a finding about all of it.
     row: the record's row (see `solobox.data.formats.records.Record`); 0 for a finding about the whole file.
     image: the image as the file names it; empty for a finding about the whole file.
     message: what is wrong. advice: what to do about it.
@@ -71,8 +71,8 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
-    """What `fix` does with one record: give it another box, or (box None) leave it out."""
+class Fix:
+    """What `fix` does with one record: replace its box, or (box None) leave it out."""
 
     index: int
     code: str
@@ -88,7 +88,7 @@ class Diagnosis:
     findings: first those about the whole file, then in the file's order.
     n_records: records read. n_images: different images among them.
     bad_rows: indices into ``annotations.records`` of the records with an error, ascending.
-    remedies: what `fix` will do, in the findings' order.
+    fixes: what `fix` will do, in the order of the rules.
     """
 
     path: Path
@@ -97,20 +97,32 @@ class Diagnosis:
     n_records: int
     n_images: int
     bad_rows: tuple[int, ...]
-    remedies: tuple[Remedy, ...]
+    fixes: tuple[Fix, ...]
+
+    def __str__(self) -> str:
+        """One line for each finding, errors first."""
+        lines = [
+            f"{each.level} {each.code}: {each.where}: {f'{each.image}: ' if each.image else ''}{each.message}"
+            for each in (*self.errors, *self.warnings)
+        ]
+        summary = (
+            f"{self.path}: {self.n_images:,} images, {self.n_records:,} records; {len(self.errors)} errors, "
+            f"{len(self.warnings)} warnings"
+        )
+        return "\n".join([summary, *lines])
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """The findings that training must not start with."""
+        """The findings that training refuses."""
         return tuple(finding for finding in self.findings if finding.level == "error")
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """The findings worth a look."""
+        """The findings that may be right: check them by eye."""
         return tuple(finding for finding in self.findings if finding.level == "warning")
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything that was found as plain dicts, lists, strings and numbers."""
+        """All findings as plain dicts, lists, strings and numbers."""
         counts = Counter(finding.code for finding in self.findings)
         return {
             "path": str(self.path),
@@ -127,11 +139,15 @@ class Diagnosis:
             ],
         }
 
-    def table(self) -> Table | Text:
-        """Make a table for a terminal: errors first, a block for each code, at most `SHOWN` lines in it.
+    def table(self) -> "Table | Text":
+        """A table for the terminal (rich): errors first, grouped by code, at most `MAX_ROWS_PER_CODE` lines of each.
 
-        One line that says so when nothing was found.
+        One line of text when nothing is wrong.
         """
+        from rich.markup import escape
+        from rich.table import Table
+        from rich.text import Text
+
         if not self.findings:
             return Text(f"Nothing is wrong with the {self.n_records} records of {self.path.name}.", "green")
         table = Table(show_lines=False, pad_edge=False, header_style="bold")
@@ -145,18 +161,22 @@ class Diagnosis:
         for code, block in blocks.items():
             style = "red" if block[0].level == "error" else "yellow"
             advice = ""
-            for finding in block[:SHOWN]:
+            for finding in block[:MAX_ROWS_PER_CODE]:
                 # the same advice ten times over hides the one line that differs
                 shown = "″" if finding.advice == advice else escape(finding.advice)
                 advice = finding.advice
                 message = f"[{style}]{block[0].level}:[/] {escape(finding.message)}"
-                table.add_row(self._place(finding), escape(finding.image or self.path.name), message, shown)
-            if len(block) > SHOWN:
-                table.add_row("", "", f"… and {len(block) - SHOWN} more [bold]{code}[/]: see --json", "")
+                table.add_row(
+                    escape(self._location(finding)), escape(finding.image or self.path.name), message, shown
+                )
+            if len(block) > MAX_ROWS_PER_CODE:
+                table.add_row(
+                    "", "", f"… and {len(block) - MAX_ROWS_PER_CODE} more [bold]{code}[/]: see --json", ""
+                )
             table.add_section()
         return table
 
-    def _place(self, finding: Finding) -> str:
+    def _location(self, finding: Finding) -> str:
         if not finding.row:
             return "all"
-        return str(finding.row) if self.format in ("csv", "article") else escape(finding.where)
+        return str(finding.row) if self.format in ("csv", "article") else finding.where

@@ -240,7 +240,7 @@ def must_not_overwrite(target: Path, dataset: Dataset, protected: Sequence[Path]
             raise DataError(
                 f"{target}: is an input file; use another name for the output", code="output-is-input"
             )
-    if target.resolve() in {image.resolve() for image in dataset.images}:
+    if target.resolve() in {image.resolve() for image in dataset.images if isinstance(image, Path)}:
         raise DataError(
             f"{target}: is one of the images; use another name for the output", code="output-is-input"
         )

@@ -6,8 +6,9 @@ import numpy as np
 
 from solobox.data.dataset import Dataset
 from solobox.errors import ImageError
-from solobox.images.reading import read
+from solobox.images.decode import decode
 from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import name_of
 from solobox.training.augment import GREY
 from solobox.training.crossval import OutOfFold
 
@@ -21,14 +22,14 @@ def second_prediction(dataset: Dataset, out_of_fold: OutOfFold) -> Callable[[int
 
     def predict(row: int) -> Prediction:
         try:
-            pixels = read(dataset.images[row]).pixels
+            pixels = decode(dataset.images[row]).pixels.copy()  # an image in memory stays as it is
         except ImageError as error:
-            return Prediction(str(dataset.images[row]), error=str(error))
+            return Prediction(name_of(dataset.images[row]), error=str(error))
         height, width = pixels.shape[:2]
         box = out_of_fold.predictions[row].box
         x1, y1 = np.floor(box[:2]).astype(int).clip(0)
         x2, y2 = np.ceil(box[2:]).astype(int).clip(0, (width, height))
         pixels[y1:y2, x1:x2] = GREY
-        return out_of_fold.look(row, pixels)
+        return out_of_fold.predict_pixels(row, pixels)
 
     return predict

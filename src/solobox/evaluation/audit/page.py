@@ -22,7 +22,8 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ImageError
 from solobox.evaluation.audit.decisions import FORMAT
 from solobox.evaluation.audit.label_audit import Audit, AuditFinding, ErrorKind
-from solobox.images import drawing, reading
+from solobox.images import drawing
+from solobox.images.decode import decode
 from solobox.utils.atomic import replacing
 
 MAX_CARDS = 300
@@ -103,7 +104,7 @@ def _label_card(finding: AuditFinding, dataset: Dataset) -> LabelCard:
         _rectangle(finding.second),
     )
     try:
-        decoded = reading.read(dataset.images[row], at_least=_SIDE)
+        decoded = decode(dataset.images[row], at_least=_SIDE)
     except ImageError as error:
         return replace(card, error=str(error))
     image = Image.fromarray(decoded.pixels)

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,8 @@ from solobox.boxes import Floats
 from solobox.errors import ImageError
 from solobox.evaluation.compare import Comparison
 from solobox.evaluation.metrics import Evaluation
-from solobox.images import drawing, reading
+from solobox.images import drawing
+from solobox.images.decode import ImageInput, decode
 
 OTHER: drawing.Color = (232, 92, 208)
 """The color of the other run's box: distinct in hue from blue and orange, and solid unlike the dashed true box."""
@@ -41,12 +41,12 @@ class Thumbnail:
 
 
 def make_thumbnail(
-    image: Path, name: str, outlines: Sequence[drawing.Outline], note: str, alt: str
+    image: ImageInput, name: str, outlines: Sequence[drawing.Outline], note: str, alt: str
 ) -> Thumbnail:
     """Draw outlines, in pixels of the upright image, on a thumbnail; a missing image gives one with an `error`."""
     thumbnail = Thumbnail(name, note, alt)
     try:
-        decoded = reading.read(image, at_least=_SIDE)
+        decoded = decode(image, at_least=_SIDE)
     except ImageError as error:
         return replace(thumbnail, error=str(error))
     height, width = decoded.pixels.shape[:2]
