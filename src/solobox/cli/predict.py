@@ -1,19 +1,17 @@
 """``solobox predict``: a box for each image of files, folders, stores, a clip or a camera."""
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
 from solobox.cli.console import Bars, bars, console, quieten
-from solobox.cli.predict_checks import check_only_for_images, check_options, check_output, check_outputs
+from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
 from solobox.predict.coco import ImageIds
 from solobox.predict.inputs import expand
@@ -32,9 +30,6 @@ from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns, CsvWriter
-
-if TYPE_CHECKING:
-    from solobox.predict.video.frames import Frame
 
 T = TypeVar("T")
 
@@ -100,7 +95,7 @@ def predict(
     runtime
         What runs an exported model; some processors are faster with OpenVINO.
     """
-    check_options(margins, outer, min_presence, pad, crop=crop is not None)
+    check_pad(pad, crop=crop is not None)
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
     path = Path(output) if output is not None else None
@@ -350,7 +345,7 @@ def _on_clip(
     smooth: bool,
 ) -> int:
     """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
-    from solobox.predict.video.frames import is_camera, opened
+    from solobox.predict.video.frames import is_camera, opened, until_interrupted
     from solobox.predict.video.rows import FrameRows, predict_clip
 
     columns = _columns(predictor, options)
@@ -360,7 +355,8 @@ def _on_clip(
         clip = stack.enter_context(opened(source))
         frames = clip.frames()
         if is_camera(source):
-            frames = stack.enter_context(_until_stopped(frames))
+            frames = stack.enter_context(until_interrupted(frames))
+            console.print("Ctrl-C ends the recording and finishes the files")
         rows = predict_clip(
             predictor, clip, frames, options, columns, output=output, draw=draw, smooth=smooth
         )
@@ -381,32 +377,3 @@ def _on_clip(
     if errors:
         _say(f"{errors} of {count} images could not be decoded; their rows say why")
     return 1 if errors else 0
-
-
-@contextmanager
-def _until_stopped(frames: Iterator["Frame"]) -> Iterator[Iterator["Frame"]]:
-    """The frames until Ctrl-C (or SIGTERM), which ends them as if the clip were over; a second one aborts."""
-    stopped = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-    old = {number: signal.getsignal(number) for number in numbers}
-
-    def stop(*_: object) -> None:
-        stopped.set()
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-    def until_stopped() -> Iterator["Frame"]:
-        for frame in frames:
-            yield frame
-            if stopped.is_set():
-                return
-
-    for number in numbers:
-        signal.signal(number, stop)
-    if numbers:
-        console.print("Ctrl-C ends the recording and finishes the files")
-    try:
-        yield until_stopped()
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -9,18 +9,8 @@ from solobox.predict.inputs import is_url
 from solobox.predict.writers import check_format
 
 
-def check_options(
-    margins: float | None, outer: float | None, min_presence: float | None, pad: float, *, crop: bool
-) -> None:
-    """Raise ConfigError for options out of range (``out-of-range``) or in conflict (``options-conflict``)."""
-    if margins is not None and outer is not None:
-        raise ConfigError(
-            "--margins and --outer exclude each other: give one of them", code="options-conflict"
-        )
-    if min_presence is not None and not 0 <= min_presence <= 1:
-        raise ConfigError(
-            f"--min-presence is a probability from 0 to 1, not {min_presence:g}", code="out-of-range"
-        )
+def check_pad(pad: float, *, crop: bool) -> None:
+    """Raise ConfigError for a --pad that is ``out-of-range``, or without --crop (``options-conflict``)."""
     if not 0 <= pad <= 10:
         raise ConfigError(
             f"--pad is a share of the box's sides from 0 to 10, such as 0.1, not {pad:g}", code="out-of-range"

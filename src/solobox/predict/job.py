@@ -103,7 +103,7 @@ class Plan:
 
         output: where this one was begun.
         """
-        before, now = self._settings(), asked._settings()
+        before, now = self.as_settings(), asked.as_settings()
         changes = [
             _change(name, before.get(name), now.get(name))
             for name in {**before, **now}
@@ -111,12 +111,13 @@ class Plan:
         ]
         if changes:
             raise ConfigError(
-                f"{output} was begun otherwise: {'; '.join(changes)}. Go on as it was begun, or begin anew with another "
-                "output",
+                f"{output} was begun otherwise: {'; '.join(changes)}. Continue as it was begun, or begin anew with "
+                "another output",
                 code="plan-differs",
             )
 
-    def _settings(self) -> dict[str, Setting]:
+    def as_settings(self) -> dict[str, Setting]:
+        """All that decides the rows, by the names that the user knows it by."""
         options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.options).items()}
         return {
             "the model": self.model,
@@ -215,8 +216,8 @@ class Job(ABC):
 class Summary:
     """What an output holds.
 
-    rows, errors, absent: as in `Part`, of all parts. failures: why a part is missing, by its name; empty when the job is
-    complete.
+    rows, errors, absent: as in `Part`, of all parts. failures: why a part is missing, by its name; empty when the job
+    is complete.
     """
 
     rows: int
@@ -384,7 +385,7 @@ def _fetched(names: Iterable[str]) -> Iterator[tuple[str, str | bytes | Unread]]
 
 
 def check_reachable(rows: Sequence[Prediction], unreachable: Mapping[str, str]) -> None:
-    """Raise DataError ``out-of-reach`` where most images of a shard could not be downloaded: it is better done later."""
+    """Raise DataError ``out-of-reach`` where most images of a shard could not be downloaded: do it later."""
     lost = [each.image for each in rows if each.image in unreachable]
     if len(lost) >= _OUTAGE and 2 * len(lost) > len(rows):
         raise DataError(

@@ -1,8 +1,8 @@
 """A job whose output is one file: it grows beside its name, and a program that was killed goes on where it ended.
 
 Beside ``boxes.csv`` lies the folder ``boxes.csv.unfinished``: the plan, the output as far as it is written (Parquet as
-JSON lines), and a journal with a line for each part: where it ends in the file, and its checksum. A part counts once its
-line is in the journal, so what a killed program wrote after the last line is cut off. Each row is written once; the
+JSON lines), and a journal with a line for each part: where it ends in the file, and its checksum. A part counts once
+its line is in the journal, so what a killed program wrote after the last line is cut off. Each row is written once; the
 finished file is renamed.
 """
 
@@ -121,7 +121,7 @@ class OutputFile(Job):
         self._append(text.getvalue(), part)
         return part
 
-    def finish(self, summary: Summary) -> None:
+    def finish(self, summary: Summary) -> None:  # noqa: ARG002
         """See `Job`."""
         self._close()
         if self._format == ".parquet":

@@ -180,7 +180,7 @@ class Predictor(ABC):
             yield self.predict_batch(batch, options)
 
     @overload
-    def predict(
+    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
         self,
         images: ImageInput,
         *,

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO, TypeAlias
+from typing import Any, BinaryIO, Literal, Self, TextIO, TypeAlias
 
 from solobox.errors import ConfigError
 from solobox.predict.coco import ImageIds, coco_result
@@ -107,7 +107,7 @@ class LineWriter(ABC):
     def put(self, prediction: Prediction) -> None:
         """Write a row."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 (most formats need nothing)
         """Write what comes after the last row."""
 
 
@@ -207,7 +207,7 @@ class ParquetRows:
         self._writer.write_table(self._arrow.Table.from_pylist(self._rows, schema=self._schema))
         self._rows.clear()
 
-    def __enter__(self) -> "ParquetRows":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

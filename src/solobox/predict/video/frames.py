@@ -5,7 +5,9 @@ goes on.
 """
 
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,6 +192,33 @@ def opened(source: str) -> Iterator[Clip]:
         # Decoders leave damaged images out in silence unless told to hand them over, marked.
         stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         yield Clip(source, container, stream)
+
+
+@contextmanager
+def until_interrupted(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
+    """The frames until Ctrl-C (or SIGTERM), which ends them as if the clip were over; a second one aborts."""
+    stopped = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    old = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    def until_stopped() -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            if stopped.is_set():
+                return
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield until_stopped()
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def upright(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
