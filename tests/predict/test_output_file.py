@@ -1,22 +1,39 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from prediction_rows import HEIGHT, WIDTH, made_up, stream
+from prediction_rows import HEIGHT, WIDTH, MadeUp, made_up
 
 from solobox.errors import ConfigError, DataError
+from solobox.predict.job import Plan, Summary, fingerprint, in_threads, model_fingerprint, run
+from solobox.predict.output_file import OutputFile, folder_of
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import Columns, Parts, Plan, fingerprint, resume, write
+from solobox.predict.predictor import PredictOptions
+from solobox.predict.writers import FORMATS, Columns, write
 
 HERE = Path(__file__).parent
 NAMES = [f"{number:03d}{'-broken' if number % 50 == 7 else ''}.jpg" for number in range(300)]
-PLAN: Plan = {"the model": "a" * 64, "--margins": 0.9, "--outer": None}
 ALL = Columns("both", presence=True, familiarity=True)
+PLAN = Plan(
+    model="a" * 64,
+    inputs="b" * 64,
+    rows=300,
+    shard_size=64,
+    options=PredictOptions(margins=0.9),
+    columns=ALL,
+    settings={"--crop": None},
+)
+
+
+@pytest.fixture(params=FORMATS)
+def any_output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / "deep" / f"boxes{request.param}"
 
 
 @pytest.fixture
@@ -24,186 +41,217 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "boxes.csv"
 
 
-@pytest.fixture(autouse=True)
-def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "ROWS", 64)
+class Stopping(MadeUp):
+    """Is interrupted at an image; keeps the names that it was given."""
+
+    def __init__(self, at: str = "") -> None:
+        self.at = at
+        self.seen: list[str] = []
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        for name in images:
+            if name == self.at:
+                raise KeyboardInterrupt
+            self.seen.append(name)
+            yield made_up(name)
 
 
-def same(a: Prediction, b: Prediction) -> bool:
-    """To the last bit."""
-    edges = ("box", "std", "lower", "upper", "presence", "familiarity")
-    return (a.image, a.size, a.error) == (b.image, b.size, b.error) and all(
-        np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in edges
-    )
+def finished(output: Path, *, resume: bool = False, model: MadeUp | None = None) -> Summary:
+    with OutputFile.open(output, PLAN, NAMES, resume=resume) as job:
+        return run(job, in_threads(model or MadeUp()))
 
 
-def stopped(output: Path, after: int, *, resume: bool = False, plan: Plan = PLAN) -> int:
-    """A run that an interrupt stops; how many rows it found at its start."""
-    starts: list[int] = []
-
-    def breaking(first: int) -> Iterator[Prediction]:
-        starts.append(first)
-        yield from stream(NAMES[first:after])
-        raise KeyboardInterrupt
+def stopped(output: Path, at: int, *, resume: bool = False, plan: Plan = PLAN) -> list[str]:
+    """A run that is interrupted at an image; gives those that it predicted."""
+    model = Stopping(NAMES[at])
 
     def running() -> None:
-        with Parts.opened(output, plan, len(NAMES), resume=resume) as kept:
-            for _ in kept.keep(breaking(kept.done)):
-                pass
+        with OutputFile.open(output, plan, NAMES, resume=resume) as job:
+            run(job, in_threads(model))
 
     with pytest.raises(KeyboardInterrupt):
         running()
-    return starts[0]
+    return model.seen
 
 
-def test_rows_come_back_to_the_last_bit_and_the_folder_goes(output: Path) -> None:
-    with Parts.opened(output, PLAN, len(NAMES)) as kept:
-        assert kept.done == 0
-        wanted = list(kept.keep(stream(NAMES)))
-        assert kept.folder == output.with_name("boxes.csv.parts")
-        assert sorted(path.name for path in kept.folder.glob("0*"))[:2] == [
-            "000000000-000000064.jsonl",
-            "000000064-000000128.jsonl",
-        ]
-        found = list(kept)
-        kept.remove()
-    assert len(found) == len(NAMES)
-    assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
-    assert list(output.parent.iterdir()) == []
-
-
-def test_a_run_that_was_stopped_goes_on_at_a_whole_batch(output: Path) -> None:
-    stopped(output, 200)
-    assert stopped(output, 250, resume=True) == 192  # three times 64: models see images in batches
-    with Parts.opened(output, PLAN, len(NAMES), resume=True) as kept:
-        assert kept.done == 192
-        list(kept.keep(stream(NAMES[kept.done :])))
-        assert [one.image for one in kept] == NAMES
-
-
-def test_rows_are_kept_before_a_file_is_full_where_images_take_long(
-    output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resume, "ROWS", 10_000)
-    monkeypatch.setattr(resume, "SECONDS", 0.0)
-    with Parts.opened(output, PLAN, len(NAMES)) as kept:
-        walk = kept.keep(stream(NAMES))
-        for _ in range(130):
-            next(walk)
-        assert kept.done == 128
-
-
-def test_without_resume_what_a_stopped_run_found_is_not_thrown_away(output: Path) -> None:
-    stopped(output, 200)
-    with pytest.raises(DataError, match=r"holds what a stopped run had found, 192 .*--resume"), \
-            Parts.opened(output, PLAN, len(NAMES)):  # fmt: skip
+def expected(output: Path) -> bytes:
+    """The bytes of an output that was written in one go."""
+    path = output.with_name(f"expected{output.suffix}")
+    for _ in write(path, map(made_up, NAMES), ALL):
         pass
-    assert stopped(output, 200, resume=True) == 192
+    data = path.read_bytes()
+    path.unlink()
+    return data
 
 
-def test_a_run_that_found_nothing_leaves_nothing(output: Path) -> None:
+def test_all_rows_are_in_the_output_and_the_folder_goes(any_output: Path) -> None:
+    assert finished(any_output) == Summary(300, 6, 0)
+    assert [path.name for path in any_output.parent.iterdir()] == [any_output.name]
+    assert any_output.read_bytes() == expected(any_output)
+
+
+def test_a_run_continues_after_the_last_part_and_the_output_is_the_same(any_output: Path) -> None:
+    stopped(any_output, 200)
+    assert stopped(any_output, 250, resume=True) == NAMES[192:250]  # three times 64: whole batches
+    model = Stopping()
+    assert finished(any_output, resume=True, model=model) == Summary(300, 6, 0)
+    assert model.seen == NAMES[192:]
+    assert any_output.read_bytes() == expected(any_output)
+
+
+def test_each_row_is_written_once(output: Path) -> None:
+    """What is unfinished becomes the output by its name alone."""
+    stopped(output, 299)
+    inode = (folder_of(output) / "rows.csv").stat().st_ino
+    finished(output, resume=True)
+    assert output.stat().st_ino == inode
+
+
+def test_an_older_output_stays_until_all_rows_are_there(output: Path) -> None:
+    output.parent.mkdir()
+    output.write_text("old")
+    stopped(output, 200)
+    assert output.read_text() == "old"
+    finished(output, resume=True)
+    assert output.read_bytes() == expected(output)
+
+
+def test_without_resume_finished_parts_are_not_thrown_away(output: Path) -> None:
+    stopped(output, 200)
+    with pytest.raises(DataError) as error, OutputFile.open(output, PLAN, NAMES):
+        pass
+    assert error.value.code == "output-unfinished"
+    assert "192" in str(error.value)
+    finished(output, resume=True)
+
+
+def test_a_run_without_a_part_leaves_nothing(output: Path) -> None:
     stopped(output, 10)
     assert list(output.parent.iterdir()) == []
-    with Parts.opened(
-        output, PLAN, len(NAMES), resume=True
-    ) as kept:  # there is nothing to go on with, which is fine
-        assert kept.done == 0
+    assert stopped(output, 10, resume=True) == NAMES[:10]  # nothing to continue, which is fine
 
 
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"--margins": None}, "--margins was 0.9 and is not given"),
-        ({"--outer": 0.5}, "--outer was not given and is 0.5"),
-        ({"the model": "b" * 64}, "the model changed since"),
+        ({"options": PredictOptions()}, "--margins was 0.9 and is not set"),
+        ({"options": PredictOptions(margins=0.9, min_presence=0.5)}, "--min-presence was not set and is 0.5"),
+        ({"model": "c" * 64}, "the model changed"),
+        ({"inputs": "c" * 64}, "the images changed"),
+        ({"settings": {"--crop": "crops"}}, "--crop was not set and is crops"),
+        ({"version": "9.0"}, "Solobox's version was"),
     ],
 )
-def test_other_settings_are_refused_with_the_reason(output: Path, other: Plan, says: str) -> None:
+def test_another_plan_is_refused_with_the_difference(output: Path, other: dict[str, Any], says: str) -> None:
     stopped(output, 100)
-    before = sorted(path.name for path in resume.folder_of(output).iterdir())
-    with pytest.raises(ConfigError, match=says), \
-            Parts.opened(output, {**PLAN, **other}, len(NAMES), resume=True):  # fmt: skip
+    before = {path: path.read_bytes() for path in folder_of(output).iterdir()}
+    with pytest.raises(ConfigError) as error, \
+            OutputFile.open(output, replace(PLAN, **other), NAMES, resume=True):  # fmt: skip
         pass
-    assert sorted(path.name for path in resume.folder_of(output).iterdir()) == before
+    assert error.value.code == "plan-differs"
+    assert says in str(error.value)
+    assert {path: path.read_bytes() for path in folder_of(output).iterdir()} == before
 
 
-def test_a_missing_plan_is_told(output: Path) -> None:
+@pytest.mark.parametrize("harm", ["gone", "text", "other layout"])
+def test_a_plan_that_is_missing_or_damaged_is_an_error(output: Path, harm: str) -> None:
     stopped(output, 100)
-    (resume.folder_of(output) / "plan.json").unlink()
-    with pytest.raises(ConfigError, match="missing or damaged"), \
-            Parts.opened(output, PLAN, len(NAMES), resume=True):  # fmt: skip
-        pass
-
-
-@pytest.mark.parametrize("harm", ["cut", "gone", "text"])
-def test_damaged_rows_are_told_and_not_written(output: Path, harm: str) -> None:
-    stopped(output, 200)
-    path = resume.folder_of(output) / "000000064-000000128.jsonl"
+    path = folder_of(output) / "plan.json"
     if harm == "gone":
         path.unlink()
     else:
         text = path.read_text()
-        path.write_text(text[: text.rindex("\n", 0, -1) + 1] if harm == "cut" else text[:-9])
+        path.write_text(text[:-9] if harm == "text" else text.replace('"layout": 2', '"layout": 1'))
+    with pytest.raises((DataError, ConfigError)) as error, \
+            OutputFile.open(output, PLAN, NAMES, resume=True):  # fmt: skip
+        pass
+    assert error.value.code == ("plan-differs" if harm == "other layout" else "plan-damaged")
 
-    def going_on() -> None:
-        with Parts.opened(output, PLAN, len(NAMES), resume=True) as kept:
-            list(kept.keep(stream(NAMES[kept.done :])))
-            list(write(output, kept))
 
-    with pytest.raises(DataError, match="begin anew"):
-        going_on()
+@pytest.mark.parametrize("harm", ["cut", "gone", "changed"])
+def test_damaged_rows_are_found_before_anything_is_predicted(output: Path, harm: str) -> None:
+    stopped(output, 200)
+    path = folder_of(output) / "rows.csv"
+    data = path.read_bytes()
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-9] if harm == "cut" else data.replace(b"010.jpg", b"011.jpg"))
+    with pytest.raises(DataError) as error:
+        finished(output, resume=True)
+    assert error.value.code == "output-damaged"
     assert not output.exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_what_a_killed_run_wrote_after_its_last_part_is_cut_off(any_output: Path) -> None:
+    stopped(any_output, 200)
+    for name in ("journal.jsonl", next(folder_of(any_output).glob("rows.*")).name):
+        with (folder_of(any_output) / name).open("a") as file:
+            file.write("[64, 2, half a li")
+    model = Stopping()
+    finished(any_output, resume=True, model=model)
+    assert model.seen == NAMES[192:]
+    assert any_output.read_bytes() == expected(any_output)
+
+
+def test_a_run_that_was_killed_when_all_was_written_does_nothing_again(output: Path) -> None:
+    stopped(output, 200)
+    with OutputFile.open(output, PLAN, NAMES, resume=True) as job:
+        for shard in (3, 4):
+            job.put(shard, [made_up(name) for name in job.names(shard)])
+        (job.folder / "rows.csv").rename(output)  # and here it was killed
+    model = Stopping()
+    assert finished(output, resume=True, model=model) == Summary(300, 6, 0)
+    assert model.seen == []
+    assert output.read_bytes() == expected(output)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
 def test_two_runs_at_once_are_kept_apart(output: Path) -> None:
-    with Parts.opened(output, PLAN, len(NAMES)) as kept:
-        next(kept.keep(stream(NAMES)))
-        with pytest.raises(DataError, match=r"another `solobox predict` is writing .*boxes\.csv$"), \
-                Parts.opened(output, PLAN, len(NAMES), resume=True):  # fmt: skip
+    with OutputFile.open(output, PLAN, NAMES) as job:
+        with pytest.raises(DataError) as error, OutputFile.open(output, PLAN, NAMES, resume=True):
             pass
-        assert kept.folder.is_dir()
+        assert error.value.code == "output-busy"
+        assert job.folder.is_dir()
 
 
 def test_what_killed_runs_left_is_removed(output: Path) -> None:
     output.parent.mkdir()
-    own = [output.with_name(".boxes.csv.0123abcd.part"), output.with_name(".boxes.csv.0123abce.part")]
-    own[0].write_text("half")
-    own[1].mkdir()
+    leftovers = [output.with_name(".boxes.csv.0123abcd.part"), output.with_name(".boxes.csv.0123abce.part")]
+    leftovers[0].write_text("half")
+    leftovers[1].mkdir()
     other = output.with_name(".boxes.json.0123abcd.part")
     other.write_text("another output's")
     stopped(output, 100)
-    (resume.folder_of(output) / ".000000064-000000128.jsonl.0123abcd.part").write_text("half")
-    stopped(output, 100, resume=True)
-    assert sorted(path.name for path in output.parent.iterdir()) == [other.name, "boxes.csv.parts"]
-    assert sorted(path.name for path in resume.folder_of(output).iterdir()) == [
-        "000000000-000000064.jsonl", "lock", "plan.json",
-    ]  # fmt: skip
+    assert sorted(path.name for path in output.parent.iterdir()) == [other.name, "boxes.csv.unfinished"]
+    finished(output, resume=True)
+    assert sorted(path.name for path in output.parent.iterdir()) == [other.name, "boxes.csv"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_may_not_be_written_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(DataError, match="cannot be written"), \
-            Parts.opened(tmp_path / "boxes.csv", PLAN, 1):  # fmt: skip
+            OutputFile.open(tmp_path / "boxes.csv", PLAN, NAMES):  # fmt: skip
         pass
 
 
-def test_a_file_in_the_folders_place_is_told_and_stays(output: Path) -> None:
+def test_a_file_in_the_way_of_the_folder_is_an_error_and_stays(output: Path) -> None:
     output.parent.mkdir()
-    resume.folder_of(output).write_text("mine")
-    with pytest.raises(DataError, match="cannot be written"), Parts.opened(output, PLAN, 1):
+    folder_of(output).write_text("mine")
+    with pytest.raises(DataError, match="cannot be written"), OutputFile.open(output, PLAN, NAMES):
         pass
-    assert resume.folder_of(output).read_text() == "mine"
+    assert folder_of(output).read_text() == "mine"
 
 
-def test_a_folder_of_somebody_elses_keeps_its_files(output: Path) -> None:
-    """One that has the name by chance, and no plan."""
-    folder = resume.folder_of(output)
+def test_a_folder_with_other_files_keeps_them(output: Path) -> None:
+    """One that has the name by chance."""
+    folder = folder_of(output)
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match=r"mine\.txt"), Parts.opened(output, PLAN, 1):
+    with pytest.raises(DataError) as error, OutputFile.open(output, PLAN, NAMES):
         pass
+    assert error.value.code == "output-foreign"
     assert (folder / "mine.txt").read_text() == "mine"
 
 
@@ -212,7 +260,50 @@ def test_fingerprints_tell_lists_apart() -> None:
     assert len({fingerprint(one) for one in lists}) == len(lists)
 
 
-# Killed for good ------------------------------------------------------------------------------------
+def test_a_models_fingerprint_is_of_its_files(tmp_path: Path) -> None:
+    file, folder = tmp_path / "model.onnx", tmp_path / "run"
+    file.write_bytes(b"a")
+    folder.mkdir()
+    with pytest.raises(ConfigError):
+        model_fingerprint(folder)
+    (folder / "config.json").write_bytes(b"a")
+    (folder / "model.safetensors").write_bytes(b"b")
+    found = {model_fingerprint(file), model_fingerprint(folder)}
+    file.write_bytes(b"b")
+    (folder / "model.safetensors").write_bytes(b"c")
+    assert len(found | {model_fingerprint(file), model_fingerprint(folder)}) == 4
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from prediction_rows import MadeUp
+from solobox.predict.job import Plan, in_threads, run
+from solobox.predict.output_file import OutputFile
+from solobox.predict import writers
+from solobox.predict.writers import Columns
+writers.ROW_GROUP = 1000
+def grown(count):
+    names = ["a.jpg"] * count
+    plan = Plan(model="a", inputs="b", rows=count, shard_size=128, columns=Columns("both", True, True))
+    with OutputFile.open(Path(sys.argv[1]), plan, names) as job:
+        run(job, in_threads(MadeUp()))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+few, many = grown(2_000), grown(40_000)
+print((many - few) / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_rows(any_output: Path) -> None:
+    """Rows in memory would take some 60 MB."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    words = [sys.executable, "-c", GROWTH, str(any_output)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 20
+
+
+# Killed -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -244,20 +335,20 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_was(
     inputs = [str(folder / "images" / Path(name).relative_to(images)) for name in named]
     wanted = tmp_path / f"wanted{ending}"
     inputs = [name for name in inputs if how != "steps" or "/images/0/" in name]
-    for _ in write(wanted, stream(inputs), Columns(presence=True, familiarity=True)):
+    for _ in write(wanted, map(made_up, inputs), Columns(presence=True, familiarity=True)):
         pass
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     words = [sys.executable, str(HERE / "killed_program.py"), str(folder), ending, how]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    killed, went_on = map(int, done.stdout.split())
+    killed, continued = map(int, done.stdout.split())
     assert killed > (20 if how == "steps" else 0)
-    assert went_on > 0
+    assert continued > 0
     outputs = list(folder.glob(f"boxes*{ending}"))
     assert len(outputs) == (killed + 1 if how == "steps" else 1)
     for output in outputs:
         assert output.read_bytes() == wanted.read_bytes(), output
-    # One that died as it cleared up leaves the folder's remains, hidden, to the next run.
+    # A run that died as it removed the folder leaves the rest of it, hidden, to the next run.
     seen = {path.name for path in folder.iterdir() if not path.name.endswith(".part")}
     leftovers = seen - {path.name for path in outputs}
     assert leftovers == ({"images"} if how == "steps" else {"images", f"crops{ending}"})
@@ -267,8 +358,8 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_if_it_never_was(
         assert not any(name.startswith(".") for name in crops)
 
 
-def test_the_stand_in_has_images_that_cannot_be_read_and_names_that_are_taken(named: list[str]) -> None:
-    """Or the test above would say less than it seems to."""
+def test_the_stand_in_has_unreadable_images_and_names_that_are_taken(named: list[str]) -> None:
+    """Else the test above would prove less."""
     assert any(made_up(name).error for name in named)
     stems = [Path(name).stem for name in named]
     assert len(set(stems)) < len(stems)
