@@ -30,7 +30,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.video.frames import opened
 from solobox.predict.video.smoothing import Motion, smoothed
 from solobox.predict.video.tracks import Predictor, Row, along
-from solobox.predict.video.writer import writing_clip
+from solobox.predict.video.clip_writer import writing_clip
 from solobox.synthetic.generate import Composition
 
 SIZE = (480, 360)

@@ -14,7 +14,7 @@ import pytest
 
 from solobox import synthetic
 from solobox.cli import _COMMANDS
-from solobox.predict.video.writer import writing_clip
+from solobox.predict.video.clip_writer import writing_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -7,8 +7,8 @@ import pytest
 from clips import image, write
 
 from solobox.errors import ConfigError, DataError
+from solobox.predict.video.clip_writer import writing_clip
 from solobox.predict.video.frames import opened
-from solobox.predict.video.writer import writing_clip
 
 
 def times(path: Path) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 from clips import SIZE, image, write
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict import video
+from solobox.predict.video import frames as video_frames
 from solobox.predict.video.frames import Frame, is_video, opened, upright
 
 
@@ -156,12 +156,12 @@ def test_a_camera_is_read_as_a_clip_and_a_missing_one_is_an_error(monkeypatch: p
     with pytest.raises(DataError, match=r"there is no camera 987|camera 987 cannot be opened"):
         frames(Path("987"))
     # FFmpeg's own source of images in place of a camera: the way through PyAV is the same.
-    monkeypatch.setattr(video, "camera", lambda number: ("lavfi", "testsrc=size=64x48:rate=20"))
+    monkeypatch.setattr(video_frames, "camera", lambda number: ("lavfi", "testsrc=size=64x48:rate=20"))
     with opened("0") as clip:
         found = [frame for _, frame in zip(range(5), clip.frames(), strict=False)]
     assert [frame.time for frame in found] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
     assert all(frame.pixels is not None and frame.pixels.shape == (48, 64, 3) for frame in found)
-    monkeypatch.setattr(video, "camera", lambda number: ("lavfi", "nosuchsource"))
+    monkeypatch.setattr(video_frames, "camera", lambda number: ("lavfi", "nosuchsource"))
     with pytest.raises(DataError, match="camera 0 cannot be opened as nosuchsource"):
         frames(Path("0"))
 

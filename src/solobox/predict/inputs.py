@@ -46,7 +46,7 @@ def iter_images(inputs: Iterable[str | Path]) -> Iterator[str]:
     Raises DataError: ``no-images`` for a folder, pattern or list without images, ``list-damaged``, and
     ``file-unreadable``; ConfigError ``missing-package`` for a URL without fsspec or the store's package.
     """
-    for item in map(str, inputs):
+    for item in (str(each).removeprefix("file://") for each in inputs):
         count = 0
         for name in _images_of(item):
             count += 1
@@ -137,13 +137,15 @@ def _in_store(item: str) -> Iterator[str]:
 
 
 def _in_list(item: str) -> Iterator[str]:
-    base, separator, _ = item.rpartition("/") if is_url(item) else (os.path.dirname(item), os.sep, "")  # noqa: PTH120
+    path, chained, outer = item.partition("::") if is_url(item) else (item, "", "")
+    base = path.rpartition("/")[0] if is_url(item) else os.path.dirname(item)  # noqa: PTH120
     is_csv = item.lower().endswith(".csv")
     with reading(item), _open_text(item) as text:
         names = _column(item, text) if is_csv else (line.strip() for line in text)
         for number, name in enumerate(names, start=1):
             if name:
-                yield name if is_url(name) or os.path.isabs(name) or not base else f"{base}{separator}{name}"  # noqa: PTH117
+                is_whole = is_url(name) or os.path.isabs(name) or not base  # noqa: PTH117 (C:\\ on Windows alone)
+                yield name if is_whole else f"{base}/{name}{chained}{outer}"
             elif is_csv:
                 raise DataError(f"{item}: row {number} names no image", code="list-damaged")
 

@@ -211,9 +211,11 @@ class ParquetRows:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self._rows and kind is None:
-            self._flush()
-        self._writer.close()
+        try:
+            if self._rows and kind is None:
+                self._flush()
+        finally:
+            self._writer.close()
 
 
 # By the ending --------------------------------------------------------------------------------------
