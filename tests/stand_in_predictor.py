@@ -9,7 +9,7 @@ from solobox.predict.predictor import NetworkInput, Pixels, PredictOptions, Pred
 
 
 class StandIn(Predictor):
-    """Says that it has presence and familiarity, and gives what `rows` yields. Accepts all options."""
+    """Gives what `rows` yields, without a box where presence is too low. Accepts all options."""
 
     calibration = None
     batch_size = 1
@@ -34,4 +34,6 @@ class StandIn(Predictor):
     ) -> Iterator[Prediction]:
         options = options or PredictOptions()
         self.check(options)
-        return self.rows(images, options)
+        least = options.min_presence
+        rows = self.rows(images, options)
+        return rows if least is None else (prediction.if_present(least) for prediction in rows)

@@ -389,7 +389,7 @@ def check_reachable(rows: Sequence[Prediction], unreachable: Mapping[str, str]) 
     lost = [each.image for each in rows if each.image in unreachable]
     if len(lost) >= _OUTAGE and 2 * len(lost) > len(rows):
         raise DataError(
-            f"{len(lost)} of {len(rows)} images are out of reach, as {unreachable[lost[0]]}. Run again when they can "
-            "be reached",
+            f"{len(lost)} of {len(rows)} images are out of reach. Run again when they can be reached. The first: "
+            f"{unreachable[lost[0]]}",
             code="out-of-reach",
         )
