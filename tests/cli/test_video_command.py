@@ -13,11 +13,11 @@ import pytest
 from solobox.boxes import iou
 from solobox.cli import predict as command
 from solobox.errors import ConfigError, DataError
+from solobox.predict.inputs import clip_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
 from solobox.predict.video import frames
 from solobox.predict.video.frames import opened
-from solobox.predict.video.rows import clip_of
 
 sys.path.append(str(Path(__file__).parents[1] / "predict"))
 from clips import SIZE, Finder, write

@@ -7,8 +7,9 @@ import pytest
 from clips import SIZE, image, write
 
 from solobox.errors import ConfigError, DataError
+from solobox.predict.inputs import is_video
 from solobox.predict.video import frames as video_frames
-from solobox.predict.video.frames import Frame, is_video, opened, upright
+from solobox.predict.video.frames import Frame, opened, upright
 
 
 def frames(path: Path) -> list[Frame]:

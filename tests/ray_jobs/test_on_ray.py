@@ -31,7 +31,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         # Actors run in processes of their own, which have to find the stand-ins.
-        paths = [str(Path(engine.__file__).parents[2]), str(Path(__file__).parent)]
+        here = Path(__file__).parent
+        paths = [str(Path(engine.__file__).parents[2]), str(here), str(here.parent)]
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)

@@ -14,7 +14,7 @@ from solobox.cli.console import Bars, bars, console, quieten
 from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
 from solobox.predict.coco import ImageIds
-from solobox.predict.inputs import expand
+from solobox.predict.inputs import clip_of, expand, is_camera
 from solobox.predict.job import (
     Part,
     Plan,
@@ -106,10 +106,10 @@ def predict(
                 "--engine ray runs models by ONNX Runtime: leave --runtime out", code="options-conflict"
             )
         return _on_ray(str(model), inputs, None if output is None else str(output), options)
-    from solobox.predict.video.rows import check_clip_outputs, clip_of
-
     if (clip := clip_of(inputs)) is not None:
         check_only_for_images("a clip", images_only)
+        from solobox.predict.video.rows import check_clip_outputs
+
         check_clip_outputs(clip, path, draw)
         predictor = load(Path(model), runtime)
         predictor.check(options)
@@ -345,7 +345,7 @@ def _on_clip(
     smooth: bool,
 ) -> int:
     """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
-    from solobox.predict.video.frames import is_camera, opened, until_interrupted
+    from solobox.predict.video.frames import opened, until_interrupted
     from solobox.predict.video.rows import FrameRows, predict_clip
 
     columns = _columns(predictor, options)

@@ -8,6 +8,7 @@ import csv
 import glob
 import io
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ def iter_images(inputs: Iterable[str | Path]) -> Iterator[str]:
             count += 1
             yield name
         if not count:
-            raise DataError(f"no images in {item}", code="no-images")
+            is_pattern = glob.has_magic(item) and not is_list(item)
+            raise DataError(f"{'nothing matches' if is_pattern else 'no images in'} {item}", code="no-images")
 
 
 def is_list(item: str) -> bool:
@@ -173,6 +175,38 @@ def _column(item: str, text: TextIO) -> Iterator[str]:
         )
     for row in rows:
         yield (row[column] or "").strip()
+
+
+# Clips and cameras ----------------------------------------------------------------------------------
+
+VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"))
+"""Endings of clips' names, in lower case, with the dot."""
+
+
+def is_video(text: str) -> bool:
+    """Whether an input is a clip by its name's ending (in any case), or the number of a camera."""
+    return is_camera(text) or Path(text).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_camera(text: str) -> bool:
+    """Whether an input is the number of a camera: digits alone."""
+    return re.fullmatch(r"[0-9]{1,3}", text) is not None
+
+
+def clip_of(inputs: Iterable[str]) -> str | None:
+    """The clip or camera among the inputs of a command, None where all are images.
+
+    A number that is the name of an existing file or folder is that, and no camera. Raises ConfigError
+    ``options-conflict`` where a clip or camera stands beside something else.
+    """
+    inputs = list(inputs)
+    clips = [text for text in inputs if is_video(text) and not (is_camera(text) and Path(text).exists())]
+    if clips and len(inputs) > 1:
+        raise ConfigError(
+            f"{clips[0]} is a clip or a camera: give one alone, without images or other clips",
+            code="options-conflict",
+        )
+    return clips[0] if clips else None
 
 
 # Stores ---------------------------------------------------------------------------------------------

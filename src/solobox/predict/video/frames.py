@@ -4,7 +4,6 @@ Constant memory: one image is held at a time. What cannot be decoded in between 
 goes on.
 """
 
-import re
 import signal
 import sys
 import threading
@@ -15,23 +14,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solobox.errors import ConfigError, DataError, reason
 from solobox.images.reading import MAX_PIXELS
+from solobox.predict.inputs import is_camera
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-SUFFIXES: Final = frozenset((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"))
-"""Endings of clips' names, in lower case, with the dot."""
-
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds that a camera may take for an image."""
 
 
@@ -49,16 +46,6 @@ class Frame:
     time: float
     pixels: NDArray[np.uint8] | None
     error: str = ""
-
-
-def is_video(text: str) -> bool:
-    """Whether an input is a clip by its name's ending (in any case), or the number of a camera."""
-    return is_camera(text) or Path(text).suffix.lower() in SUFFIXES
-
-
-def is_camera(text: str) -> bool:
-    """Whether an input is the number of a camera: digits alone."""
-    return re.fullmatch(r"[0-9]{1,3}", text) is not None
 
 
 def pyav() -> ModuleType:
@@ -144,8 +131,8 @@ class Clip:
                     yield packet
                 return
             except av.error.BlockingIOError:  # some cameras say that there is nothing yet, and do not wait
-                if time.monotonic() - waited_since > _PATIENCE:
-                    self._ended = f"no image came in {_PATIENCE:g} s"
+                if time.monotonic() - waited_since > _TIMEOUT:
+                    self._ended = f"no image came in {_TIMEOUT:g} s"
                     return
                 time.sleep(0.005)
             except av.FFmpegError as error:
@@ -269,7 +256,7 @@ def _open_camera(number: str) -> "InputContainer":
     av = pyav()
     device, file = camera(number)
     try:
-        container: InputContainer = av.open(file, "r", format=device, timeout=_PATIENCE)
+        container: InputContainer = av.open(file, "r", format=device, timeout=_TIMEOUT)
     except (av.FFmpegError, ValueError) as error:
         what = f"camera {number} cannot be opened as {file} ({device}: {reason(error)})"
         raise DataError(f"{what}. Is it connected, free, and allowed to be used?") from error

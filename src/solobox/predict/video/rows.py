@@ -12,10 +12,11 @@ import numpy as np
 
 from solobox.errors import ConfigError, DataError
 from solobox.images.drawing import draw_boxes, predicted
+from solobox.predict.inputs import is_camera
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.video.clip_writer import ClipWriter, check_clip_name, writing_clip
-from solobox.predict.video.frames import Clip, Frame, is_camera, is_video
+from solobox.predict.video.frames import Clip, Frame
 from solobox.predict.video.smoothing import smoothed
 from solobox.predict.writers import Columns
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
@@ -88,22 +89,6 @@ def predict_frames(
         yield frame, replace(prediction, image=name)
     for frame in waiting:
         yield frame, Prediction(name, error=frame.error)
-
-
-def clip_of(inputs: Iterable[str]) -> str | None:
-    """The clip or camera among the inputs of a command, None where all are images.
-
-    A number that is the name of an existing file or folder is that, and no camera. Raises ConfigError
-    ``options-conflict`` where a clip or camera stands beside something else.
-    """
-    inputs = list(inputs)
-    clips = [text for text in inputs if is_video(text) and not (is_camera(text) and Path(text).exists())]
-    if clips and len(inputs) > 1:
-        raise ConfigError(
-            f"{clips[0]} is a clip or a camera: give one alone, without images or other clips",
-            code="options-conflict",
-        )
-    return clips[0] if clips else None
 
 
 def check_clip_outputs(source: str, output: Path | None, draw: Path | None) -> None:
