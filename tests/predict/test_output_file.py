@@ -11,7 +11,7 @@ from PIL import Image
 from prediction_rows import HEIGHT, WIDTH, MadeUp, made_up
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.job import Plan, Summary, fingerprint, in_threads, model_fingerprint, run
+from solobox.predict.job import JobSummary, Plan, fingerprint, in_threads, model_fingerprint, run
 from solobox.predict.output_file import OutputFile, folder_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -56,7 +56,7 @@ class Stopping(MadeUp):
             yield made_up(name)
 
 
-def finished(output: Path, *, resume: bool = False, model: MadeUp | None = None) -> Summary:
+def finished(output: Path, *, resume: bool = False, model: MadeUp | None = None) -> JobSummary:
     with OutputFile.open(output, PLAN, NAMES, resume=resume) as job:
         return run(job, in_threads(model or MadeUp()))
 
@@ -85,7 +85,7 @@ def expected(output: Path) -> bytes:
 
 
 def test_all_rows_are_in_the_output_and_the_folder_goes(any_output: Path) -> None:
-    assert finished(any_output) == Summary(300, 6, 0)
+    assert finished(any_output) == JobSummary(300, 6, 0)
     assert [path.name for path in any_output.parent.iterdir()] == [any_output.name]
     assert any_output.read_bytes() == expected(any_output)
 
@@ -94,7 +94,7 @@ def test_a_run_continues_after_the_last_part_and_the_output_is_the_same(any_outp
     stopped(any_output, 200)
     assert stopped(any_output, 250, resume=True) == NAMES[192:250]  # three times 64: whole batches
     model = Stopping()
-    assert finished(any_output, resume=True, model=model) == Summary(300, 6, 0)
+    assert finished(any_output, resume=True, model=model) == JobSummary(300, 6, 0)
     assert model.seen == NAMES[192:]
     assert any_output.read_bytes() == expected(any_output)
 
@@ -201,7 +201,7 @@ def test_a_run_that_was_killed_when_all_was_written_does_nothing_again(output: P
             job.put(shard, [made_up(name) for name in job.names(shard)])
         (job.folder / "rows.csv").rename(output)  # and here it was killed
     model = Stopping()
-    assert finished(output, resume=True, model=model) == Summary(300, 6, 0)
+    assert finished(output, resume=True, model=model) == JobSummary(300, 6, 0)
     assert model.seen == []
     assert output.read_bytes() == expected(output)
     assert [path.name for path in output.parent.iterdir()] == [output.name]

@@ -13,12 +13,12 @@ from cyclopts import Parameter
 from solobox.cli.console import Bars, bars, console, quieten
 from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.coco import ImageIds
+from solobox.predict.coco_results import ImageIds
 from solobox.predict.inputs import clip_of, expand, is_camera
 from solobox.predict.job import (
+    JobSummary,
     Part,
     Plan,
-    Summary,
     fingerprint,
     in_threads,
     model_fingerprint,
@@ -208,7 +208,7 @@ class _ImageWriters:
 
 def _write(
     opened: AbstractContextManager[OutputFile], predictor: Predictor, writers: _ImageWriters, progress: Bars
-) -> Summary:
+) -> JobSummary:
     """Do the job of an output file. Where it stops before the end, a line says how to continue."""
     job = None
     try:
@@ -233,7 +233,7 @@ def _write(
 
 def _print(
     predictor: Predictor, images: Sequence[str], plan: Plan, writers: _ImageWriters, progress: Bars
-) -> Summary:
+) -> JobSummary:
     """Print the rows as a CSV. On a terminal, where the progress bar is, they come at the end."""
     out = sys.stdout
     is_terminal = out.isatty()
@@ -253,7 +253,7 @@ def _print(
         lines = CsvWriter(out, plan.columns)
         for prediction in rows:
             lines.put(prediction)
-    return Summary(part.rows, part.errors, part.absent)
+    return JobSummary(part.rows, part.errors, part.absent)
 
 
 def _counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
@@ -265,7 +265,7 @@ def _counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
         yield row
 
 
-def _report(summary: Summary, output: Path | None, folders: dict[str, Path], ids: ImageIds) -> None:
+def _report(summary: JobSummary, output: Path | None, folders: dict[str, Path], ids: ImageIds) -> None:
     kinds = {"--draw": "drawn images", "--crop": "crops"}
     for path, what in [(output, "boxes"), *((folder, kinds[option]) for option, folder in folders.items())]:
         if path is not None:

@@ -204,7 +204,7 @@ class Job(ABC):
         """Keep the rows of a shard: all of them, or none where it fails. Raises DataError where it cannot write."""
 
     @abstractmethod
-    def finish(self, summary: "Summary") -> None:
+    def finish(self, summary: "JobSummary") -> None:
         """Complete the output. All parts are there."""
 
     def part_name(self, shard: int) -> str:
@@ -213,7 +213,7 @@ class Job(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class JobSummary:
     """What an output holds.
 
     rows, errors, absent: as in `Part`, of all parts. failures: why a part is missing, by its name; empty when the job
@@ -247,12 +247,12 @@ Engine: TypeAlias = Callable[[Job, Sequence[Task]], Iterator[Outcome]]
 """Does shards, in any order and on any machine. One that it loses without a word is tried again."""
 
 
-def run(job: Job, engine: Engine, progress: Progress | None = None) -> Summary:
+def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummary:
     """Do the shards of a job that are not done, check that each image has exactly one row, and finish the output.
 
     A shard whose part is there and in order is never done again. Failed and lost ones are tried again as long as that
     brings new parts, and a little longer; damaged parts are replaced. Where parts are missing in the end, the output
-    stays unfinished, and `Summary.failures` says why.
+    stays unfinished, and `JobSummary.failures` says why.
 
     progress: advances by the rows of each part. Raises DataError where the output cannot be read or written, and
     whatever the engine raises.
@@ -285,7 +285,7 @@ def run(job: Job, engine: Engine, progress: Progress | None = None) -> Summary:
             )
         errors = sum(part.errors for part in parts.values())
         fruitless = 0 if len(parts) > before else fruitless + 1
-    summary = Summary(
+    summary = JobSummary(
         sum(part.rows for part in parts.values()),
         errors,
         sum(part.absent for part in parts.values()),

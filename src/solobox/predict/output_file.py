@@ -20,8 +20,8 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.coco import ImageIds
-from solobox.predict.job import Job, Part, Plan, Summary
+from solobox.predict.coco_results import ImageIds
+from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.prediction import Prediction
 from solobox.predict.writers import FORMATS, ParquetRows, check_format
 from solobox.utils.atomic import (
@@ -121,7 +121,7 @@ class OutputFile(Job):
         self._append(text.getvalue(), part)
         return part
 
-    def finish(self, summary: Summary) -> None:  # noqa: ARG002
+    def finish(self, summary: JobSummary) -> None:  # noqa: ARG002
         """See `Job`."""
         self._close()
         if self._format == ".parquet":

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self, TextIO, TypeAlias
 
 from solobox.errors import ConfigError
-from solobox.predict.coco import ImageIds, coco_result
+from solobox.predict.coco_results import ImageIds, coco_result
 from solobox.predict.prediction import Prediction
 from solobox.utils.atomic import CsvLines, replacing, replacing_bytes
 

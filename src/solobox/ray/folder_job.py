@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
 from solobox.predict.inputs import is_list, is_url, iter_images, locate, reading
-from solobox.predict.job import Job, Part, Plan, Summary
+from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
@@ -135,7 +135,7 @@ class FolderJob(Job):
         self.folder.put(self.part_name(shard), file.getvalue())
         return part
 
-    def finish(self, summary: Summary) -> None:
+    def finish(self, summary: JobSummary) -> None:
         """See `Job`: write ``_SUCCESS`` with the counts."""
         self.folder.remove_unfinished()
         with suppress(DataError):
