@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from error_codes import has_code
 from solobox.cli import predict as command
 from solobox.cli.predict import predict
 from solobox.errors import ConfigError, DataError, ImageError
@@ -193,7 +194,7 @@ def test_images_of_a_store_have_their_rows_and_cannot_be_drawn(photos: Path, tmp
 
 
 def test_a_name_that_is_no_utf8_is_an_error_before_hours_of_work(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="rename it"):
+    with pytest.raises(DataError, check=has_code("name-not-utf8")):
         predict(MODEL, [os.fsdecode(b"\xff1.jpg")], output=tmp_path / "b.csv")
     assert list(tmp_path.iterdir()) == []
 
@@ -216,7 +217,7 @@ def test_an_interrupt_says_how_to_continue(
         with pytest.raises(KeyboardInterrupt):
             predict(MODEL, inputs, output=output)
     assert "2 of 5 rows are kept: the same command with --resume continues" in capsys.readouterr().err
-    with pytest.raises(DataError, match="--resume"):
+    with pytest.raises(DataError, check=has_code("output-unfinished")):
         predict(MODEL, inputs, output=output)
     with pytest.raises(ConfigError, match=r"--crop was not set and is .*crops"):
         predict(MODEL, inputs, output=output, crop=crop, resume=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from error_codes import has_code
 from solobox import Architecture, ConfigError, DataError, Localizer, synthetic
 from solobox.cli.predict import predict
 from solobox.export import export
@@ -42,7 +43,7 @@ def test_what_cannot_work_is_told_of_before_anything_is_started(
         (str(model), images, None, {}, "output-missing"),
         (str(tmp_path), images, out, {}, "not-a-model"),
         (str(tmp_path / "lost.onnx"), images, out, {}, "file-unreadable"),
-        (str(tmp_path / "other.onnx"), images, out, {}, "config-invalid"),
+        (str(tmp_path / "other.onnx"), images, out, {}, "model-damaged"),
         (str(model), images, out, {"margins": 0.9}, "no-margins"),
         (str(model), images, out, {"min_presence": 0.5}, "no-presence"),
         (str(model), images, out, {"min_presence": 5}, "out-of-range"),
@@ -61,7 +62,7 @@ def test_a_cluster_that_cannot_be_reached_is_told_of(
     tmp_path: Path, model: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "no-such-scheme://nowhere")
-    with pytest.raises(ConfigError, match="no Ray cluster at RAY_ADDRESS=no-such-scheme://nowhere"):
+    with pytest.raises(ConfigError, check=has_code("ray-unreachable")):
         predict_on_ray(str(model), images, str(tmp_path / "out"))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
-from solobox.predict.video.clip_writer import writing_clip
+from solobox.predict.video.clip_writer import write_clip
 from stand_in_predictor import StandIn
 
 SIZE = (96, 64)
@@ -25,7 +25,7 @@ def image(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def write(path: Path, count: int = 30, rate: int = 25, size: tuple[int, int] = SIZE) -> Path:
-    with writing_clip(path, Fraction(rate), Fraction(1, 512 * rate)) as writer:
+    with write_clip(path, Fraction(rate), Fraction(1, 512 * rate)) as writer:
         for number in range(count):
             writer.add(image(number, size), number / rate)
     return path

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from ray_standins import SizeAsBox, jpeg, load, new_bucket, size_of, write_images
 
+from error_codes import has_code
 from solobox.errors import DataError
 from solobox.predict import inputs as predict_inputs
 from solobox.predict import job as predict_job
@@ -314,7 +315,7 @@ def test_parts_that_are_written_where_they_cannot_be_seen_are_errors(tmp_path: P
 
     summary = run(planned(tmp_path / "out", [tmp_path / "in"]), elsewhere)
     assert "All machines have to see the same output folder" in summary.failures["part-00000.parquet"]
-    with pytest.raises(DataError, match="All machines have to see"):
+    with pytest.raises(DataError, check=has_code("plan-missing")):
         Worker(str(tmp_path / "nowhere"), load).do(Task(0))
 
 

@@ -193,17 +193,17 @@ class _ImageWriters:
         """
         if self._draw is None and self._crop is None:
             return predictions
-        from solobox.predict.image_writers import Artist, Crops, Drawn, Names, illustrated
+        from solobox.predict.image_writers import Crops, DrawnImages, ImageNames, ImageWriter, write_images
 
-        def names(folder: Path, file: str) -> Names:
-            return Names(folder, journals / file if journals is not None else None)
+        def names(folder: Path, file: str) -> ImageNames:
+            return ImageNames(folder, journals / file if journals is not None else None)
 
-        artists: list[Artist] = []
+        image_writers: list[ImageWriter] = []
         if self._draw is not None:
-            artists.append(Drawn(names(self._draw, DRAWN[0])))
+            image_writers.append(DrawnImages(names(self._draw, DRAWN[0])))
         if self._crop is not None:
-            artists.append(Crops(names(self._crop, DRAWN[1]), self._pad, self._outer))
-        return illustrated(predictions, artists, progress.say, first=first)
+            image_writers.append(Crops(names(self._crop, DRAWN[1]), self._pad, self._outer))
+        return write_images(predictions, image_writers, progress.say, first=first)
 
 
 def _write(
@@ -345,14 +345,14 @@ def _on_clip(
     smooth: bool,
 ) -> int:
     """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
-    from solobox.predict.video.frames import opened, until_interrupted
+    from solobox.predict.video.frames import open_clip, until_interrupted
     from solobox.predict.video.rows import FrameRows, predict_clip
 
     columns = _columns(predictor, options)
     errors = count = 0
     out = sys.stdout  # the progress bar replaces it
     with ExitStack() as stack:
-        clip = stack.enter_context(opened(source))
+        clip = stack.enter_context(open_clip(source))
         frames = clip.frames()
         if is_camera(source):
             frames = stack.enter_context(until_interrupted(frames))

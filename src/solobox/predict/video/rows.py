@@ -15,9 +15,9 @@ from solobox.images.drawing import draw_boxes, predicted
 from solobox.predict.inputs import is_camera
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
-from solobox.predict.video.clip_writer import ClipWriter, check_clip_name, writing_clip
+from solobox.predict.video.clip_writer import ClipWriter, check_clip_name, write_clip
 from solobox.predict.video.frames import Clip, Frame
-from solobox.predict.video.smoothing import smoothed
+from solobox.predict.video.smoothing import smooth_rows
 from solobox.predict.writers import Columns
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
 from solobox.utils.atomic import CsvLines, replacing
@@ -52,7 +52,7 @@ def predict_clip(
     rows = predict_frames(model, clip.name, frames, replace(options, min_presence=None))
     if smooth:
         level, least = options.level or DEFAULT_LEVEL, options.min_presence
-        rows = smoothed(
+        rows = smooth_rows(
             rows,
             level=level,
             outer=options.outer is not None,
@@ -64,7 +64,7 @@ def predict_clip(
         rows = ((frame, prediction.if_present(least_presence)) for frame, prediction in rows)
     with ExitStack() as stack:
         if draw is not None:
-            rows = _drawn(rows, stack.enter_context(writing_clip(draw, clip.rate, clip.time_base)))
+            rows = _drawn(rows, stack.enter_context(write_clip(draw, clip.rate, clip.time_base)))
         yield from rows if output is None else write_rows(output, rows, columns)
 
 
