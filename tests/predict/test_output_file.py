@@ -84,6 +84,15 @@ def expected(output: Path) -> bytes:
     return data
 
 
+def program(code: str, path: Path) -> str:
+    """What a fresh process prints."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    words = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_all_rows_are_in_the_output_and_the_folder_goes(any_output: Path) -> None:
     assert finished(any_output) == JobSummary(300, 6, 0)
     assert [path.name for path in any_output.parent.iterdir()] == [any_output.name]
@@ -274,6 +283,33 @@ def test_a_models_fingerprint_is_of_its_files(tmp_path: Path) -> None:
     assert len(found | {model_fingerprint(file), model_fingerprint(folder)}) == 4
 
 
+FULL = """
+import resource, sys
+from pathlib import Path
+from prediction_rows import MadeUp
+from solobox.errors import DataError
+from solobox.predict.job import in_threads, run
+from solobox.predict.output_file import OutputFile
+from test_output_file import NAMES, PLAN
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+try:
+    with OutputFile.open(Path(sys.argv[1]), PLAN, NAMES) as job:
+        run(job, in_threads(MadeUp()))
+except DataError as error:
+    print(error)
+"""
+
+
+def test_a_run_continues_when_a_full_disk_has_space_again(any_output: Path) -> None:
+    """The limit of the process's files stands for the end of the disk."""
+    assert program(FULL, any_output).startswith(f"{any_output}: cannot be written: File too large")
+    assert not any_output.exists()
+    model = Stopping()
+    finished(any_output, resume=True, model=model)
+    assert 0 < len(model.seen) < len(NAMES)
+    assert any_output.read_bytes() == expected(any_output)
+
+
 GROWTH = """
 import resource, sys
 from pathlib import Path
@@ -296,11 +332,7 @@ print((many - few) / 1024)
 
 def test_memory_does_not_grow_with_the_rows(any_output: Path) -> None:
     """Rows in memory would take some 60 MB."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
-    words = [sys.executable, "-c", GROWTH, str(any_output)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 20
+    assert float(program(GROWTH, any_output)) < 20
 
 
 # Killed -----------------------------------------------------------------------------------------------

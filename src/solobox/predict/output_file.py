@@ -124,6 +124,9 @@ class OutputFile(Job):
     def finish(self, summary: JobSummary) -> None:  # noqa: ARG002
         """See `Job`."""
         self._close()
+        if not self._is_renamed:
+            with explained(self._path):
+                os.truncate(self._path, self._end)
         if self._format == ".parquet":
             with (
                 self._path.open(encoding="utf-8", newline="\n") as lines,
@@ -286,12 +289,14 @@ def _locked(folder: Path, output: Path) -> Iterator[None]:
         lock = FileLock(folder / _LOCK, timeout=0)
         try:
             lock.acquire()
-        except Timeout:
+        except (Timeout, FileNotFoundError):  # without a file, the other process has just removed the folder
             raise busy from None
-        except FileNotFoundError:  # the other process finished just now, and removed the folder
-            raise busy from None
+        except PermissionError:
+            raise
+        except OSError:  # a disk without locks
+            pass
     try:
-        if not (folder / _LOCK).exists():
+        if lock.is_locked and not (folder / _LOCK).exists():
             raise busy
         yield
     finally:
