@@ -184,7 +184,7 @@ class _ImageWriters:
     def __init__(self, draw: Path | None, crop: Path | None, pad: float, *, outer: bool) -> None:
         self._draw, self._crop, self._pad, self._outer = draw, crop, pad, outer
 
-    def passing(
+    def hook(
         self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
     ) -> Iterator[Prediction]:
         """Hand each prediction on once its images are on the disk.
@@ -218,10 +218,10 @@ def _write(
                 console.print(f"continuing after {job.done:,} of {total:,} images", highlight=False)
             progress.start("predicting", total - job.done)
 
-            def passing(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
-                return _counted(writers.passing(predictions, first, progress, job.folder), progress)
+            def hook(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
+                return _counted(writers.hook(predictions, first, progress, job.folder), progress)
 
-            return run(job, in_threads(predictor, passing))
+            return run(job, in_threads(predictor, hook))
     except BaseException:
         if job is not None and job.done:
             console.print(
@@ -242,7 +242,7 @@ def _print(
     part = Part(0)
     progress.start("predicting", len(images))
     predictions = predict_names(predictor, images, plan.options, {})
-    for prediction in _counted(writers.passing(predictions, 0, progress), progress):
+    for prediction in _counted(writers.hook(predictions, 0, progress), progress):
         one = Part.of([prediction])
         part = Part(part.rows + 1, part.errors + one.errors, part.absent + one.absent)
         if lines is None:

@@ -117,8 +117,8 @@ def _in_store(item: str) -> Iterator[str]:
 
     def entries(folder: str) -> Iterator[Entry]:
         with reading(item):
-            found = store.ls(folder, detail=True)
-        for entry in found:
+            listing = store.ls(folder, detail=True)
+        for entry in listing:
             name = str(entry["name"]).rstrip("/").rsplit("/", 1)[-1]
             if name and str(entry["name"]).rstrip("/") != folder.rstrip("/"):
                 yield name, entry["type"] == "directory"

@@ -90,9 +90,9 @@ class Plan:
                     "another output",
                     code="plan-differs",
                 )
-            own = {each.name: values.pop(each.name) for each in fields(cls)}
-            own["options"], own["columns"] = PredictOptions(**own["options"]), Columns(**own["columns"])
-            return cls(**own), values
+            plan = {each.name: values.pop(each.name) for each in fields(cls)}
+            plan["options"], plan["columns"] = PredictOptions(**plan["options"]), Columns(**plan["columns"])
+            return cls(**plan), values
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{name} is damaged ({error!r}): give another output", code="plan-damaged"
@@ -304,14 +304,14 @@ def _note(errors: int) -> str:
 
 # Doing shards ---------------------------------------------------------------------------------------
 
-Passing: TypeAlias = Callable[[Iterator[Prediction], int], Iterator[Prediction]]
+RowHook: TypeAlias = Callable[[Iterator[Prediction], int], Iterator[Prediction]]
 """Hands predictions on, in order, and does something with each. The number is that of the first row."""
 
 
-def in_threads(predictor: Predictor, passing: Passing | None = None) -> Engine:
+def in_threads(predictor: Predictor, hook: RowHook | None = None) -> Engine:
     """An engine in this process: shard after shard, in the threads of the predictor.
 
-    passing: is handed each prediction before it is kept, such as to draw it or to move a bar.
+    hook: gets each prediction before it is kept, such as to draw it or to move a progress bar.
     """
 
     def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -319,18 +319,18 @@ def in_threads(predictor: Predictor, passing: Passing | None = None) -> Engine:
         # whether the network is at fault is known when a shard is read.
         is_remote = any(is_url(name) for task in tasks for name in job.names(task.shard))
         for group in [[task] for task in tasks] if is_remote else [tasks]:
-            yield from _do(job, group, predictor, passing)
+            yield from _do(job, group, predictor, hook)
 
     return engine
 
 
-def _do(job: Job, tasks: Sequence[Task], predictor: Predictor, passing: Passing | None) -> Iterator[Outcome]:
+def _do(job: Job, tasks: Sequence[Task], predictor: Predictor, hook: RowHook | None) -> Iterator[Outcome]:
     plan = job.plan
     unreachable: dict[str, str] = {}
     names = (name for task in tasks for name in job.names(task.shard))
     predictions = predict_names(predictor, names, plan.options, unreachable)
-    if passing is not None and tasks:
-        predictions = passing(predictions, tasks[0].shard * plan.shard_size)
+    if hook is not None and tasks:
+        predictions = hook(predictions, tasks[0].shard * plan.shard_size)
     for task in tasks:
         rows = list(islice(predictions, plan.rows_of(task.shard)))
         check_reachable(rows, unreachable)
@@ -344,7 +344,7 @@ def predict_names(
 
     unreachable: gets the images that the network was at fault for, with the reason.
     """
-    # What the model has not given back yet: the name, and what the model calls it; None for one that it never got.
+    # Images in order until their prediction comes: the name and what the model calls it; or the row of an unread one.
     waiting: deque[tuple[str, str] | Prediction] = deque()
 
     def images() -> Iterator[str | bytes]:

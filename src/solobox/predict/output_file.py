@@ -75,8 +75,8 @@ class OutputFile(Job):
     ) -> Iterator["OutputFile"]:
         """The job of `output`, for this process alone while the block runs.
 
-        plan: what is asked. names: the images. ids: how COCO's results name them. resume: go on with what another run
-        left, if it left anything.
+        plan: what is asked. names: the images. ids: how COCO's results name them. resume: continue what another run
+        left, if anything.
 
         Where the block ends by an error, finished parts stay. Raises DataError: ``output-busy`` where another process
         writes this output, ``output-unfinished`` where one left parts and `resume` is not set, ``output-damaged``, and
@@ -149,7 +149,7 @@ class OutputFile(Job):
         if journal and not self._is_renamed and not resume:
             raise DataError(
                 f"{self.folder} holds the first {sum(part.rows for part, _, _ in journal):,} rows of a run that was "
-                "stopped. Go on with --resume, or remove that folder to begin anew",
+                "stopped. Continue with --resume, or remove that folder to begin anew",
                 code="output-unfinished",
             )
         with explained(self.folder):

@@ -138,10 +138,10 @@ class _Actor:
 def connected() -> Iterator[None]:
     """A connection to Ray while the block runs: one that is open, else the cluster of RAY_ADDRESS, else a Ray here.
 
-    No usage statistics are sent by a Ray that is started here. Raises ConfigError where a cluster cannot be reached.
+    A Ray that is started here sends no usage statistics. Raises ConfigError ``ray-unreachable``.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes past Python to the screen
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes to the screen, past Python
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # else it warns of a change in its future
@@ -157,7 +157,7 @@ def connected() -> Iterator[None]:
             "num_cpus": processors(), "include_dashboard": False, "object_store_memory": _STORE_BYTES,
         }  # fmt: skip
     try:
-        with _nothing_on_stderr():
+        with _silent_stderr():
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = (
@@ -173,24 +173,24 @@ def connected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing_on_stderr() -> Iterator[None]:
-    """Without what Ray's C++ says while it starts, past Python and whatever level of logging it is told."""
+def _silent_stderr() -> Iterator[None]:
+    """Discard what Ray's C++ writes while it starts, past Python and at any level of logging."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def on_ray(load: Load) -> Engine:
     """An engine on the Ray that this process is `connected` to, with an actor for each processor of the cluster.
 
-    `load`, and Solobox itself, have to be importable on all machines. Raises ConfigError where Ray gives up: what is
-    written by then stays.
+    `load`, and Solobox itself, must be importable on all machines. Raises ConfigError ``ray-failed`` where Ray gives
+    up: finished parts stay.
     """
 
     def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -215,7 +215,7 @@ def _counting() -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = ray.get_runtime_context().get_node_id()  # what is lost with this machine is everything
+    here = ray.get_runtime_context().get_node_id()  # without this machine everything is lost anyway
     counting: Any = ray.remote(_Attempts)
     return counting.options(
         num_cpus=0,
@@ -235,9 +235,9 @@ def _dataset(tasks: Sequence[Task], arguments: tuple[Any, ...], actors: int) -> 
         fn_constructor_args=arguments,
         batch_size=None,
         num_cpus=1,
-        # An actor that was lost waits for a free processor to come back on, with its shard: the others have to
-        # make room when there is nothing else left, so the pool may shrink to one. And no shard waits behind another
-        # one at an actor: with the last shards, that would leave other actors idle.
+        # A lost actor waits for a free processor to restart on, with its shard: the others have to make room when
+        # nothing else is left, so the pool may shrink to one. And no shard waits behind another one at an actor: with
+        # the last shards, that would leave other actors idle.
         compute=data.ActorPoolStrategy(
             min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
         ),
@@ -253,15 +253,15 @@ def _outcomes(batch: dict[str, np.ndarray]) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data without its bars and remarks; what it cannot do is left out and not an error, see `run`."""
+    """Ray Data without its bars and remarks. A failed block is no error here: `run` finds what is missing."""
     from ray.data import DataContext
 
     logger, context = logging.getLogger("ray.data"), DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
-    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    settings = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    before = {name: getattr(context, name) for name in settings if hasattr(context, name)}
     level = logger.level
     for name in before:
-        setattr(context, name, wanted[name])
+        setattr(context, name, settings[name])
     logger.setLevel(logging.CRITICAL)
     try:
         yield
