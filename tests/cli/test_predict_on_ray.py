@@ -34,7 +34,7 @@ def images(tmp_path: Path) -> list[str]:
     return sorted(str(path) for path in (tmp_path / "in").rglob("*.jpg"))
 
 
-def test_what_cannot_work_is_told_of_before_anything_is_started(
+def test_mistakes_are_errors_before_anything_is_started(
     tmp_path: Path, model: Path, images: list[str]
 ) -> None:
     out = str(tmp_path / "out")
@@ -58,7 +58,7 @@ def test_what_cannot_work_is_told_of_before_anything_is_started(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_that_cannot_be_reached_is_told_of(
+def test_a_cluster_that_cannot_be_reached_is_an_error(
     tmp_path: Path, model: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "no-such-scheme://nowhere")

@@ -119,7 +119,7 @@ def test_smooth_gives_steadier_boxes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("smooth", [False, True])
-def test_where_the_object_most_likely_is_not_there_is_no_box(tmp_path: Path, smooth: bool) -> None:
+def test_below_the_least_presence_there_is_no_box(tmp_path: Path, smooth: bool) -> None:
     clip, path = write(tmp_path / "clip.mp4", 6), tmp_path / "track.csv"
     model = Jumpy(presence=0.3)
     predict_video(model, str(clip), output=path, min_presence=0.4, smooth=smooth)
@@ -169,7 +169,7 @@ def test_a_run_that_breaks_off_leaves_nothing_half_done(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "track.csv"]
 
 
-def test_wrong_names_are_told_of_before_anything_is_done(tmp_path: Path) -> None:
+def test_wrong_names_are_errors_before_anything_is_done(tmp_path: Path) -> None:
     clip = write(tmp_path / "clip.mp4", 3)
     before = clip.read_bytes()
     with pytest.raises(ConfigError, check=has_code("unknown-format")):

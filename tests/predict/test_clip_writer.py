@@ -39,14 +39,14 @@ def test_times_stay_as_they_were(tmp_path: Path) -> None:
     assert times(tmp_path / "clip.mp4") == pytest.approx(given, abs=1e-4)
 
 
-def test_times_that_stand_still_or_are_unknown_go_on(tmp_path: Path) -> None:
+def test_times_that_stand_still_or_are_unknown_become_later(tmp_path: Path) -> None:
     with write_clip(tmp_path / "clip.mp4", Fraction(25), Fraction(1, 25)) as writer:
         for number, time in enumerate([0.0, 0.04, 0.04, np.nan, 0.0]):
             writer.add(image(number), time)
     assert times(tmp_path / "clip.mp4") == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
 
 
-def test_a_image_of_another_size_is_brought_to_that_of_the_first(tmp_path: Path) -> None:
+def test_an_image_of_another_size_is_resized_to_the_first(tmp_path: Path) -> None:
     with write_clip(tmp_path / "clip.mp4", None, Fraction(1, 90_000)) as writer:
         writer.add(image(0), 0)
         writer.add(image(1, (48, 50)), 0.1)
@@ -83,7 +83,7 @@ def test_without_images_there_is_no_clip(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_and_places_that_cannot_be_written_are_errors(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_written_are_errors(tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, check=has_code("unknown-format")),
         write_clip(tmp_path / "a.gif", None, Fraction(1, 25)),

@@ -52,7 +52,7 @@ def made(predictions: list[Prediction], image_writer: ImageWriter) -> list[str]:
     return said
 
 
-def test_an_object_is_cut_out_of_the_full_image(given_box: Maker, tmp_path: Path) -> None:
+def test_an_object_is_cropped_at_full_resolution(given_box: Maker, tmp_path: Path) -> None:
     out = tmp_path / "crops"
     assert made([given_box("a.jpg"), given_box("b.png"), given_box("c.bmp")], Crops(ImageNames(out))) == []
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png", "c.png"]
@@ -65,7 +65,7 @@ def test_an_object_is_cut_out_of_the_full_image(given_box: Maker, tmp_path: Path
         assert np.abs(pixels[-1, -1] - (116, 144, 0)).max() <= off
 
 
-def test_a_turned_image_is_cut_upright(given_box: Maker, tmp_path: Path) -> None:
+def test_a_rotated_image_is_cropped_upright(given_box: Maker, tmp_path: Path) -> None:
     made([given_box("a.png", (5, 10, 25, 40), orientation=6)], Crops(ImageNames(tmp_path / "crops")))
     with Image.open(tmp_path / "crops" / "a.png") as image:
         assert image.size == (20, 30)
@@ -73,14 +73,14 @@ def test_a_turned_image_is_cut_upright(given_box: Maker, tmp_path: Path) -> None
         assert image.getpixel((0, 0)) == (4 * 10, 6 * (39 - 5), 0)
 
 
-def test_the_kind_is_told_by_the_contents(given_box: Maker, tmp_path: Path) -> None:
+def test_the_format_of_a_crop_follows_the_content(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.jpg")
     named = Path(one.image).rename(tmp_path / "a.png")
     made([Prediction(str(named), one.box, one.size)], Crops(ImageNames(tmp_path / "crops")))
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["a.jpg"]
 
 
-def test_pad_and_outer_cut_out_more(given_box: Maker, tmp_path: Path) -> None:
+def test_pad_and_outer_crop_more(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png", (10, 5, 30, 25))
     for folder, image_writer, size in (
         ("pad", Crops(ImageNames(tmp_path / "pad"), pad=0.1), (24, 24)),
@@ -92,9 +92,7 @@ def test_pad_and_outer_cut_out_more(given_box: Maker, tmp_path: Path) -> None:
             assert image.size == size
 
 
-def test_where_there_is_no_box_nothing_is_cut_and_the_drawn_image_says_so(
-    given_box: Maker, tmp_path: Path
-) -> None:
+def test_without_a_box_there_is_no_crop_and_the_drawn_image_says_so(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png").without_object()
     made([one, Prediction("lost.png", error="lost")], Crops(ImageNames(tmp_path / "crops")))
     assert list((tmp_path / "crops").iterdir()) == []
@@ -129,7 +127,7 @@ def test_names_that_are_taken_get_a_number_and_nothing_is_written_over(
     ]
 
 
-def test_a_run_that_goes_on_gives_the_same_rows_the_same_names(given_box: Maker, tmp_path: Path) -> None:
+def test_a_run_that_continues_uses_the_same_names(given_box: Maker, tmp_path: Path) -> None:
     out, journal = tmp_path / "crops", tmp_path / "crops.jsonl"
     rows = [given_box(f"{number}/a.png") for number in range(5)]
     names = [ImageNames(out, journal).of(0, rows[0].image, ".png")]
@@ -155,9 +153,7 @@ def test_a_very_long_name_still_has_room_for_a_number(given_box: Maker, tmp_path
     assert sorted(len(os.fsencode(path.name)) for path in (tmp_path / "crops").iterdir()) == [204, 206]
 
 
-def test_a_image_that_went_or_shrank_meanwhile_is_told_and_the_rest_is_made(
-    given_box: Maker, tmp_path: Path
-) -> None:
+def test_an_image_that_vanished_or_shrank_meanwhile_is_a_remark(given_box: Maker, tmp_path: Path) -> None:
     rows = [given_box("a.png"), given_box("b.png", (50, 30, 60, 40)), given_box("c.png")]
     Path(rows[0].image).unlink()
     Image.new("RGB", (8, 8)).save(rows[1].image)
@@ -168,7 +164,7 @@ def test_a_image_that_went_or_shrank_meanwhile_is_told_and_the_rest_is_made(
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["c.png"]
 
 
-def test_what_the_disk_refuses_is_told(given_box: Maker, tmp_path: Path) -> None:
+def test_what_the_disk_refuses_is_an_error(given_box: Maker, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ImageNames(tmp_path / "file")

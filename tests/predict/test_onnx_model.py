@@ -76,7 +76,7 @@ def test_a_stream_may_be_left_early_and_reads_little_ahead(file: Path, images: l
     assert len(taken) < 200
 
 
-def test_by_openvino_too(file: Path, images: list[str]) -> None:
+def test_openvino_gives_the_same_boxes(file: Path, images: list[str]) -> None:
     pytest.importorskip("openvino")
     plain, other = OnnxModel.load(file), OnnxModel.load(file, runtime="openvino")
     assert other.runtime.startswith("openvino")

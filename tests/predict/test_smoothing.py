@@ -111,14 +111,14 @@ def test_what_opposite_edges_share_is_known_better() -> None:
     assert error(Motion()) < 0.8 * error(Motion(Motion().middle, 2 * Motion().middle))
 
 
-def test_a_single_box_elsewhere_is_not_believed() -> None:
+def test_a_single_box_elsewhere_is_rejected() -> None:
     truth = swaying(60)
     given = truth.copy()
     given[40] = [10, 10, 60, 60]
     assert iou(along(given), truth).min() > 0.9
 
 
-def test_after_a_cut_the_second_image_is_believed() -> None:
+def test_after_a_cut_the_second_image_is_accepted() -> None:
     boxes = np.concatenate([np.tile([20.0, 20, 120, 120], (20, 1)), np.tile([400.0, 300, 600, 460], (20, 1))])
     found = along(boxes)
     assert iou(found, boxes)[20] < 0.1
@@ -178,7 +178,7 @@ def test_whatever_comes_a_row_comes_out_with_a_box_in_the_image(
 
 
 @given(BOXES, BOXES, st.floats(0.001, 2), st.floats(0.1, 50), st.floats(0.1, 50))
-def test_what_is_known_stays_a_covariance_and_a_box_adds_to_it(
+def test_the_covariance_stays_one_and_a_box_shrinks_it(
     first: Floats, second: Floats, time: float, one: float, other: float
 ) -> None:
     track = predict_track(start_track(0.0, first, np.full(4, one)), time, Motion())
@@ -212,7 +212,7 @@ def test_two_steps_in_time_are_one(box: Floats, first: float, second: float) -> 
     assert np.allclose(whole.covariance, parts.covariance)
 
 
-def test_noise_is_read_off_margins_then_spread_then_size() -> None:
+def test_measurement_noise_comes_from_margins_then_std_then_size() -> None:
     box = np.array([100.0, 100, 300, 200])
     both = Prediction("p", box, SIZE, lower=box - 10, upper=box + 10, std=np.full(4, 99.0))
     # Four independent normal edges lie within 10 at once with probability 0.9.

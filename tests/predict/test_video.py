@@ -40,7 +40,7 @@ def test_written_and_read_back_it_is_the_same_clip(tmp_path: Path, ending: str) 
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, -90])
-def test_a_turned_clip_is_shown_upright(tmp_path: Path, angle: int) -> None:
+def test_a_rotated_clip_is_upright(tmp_path: Path, angle: int) -> None:
     path = tmp_path / "turned.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -70,11 +70,11 @@ def test_the_matrix_takes_every_pixel_where_it_says(swap: bool, across: int, dow
     assert np.array_equal(upright(stored, matrix), wanted)
 
 
-def test_a_matrix_of_nothing_leaves_the_image_alone() -> None:
+def test_a_singular_matrix_leaves_the_image_alone() -> None:
     assert np.array_equal(upright(image(0), np.zeros((3, 3), dtype=np.int32)), image(0))
 
 
-def test_a_clip_cut_off_gives_what_is_there_and_then_says_so(tmp_path: Path) -> None:
+def test_a_clip_cut_off_gives_its_frames_and_then_an_error(tmp_path: Path) -> None:
     data = write(tmp_path / "whole.mp4", 60).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: 2 * len(data) // 3])
@@ -88,7 +88,7 @@ def test_a_clip_cut_off_gives_what_is_there_and_then_says_so(tmp_path: Path) -> 
     assert all(frame.pixels is None for frame in found if frame.error)
 
 
-def test_images_damaged_midway_are_told_of_in_their_place(tmp_path: Path) -> None:
+def test_frames_damaged_midway_are_errors_in_their_place(tmp_path: Path) -> None:
     path = tmp_path / "damaged.mov"
     with av.open(str(path), "w") as container:  # every image by itself, so that damage stays where it is
         stream = container.add_stream("png", rate=25)
@@ -168,6 +168,6 @@ def test_a_camera_is_read_as_a_clip_and_a_missing_one_is_an_error(monkeypatch: p
         frames(Path("0"))
 
 
-def test_clips_and_cameras_are_told_by_their_names() -> None:
+def test_clips_and_cameras_are_recognized_by_their_names() -> None:
     assert all(map(is_video, ("a.mp4", "b/C.MOV", "d.mkv", "e.avi", "f.webm", "g.m4v", "0", "12")))
     assert not any(map(is_video, ("a.jpg", "mp4", "a.mp4.txt", "-1", "1.5", "", "a0", "²")))

@@ -16,7 +16,7 @@ from error_codes import has_code
 from solobox.errors import DataError
 from solobox.predict import inputs as predict_inputs
 from solobox.predict import job as predict_job
-from solobox.predict.job import Engine, Job, Outcome, Part, Task, run
+from solobox.predict.job import Engine, Job, Outcome, Part, Task, in_threads, run
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
 from solobox.predict.writers import Columns
@@ -109,6 +109,18 @@ def test_a_row_for_each_image_of_a_bucket_in_order(bucket: str) -> None:
     assert (told["rows"], told["errors"], told["parts"]) == (10, 0, 3)
 
 
+def test_the_engine_of_threads_does_a_folder_too(tmp_path: Path, bucket: str) -> None:
+    fill(bucket, 6)
+    local = write_images(tmp_path / "in", 5)
+    inputs = [local[0], f"{bucket}/in", *local[1:]]
+    rows = []
+    for output, engine in (("threads", in_threads(SizeAsBox())), ("workers", one_by_one(load))):
+        job = planned(tmp_path / output, inputs)
+        assert run(job, engine).rows == 11
+        rows.append(rows_in(job))
+    assert rows[0] == rows[1]
+
+
 def test_the_output_folder_is_a_parquet_data_set(tmp_path: Path) -> None:
     names = write_images(tmp_path / "in", 5)
     run(planned(tmp_path / "out", [tmp_path / "in"], 2), one_by_one(load))
@@ -161,7 +173,7 @@ def test_what_is_wrong_with_an_image_is_in_its_row(tmp_path: Path, bucket: str, 
         assert "bytes:" not in error
 
 
-def test_margins_and_presence_are_as_asked(tmp_path: Path) -> None:
+def test_options_reach_the_model_and_the_rows(tmp_path: Path) -> None:
     class Sure(SizeAsBox):
         def rows(self, images: Iterable[str | bytes], options: PredictOptions) -> Iterator[Prediction]:
             assert options == PredictOptions(outer=0.8, min_presence=0.02)
@@ -240,7 +252,7 @@ def test_what_is_done_is_never_done_again(tmp_path: Path) -> None:
     assert counting.done == [1]
 
 
-def test_a_worker_leaves_a_part_that_came_up_meanwhile(tmp_path: Path) -> None:
+def test_a_worker_leaves_a_part_that_another_one_wrote(tmp_path: Path) -> None:
     """As after a machine was lost when it had written a part and not told of it."""
     write_images(tmp_path / "in", 8)
     job = planned(tmp_path / "out", [tmp_path / "in"])
