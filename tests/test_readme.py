@@ -14,7 +14,7 @@ import pytest
 
 from solobox import synthetic
 from solobox.cli import _COMMANDS
-from solobox.predict.video.writer import writing_clip
+from solobox.predict.video.clip_writer import write_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "annotations.csv").rename(place / "labels.csv")
     (place / "photos").mkdir()
     shutil.copy(dataset.images[0], place / "photos" / "one.jpg")
-    with writing_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
+    with write_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
             clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)
     return place

@@ -1,4 +1,4 @@
-"""Folders of any store that fsspec knows: reading, listing, and files that appear whole or not at all."""
+"""A folder in any store that fsspec knows, whose files appear whole or not at all."""
 
 import contextlib
 import os
@@ -6,56 +6,18 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
-
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem, make_path_posix
+from typing import BinaryIO, cast
 
 from solobox.errors import DataError, reason
+from solobox.predict.inputs import Store, is_local, locate, reading
 from solobox.utils.atomic import replacing_bytes
-
-Store: TypeAlias = Any
-"""An ``fsspec.AbstractFileSystem``; fsspec has no types."""
-
-
-def located(url: str) -> tuple[Store, str]:
-    """The store of a URL or local path, and the path in it.
-
-    Raises DataError for a store that fsspec does not know, or whose package is not installed.
-    """
-    if "://" not in url:  # whatever is in a path; fsspec would take one with :: in it for something else
-        return LocalFileSystem(), str(make_path_posix(url))
-    try:
-        # Listings are not kept: a file that another machine wrote a moment ago has to be seen.
-        store, path = url_to_fs(url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        raise DataError(f"{url}: {error}") from error
-    return store, str(path)
-
-
-def is_local(store: Store) -> bool:
-    """Whether the store is this machine's file system."""
-    return isinstance(store, LocalFileSystem)
-
-
-@contextlib.contextmanager
-def reading(what: str) -> Iterator[None]:
-    """Turn whatever a store raises into a DataError that names `what`: each has exceptions of its own."""
-    try:
-        yield
-    except (DataError, KeyboardInterrupt):
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"{what}: there is no such file. Check the path.") from error
-    except Exception as error:
-        raise DataError(f"{what}: cannot be read: {reason(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StoreFolder:
     """A folder in a store.
 
-    url: as workers on other machines are told; local paths are absolute in it.
+    url: as it can be opened from other machines; local paths are absolute.
     """
 
     store: Store
@@ -63,9 +25,9 @@ class Place:
     url: str
 
     @classmethod
-    def at(cls, url: str | os.PathLike[str]) -> "Place":
-        """The folder at a URL or local path, which need not exist. Raises DataError as `located`."""
-        store, path = located(str(url))
+    def at(cls, url: str | os.PathLike[str]) -> "StoreFolder":
+        """The folder at a URL or local path, which need not exist. Raises errors as `locate`."""
+        store, path = locate(str(url))
         path = path.rstrip("/") or path
         return cls(store, path, path if is_local(store) else str(store.unstrip_protocol(path)))
 
@@ -77,10 +39,10 @@ class Place:
         path = self._file(folder) if folder else self.path
         with reading(self.url):
             try:
-                found = self.store.ls(path, detail=False)
+                paths = self.store.ls(path, detail=False)
             except (FileNotFoundError, NotADirectoryError):
                 return set()
-        return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in found} - {""}
+        return {str(name).rstrip("/").rsplit("/", 1)[-1] for name in paths} - {""}
 
     def has(self, name: str) -> bool:
         """Whether there is a file of that name."""
@@ -88,17 +50,17 @@ class Place:
             return bool(self.store.exists(self._file(name)))
 
     def read(self, name: str) -> bytes:
-        """All of a file. Raises DataError."""
+        """A file's bytes. Raises DataError."""
         with reading(f"{self.url}/{name}"):
             return bytes(self.store.cat_file(self._file(name)))
 
     def opened(self, name: str) -> BinaryIO:
-        """A file, open for reading here and there in it. Raises DataError."""
+        """A file, open for reading at any position. Raises DataError."""
         with reading(f"{self.url}/{name}"):
             return cast("BinaryIO", self.store.open(self._file(name), "rb"))
 
     def put(self, name: str, data: bytes) -> None:
-        """Write a file that is there whole or not at all; it takes the place of an older one. Raises DataError."""
+        """Write a file, whole or not at all; an older one is replaced. Raises DataError."""
         if is_local(self.store):
             with replacing_bytes(Path(self._file(name))) as file:
                 file.write(data)
@@ -129,4 +91,6 @@ class Place:
             self.store.makedirs(self._file(name).rsplit("/", 1)[0], exist_ok=True)
             yield
         except Exception as error:
-            raise DataError(f"{self.url}/{name}: cannot be written: {reason(error)}") from error
+            raise DataError(
+                f"{self.url}/{name}: cannot be written: {reason(error)}", code="file-unwritable"
+            ) from error

@@ -1,4 +1,4 @@
-"""A stand-in for a model, importable in Ray's workers, whose box tells which image it was shown; and images."""
+"""A stand-in for a model, importable in Ray's workers, whose box says which image it was; and images."""
 
 import io
 import os
@@ -14,18 +14,18 @@ from PIL import Image
 from solobox.errors import ImageError
 from solobox.images.reading import read
 from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions
+from stand_in_predictor import StandIn
 
 POISON = 151
 """An image of this width ends the process that looks at it."""
 
 
-class ShownSize:
+class SizeAsBox(StandIn):
     """Its box is the whole image, its presence the width in parts of 200 pixels."""
 
-    def stream(
-        self, inputs: Iterable[str | bytes], *, level: float | None = None, outer: bool = False
-    ) -> Iterator[Prediction]:
-        for item in inputs:
+    def rows(self, images: Iterable[str | bytes], options: PredictOptions) -> Iterator[Prediction]:
+        for item in images:
             name = item if isinstance(item, str) else "<bytes>"
             try:
                 size = read(item).size
@@ -35,22 +35,20 @@ class ShownSize:
             yield Prediction(name, np.array([0, 0, *size], dtype=float), size, presence=size[0] / 200)
 
 
-class Slow(ShownSize):
+class Slow(SizeAsBox):
     """Takes 20 ms for an image, and dies of poison."""
 
-    def stream(
-        self, inputs: Iterable[str | bytes], *, level: float | None = None, outer: bool = False
-    ) -> Iterator[Prediction]:
-        for prediction in super().stream(inputs, level=level, outer=outer):
+    def rows(self, images: Iterable[str | bytes], options: PredictOptions) -> Iterator[Prediction]:
+        for prediction in super().rows(images, options):
             time.sleep(0.02)
             if prediction.size[0] == POISON:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield prediction
 
 
-def load(model: bytes) -> ShownSize:
+def load(model: bytes) -> SizeAsBox:
     assert model.startswith(b"a model")
-    return ShownSize()
+    return SizeAsBox()
 
 
 def load_slow(model: bytes) -> Slow:

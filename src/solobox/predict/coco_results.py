@@ -4,27 +4,24 @@ Its format: https://cocodataset.org/#format-results
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
 
 from solobox.errors import DataError
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers.columns import Columns
 
 Id: TypeAlias = int | str
-
-_BOX = Columns()
 
 
 @dataclass(frozen=True, slots=True)
 class ImageIds:
-    """How a COCO file calls the images.
+    """How COCO's results name the images.
 
-    of: the image's id by the input's name. An image that is not in it is called by its name.
-    category: the category that every box is said to be of: the model finds one kind of object.
-    categories: how many categories the file has; where there are several, `category` is only the first of them.
+    of: the image's id by the input's name. An image that is not in it is named by its path.
+    category: the category of every box: the model finds one kind of object.
+    categories: how many categories the file has; where there are several, `category` is the first of them.
     """
 
     of: Mapping[str, Id] = field(default_factory=dict)
@@ -37,43 +34,43 @@ class ImageIds:
 
         An image is the image whose ``file_name`` its path ends with, by whole folders.
 
-        Raises DataError for a file that is no COCO JSON, an image that is none of its images, and two that are the
-        same.
+        Raises DataError: ``coco-damaged``, ``coco-no-such-image`` for an image that is none or several of the file's,
+        ``coco-same-image`` for two inputs that are the same one.
         """
         images, categories = _content(path)
         by_name: dict[str, list[tuple[tuple[str, ...], Id]]] = {}
         for image in images:
             parts = PurePath(image["file_name"]).parts
             by_name.setdefault(parts[-1] if parts else "", []).append((parts, image["id"]))
-        found: dict[str, Id] = {}
+        image_ids: dict[str, Id] = {}
         taken: dict[Id, str] = {}
         for name in names:
             parts = PurePath(name).parts
-            known = [
+            matches = [
                 entry
                 for entry in by_name.get(parts[-1] if parts else "", [])
                 if parts[-len(entry[0]) :] == entry[0]
             ]
-            longest = max((len(names) for names, _ in known), default=0)
-            ids = [identity for names, identity in known if len(names) == longest]
+            longest = max((len(names) for names, _ in matches), default=0)
+            ids = [identity for names, identity in matches if len(names) == longest]
             if len(ids) != 1:
                 what = f"{len(ids)} images" if ids else "no image"
-                raise DataError(f"{path}: it has {what} with the file_name of {name}")
+                raise DataError(
+                    f"{path}: it has {what} with the file_name of {name}", code="coco-no-such-image"
+                )
             if taken.setdefault(ids[0], name) != name:
-                raise DataError(f"{path}: {name} and {taken[ids[0]]} are the same image, {ids[0]}")
-            found[name] = ids[0]
-        return cls(found, categories[0] if categories else 1, max(1, len(categories)))
+                raise DataError(
+                    f"{path}: {name} and {taken[ids[0]]} are the same image, {ids[0]}", code="coco-same-image"
+                )
+            image_ids[name] = ids[0]
+        return cls(image_ids, categories[0] if categories else 1, max(1, len(categories)))
 
 
-def result(prediction: Prediction, ids: ImageIds) -> dict[str, object] | None:
-    """One entry, or None for an image without a box: COCO has no way to say that.
+def coco_result(prediction: Prediction, box: Sequence[float], ids: ImageIds) -> dict[str, object]:
+    """The entry of one box: ``x1, y1, x2, y2`` in pixels of the upright image.
 
-    ``bbox`` is x, y, width, height in pixels of the upright image, to a hundredth; ``score`` is `presence`, or 1
-    where the model never learned that.
+    ``bbox`` is x, y, width, height, with 2 decimals; ``score`` is `presence`, or 1 where the model never learned that.
     """
-    box = [value for value in _BOX.values(prediction) if value is not None]
-    if len(box) != 4:
-        return None
     x1, y1, x2, y2 = box
     presence = prediction.presence
     return {
@@ -95,7 +92,11 @@ def _content(path: Path) -> tuple[list[Mapping[str, Any]], list[Id]]:
         ):
             raise TypeError("an image's file_name is text and its id a number or text")
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="file-unreadable"
+        ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: is no COCO JSON with images and categories ({error!r})") from error
+        raise DataError(
+            f"{path}: this is no COCO JSON with images and categories ({error!r})", code="coco-damaged"
+        ) from error
     return images, categories
