@@ -12,8 +12,8 @@ from PIL import Image
 
 from solobox import synthetic
 
-from serving_running import KEY, Running, running  # isort: skip
-from serving_model import expected_box, image, write_model  # isort: skip
+from server_process import KEY, Running, running  # isort: skip
+from colour_model import expected_box, image, write_model  # isort: skip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

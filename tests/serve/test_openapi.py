@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 
-from serving_hosting import Hosted, hosted  # isort: skip
-from serving_running import KEY  # isort: skip
-from serving_model import image, write_model  # isort: skip
+from server_in_thread import Hosted, hosted  # isort: skip
+from server_process import KEY  # isort: skip
+from colour_model import image, write_model  # isort: skip
 
 PATHS = (
     "/v1/predict", "/v1/model", "/health/live", "/health/ready", "/metrics", "/v2", "/v2/health/live",
@@ -30,13 +30,13 @@ for _kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff"):
 
 @pytest.fixture(scope="module", params=[None, KEY], ids=["open", "key"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    model = Model.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
+    model = OnnxModel.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
     with hosted(model, api_key=request.param) as started:
         yield started
 
 
 def headers(server: Hosted) -> dict[str, str]:
-    key = server.service.settings.api_key
+    key = server.context.settings.api_key
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 

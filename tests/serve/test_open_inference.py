@@ -8,22 +8,23 @@ import httpx
 import numpy as np
 import pytest
 
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.predictor import PredictOptions
 from solobox.serve.tensors import HEADER
 
-from serving_hosting import Hosted, hosted  # isort: skip
-from serving_model import write_model  # isort: skip
+from server_in_thread import Hosted, hosted  # isort: skip
+from colour_model import write_model  # isort: skip
 
 INFER = "/v2/models/model/infer"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return OnnxModel.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[Hosted]:
+def server(model: OnnxModel) -> Iterator[Hosted]:
     with hosted(model, max_pixels=100_000) as started:
         yield started
 
@@ -66,19 +67,19 @@ def test_what_it_says_of_itself(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_json(client: httpx.Client, model: Model, flat: bool) -> None:
+def test_json(client: httpx.Client, model: OnnxModel, flat: bool) -> None:
     given = pixels()
     data = given.ravel().tolist() if flat else given.tolist()
     answer = client.post(INFER, json={"id": "7", "inputs": [tensor(given, data=data)]}).json()
     assert (answer["id"], answer["model_name"]) == ("7", "model")
     found = arrays(answer)
-    for row, wanted in enumerate(model.predict(list(given), level=0.9)):
-        assert found["boxes"][row] == pytest.approx(wanted.box, abs=1e-3)
-        assert found["lower"][row, 2] == pytest.approx(wanted.lower, abs=1e-3)
-        assert found["upper"][row, 2] == pytest.approx(wanted.upper, abs=1e-3)
-        assert found["std"][row] == pytest.approx(wanted.std, abs=1e-3)
-        assert found["presence"][row] == pytest.approx(wanted.presence, abs=1e-5)
-    (outer,) = model.predict([given[1]], level=0.99, outer=True)
+    for row, expected in enumerate(model.predict(list(given), PredictOptions(margins=0.9))):
+        assert found["boxes"][row] == pytest.approx(expected.box, abs=1e-3)
+        assert found["lower"][row, 2] == pytest.approx(expected.lower, abs=1e-3)
+        assert found["upper"][row, 2] == pytest.approx(expected.upper, abs=1e-3)
+        assert found["std"][row] == pytest.approx(expected.std, abs=1e-3)
+        assert found["presence"][row] == pytest.approx(expected.presence, abs=1e-5)
+    outer = model.predict(given[1], PredictOptions(outer=0.99))
     assert found["outer"][1, 4] == pytest.approx(outer.outer, abs=1e-3)
 
 
@@ -137,21 +138,21 @@ def test_wrong_tensors(client: httpx.Client, given: Any) -> None:
     response = client.post(INFER, content=content)
     assert response.status_code == 400, response.text
     body = response.json()
-    assert body["code"] == "wrong_tensor"
+    assert body["code"] == "invalid-tensor"
     assert body["error"] == body["message"]
-    assert body["what_to_do"]
+    assert body["hint"]
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "99999999", "1" * 40, "²"])
 def test_wrong_lengths_of_the_json(client: httpx.Client, length: str) -> None:
     body, _ = binary(pixels())
     response = client.post(INFER, content=body, headers=[(HEADER.encode(), length.encode("latin-1"))])
-    assert response.json()["code"] == "wrong_tensor"
+    assert response.json()["code"] == "invalid-tensor"
 
 
 def test_bytes_that_are_too_few_or_nobodys(client: httpx.Client) -> None:
     body, headers = binary(pixels())
-    assert client.post(INFER, content=body[:-1], headers=headers).json()["code"] == "wrong_tensor"
+    assert client.post(INFER, content=body[:-1], headers=headers).json()["code"] == "invalid-tensor"
     head = json.dumps({"inputs": [GOOD]}).encode()
     response = client.post(INFER, content=head + b"abc", headers={HEADER: str(len(head))})
     assert "bytes follow" in response.json()["message"]
