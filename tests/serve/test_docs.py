@@ -1,4 +1,4 @@
-"""What docs/serve.md says is so."""
+"""docs/serve.md tells the truth."""
 
 import re
 import shlex
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from solobox.serve.errors import IMAGE_ERRORS, OPTION_ERRORS
 from solobox.serve.settings import Settings
 
 from colour_model import image, write_model  # isort: skip
@@ -26,10 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 def test_every_code_is_listed_with_its_status() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/solobox/serve").glob("*.py"))
     raised = set(re.findall(r'HTTPError\(\s*(\d{3}),\s*"([\w-]+)"', source))
-    raised |= {
-        (status, code) for code, status in re.findall(r'^    "([\w-]+)": \((\d{3}), ', source, re.MULTILINE)
-    }
-    raised |= {("422", code) for code in re.findall(r'^    "([\w-]+)": "', source, re.MULTILINE)}
+    raised |= {(str(status), code) for code, (status, _) in IMAGE_ERRORS.items()}
+    raised |= {("422", code) for code in OPTION_ERRORS}
     listed = set()
     for status, codes in re.findall(r"^\| (\d+) \| (`.*?`) \|", TEXT, re.MULTILINE):
         listed |= {(status, code) for code in re.findall(r"`([\w-]+)`", codes)}

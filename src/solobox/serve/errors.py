@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from solobox.errors import ConfigError, ImageError
 from solobox.serve.schemas import ErrorBody, InferenceErrorBody
 
-_IMAGE_ERRORS = {
+IMAGE_ERRORS = {
     "image-empty": (422, "Send the bytes of an image."),
     "image-too-large": (413, "Save the image smaller."),
     "image-too-many-pixels": (413, "Save the image smaller: the prediction will hardly change."),
@@ -17,7 +17,7 @@ _IMAGE_ERRORS = {
 }
 """Codes of `ImageError`, with the status of a request for that one image and a hint for the client."""
 
-_OPTION_ERRORS = {
+OPTION_ERRORS = {
     "options-conflict": "Send one of them.",
     "out-of-range": "Send a probability, such as 0.9.",
     "no-margins": "Leave margins and outer out.",
@@ -44,7 +44,7 @@ class HTTPError(Exception):
     @classmethod
     def from_image_error(cls, error: ImageError) -> "HTTPError":
         """The error of a request whose image cannot be read."""
-        status, hint = _IMAGE_ERRORS[error.code]
+        status, hint = IMAGE_ERRORS[error.code]
         # The text begins with the image's name, which the client knows, and ends with advice about files.
         message = str(error).partition(": ")[2].rpartition(". ")[0]
         return cls(status, error.code, message, hint)
@@ -52,7 +52,7 @@ class HTTPError(Exception):
     @classmethod
     def from_option_error(cls, error: ConfigError) -> "HTTPError":
         """The error of a request for what this model cannot predict."""
-        hint = _OPTION_ERRORS.get(error.code, "See GET /v1/model for what this model predicts.")
+        hint = OPTION_ERRORS.get(error.code, "See GET /v1/model for what this model predicts.")
         message = re.split(r"[.:] ", str(error))[0]  # what follows is advice about training
         return cls(422, error.code, message, hint)
 
