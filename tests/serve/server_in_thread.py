@@ -13,7 +13,7 @@ from solobox.predict.predictor import Pixels, RawOutput
 from solobox.serve.app import build_app
 from solobox.serve.context import ServerContext
 from solobox.serve.server import Server, listen
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 
 class BlockedModel(OnnxModel):
@@ -55,7 +55,7 @@ class Hosted:
 
 @contextmanager
 def hosted(model: OnnxModel, *, workers: int = 1, **limits: object) -> Iterator[Hosted]:
-    settings = Settings(**{"drain_delay": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
+    settings = ServerSettings(**{"drain_delay": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
     context = ServerContext.create(model, "model", settings, workers=workers)
     listener = listen("127.0.0.1", 0, public=False)
     server = Server(build_app(context), settings, context.state)

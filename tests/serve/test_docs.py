@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from solobox.serve.errors import IMAGE_ERRORS, OPTION_ERRORS
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 from colour_model import image, write_model  # isort: skip
 from server_process import Running, command, running  # isort: skip
@@ -51,7 +51,7 @@ def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
 
 
 def test_its_defaults_and_options() -> None:
-    s = Settings()
+    s = ServerSettings()
     for said in (
         f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_images} |",
         f"{s.max_queue}, then 429",

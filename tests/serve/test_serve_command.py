@@ -104,14 +104,14 @@ from solobox.predict.onnx_model import OnnxModel
 from solobox.serve.app import build_app
 from solobox.serve.server import Server, listen
 from solobox.serve.context import ServerContext
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 class Slow(OnnxModel):
     def infer(self, pixels):
         time.sleep(0.03)
         return super().infer(pixels)
 
-settings = Settings(drain_delay=0.3, drain=8, max_queue=512)
+settings = ServerSettings(drain_delay=0.3, drain=8, max_queue=512)
 context = ServerContext.create(Slow.load(sys.argv[1], threads=1), "model", settings)
 Server(build_app(context), settings, context.state).run(sockets=[listen("127.0.0.1", int(sys.argv[2]), public=False)])
 print(f"received {context.state.received} answered {context.state.answered}", file=sys.stderr)
@@ -202,8 +202,8 @@ from solobox.predict.onnx_model import OnnxModel
 import solobox.cli.serve, solobox.serve.server
 from solobox.serve.app import build_app
 from solobox.serve.context import ServerContext
-from solobox.serve.settings import Settings
-build_app(ServerContext.create(OnnxModel.load({str(model)!r}), "m", Settings()))
+from solobox.serve.settings import ServerSettings
+build_app(ServerContext.create(OnnxModel.load({str(model)!r}), "m", ServerSettings()))
 print("fine")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

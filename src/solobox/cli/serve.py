@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from solobox.cli.console import console
 from solobox.errors import ConfigError
-from solobox.serve.settings import KEY_VARIABLE, Settings, parse_api_key
+from solobox.serve.settings import KEY_VARIABLE, ServerSettings, parse_api_key
 from solobox.utils.concurrency import processors
 
-_DEFAULT = Settings()
+_DEFAULT = ServerSettings()
 
 
 def serve(

@@ -16,8 +16,8 @@ from solobox.errors import ImageError
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.predictor import NetworkInput, Pixels, RawOutput, resize_to_square
 from solobox.serve.errors import HTTPError, server_busy
-from solobox.serve.metrics import Metrics
-from solobox.serve.settings import Settings
+from solobox.serve.prometheus import ServerMetrics
+from solobox.serve.settings import ServerSettings
 from solobox.utils.concurrency import processors
 
 T = TypeVar("T")
@@ -38,7 +38,9 @@ class Batcher:
     that are ready, up to `max_batch`, and never waits for a batch to fill. Work whose caller was cancelled is dropped.
     """
 
-    def __init__(self, model: OnnxModel, settings: Settings, metrics: Metrics, workers: int = 1) -> None:
+    def __init__(
+        self, model: OnnxModel, settings: ServerSettings, metrics: ServerMetrics, workers: int = 1
+    ) -> None:
         self.model = model
         self._settings, self._metrics = settings, metrics
         self.pending = 0

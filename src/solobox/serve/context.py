@@ -7,8 +7,8 @@ from solobox.predict.onnx_model import OnnxModel
 from solobox.serve.batching import Batcher
 from solobox.serve.errors import HTTPError, server_stopping
 from solobox.serve.limits import UploadBudget
-from solobox.serve.metrics import Metrics
-from solobox.serve.settings import Settings
+from solobox.serve.prometheus import ServerMetrics
+from solobox.serve.settings import ServerSettings
 
 
 @dataclass(slots=True)
@@ -26,19 +26,21 @@ class ServerContext:
 
     name: str
     model: OnnxModel
-    settings: Settings
-    metrics: Metrics
+    settings: ServerSettings
+    metrics: ServerMetrics
     batcher: Batcher
     uploads: UploadBudget
     state: ServerState = field(default_factory=ServerState)
 
     @classmethod
-    def create(cls, model: OnnxModel, name: str, settings: Settings, *, workers: int = 1) -> "ServerContext":
+    def create(
+        cls, model: OnnxModel, name: str, settings: ServerSettings, *, workers: int = 1
+    ) -> "ServerContext":
         """A context for one server.
 
         name: characters that an address cannot have become dashes. workers: see `Batcher`.
         """
-        metrics = Metrics()
+        metrics = ServerMetrics()
         return cls(
             re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model",
             model,

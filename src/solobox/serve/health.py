@@ -71,7 +71,7 @@ def health_routes(context: ServerContext) -> APIRouter:
 
     @router.get(
         "/metrics",
-        summary="Metrics for Prometheus",
+        summary="ServerMetrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **UNAUTHORIZED},
     )

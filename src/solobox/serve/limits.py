@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from solobox.serve.errors import HTTPError, body_too_large, request_timeout, server_busy
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class UploadBudget:
     """Memory for the bodies of all requests together. used: bytes."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self.used = 0
 
@@ -44,7 +44,7 @@ class FormFile:
 class Upload:
     """The body of one request, counted as it comes in, whatever its Content-Length says."""
 
-    def __init__(self, budget: UploadBudget, settings: Settings, request: Request) -> None:
+    def __init__(self, budget: UploadBudget, settings: ServerSettings, request: Request) -> None:
         self._budget, self._settings, self._request = budget, settings, request
         self.size = 0
 

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from solobox.serve.context import ServerContext, ServerState
 from solobox.serve.errors import HTTPError, server_stopping
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 KEYLESS_PATHS = ("/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that need no API key: they reveal nothing about the model or its images."""
@@ -105,7 +105,7 @@ class HTTPExchange:
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, settings: Settings, state: ServerState
+        self, scope: Scope, receive: Receive, send: Send, settings: ServerSettings, state: ServerState
     ) -> None:
         headers = Headers(scope=scope)
         self._receive, self._send, self._settings, self._state = receive, send, settings, state

@@ -25,7 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from solobox.errors import ConfigError
 from solobox.serve.context import ServerState
 from solobox.serve.errors import HTTPError, request_timeout
-from solobox.serve.settings import KEY_VARIABLE, Settings
+from solobox.serve.settings import KEY_VARIABLE, ServerSettings
 
 
 def listen(host: str, port: int, *, public: bool) -> socket.socket:
@@ -69,7 +69,7 @@ class LimitedConnection(H11Protocol):
     settings: set by a subclass for each server, because uvicorn creates the objects.
     """
 
-    settings: Settings
+    settings: ServerSettings
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -144,7 +144,7 @@ class Server(uvicorn.Server):
     A second signal ends the waiting: requests that are not yet answered stay so.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, state: ServerState) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, state: ServerState) -> None:
         for name in ("uvicorn.error", "python_multipart"):  # clients could fill the log with warnings
             logging.getLogger(name).setLevel(logging.ERROR)
         super().__init__(

@@ -11,7 +11,7 @@ _CREATE_KEY = "Create one with: python -c 'import secrets; print(secrets.token_u
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """What the server accepts, and how long it waits. Sizes in bytes or pixels, times in seconds.
 
     max_bytes: body of a request. max_pixels: width times height of an image, read from its header.

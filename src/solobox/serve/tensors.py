@@ -15,7 +15,7 @@ import numpy.typing as npt
 from solobox.boxes import Floats
 from solobox.predict.onnx_runtimes import PIXELS
 from solobox.serve.errors import HTTPError
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 HEADER = "Inference-Header-Content-Length"
 """The header that says how many bytes of JSON come before the bytes of tensors."""
@@ -31,7 +31,7 @@ class InferenceRequest:
 
 
 def parse_request(
-    body: bytes, header: str | None, output_names: Sequence[str], settings: Settings
+    body: bytes, header: str | None, output_names: Sequence[str], settings: ServerSettings
 ) -> InferenceRequest:
     """Parse a request. header: the value of `HEADER`. Raises HTTPError (400, 413)."""
     length = len(body) if header is None else _length(header, len(body))
@@ -57,7 +57,7 @@ def _length(header: str, maximum: int) -> int:
     return int(header)
 
 
-def _pixels(tensor: Mapping[str, Any], binary: bytes, settings: Settings) -> npt.NDArray[np.uint8]:
+def _pixels(tensor: Mapping[str, Any], binary: bytes, settings: ServerSettings) -> npt.NDArray[np.uint8]:
     if tensor.get("name") != PIXELS:
         raise _invalid(f"the input must be named {PIXELS}")
     if tensor.get("datatype") != "UINT8":
@@ -75,7 +75,7 @@ def _pixels(tensor: Mapping[str, Any], binary: bytes, settings: Settings) -> npt
     return np.frombuffer(binary, np.uint8).reshape(shape)
 
 
-def _shape(shape: object, settings: Settings) -> tuple[int, ...]:
+def _shape(shape: object, settings: ServerSettings) -> tuple[int, ...]:
     if (
         not isinstance(shape, list)
         or len(shape) != 4

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus."""
+"""ServerMetrics for Prometheus."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,7 +13,7 @@ from prometheus_client import (
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
-class Metrics:
+class ServerMetrics:
     """The metrics of one server, in a registry of its own: a process may have several servers."""
 
     def __init__(self) -> None:
