@@ -118,11 +118,11 @@ def test_the_level_widens_the_band(page: Any) -> None:
 
 def test_what_is_no_image_is_told_in_words(page: Any) -> None:
     give(page, ("notes.jpg", b"<html>not an image</html>"))
-    page.wait_for_selector("#fault:not([hidden])")
-    assert "this is text" in page.text_content("#wrong").lower()
-    assert "Convert it to JPEG" in page.text_content("#advice")
+    page.wait_for_selector("#error:not([hidden])")
+    assert "this is text" in page.text_content("#error-message").lower()
+    assert "Convert it to JPEG" in page.text_content("#error-hint")
     give(page, ("good.png", image()))
-    page.wait_for_selector("#fault", state="hidden")
+    page.wait_for_selector("#error", state="hidden")
     assert shown(page)["box"]
 
 
