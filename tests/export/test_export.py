@@ -237,10 +237,10 @@ def test_int8_is_calibrated_measured_and_refused(
 def test_for_triton_a_folder_that_fits_its_schema(localizer: Localizer, tmp_path: Path) -> None:
     from google.protobuf import text_format
 
-    found = importlib.util.find_spec("tritonclient")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    schema = Path(found.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    package = importlib.util.find_spec("tritonclient")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    schema = Path(package.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", schema)
     assert spec is not None
     assert spec.loader is not None
@@ -253,11 +253,11 @@ def test_for_triton_a_folder_that_fits_its_schema(localizer: Localizer, tmp_path
     assert config.name == "face"
     assert config.max_batch_size > 1
     assert config.HasField("dynamic_batching")
-    assert [given.name for given in config.output] == list(result.outputs)
+    assert [each.name for each in config.output] == list(result.outputs)
     assert list(config.input[0].dims) == [-1, -1, 3]
     assert config.input[0].data_type == messages.TYPE_UINT8
-    assert {given.data_type for given in config.output} == {messages.TYPE_FP32}
-    by_name = {given.name: given for given in config.output}
+    assert {each.data_type for each in config.output} == {messages.TYPE_FP32}
+    by_name = {each.name: each for each in config.output}
     assert list(by_name["lower"].dims) == [4, 4]
     assert list(by_name["presence"].dims) == [1]
     assert by_name["presence"].HasField("reshape")

@@ -63,9 +63,9 @@ def insert(model: onnx.ModelProto, tensor: str, operator: str, values: Any, **at
         new = helper.make_node(operator, [f"{tensor}_before", other], [tensor], **attributes)
     else:
         for node in nodes:
-            for place, name in enumerate(node.input):
+            for index, name in enumerate(node.input):
                 if name == tensor:
-                    node.input[place] = f"{tensor}_after"
+                    node.input[index] = f"{tensor}_after"
         new = helper.make_node(operator, [tensor, other], [f"{tensor}_after"], **attributes)
     nodes.insert(at + 1, new)
 

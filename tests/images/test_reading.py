@@ -126,7 +126,7 @@ def test_every_orientation_is_turned_upright(codec: str, orientation: int) -> No
     assert header.orientation == orientation
     assert header.stored_size == (48, 32)
     assert header.size == image.size == ((48, 32) if orientation < 5 else (32, 48))
-    # ... and the oracle's own word on one of them: 6 means "turn clockwise", so the left column comes on top
+    # ... and one of them by hand: 6 means "turn clockwise", so the left column comes on top
     if orientation == 6 and codec != "JPEG":
         np.testing.assert_array_equal(image.pixels[0, ::-1], pixels_of(colours())[:, 0])
 

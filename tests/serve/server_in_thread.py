@@ -82,11 +82,11 @@ def read_response(sock: socket.socket) -> tuple[int, bytes]:
     """Status and body of the next response."""
     data = b""
     while True:
-        head, found, body = data.partition(b"\r\n\r\n")
+        head, separator, body = data.partition(b"\r\n\r\n")
         lengths = [
             line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
         ]
-        if found and lengths and len(body) >= int(lengths[0]):
+        if separator and lengths and len(body) >= int(lengths[0]):
             return int(head.split()[1]), body[: int(lengths[0])]
         piece = sock.recv(65536)
         if not piece:

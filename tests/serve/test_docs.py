@@ -62,8 +62,8 @@ def test_its_defaults_and_options() -> None:
         assert said in TEXT, said
     done = subprocess.run(command("--help"), capture_output=True, text=True, check=False)
     container = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    options = set(re.findall(r"--[a-z-]+", done.stdout))
     started = re.findall(r"^CMD (.*)$", container, re.MULTILINE)[-1]
     others = {"--data-binary", "--rm", "--read-only"}
     for name in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT + started)) - others:
-        assert name in known, name
+        assert name in options, name

@@ -1,4 +1,4 @@
-"""Limits, each reached: what is refused, with which words, and that the server goes on."""
+"""Each limit is reached: the error, and that the server goes on."""
 
 import json
 import socket
@@ -40,11 +40,11 @@ def server(model: OnnxModel) -> Iterator[Hosted]:
         yield started
 
 
-def check_error(status: int, body: bytes, wanted: int, code: str) -> None:
-    found = json.loads(body)
-    assert (status, found["code"]) == (wanted, code), body
-    assert found["message"]
-    assert found["hint"]
+def check_error(status: int, body: bytes, expected: int, code: str) -> None:
+    error = json.loads(body)
+    assert (status, error["code"]) == (expected, code), body
+    assert error["message"]
+    assert error["hint"]
 
 
 def still_answers(server: Hosted) -> None:
@@ -105,7 +105,7 @@ def test_a_length_that_lies(server: Hosted) -> None:
     still_answers(server)
 
 
-def test_what_is_no_http(server: Hosted) -> None:
+def test_invalid_http(server: Hosted) -> None:
     for sent in (b"\x16\x03\x01hello tls\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET /" + b"a" * 100_000):
         with server.connect() as sock:
             sock.sendall(sent)
@@ -116,7 +116,7 @@ def test_what_is_no_http(server: Hosted) -> None:
     still_answers(server)
 
 
-def test_slow_clients_are_let_go(server: Hosted) -> None:
+def test_slow_clients_are_disconnected(server: Hosted) -> None:
     with server.connect() as sock:
         check_error(*read_response(sock), 408, "request-timeout")  # that says nothing at all
     with server.connect() as sock:
@@ -129,7 +129,7 @@ def test_slow_clients_are_let_go(server: Hosted) -> None:
     still_answers(server)
 
 
-def test_a_client_that_drips_is_let_go(server: Hosted) -> None:
+def test_a_client_that_sends_a_byte_at_a_time_is_disconnected(server: Hosted) -> None:
     """Never a pause that is too long, and yet too slow on the whole: a body, and a head on a used connection."""
     with server.connect() as sock:
         sock.sendall(POST + b"Content-Length: 100000\r\n\r\n")
@@ -189,7 +189,7 @@ def test_bodies_together_are_bounded(model: OnnxModel) -> None:
         ({"Content-Type": "image/png", "Content-Encoding": "gzip"}, "unsupported-encoding"),
     ],
 )
-def test_kinds_of_body_that_are_not_taken(server: Hosted, headers: dict[str, str], code: str) -> None:
+def test_unsupported_types_of_body(server: Hosted, headers: dict[str, str], code: str) -> None:
     with server.client() as client:
         response = client.post("/v1/predict", content=image(), headers=headers)
     check_error(response.status_code, response.content, 415, code)
@@ -216,7 +216,7 @@ def post(pool: ThreadPoolExecutor, server: Hosted) -> "Future[httpx.Response]":
     )
 
 
-def test_a_full_queue_says_when_to_come_back(held: BlockedModel) -> None:
+def test_a_full_queue_sends_retry_after(held: BlockedModel) -> None:
     with hosted(held, max_queue=4, max_images=3, deadline=60) as server, ThreadPoolExecutor(8) as pool:
         held.go.clear()
         waiting = [post(pool, server) for _ in range(4)]
@@ -246,7 +246,7 @@ def test_a_full_queue_says_when_to_come_back(held: BlockedModel) -> None:
         assert [each.result().status_code for each in two] == [200] * 2
 
 
-def test_the_deadline_and_the_work_that_it_drops(held: BlockedModel) -> None:
+def test_work_beyond_the_deadline_is_dropped(held: BlockedModel) -> None:
     with hosted(held, deadline=0.6, max_batch=1) as server, ThreadPoolExecutor(8) as pool:
         held.batches.clear()
         held.go.clear()
@@ -257,7 +257,7 @@ def test_the_deadline_and_the_work_that_it_drops(held: BlockedModel) -> None:
         assert server.context.batcher.pending == 0
         held.go.set()
         still_answers(server)
-        assert len(held.batches) == 2  # the one that was at it, and the new one: nobody wanted the other four
+        assert len(held.batches) == 2  # the one in work and the new one; the other four were dropped
 
 
 def test_work_for_a_client_that_left_is_dropped(held: BlockedModel) -> None:
@@ -277,9 +277,7 @@ def test_work_for_a_client_that_left_is_dropped(held: BlockedModel) -> None:
         assert len(held.batches) <= 2
 
 
-def test_a_model_that_fails_is_told_without_its_secrets(
-    held: BlockedModel, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failing_model_reveals_nothing(held: BlockedModel, caplog: pytest.LogCaptureFixture) -> None:
     with hosted(held) as server, server.client() as client:
         held.fails = True
         response = client.post("/v1/predict", content=image(), headers=JPEG)
@@ -290,7 +288,7 @@ def test_a_model_that_fails_is_told_without_its_secrets(
         still_answers(server)
 
 
-def test_a_mistake_of_ours_is_told_without_its_traceback(
+def test_a_bug_of_the_server_reveals_no_traceback(
     model: OnnxModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -304,7 +302,7 @@ def test_a_mistake_of_ours_is_told_without_its_traceback(
     assert "ZeroDivisionError" in caplog.text
 
 
-# Who may, and what browsers are told ---------------------------------------------------------------------
+# API key and headers --------------------------------------------------------------------------------
 
 
 def test_the_key(model: OnnxModel) -> None:
@@ -364,7 +362,7 @@ def test_another_sites_page_may_not_post(server: Hosted) -> None:
         check_error(preflight.status_code, preflight.content, 405, "method-not-allowed")
 
 
-def test_addresses_and_methods_that_are_not(server: Hosted) -> None:
+def test_unknown_addresses_and_methods(server: Hosted) -> None:
     with server.client() as client:
         for path in ("/nothing", "/v1/../../etc/passwd", "/%2e%2e/etc/passwd", "/docs", "/v1/predict/"):
             response = client.get(path)
@@ -379,7 +377,7 @@ def test_addresses_and_methods_that_are_not(server: Hosted) -> None:
         assert "BREW" not in client.get("/metrics").text
 
 
-def test_the_metrics_know_what_happened(model: OnnxModel) -> None:
+def test_metrics(model: OnnxModel) -> None:
     with hosted(model) as server, server.client() as client:
         for content in (image(), image(), b"nothing"):
             client.post("/v1/predict", content=content, headers=JPEG)
@@ -402,7 +400,7 @@ def test_keep_alive_survives_errors(server: Hosted) -> None:
         until(lambda: len(server.server.server_state.connections) == 1)
 
 
-def test_a_client_that_never_reads_is_let_go(server: Hosted) -> None:
+def test_a_client_that_never_reads_is_disconnected(server: Hosted) -> None:
     """It asks for the page over and over, and takes nothing."""
     done = threading.Event()
     with socket.socket() as sock:
@@ -427,9 +425,9 @@ def test_a_client_that_never_reads_is_let_go(server: Hosted) -> None:
     still_answers(server)
 
 
-def test_paths_of_the_model_are_not_told(model: OnnxModel, tmp_path: Path) -> None:
+def test_no_response_has_the_path_of_the_model(model: OnnxModel, tmp_path: Path) -> None:
     with hosted(model) as server, server.client() as client:
-        told: list[Any] = [
+        texts: list[Any] = [
             client.get(path).text for path in ("/v1/model", "/v2", "/v2/models/model", "/metrics", "/")
         ]
-    assert str(model.path.parent) not in "".join(told)
+    assert str(model.path.parent) not in "".join(texts)

@@ -1,4 +1,4 @@
-"""What the OpenAPI description says is so: schemathesis asks whatever it allows, and what it does not."""
+"""The OpenAPI description is true: schemathesis sends what it allows and what it does not."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -64,8 +64,8 @@ def test_it_is_true(server: Hosted, path: str, mode: GenerationMode) -> None:
         def check(case: schemathesis.Case[Any]) -> None:
             if "{name}" in path and mode is GenerationMode.POSITIVE:
                 case.path_parameters["name"] = "model"
-            # Bytes may be broken in ways that no schema tells, and any part of a form may be an image: it is
-            # answered with an error of its own.
+            # No schema says which bytes are an image, and an image of a form that cannot be read has its error
+            # in the list.
             untold: list[Any] = [positive_data_acceptance]
             if case.media_type == "multipart/form-data":
                 untold.append(negative_data_rejection)

@@ -1,4 +1,4 @@
-"""The command: what it refuses at the start, and how it ends."""
+"""The command: what it refuses at the start, and how it stops."""
 
 import asyncio
 import os
@@ -130,7 +130,7 @@ async def ended_under_load(url: str, process: "subprocess.Popen[str]") -> tuple[
             try:
                 response = await client.post(f"{url}/v1/predict", content=content, headers=JPEG)
             except (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                await asyncio.sleep(0.01)  # it was not accepted, or the count of the server will tell
+                await asyncio.sleep(0.01)  # it was not accepted, or the counts will differ
                 continue
             had += 1
             assert response.status_code == 200, response.text

@@ -33,7 +33,7 @@ _warnings_lock = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known about an image before it is decoded.
+    """What an image file says before it is decoded.
 
     format: Pillow's name of the format, a key of `reading.FORMATS`.
     size: width and height in pixels once upright.
@@ -180,7 +180,7 @@ def _find_chunk(file: BinaryIO, chunk: bytes, *, png: bool) -> bytes:
 def _exif_orientation(exif: bytes) -> int:
     """Read the orientation, 1 to 8, from a raw EXIF block; 1 where it has none or is damaged.
 
-    Pillow's own reader walks the whole block and warns of any damage in it.
+    Pillow's reader parses the whole block and warns of any damage in it.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])

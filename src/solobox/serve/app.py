@@ -29,7 +29,7 @@ def build_app(context: ServerContext) -> FastAPI:
         yield
         await context.batcher.close()
 
-    # FastAPI's own pages of documentation would load scripts from elsewhere.
+    # The documentation pages of FastAPI would load scripts from elsewhere.
     app = FastAPI(
         title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, redirect_slashes=False,
         lifespan=lifespan,
@@ -62,11 +62,11 @@ def _add_error_handlers(app: FastAPI) -> None:
         return Response(body, error.status, headers)
 
     @app.exception_handler(HTTPError)
-    async def own(request: Request, error: HTTPError) -> Response:
+    async def solobox_error(request: Request, error: HTTPError) -> Response:
         return respond(request, error)
 
     @app.exception_handler(HTTPException)
-    async def framework(request: Request, error: HTTPException) -> Response:
+    async def http_exception(request: Request, error: HTTPException) -> Response:
         code, message, hint = {
             404: ("not-found", "there is nothing at this address", "GET /openapi.json lists all addresses."),
             405: ("method-not-allowed", "this address has another method", "See the header Allow."),

@@ -82,7 +82,7 @@ def health_routes(context: ServerContext) -> APIRouter:
 
 
 def _page_headers(page: bytes) -> dict[str, str]:
-    """Headers of the page, whose policy lets its own script and styles run and nothing else."""
+    """Headers of the page, whose policy allows its script and styles and nothing else."""
 
     def hashes(tag: str) -> str:
         contents = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)

@@ -14,7 +14,7 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
 class ServerMetrics:
-    """The metrics of one server, in a registry of its own: a process may have several servers."""
+    """The metrics of one server, in a separate registry: a process may have several servers."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

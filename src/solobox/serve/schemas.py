@@ -11,7 +11,7 @@ from solobox.boxes import Floats
 from solobox.predict.prediction import Prediction
 
 _DECIMALS = 3
-"""Decimals of pixels: a thousandth is far below what any model can tell."""
+"""Decimals of pixels: a thousandth is far below the error of any model."""
 
 Edges = Annotated[
     Sequence[float],
@@ -83,7 +83,7 @@ class PredictionBody(BaseModel):
         description="Probability that the object is in the image; null where the model never learned it"
     )
     familiarity: Probability | None = Field(
-        description="How much it is like the training images; near 0 it is like none of them"
+        description="How much it is like the training images; close to 0 it is like none of them"
     )
     error: ErrorBody | None
 

@@ -132,14 +132,14 @@ class LimitedConnection(H11Protocol):
             lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        if self.cycle is not None:  # tell the route that reads the body
+        if self.cycle is not None:  # wakes the route that reads the body
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; told to stop it turns readiness off first, and keeps the listener open a moment longer.
+    """uvicorn's server; on a signal to stop it turns readiness off first, and keeps the listener open a moment longer.
 
     A second signal ends the waiting: requests that are not yet answered stay so.
     """
