@@ -22,6 +22,11 @@ from PIL.WebPImagePlugin import WebPImageFile
 from solobox.errors import ImageError, reason
 from solobox.images.headers import SUPPORTED, Header, ignore_warnings, open_header
 
+__all__ = [
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "is_image_name", "probe",
+    "read", "to_rgb", "to_square",
+]  # fmt: skip
+
 EncodedImage: TypeAlias = str | Path | bytes
 """An image file: its path, or its bytes."""
 

@@ -29,7 +29,7 @@ def build_app(context: ServerContext) -> FastAPI:
         yield
         await context.batcher.close()
 
-    # The documentation pages of FastAPI would load scripts from elsewhere.
+    # The documentation pages of FastAPI would load scripts from other hosts.
     app = FastAPI(
         title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, redirect_slashes=False,
         lifespan=lifespan,
