@@ -23,8 +23,8 @@ from solobox.errors import ImageError, reason
 from solobox.images.headers import SUPPORTED, Header, ignore_warnings, open_header
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "is_image_name", "probe",
-    "read", "to_rgb", "to_square",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "is_image_name",
+    "probe", "read", "to_rgb", "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
