@@ -4,7 +4,7 @@ uvicorn limits neither the time for the head of a request nor the number of conn
 ever, before any middleware sees it), so `LimitedConnection` adds both to its h11 protocol, and `Server` turns readiness
 off before it closes the listener. Other servers were considered. hypercorn 0.18 has a timeout for each read, which a
 client that sends a byte at a time never meets, and no limit of connections. granian 2.8 has a timeout for the head and
-a limit of connections, but those beyond the limit wait in the kernel's backlog, health checks among them, where a client
+a limit of connections, but those beyond it wait in the backlog of the kernel, health checks among them, where a client
 here gets a 503 at once; and it has no phase in which readiness is off and connections are still accepted.
 """
 
