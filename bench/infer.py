@@ -44,16 +44,16 @@ def exported(path: Path, *, int8: bool = False) -> Path:
     import onnx
 
     from solobox.config.architecture import Architecture
-    from solobox.export.graph import Graph
-    from solobox.export.onnx_file import as_onnx, facts_of
-    from solobox.export.quantize import quantized
+    from solobox.export.graph import ExportGraph
+    from solobox.export.onnx_file import to_onnx, training_metadata
+    from solobox.export.quantize import quantize
     from solobox.model.localizer import Localizer
 
     localizer = Localizer(Architecture(size=SIDE), pretrained="bundled", pretrained_head="synthetic").eval()
-    model = as_onnx(Graph(localizer), facts_of(localizer))
+    model = to_onnx(ExportGraph(localizer), training_metadata(localizer))
     if int8:
         images = caltech()[0].images[:64]
-        model = quantized(model, [resize_to_square(image, SIDE).pixels for image in images])
+        model = quantize(model, [resize_to_square(image, SIDE).pixels for image in images])
     onnx.save(model, path)
     return path
 

@@ -34,7 +34,7 @@ from solobox.uncertainty.conformal import Calibration
 from solobox.uncertainty.familiarity import Familiarity
 
 if TYPE_CHECKING:
-    from solobox.export import Exported
+    from solobox.export import ExportResult
 
 _BATCH_SIZE = 16
 _FAMILIARITY = "familiarity."
@@ -218,7 +218,7 @@ class Localizer(Predictor, nn.Module):
             }
         saving.save(Path(folder), self.architecture, state, margins | self.metadata, self.fingerprints)
 
-    def export(self, path: str | Path, **options: Any) -> "Exported":
+    def export(self, path: str | Path, **options: Any) -> "ExportResult":
         """Write one ONNX file that runs without PyTorch; see `solobox.export.export` for its options and errors."""
         from solobox.export import export
 

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, in JSON and with bytes behind it."""
+"""The Open Inference Protocol v2, in JSON and with binary tensors."""
 
 import json
 from collections.abc import Iterator
@@ -8,22 +8,23 @@ import httpx
 import numpy as np
 import pytest
 
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.predictor import PredictOptions
 from solobox.serve.tensors import HEADER
 
-from serving_hosting import Hosted, hosted  # isort: skip
-from serving_model import write_model  # isort: skip
+from server_in_thread import Hosted, hosted  # isort: skip
+from colour_model import write_model  # isort: skip
 
 INFER = "/v2/models/model/infer"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return OnnxModel.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[Hosted]:
+def server(model: OnnxModel) -> Iterator[Hosted]:
     with hosted(model, max_pixels=100_000) as started:
         yield started
 
@@ -39,15 +40,15 @@ def pixels(count: int = 2) -> np.ndarray[Any, np.dtype[np.uint8]]:
     return np.ascontiguousarray(np.broadcast_to(colours, (count, 20, 30, 3)))
 
 
-def tensor(given: np.ndarray[Any, Any], **other: Any) -> dict[str, Any]:
-    return {"name": "pixels", "shape": list(given.shape), "datatype": "UINT8", **other}
+def tensor(images: np.ndarray[Any, Any], **other: Any) -> dict[str, Any]:
+    return {"name": "pixels", "shape": list(images.shape), "datatype": "UINT8", **other}
 
 
 def arrays(answer: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     return {out["name"]: np.array(out["data"], np.float32).reshape(out["shape"]) for out in answer["outputs"]}
 
 
-def test_what_it_says_of_itself(client: httpx.Client) -> None:
+def test_metadata(client: httpx.Client) -> None:
     assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
@@ -66,46 +67,46 @@ def test_what_it_says_of_itself(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False])
-def test_json(client: httpx.Client, model: Model, flat: bool) -> None:
-    given = pixels()
-    data = given.ravel().tolist() if flat else given.tolist()
-    answer = client.post(INFER, json={"id": "7", "inputs": [tensor(given, data=data)]}).json()
+def test_json(client: httpx.Client, model: OnnxModel, flat: bool) -> None:
+    images = pixels()
+    data = images.ravel().tolist() if flat else images.tolist()
+    answer = client.post(INFER, json={"id": "7", "inputs": [tensor(images, data=data)]}).json()
     assert (answer["id"], answer["model_name"]) == ("7", "model")
-    found = arrays(answer)
-    for row, wanted in enumerate(model.predict(list(given), level=0.9)):
-        assert found["boxes"][row] == pytest.approx(wanted.box, abs=1e-3)
-        assert found["lower"][row, 2] == pytest.approx(wanted.lower, abs=1e-3)
-        assert found["upper"][row, 2] == pytest.approx(wanted.upper, abs=1e-3)
-        assert found["std"][row] == pytest.approx(wanted.std, abs=1e-3)
-        assert found["presence"][row] == pytest.approx(wanted.presence, abs=1e-5)
-    (outer,) = model.predict([given[1]], level=0.99, outer=True)
-    assert found["outer"][1, 4] == pytest.approx(outer.outer, abs=1e-3)
+    actual = arrays(answer)
+    for row, expected in enumerate(model.predict(list(images), PredictOptions(margins=0.9))):
+        assert actual["boxes"][row] == pytest.approx(expected.box, abs=1e-3)
+        assert actual["lower"][row, 2] == pytest.approx(expected.lower, abs=1e-3)
+        assert actual["upper"][row, 2] == pytest.approx(expected.upper, abs=1e-3)
+        assert actual["std"][row] == pytest.approx(expected.std, abs=1e-3)
+        assert actual["presence"][row] == pytest.approx(expected.presence, abs=1e-5)
+    outer = model.predict(images[1], PredictOptions(outer=0.99))
+    assert actual["outer"][1, 4] == pytest.approx(outer.outer, abs=1e-3)
 
 
-def binary(given: np.ndarray[Any, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
+def binary(images: np.ndarray[Any, Any], **more: Any) -> tuple[bytes, dict[str, str]]:
     """As tritonclient sends it."""
     head = json.dumps(
-        {"inputs": [tensor(given, parameters={"binary_data_size": given.nbytes})], **more}
+        {"inputs": [tensor(images, parameters={"binary_data_size": images.nbytes})], **more}
     ).encode()
-    return head + given.tobytes(), {HEADER: str(len(head))}
+    return head + images.tobytes(), {HEADER: str(len(head))}
 
 
 def test_bytes_both_ways(client: httpx.Client) -> None:
-    given = pixels(3)
-    plain = arrays(client.post(INFER, json={"inputs": [tensor(given, data=given.tolist())]}).json())
-    body, headers = binary(given, parameters={"binary_data_output": True})
+    images = pixels(3)
+    plain = arrays(client.post(INFER, json={"inputs": [tensor(images, data=images.tolist())]}).json())
+    body, headers = binary(images, parameters={"binary_data_output": True})
     response = client.post(INFER, content=body, headers=headers)
     length = int(response.headers[HEADER])
-    behind = response.content[length:]
+    binary_data = response.content[length:]
     for out in json.loads(response.content[:length])["outputs"]:
         size = out["parameters"]["binary_data_size"]
-        found = np.frombuffer(behind[:size], "<f4").reshape(out["shape"])
-        behind = behind[size:]
-        assert found == pytest.approx(plain[out["name"]], abs=1e-4)
-    assert behind == b""
+        actual = np.frombuffer(binary_data[:size], "<f4").reshape(out["shape"])
+        binary_data = binary_data[size:]
+        assert actual == pytest.approx(plain[out["name"]], abs=1e-4)
+    assert binary_data == b""
     # One output as bytes, one as JSON, in the order that was asked for.
-    wanted = [{"name": "presence"}, {"name": "boxes", "parameters": {"binary_data": True}}]
-    body, headers = binary(given, outputs=wanted)
+    outputs = [{"name": "presence"}, {"name": "boxes", "parameters": {"binary_data": True}}]
+    body, headers = binary(images, outputs=outputs)
     response = client.post(INFER, content=body, headers=headers)
     length = int(response.headers[HEADER])
     presence, boxes = json.loads(response.content[:length])["outputs"]
@@ -117,7 +118,7 @@ GOOD = tensor(pixels(1), data=pixels(1).ravel().tolist())
 
 
 @pytest.mark.parametrize(
-    "given",
+    "content",
     [
         b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"inputs": []}', b'{"inputs": [1]}',
         {"inputs": [GOOD, GOOD]}, {"inputs": [{**GOOD, "name": "x"}]}, {"inputs": [{**GOOD, "datatype": "FP32"}]},
@@ -132,26 +133,26 @@ GOOD = tensor(pixels(1), data=pixels(1).ravel().tolist())
         {"inputs": [GOOD], "parameters": {"binary_data_output": 1}},
     ],
 )  # fmt: skip
-def test_wrong_tensors(client: httpx.Client, given: Any) -> None:
-    content = given if isinstance(given, bytes) else json.dumps(given).encode()
-    response = client.post(INFER, content=content)
+def test_wrong_tensors(client: httpx.Client, content: Any) -> None:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    response = client.post(INFER, content=body)
     assert response.status_code == 400, response.text
-    body = response.json()
-    assert body["code"] == "wrong_tensor"
-    assert body["error"] == body["message"]
-    assert body["what_to_do"]
+    error = response.json()
+    assert error["code"] == "invalid-tensor"
+    assert error["error"] == error["message"]
+    assert error["hint"]
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "99999999", "1" * 40, "²"])
 def test_wrong_lengths_of_the_json(client: httpx.Client, length: str) -> None:
     body, _ = binary(pixels())
     response = client.post(INFER, content=body, headers=[(HEADER.encode(), length.encode("latin-1"))])
-    assert response.json()["code"] == "wrong_tensor"
+    assert response.json()["code"] == "invalid-tensor"
 
 
-def test_bytes_that_are_too_few_or_nobodys(client: httpx.Client) -> None:
+def test_too_few_or_unexpected_bytes(client: httpx.Client) -> None:
     body, headers = binary(pixels())
-    assert client.post(INFER, content=body[:-1], headers=headers).json()["code"] == "wrong_tensor"
+    assert client.post(INFER, content=body[:-1], headers=headers).json()["code"] == "invalid-tensor"
     head = json.dumps({"inputs": [GOOD]}).encode()
     response = client.post(INFER, content=head + b"abc", headers={HEADER: str(len(head))})
     assert "bytes follow" in response.json()["message"]

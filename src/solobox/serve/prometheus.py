@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus."""
+"""ServerMetrics for Prometheus."""
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,31 +13,31 @@ from prometheus_client import (
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 
 
-class Metrics:
-    """The counters of one server, in a registry of their own: several may live in a process."""
+class ServerMetrics:
+    """The metrics of one server, in a separate registry: a process may have several servers."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         self.requests = Counter(
-            "solobox_requests", "Requests answered", ("route", "method", "status"), registry=self._registry
+            "solobox_requests", "Requests", ("route", "method", "status"), registry=self._registry
         )
         self.seconds = Histogram(
             "solobox_request_seconds",
-            "From the head of a request to its whole answer",
+            "Seconds from the head of a request to the end of its response",
             ("route",),
             buckets=_SECONDS,
             registry=self._registry,
         )
         self.images = Counter(
-            "solobox_images", "Images, by what came of them: ok or the error's code", ("result",),
+            "solobox_images", "Images by result: ok or the error's code", ("result",),
             registry=self._registry,
         )  # fmt: skip
         self.refused = Counter(
-            "solobox_refused", "Images that the full queue refused", registry=self._registry
+            "solobox_refused", "Images refused because the queue was full", registry=self._registry
         )
-        self.queue = Gauge("solobox_queue", "Images that wait or are worked on", registry=self._registry)
+        self.queue = Gauge("solobox_queue", "Images that wait or are in work", registry=self._registry)
         self.batch = Histogram(
             "solobox_batch_images",
             "Images that went through the model together",
@@ -45,9 +45,12 @@ class Metrics:
             registry=self._registry,
         )
         self.model = Histogram(
-            "solobox_model_seconds", "The model's time for a batch", buckets=_SECONDS, registry=self._registry
+            "solobox_model_seconds",
+            "Seconds of the model for a batch",
+            buckets=_SECONDS,
+            registry=self._registry,
         )
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""A server in a process of its own, by the command that people use."""
+"""A server in another process, started by the command."""
 
 import os
 import socket
@@ -29,9 +29,9 @@ class Running:
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port
 
 

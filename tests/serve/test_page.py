@@ -12,8 +12,8 @@ from PIL import Image
 
 from solobox import synthetic
 
-from serving_running import KEY, Running, running  # isort: skip
-from serving_model import expected_box, image, write_model  # isort: skip
+from server_process import KEY, Running, running  # isort: skip
+from colour_model import expected_box, image, write_model  # isort: skip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,21 +66,21 @@ def until(page: Any, condition: str) -> None:
     raise AssertionError(condition)
 
 
-def give(page: Any, *files: tuple[str, bytes]) -> None:
+def choose_files(page: Any, *files: tuple[str, bytes]) -> None:
     page.set_input_files(
         "#files", [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files]
     )
 
 
-def shown(page: Any) -> dict[str, Any]:
+def prediction(page: Any) -> dict[str, Any]:
     page.wait_for_selector("#answer:not([hidden])")
     answer: dict[str, Any] = json.loads(page.text_content("#json"))
     return answer
 
 
 def test_a_chosen_image_gets_its_box_drawn(page: Any) -> None:
-    give(page, ("red.png", image((200, 100, 50), (400, 300))))
-    answer = shown(page)
+    choose_files(page, ("red.png", image((200, 100, 50), (400, 300))))
+    answer = prediction(page)
     assert answer["box"] == pytest.approx(expected_box((200, 100, 50), (400, 300)), abs=0.01)
     assert "red.png, 400 × 300" in page.text_content("#name")
     assert page.text_content("#time").endswith(" ms")
@@ -98,7 +98,7 @@ def test_a_chosen_image_gets_its_box_drawn(page: Any) -> None:
 
 
 def test_several_images_are_walked_through_by_keyboard(page: Any) -> None:
-    give(page, *((f"{n}.png", image((40 * n, 90, 90), (200, 150))) for n in range(1, 4)))
+    choose_files(page, *((f"{n}.png", image((40 * n, 90, 90), (200, 150))) for n in range(1, 4)))
     until(page, "document.querySelectorAll('#strip button').length === 3")
     until(page, "document.getElementById('name').textContent.startsWith('1.png')")
     page.keyboard.press("ArrowRight")
@@ -108,22 +108,22 @@ def test_several_images_are_walked_through_by_keyboard(page: Any) -> None:
 
 
 def test_the_level_widens_the_band(page: Any) -> None:
-    give(page, ("a.png", image()))
-    narrow = shown(page)
+    choose_files(page, ("a.png", image()))
+    narrow = prediction(page)
     page.select_option("#level", "0.99")
     until(page, "document.getElementById('json').textContent.includes('0.99')")
-    wide = shown(page)
+    wide = prediction(page)
     assert wide["margins"]["lower"][0] < narrow["margins"]["lower"][0]
 
 
 def test_what_is_no_image_is_told_in_words(page: Any) -> None:
-    give(page, ("notes.jpg", b"<html>not an image</html>"))
-    page.wait_for_selector("#fault:not([hidden])")
-    assert "this is text" in page.text_content("#wrong").lower()
-    assert "Convert it to JPEG" in page.text_content("#advice")
-    give(page, ("good.png", image()))
-    page.wait_for_selector("#fault", state="hidden")
-    assert shown(page)["box"]
+    choose_files(page, ("notes.jpg", b"<html>not an image</html>"))
+    page.wait_for_selector("#error:not([hidden])")
+    assert "this is text" in page.text_content("#error-message").lower()
+    assert "Convert it to JPEG" in page.text_content("#error-hint")
+    choose_files(page, ("good.png", image()))
+    page.wait_for_selector("#error", state="hidden")
+    assert prediction(page)["box"]
 
 
 def test_paste_and_drop(page: Any) -> None:
@@ -141,13 +141,13 @@ def test_paste_and_drop(page: Any) -> None:
     for kind in ("paste", "drop"):
         page.evaluate(make, kind)
         until(page, f"document.getElementById('name').textContent.startsWith('{kind}.png')")
-        assert shown(page)["size"] == [120, 90]
+        assert prediction(page)["size"] == [120, 90]
 
 
 def test_the_json_is_copied(page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    give(page, ("a.png", image()))
-    answer = shown(page)
+    choose_files(page, ("a.png", image()))
+    answer = prediction(page)
     page.keyboard.press("j")
     until(page, "document.getElementById('copy').textContent.startsWith('Copied')")
     assert json.loads(page.evaluate("navigator.clipboard.readText()")) == answer
@@ -155,7 +155,7 @@ def test_the_json_is_copied(page: Any) -> None:
 
 def test_the_camera_runs_freezes_and_stops(page: Any) -> None:
     page.keyboard.press("c")
-    answer = shown(page)
+    answer = prediction(page)
     assert min(answer["size"]) > 100
     page.click("#freeze")
     until(page, "document.getElementById('camera').textContent.startsWith('Camera')")
@@ -164,8 +164,8 @@ def test_the_camera_runs_freezes_and_stops(page: Any) -> None:
 
 
 def test_every_control_is_reached_by_tab(page: Any) -> None:
-    give(page, ("a.png", image()))
-    shown(page)
+    choose_files(page, ("a.png", image()))
+    prediction(page)
     seen = set()
     for _ in range(12):
         page.keyboard.press("Tab")
@@ -177,8 +177,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(server: Running, browser: A
     context = browser.new_context(viewport={"width": 375, "height": 740}, is_mobile=True, has_touch=True)
     opened = context.new_page()
     opened.goto(server.url)
-    give(opened, ("wide.png", image(size=(2000, 500))))
-    shown(opened)
+    choose_files(opened, ("wide.png", image(size=(2000, 500))))
+    prediction(opened)
     assert opened.evaluate("document.documentElement.scrollWidth") <= 375
     context.close()
 
@@ -192,8 +192,8 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, browser: Any) -
         opened.fill("#key", KEY)
         opened.press("#key", "Enter")
         opened.wait_for_selector("#keyform", state="hidden")
-        give(opened, ("a.png", image()))
-        assert shown(opened)["box"]
+        choose_files(opened, ("a.png", image()))
+        assert prediction(opened)["box"]
         opened.reload()
         opened.wait_for_selector("#levels:not([hidden])")
         assert opened.is_hidden("#keyform")
@@ -203,8 +203,8 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(tmp_path: Path, browser: Any) -
 def test_a_image_that_the_browser_cannot_show_still_gets_its_box(page: Any) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (100, 80), (90, 30, 30)).save(buffer, "TIFF")
-    give(page, ("scan.tif", buffer.getvalue()))
-    assert shown(page)["size"] == [100, 80]
+    choose_files(page, ("scan.tif", buffer.getvalue()))
+    assert prediction(page)["size"] == [100, 80]
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +219,8 @@ def test_the_words_have_contrast(server: Running, browser: Any, scene: bytes, sc
     context = browser.new_context(color_scheme=scheme)
     opened = context.new_page()
     opened.goto(server.url)
-    give(opened, ("scene.jpg", scene))
-    shown(opened)
+    choose_files(opened, ("scene.jpg", scene))
+    prediction(opened)
     least = opened.evaluate(
         """() => {
         const parse = (c) => c.match(/[\\d.]+/g).map(Number);

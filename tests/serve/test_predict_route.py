@@ -13,22 +13,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.predictor import PredictOptions
 
-from serving_hosting import HeldModel, Hosted, hosted  # isort: skip
-from serving_model import expected_box, image, write_model  # isort: skip
+from server_in_thread import BlockedModel, Hosted, hosted  # isort: skip
+from colour_model import expected_box, image, write_model  # isort: skip
 
 COLOUR = (200, 100, 50)
 JPEG = {"Content-Type": "image/jpeg"}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return Model.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
+def model(tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
+    return OnnxModel.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
 
 
 @pytest.fixture(scope="module")
-def server(model: Model) -> Iterator[Hosted]:
+def server(model: OnnxModel) -> Iterator[Hosted]:
     with hosted(model, max_bytes=500_000) as started:
         yield started
 
@@ -43,12 +44,12 @@ def send(client: httpx.Client, content: bytes, query: str = "", kind: str = "ima
     return client.post(f"/v1/predict{query}", content=content, headers={"Content-Type": kind})
 
 
-def check_fault(response: httpx.Response, status: int, code: str) -> dict[str, str]:
+def check_error(response: httpx.Response, status: int, code: str) -> dict[str, str]:
     assert response.status_code == status, response.text
     body: dict[str, str] = response.json()
     assert body["code"] == code
-    assert all(body[key] for key in ("message", "what_to_do"))
-    assert set(body) <= {"code", "message", "what_to_do", "error"}
+    assert all(body[key] for key in ("message", "hint"))
+    assert set(body) <= {"code", "message", "hint", "error"}
     assert "Traceback" not in response.text
     return body
 
@@ -59,18 +60,18 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def test_one_image(client: httpx.Client, model: Model) -> None:
+def test_one_image(client: httpx.Client, model: OnnxModel) -> None:
     content = image(COLOUR)
     answer = send(client, content).json()
-    (wanted,) = model.predict(content)
+    expected = model.predict(content)
     assert answer["size"] == [80, 60]
-    assert answer["box"] == pytest.approx(wanted.box, abs=1e-3)
+    assert answer["box"] == pytest.approx(expected.box, abs=1e-3)
     assert answer["box"] == pytest.approx(expected_box(COLOUR, (80, 60)), abs=2e-3)
     assert answer["margins"]["level"] == 0.9
-    assert answer["margins"]["lower"] == pytest.approx(wanted.lower, abs=1e-3)
-    assert answer["margins"]["upper"] == pytest.approx(wanted.upper, abs=1e-3)
-    assert answer["presence"] == pytest.approx(wanted.presence, abs=1e-5)
-    assert answer["familiarity"] == pytest.approx(wanted.familiarity, abs=1e-5)
+    assert answer["margins"]["lower"] == pytest.approx(expected.lower, abs=1e-3)
+    assert answer["margins"]["upper"] == pytest.approx(expected.upper, abs=1e-3)
+    assert answer["presence"] == pytest.approx(expected.presence, abs=1e-5)
+    assert answer["familiarity"] == pytest.approx(expected.familiarity, abs=1e-5)
     assert answer["outer"] is None
     assert answer["error"] is None
 
@@ -81,14 +82,14 @@ def test_the_type_is_only_looked_at_for_its_kind(client: httpx.Client, kind: str
     assert client.post("/v1/predict", content=image(), headers=headers).status_code == 200
 
 
-def test_levels_outer_and_presence(client: httpx.Client, model: Model) -> None:
+def test_levels_outer_and_presence(client: httpx.Client, model: OnnxModel) -> None:
     content = image(COLOUR)
     wide = send(client, content, "?margins=0.99").json()
-    (wanted,) = model.predict(content, level=0.99)
-    assert wide["margins"]["lower"] == pytest.approx(wanted.lower, abs=1e-3)
+    expected = model.predict(content, PredictOptions(margins=0.99))
+    assert wide["margins"]["lower"] == pytest.approx(expected.lower, abs=1e-3)
     outer = send(client, content, "?outer=0.8").json()
-    (wanted,) = model.predict(content, level=0.8, outer=True)
-    assert outer["outer"]["box"] == pytest.approx(wanted.outer, abs=1e-3)
+    expected = model.predict(content, PredictOptions(outer=0.8))
+    assert outer["outer"]["box"] == pytest.approx(expected.outer, abs=1e-3)
     assert outer["margins"] is None
     absent = send(client, content, "?min_presence=0.9").json()
     assert absent["box"] is None
@@ -98,35 +99,38 @@ def test_levels_outer_and_presence(client: httpx.Client, model: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "code"),
     [
-        ("?margin=0.9", "Is it margins?"),
-        ("?margins=0.9&outer=0.9", "Give one of them"),
-        ("?margins=much", "Give a number"),
-        ("?margins=nan", "wrong_parameter"),
-        ("?margins=0.2", "0.5 to 0.999"),
-        ("?margins=0.999", "held-out images"),
-        ("?min_presence=2", "less than or equal to 1"),
-        ("?name=x", "There are margins, outer, min_presence"),
-        ("?margins=0.9&margins=0.5", ""),
+        ("?margin=0.9", "invalid-parameter"),
+        ("?name=x", "invalid-parameter"),
+        ("?margins=much", "invalid-parameter"),
+        ("?min_presence=2", "invalid-parameter"),
+        ("?margins=0.9&outer=0.9", "options-conflict"),
+        ("?margins=nan", "out-of-range"),
+        ("?margins=0.2", "out-of-range"),
+        ("?margins=0.999", "margins-need-more-images"),
     ],
 )
-def test_wrong_parameters(client: httpx.Client, query: str, says: str) -> None:
-    if says:
-        body = check_fault(send(client, image(), query), 422, "wrong_parameter")
-        assert says in str(body)
-    else:  # the last one counts, as in most servers
-        assert send(client, image(), query).status_code == 200
+def test_wrong_parameters(client: httpx.Client, query: str, code: str) -> None:
+    check_error(send(client, image(), query), 422, code)
+
+
+def test_a_misspelled_parameter_gets_the_closest_name(client: httpx.Client) -> None:
+    assert send(client, image(), "?margin=0.9").json()["hint"] == "Is it margins?"
+
+
+def test_of_a_repeated_parameter_the_last_one_counts(client: httpx.Client) -> None:
+    assert send(client, image(), "?margins=0.9&margins=0.5").json()["margins"]["level"] == 0.5
 
 
 def test_a_model_without_figures(tmp_path: Path) -> None:
-    bare = Model.load(write_model(tmp_path / "bare.onnx", calibrated=False, figures=False))
+    bare = OnnxModel.load(write_model(tmp_path / "bare.onnx", calibrated=False, figures=False))
     with hosted(bare) as server, server.client() as client:
         answer = send(client, image()).json()
         assert answer["box"]
         assert [answer[key] for key in ("margins", "outer", "presence", "familiarity")] == [None] * 4
-        assert "not calibrated" in send(client, image(), "?margins=0.9").text
-        assert "never learned presence" in send(client, image(), "?min_presence=0.9").text
+        check_error(send(client, image(), "?margins=0.9"), 422, "no-margins")
+        check_error(send(client, image(), "?min_presence=0.9"), 422, "no-presence")
         assert client.get("/v1/model").json()["margins"] == []
         outputs = client.get("/v2/models/model").json()["outputs"]
         assert [each["name"] for each in outputs] == ["boxes"]
@@ -142,7 +146,7 @@ def test_several_images_are_answered_one_by_one(client: httpx.Client) -> None:
     assert [answer["name"] for answer in answers] == ["a.png", "notes.jpg", "b.png"]
     assert answers[0]["box"] == pytest.approx(expected_box(COLOUR, (80, 60)), abs=2e-3)
     assert answers[1]["box"] is None
-    assert answers[1]["error"]["code"] == "unsupported_format"
+    assert answers[1]["error"]["code"] == "image-unsupported-format"
     assert answers[2]["box"] == pytest.approx(expected_box((0, 0, 0), (40, 40)), abs=2e-3)
 
 
@@ -162,21 +166,21 @@ def png_of_size(width: int, height: int) -> bytes:
 
 
 BAD = {
-    "empty": (b"", 422, "empty"),
-    "text": (b"this is a text, whatever its name says", 415, "unsupported_format"),
-    "html": (b"<html></html>", 415, "unsupported_format"),
-    "truncated": (image(size=(300, 200), kind="JPEG")[:400], 422, "damaged"),
-    "50 megapixels in 1 KB": (png_of_size(10_000, 5_000), 413, "too_many_pixels"),
-    "2^31 wide": (png_of_size(2**31 - 1, 1), 413, "too_many_pixels"),
-    "no pixels": (png_of_size(0, 0), 422, "damaged"),
-    "heic": (b"\0\0\0\x18ftypheic" + bytes(50), 415, "unsupported_format"),
+    "empty": (b"", 422, "image-empty"),
+    "text": (b"this is a text, whatever its name says", 415, "image-unsupported-format"),
+    "html": (b"<html></html>", 415, "image-unsupported-format"),
+    "truncated": (image(size=(300, 200), kind="JPEG")[:400], 422, "image-damaged"),
+    "50 megapixels in 1 KB": (png_of_size(10_000, 5_000), 413, "image-too-many-pixels"),
+    "2^31 wide": (png_of_size(2**31 - 1, 1), 413, "image-too-many-pixels"),
+    "no pixels": (png_of_size(0, 0), 422, "image-damaged"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(50), 415, "image-unsupported-format"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_images(client: httpx.Client, name: str) -> None:
     content, status, code = BAD[name]
-    body = check_fault(send(client, content), status, code)
+    body = check_error(send(client, content), status, code)
     assert " at 0x" not in body["message"]  # no address of an object
     listed = client.post("/v1/predict", files=[("file", (name, content))]).json()["images"]
     assert listed[0]["error"] == body
@@ -220,12 +224,42 @@ def test_a_damaged_multipart_body(client: httpx.Client) -> None:
         (f"multipart/form-data; boundary={'x' * 5000}", b"--x--\r\n"),
     ):
         response = client.post("/v1/predict", content=body, headers={"Content-Type": kind})
-        check_fault(response, 422, "wrong_multipart")
+        check_error(response, 422, "invalid-form")
+
+
+def test_a_form_whose_end_is_missing_loses_no_image_unnoticed(client: httpx.Client) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + image()
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    whole = client.post("/v1/predict", content=part + b"\r\n" + part + b"\r\n--x--\r\n", headers=headers)
+    assert len(whole.json()["images"]) == 2
+    for body in (part + b"\r\n" + part, part + b"\r\n" + part[:-20], part + b"\r\n--x"):
+        check_error(client.post("/v1/predict", content=body, headers=headers), 422, "invalid-form")
+
+
+def test_a_form_field_that_is_no_file(client: httpx.Client) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x; charset=punycode"}
+    body = b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nhello\r\n--x--\r\n'
+    check_error(client.post("/v1/predict", content=body, headers=headers), 422, "invalid-form")
+
+
+def test_a_form_is_never_written_to_disk(model: OnnxModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container has a read-only file system."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    rng = np.random.default_rng(0)
+    noise = saved(Image.fromarray(rng.integers(0, 256, (900, 1200, 3), np.uint8)), "PNG")
+    assert len(noise) > 3_000_000  # Starlette's default spools files over 1 MB
+    with hosted(model) as server, server.client() as client:
+        answer = client.post("/v1/predict", files=[("file", ("a.png", noise))] * 2).json()
+    assert [each["size"] for each in answer["images"]] == [[1200, 900]] * 2
 
 
 def test_a_thousand_parts(client: httpx.Client) -> None:
     response = client.post("/v1/predict", files=[("file", (f"{n}.png", b"x")) for n in range(1000)])
-    check_fault(response, 413, "too_many_images")
+    check_error(response, 413, "too-many-images")
 
 
 def test_a_file_name_is_repeated_and_never_opened(client: httpx.Client, tmp_path: Path) -> None:
@@ -236,16 +270,16 @@ def test_a_file_name_is_repeated_and_never_opened(client: httpx.Client, tmp_path
     assert answer["images"][0]["box"] is None
 
 
-@pytest.mark.parametrize("runners", [1, 3])
-def test_single_answers_equal_batched_ones(model: Model, runners: int) -> None:
+@pytest.mark.parametrize("workers", [1, 3])
+def test_single_answers_equal_batched_ones(model: OnnxModel, workers: int) -> None:
     """Colours at random, so that a row that went astray would show."""
     rng = np.random.default_rng(1)
     contents = [
         image(tuple(rng.integers(0, 256, 3).tolist()), tuple(rng.integers(20, 400, 2).tolist()))
         for _ in range(24)
     ]
-    held = HeldModel(model)
-    with hosted(held, max_queue=64, deadline=60, runners=runners) as server, server.client() as client:
+    held = BlockedModel(model)
+    with hosted(held, max_queue=64, deadline=60, workers=workers) as server, server.client() as client:
         single = [send(client, content).json() for content in contents]
         assert set(held.batches) == {1}
         held.go.clear()
@@ -253,7 +287,7 @@ def test_single_answers_equal_batched_ones(model: Model, runners: int) -> None:
         with ThreadPoolExecutor(24) as pool:
             together = [pool.submit(httpx.post, f"{server.url}/v1/predict", content=content, headers=JPEG, timeout=60,
                                     trust_env=False) for content in contents]  # fmt: skip
-            _until(lambda: server.service.engine.ready >= 12)  # beside those that the runners have taken
+            _until(lambda: server.context.batcher.queued >= 12)  # beside those that the workers have taken
             held.go.set()
             batched = [each.result().json() for each in together]
     assert max(held.batches) > 2

@@ -1,4 +1,4 @@
-"""What docs/serve.md says is so."""
+"""docs/serve.md tells the truth."""
 
 import re
 import shlex
@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from solobox.serve.settings import Settings
+from solobox.serve.errors import IMAGE_ERRORS, OPTION_ERRORS
+from solobox.serve.settings import ServerSettings
 
-from serving_model import image, write_model  # isort: skip
-from serving_running import Running, command, running  # isort: skip
+from colour_model import image, write_model  # isort: skip
+from server_process import Running, command, running  # isort: skip
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
@@ -24,23 +25,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def test_every_code_is_listed_with_its_status() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/solobox/serving").glob("*.py"))
-    made = set(re.findall(r"""(?:Problem\(|cls\(|return cls\()\s*(\d{3}),\s*"(\w+)\"""", source))
-    made |= {
-        (status, code) for code, status in re.findall(r'^    "(\w+)": \((\d{3}), ', source, re.MULTILINE)
-    }
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src/solobox/serve").glob("*.py"))
+    raised = set(re.findall(r'HTTPError\(\s*(\d{3}),\s*"([\w-]+)"', source))
+    raised |= {(str(status), code) for code, (status, _) in IMAGE_ERRORS.items()}
+    raised |= {("422", code) for code in OPTION_ERRORS}
     listed = set()
-    for statuses, codes in re.findall(r"^\| ([\d, ]+) \| (`.*?`) \|", TEXT, re.MULTILINE):
-        numbers, names = re.findall(r"\d+", statuses), re.findall(r"`(\w+)`", codes)
-        listed |= (
-            set(zip(numbers, names, strict=True))
-            if len(numbers) > 1
-            else {(numbers[0], name) for name in names}
-        )
-    assert len(made) > 15
-    # What the server does wrong itself, and what every server says, go without saying.
-    assert made - listed == {("500", "internal"), ("404", "no_such_model")}
-    assert listed - made == set()
+    for status, codes in re.findall(r"^\| (\d+) \| (`.*?`) \|", TEXT, re.MULTILINE):
+        listed |= {(status, code) for code in re.findall(r"`([\w-]+)`", codes)}
+    assert len(raised) > 20
+    # Bugs of the server, and unknown names.
+    assert raised - listed == {("500", "internal-error"), ("404", "model-not-found")}
+    assert listed - raised == set()
 
 
 def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
@@ -56,18 +51,19 @@ def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
 
 
 def test_its_defaults_and_options() -> None:
-    s = Settings()
+    s = ServerSettings()
     for said in (
         f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_images} |",
         f"{s.max_queue}, then 429",
-        f"{s.deadline:g} s, then 504", f"{s.head:g} s; {s.pause:g} s; {s.upload:g} s", f"| {s.max_connections} |",
+        f"{s.deadline:g} s, then 504",
+        f"{s.head_timeout:g} s; {s.read_timeout:g} s; {s.body_timeout:g} s", f"| {s.max_connections} |",
         f"{s.drain:g} s |",
     ):  # fmt: skip
         assert said in TEXT, said
     done = subprocess.run(command("--help"), capture_output=True, text=True, check=False)
     container = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-    known = set(re.findall(r"--[a-z-]+", done.stdout))
+    options = set(re.findall(r"--[a-z-]+", done.stdout))
     started = re.findall(r"^CMD (.*)$", container, re.MULTILINE)[-1]
     others = {"--data-binary", "--rm", "--read-only"}
     for name in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT + started)) - others:
-        assert name in known, name
+        assert name in options, name

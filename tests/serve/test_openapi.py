@@ -1,4 +1,4 @@
-"""What the OpenAPI description says is so: schemathesis asks whatever it allows, and what it does not."""
+"""The OpenAPI description is true: schemathesis sends what it allows and what it does not."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 
-from serving_hosting import Hosted, hosted  # isort: skip
-from serving_running import KEY  # isort: skip
-from serving_model import image, write_model  # isort: skip
+from server_in_thread import Hosted, hosted  # isort: skip
+from server_process import KEY  # isort: skip
+from colour_model import image, write_model  # isort: skip
 
 PATHS = (
     "/v1/predict", "/v1/model", "/health/live", "/health/ready", "/metrics", "/v2", "/v2/health/live",
@@ -30,13 +30,13 @@ for _kind in ("jpeg", "png", "webp", "bmp", "gif", "tiff"):
 
 @pytest.fixture(scope="module", params=[None, KEY], ids=["open", "key"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    model = Model.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
+    model = OnnxModel.load(write_model(tmp_path_factory.mktemp("model") / "model.onnx"), threads=1)
     with hosted(model, api_key=request.param) as started:
         yield started
 
 
 def headers(server: Hosted) -> dict[str, str]:
-    key = server.service.settings.api_key
+    key = server.context.settings.api_key
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
@@ -64,8 +64,8 @@ def test_it_is_true(server: Hosted, path: str, mode: GenerationMode) -> None:
         def check(case: schemathesis.Case[Any]) -> None:
             if "{name}" in path and mode is GenerationMode.POSITIVE:
                 case.path_parameters["name"] = "model"
-            # Bytes may be broken in ways that no schema tells, and any part of a form may be an image: it is
-            # answered with an error of its own.
+            # No schema says which bytes are an image, and an image of a form that cannot be read has its error
+            # in the list.
             untold: list[Any] = [positive_data_acceptance]
             if case.media_type == "multipart/form-data":
                 untold.append(negative_data_rejection)

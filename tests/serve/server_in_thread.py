@@ -1,4 +1,4 @@
-"""A server in a thread of the test's own process, with a model that the test holds by the hand."""
+"""A server in a thread of the test process, with a model that the test can block."""
 
 import socket
 import threading
@@ -7,44 +7,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import numpy as np
-import numpy.typing as npt
 
-from solobox.predict.onnx_model import Model
-from solobox.predict.predictor import Answer
-from solobox.serve.app import build
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.predictor import Pixels, RawOutput
+from solobox.serve.app import build_app
+from solobox.serve.context import ServerContext
 from solobox.serve.server import Server, listen
-from solobox.serve.service import Service
-from solobox.serve.settings import Settings
+from solobox.serve.settings import ServerSettings
 
 
-class HeldModel:
-    """Answers when it is let go, and notes the sizes of its batches."""
+class BlockedModel(OnnxModel):
+    """Runs while `go` is set, and records the sizes of its batches."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, model: OnnxModel) -> None:
+        self.__dict__.update(vars(model))
         self.go = threading.Event()
         self.go.set()
         self.entered = threading.Event()
         self.batches: list[int] = []
         self.fails = False
-        self.side = model.side
-        self.calibration = model.calibration
-        self.has_presence, self.has_familiarity = model.has_presence, model.has_familiarity
 
-    def answer(self, squares: npt.NDArray[np.uint8], /) -> Answer:
+    def infer(self, pixels: Pixels) -> RawOutput:
         self.entered.set()
         assert self.go.wait(60)
-        self.batches.append(len(squares))
+        self.batches.append(len(pixels))
         if self.fails:
             raise RuntimeError("secret of the model")
-        return self._model.answer(squares)
+        return super().infer(pixels)
 
 
 @dataclass
 class Hosted:
     port: int
-    service: Service
+    context: ServerContext
     server: Server
 
     @property
@@ -59,39 +54,39 @@ class Hosted:
 
 
 @contextmanager
-def hosted(model: Model | HeldModel, *, runners: int = 1, **limits: object) -> Iterator[Hosted]:
-    settings = Settings(**{"settle": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
-    service = Service.of(model, "model", settings, runners=runners)
-    listener = listen("127.0.0.1", 0, open_to_all=False)
-    server = Server(build(service), settings, service.state)
+def hosted(model: OnnxModel, *, workers: int = 1, **limits: object) -> Iterator[Hosted]:
+    settings = ServerSettings(**{"drain_delay": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
+    context = ServerContext.create(model, "model", settings, workers=workers)
+    listener = listen("127.0.0.1", 0, public=False)
+    server = Server(build_app(context), settings, context.state)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     port = listener.getsockname()[1]
     thread.start()
-    found = Hosted(port, service, server)
+    running = Hosted(port, context, server)
     for _ in range(600):
         if server.started:
             break
         thread.join(0.02)
     assert server.started
     try:
-        yield found
+        yield running
     finally:
-        if isinstance(model, HeldModel):
+        if isinstance(model, BlockedModel):
             model.go.set()
         server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
 
 
-def http_of(sock: socket.socket) -> tuple[int, bytes]:
+def read_response(sock: socket.socket) -> tuple[int, bytes]:
     """Status and body of the next response."""
     data = b""
     while True:
-        head, found, body = data.partition(b"\r\n\r\n")
+        head, separator, body = data.partition(b"\r\n\r\n")
         lengths = [
             line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
         ]
-        if found and lengths and len(body) >= int(lengths[0]):
+        if separator and lengths and len(body) >= int(lengths[0]):
             return int(head.split()[1]), body[: int(lengths[0])]
         piece = sock.recv(65536)
         if not piece:
