@@ -127,7 +127,7 @@ def main() -> None:
         writer = csv.writer(stream)
         writer.writerow(["image", "x1", "y1", "x2", "y2", "split"])
         for index, (image, box) in enumerate(zip(rows.images, rows.boxes.tolist(), strict=True)):
-            writer.writerow([image.resolve(), *box, "train" if index < arguments.images else "val"])
+            writer.writerow([image.resolve(), *box, "train" if index < arguments.paths else "val"])
     (arguments.env / "keras_side.py").write_text(KERAS)
     precisions, ways = ("bf16-mixed", "32-true"), ("fit", "loop")
     ratios: dict[tuple[str, str], list[float]] = {}

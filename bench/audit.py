@@ -152,7 +152,7 @@ def injected(seeds: Sequence[int], env: Path) -> None:
 def haar_faces() -> tuple[Dataset, Dataset, Floats, Floats]:
     """Faces with the cascade's boxes, the test faces with human ones, the correction, and the human boxes."""
     training, test = (part.select(np.array([text == "face" for text in part.label])) for part in caltech())
-    found = list(label(training.images, find("haar:frontalface"), workers=1))
+    found = list(label(training.paths, find("haar:frontalface"), workers=1))
     rows = [row for row, one in enumerate(found) if one.candidates]
     human = training.boxes[rows]
     boxes = np.array([found[row].candidates[0].box for row in rows])
@@ -218,7 +218,7 @@ def merged(seeds: Sequence[int]) -> None:
 
 def side_by_side(faces: Dataset, pair: Sequence[int], path: Path) -> tuple[Path, Floats]:
     """An image of two, the second one scaled to the first one's height, and the box around both faces."""
-    left, right = (Image.fromarray(read(faces.images[row]).pixels) for row in pair)
+    left, right = (Image.fromarray(read(faces.paths[row]).pixels) for row in pair)
     factor = left.height / right.height
     right = right.resize((round(right.width * factor), left.height))
     both = Image.new("RGB", (left.width + right.width, left.height))
@@ -243,8 +243,8 @@ def trained(seeds: Sequence[int]) -> None:
             boxes[finding.row] = finding.model
         with tempfile.TemporaryDirectory() as folder:
             clean = Dataset.read(apply(dataset, drop_flagged(found, dataset), Path(folder) / "clean.csv").out)
-            paths = {image.resolve() for image in clean.images}
-        left = dataset.select(np.array([image.resolve() in paths for image in dataset.images]))
+            paths = {image.resolve() for image in clean.paths}
+        left = dataset.select(np.array([image.resolve() in paths for image in dataset.paths]))
         arms = {
             "as they are": dataset,
             "flagged left out (--fix)": left,

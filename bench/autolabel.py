@@ -65,7 +65,7 @@ def main() -> None:
         part = of(test if test_part else training, name)
         for labeler in SHIPPED[name] if test_part else autolabel:
             started = time.perf_counter()
-            found = list(label(part.images, find(labeler), workers=1))
+            found = list(label(part.paths, find(labeler), workers=1))
             seconds = time.perf_counter() - started
             for choice in ["surest, rivals rejected"] if test_part else CHOICES:
                 row(name, labeler, choice, score(found, part.boxes, choice), seconds / len(part))
@@ -92,7 +92,7 @@ def median_box(training: Dataset, part: Dataset) -> Floats:
     """The same fractions of every image: what a labeler has to beat."""
 
     def sizes(dataset: Dataset) -> Floats:
-        return np.array([probe(image).size * 2 for image in dataset.images], dtype=np.float64)
+        return np.array([probe(image).size * 2 for image in dataset.paths], dtype=np.float64)
 
     middle: Floats = np.median(training.boxes / sizes(training), axis=0)
     return middle * sizes(part)

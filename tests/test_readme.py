@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = synthetic.write(place, 40, seed=2, size=(128, 96))
     (place / "annotations.csv").rename(place / "labels.csv")
     (place / "photos").mkdir()
-    shutil.copy(dataset.images[0], place / "photos" / "one.jpg")
+    shutil.copy(dataset.paths[0], place / "photos" / "one.jpg")
     with write_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
             clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)

@@ -62,7 +62,7 @@ def test_faces_of_people(real_data: Path) -> None:
     from solobox import Dataset
 
     faces = Dataset.read(real_data / "caltech" / "face.csv").select(np.arange(0, 435, 40))
-    found = list(label(faces.images, find("haar:frontalface"), workers=2))
+    found = list(label(faces.paths, find("haar:frontalface"), workers=2))
     overlaps = [
         max((float(iou(c.box, box)) for c in each.candidates), default=0)
         for each, box in zip(found, faces.boxes, strict=True)

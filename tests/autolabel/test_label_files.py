@@ -54,7 +54,7 @@ def test_what_is_written_can_be_trained_on(tmp_path: Path) -> None:
     assert set(dataset.source) == {"mine:find"}
     assert set(dataset.label) == {"face"}
     assert dataset.extra == {"score": ("5", "4.9")}
-    assert dataset.images[0].resolve() == (tmp_path / "in" / "a.jpg").resolve()
+    assert dataset.paths[0].resolve() == (tmp_path / "in" / "a.jpg").resolve()
 
 
 def test_what_breaks_on_the_way_leaves_both_files_as_they_were(tmp_path: Path) -> None:

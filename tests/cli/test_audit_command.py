@@ -88,7 +88,7 @@ def test_without_decisions_flagged_images_are_left_out(audited: Path) -> None:
     assert {row["image"] for row in rows_of(audited / "clean.left-out.csv")} == flagged
     clean = Dataset.read(audited / "clean.csv")
     assert len(clean) == 48 - len(flagged)
-    assert all(image.is_file() for image in clean.images)
+    assert all(image.is_file() for image in clean.paths)
 
 
 def test_the_page_shows_the_worst_labels(audited: Path, drawn: Path) -> None:

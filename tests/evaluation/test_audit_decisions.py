@@ -69,8 +69,8 @@ def test_decisions_make_a_corrected_copy_and_a_list_of_changes(dataset: Dataset,
     done = apply_decisions(dataset, read_decisions(path), tmp_path / "out" / "clean.csv", protected=[path])
     assert (done.n_kept, done.n_dropped, done.n_changed) == (19, 1, 3)
     clean = Dataset.read(tmp_path / "out" / "clean.csv", check="off")
-    assert [image.resolve() for image in clean.images] == [
-        image.resolve() for row, image in enumerate(dataset.images) if row != 5
+    assert [image.resolve() for image in clean.paths] == [
+        image.resolve() for row, image in enumerate(dataset.paths) if row != 5
     ]
     assert clean.extra["note"] == tuple(f"n{row}" for row in range(20) if row != 5)
     assert set(clean.split) == {"train"}

@@ -35,7 +35,7 @@ class CountingProgress:
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self.total = total
 
     def advance(self, steps: int = 1, note: str = "") -> None:

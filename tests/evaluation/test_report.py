@@ -196,7 +196,7 @@ def test_without_labels_there_is_one_row(tmp_path: Path) -> None:
 
 def test_a_missing_image_is_mentioned_and_not_fatal(tmp_path: Path) -> None:
     evaluation = make(tmp_path, 3)
-    evaluation.dataset.images[1].unlink()
+    evaluation.dataset.paths[1].unlink()
     page = report(tmp_path, evaluation)
     assert len(page.of("img")) == 2
     assert "could not be read when the report was written" in page.words

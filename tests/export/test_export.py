@@ -90,8 +90,8 @@ def test_the_exported_file_predicts_what_the_run_predicts(
     model = OnnxModel.load(file)
     for options in (PredictOptions(), PredictOptions(margins=0.9), PredictOptions(outer=0.8)):
         for a, b in zip(
-            localizer.predict(list(labelled.images), options),
-            model.predict(list(labelled.images), options),
+            localizer.predict(list(labelled.paths), options),
+            model.predict(list(labelled.paths), options),
             strict=True,
         ):
             assert (a.image, a.size, a.error) == (b.image, b.size, b.error)
@@ -104,15 +104,15 @@ def test_the_exported_file_predicts_what_the_run_predicts(
 def test_the_graphs_margins_are_those_of_the_calibration(
     localizer: Localizer, file: Path, labelled: Dataset
 ) -> None:
-    pixels = read(labelled.images[0]).pixels
+    pixels = read(labelled.paths[0]).pixels
     graph = ExportGraph(localizer)
     assert graph.levels == (0.5, 0.8, 0.9, 0.95)  # 60 images are too few for 0.99
     actual = OnnxRuntime(file, 1).run(pixels[np.newaxis], graph.outputs)
     for index, level in enumerate(graph.levels):
-        both = OnnxModel.load(file).predict(pixels, PredictOptions(margins=level))
+        both = OnnxModel.load(file).predict(pixels, margins=level)
         np.testing.assert_allclose(actual["lower"][0, index], both.lower, atol=0.3)
         np.testing.assert_allclose(actual["upper"][0, index], both.upper, atol=0.3)
-        one = OnnxModel.load(file).predict(pixels, PredictOptions(outer=level))
+        one = OnnxModel.load(file).predict(pixels, outer=level)
         np.testing.assert_allclose(actual["outer"][0, index], one.outer, atol=0.3)
 
 

@@ -82,7 +82,7 @@ class Bar:
         self.total = self.at = 0
         self.note = ""
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self.total = total
 
     def advance(self, steps: int = 1, note: str = "") -> None:

@@ -83,7 +83,7 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
                 float(expected[column]), abs=0.05
             )
         boxes[Path(actual["image"]).name] = [float(actual[key]) for key in ("x1", "y1", "x2", "y2")]
-    reached = iou(np.array([boxes[path.name] for path in test.images]), test.boxes)
+    reached = iou(np.array([boxes[path.name] for path in test.paths]), test.boxes)
     assert reached.mean() == pytest.approx(metrics["mean_iou"], abs=1e-3)
 
 

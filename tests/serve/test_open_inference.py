@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.predictor import PredictOptions
 from solobox.serve.tensors import HEADER
 
 from server_in_thread import Hosted, hosted  # isort: skip
@@ -73,13 +72,13 @@ def test_json(client: httpx.Client, model: OnnxModel, flat: bool) -> None:
     answer = client.post(INFER, json={"id": "7", "inputs": [tensor(images, data=data)]}).json()
     assert (answer["id"], answer["model_name"]) == ("7", "model")
     actual = arrays(answer)
-    for row, expected in enumerate(model.predict(list(images), PredictOptions(margins=0.9))):
+    for row, expected in enumerate(model.predict(list(images), margins=0.9)):
         assert actual["boxes"][row] == pytest.approx(expected.box, abs=1e-3)
         assert actual["lower"][row, 2] == pytest.approx(expected.lower, abs=1e-3)
         assert actual["upper"][row, 2] == pytest.approx(expected.upper, abs=1e-3)
         assert actual["std"][row] == pytest.approx(expected.std, abs=1e-3)
         assert actual["presence"][row] == pytest.approx(expected.presence, abs=1e-5)
-    outer = model.predict(images[1], PredictOptions(outer=0.99))
+    outer = model.predict(images[1], outer=0.99)
     assert actual["outer"][1, 4] == pytest.approx(outer.outer, abs=1e-3)
 
 

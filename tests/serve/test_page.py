@@ -210,7 +210,7 @@ def test_a_image_that_the_browser_cannot_show_still_gets_its_box(page: Any) -> N
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     dataset = synthetic.write(tmp_path_factory.mktemp("scene"), 1, seed=3)
-    return Path(dataset.images[0]).read_bytes()
+    return Path(dataset.paths[0]).read_bytes()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.predictor import PredictOptions
 
 from server_in_thread import BlockedModel, Hosted, hosted  # isort: skip
 from colour_model import expected_box, image, write_model  # isort: skip
@@ -85,10 +84,10 @@ def test_the_type_is_only_looked_at_for_its_kind(client: httpx.Client, kind: str
 def test_levels_outer_and_presence(client: httpx.Client, model: OnnxModel) -> None:
     content = image(COLOUR)
     wide = send(client, content, "?margins=0.99").json()
-    expected = model.predict(content, PredictOptions(margins=0.99))
+    expected = model.predict(content, margins=0.99)
     assert wide["margins"]["lower"] == pytest.approx(expected.lower, abs=1e-3)
     outer = send(client, content, "?outer=0.8").json()
-    expected = model.predict(content, PredictOptions(outer=0.8))
+    expected = model.predict(content, outer=0.8)
     assert outer["outer"]["box"] == pytest.approx(expected.outer, abs=1e-3)
     assert outer["margins"] is None
     absent = send(client, content, "?min_presence=0.9").json()

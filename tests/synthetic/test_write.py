@@ -25,7 +25,7 @@ def test_every_format_reads_back(tmp_path: Path, form: str) -> None:
     written = write(tmp_path, 12, size=(64, 48), empty_share=0.4, exif_share=0.5, format=form)
     assert 0 < written.has_box.sum() < 12
     back = Dataset.read(tmp_path / ANNOTATIONS[form])
-    assert [path.name for path in back.images] == [path.name for path in written.images]
+    assert [path.name for path in back.paths] == [path.name for path in written.paths]
     np.testing.assert_allclose(back.boxes, written.boxes, atol=1e-9)
     for path, original in zip(back.images, written.images, strict=True):
         assert path.samefile(original)
@@ -51,13 +51,13 @@ def test_each_image_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> 
     more = write(tmp_path / "more", 3, seed=5)
     other = write(tmp_path / "other", 2, seed=6)
     for index in range(2):
-        assert few.images[index].read_bytes() == more.images[index].read_bytes()
-        assert few.images[index].read_bytes() != other.images[index].read_bytes()
+        assert few.paths[index].read_bytes() == more.paths[index].read_bytes()
+        assert few.paths[index].read_bytes() != other.paths[index].read_bytes()
     np.testing.assert_array_equal(few.boxes, more.boxes[:2])
 
 
 def test_sizes_vary_in_a_natural_range(tmp_path: Path) -> None:
-    sizes = np.array([probe(path).size for path in write(tmp_path, 16).images])
+    sizes = np.array([probe(path).size for path in write(tmp_path, 16).paths])
     assert sizes.min() >= 240
     assert sizes.max() <= 480
     assert len(np.unique(sizes, axis=0)) > 8

@@ -134,14 +134,14 @@ def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, r
     held = dataset.of_split("val").positives()
     assert localizer.calibration is not None
     assert localizer.calibration.count == len(held) == 14
-    predictions = localizer.predict(list(held.images), PredictOptions(margins=0.8))
+    predictions = localizer.predict(list(held.paths), margins=0.8)
     inside = [
         ((box >= one.lower - 1e-6) & (box <= one.upper + 1e-6)).all()
         for box, one in zip(held.boxes, predictions, strict=True)
     ]
     # The 12th of 14 scores is the quantile: as prediction gives them, not only as training saw them.
     assert sum(inside) == 12
-    outer = localizer.predict(list(held.images), PredictOptions(outer=0.8))
+    outer = localizer.predict(list(held.paths), outer=0.8)
     for both, one in zip(predictions, outer, strict=True):
         np.testing.assert_array_equal(both.box, one.box)
         assert (one.outer[:2] <= one.box[:2]).all()
@@ -154,7 +154,7 @@ def test_by_default_margins_are_given_where_there_are_enough_images(dataset: Dat
     first = str(dataset.images[0])
     assert np.isfinite(localizer.predict(first).lower).all()
     with pytest.raises(ConfigError) as error:
-        localizer.predict(first, PredictOptions(margins=0.99))
+        localizer.predict(first, margins=0.99)
     assert error.value.code == "margins-need-more-images"
     localizer.calibration = None
     assert np.isnan(localizer.predict(first).lower).all()

@@ -101,7 +101,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
     assert dataset.has_box[LOST]
     assert not dataset.has_box.all()
-    dataset.images[LOST].write_bytes(dataset.images[LOST].read_bytes()[:300])
+    dataset.paths[LOST].write_bytes(dataset.paths[LOST].read_bytes()[:300])
     return dataset
 
 
@@ -165,7 +165,7 @@ def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(
 
 def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Dataset) -> None:
     for row in (0, 1, 2):
-        image = read(drawn.images[row])
+        image = read(drawn.paths[row])
         seen = found.predict_pixels(row, image.pixels)
         assert seen.size == (96, 72)
         # Kept maps are rounded to bfloat16, and their image was scaled by another kernel.
@@ -237,7 +237,7 @@ def test_two_images_make_two_folds_and_nothing_is_called_familiar(
     drawn = validator.images.dataset
     empty = int(np.flatnonzero(~drawn.has_box)[0])
     lost = tmp_path / "lost.jpg"
-    lost.write_bytes(drawn.images[empty].read_bytes()[:300])
+    lost.write_bytes(drawn.paths[empty].read_bytes()[:300])
     rows = [*np.flatnonzero(drawn.has_box & (np.arange(30) != LOST))[:2], empty]
     few = drawn.select(rows)
     few = replace(few, images=(*few.images[:2], lost))

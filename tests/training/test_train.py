@@ -33,7 +33,7 @@ class Heard:
         self.said: list[str] = []
         self._stage, self._total = "", 0
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self._stage = stage
         self.stages[stage] -= total
 
@@ -174,7 +174,7 @@ def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str
 def test_an_unreadable_image_stops_training_or_is_counted(drawn: Dataset, tmp_path: Path) -> None:
     row = drawn.with_splits().split.index("train")
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(drawn.images[row].read_bytes()[:600])
+    broken.write_bytes(drawn.paths[row].read_bytes()[:600])
     images = [*drawn.images[:row], broken, *drawn.images[row + 1 :]]
     dataset = Dataset(images, drawn.boxes, names=drawn.names)
     with pytest.raises(DataError, match=r"broken\.jpg"):

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 from solobox.cli.console import bars, console, metrics_rows, metrics_table, out
 from solobox.cli.options import DATA, options_class, set_options
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
-from solobox.data.dataset import Dataset, Keep
+from solobox.data.dataset import Dataset
+from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process

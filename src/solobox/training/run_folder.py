@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from solobox.data.dataset import Dataset, Keep
+from solobox.data.dataset import Dataset
+from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
 

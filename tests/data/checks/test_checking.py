@@ -45,7 +45,7 @@ class Counted(Silent):
 
     total = done = 0
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self.total = total
 
     def advance(self, steps: int = 1, note: str = "") -> None:
