@@ -20,7 +20,7 @@ from solobox.utils.progress import Progress
 
 if TYPE_CHECKING:
     from solobox.config.recipe import Recipe
-    from solobox.evaluation.audit.findings import Audit
+    from solobox.evaluation.audit.label_audit import Audit
     from solobox.model.localizer import Localizer
     from solobox.predict.onnx_model import OnnxModel
     from solobox.training.curve import Curve
@@ -73,21 +73,21 @@ def audit(
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> "Audit":
-    """Find labels that are probably wrong: those that a model disagrees with which was trained without them.
+    """Find labels that are probably wrong: a model that was trained without them disagrees.
 
-    data: `Finding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are trained.
+    data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are trained.
     skip_bad: leave out images that cannot be read, instead of raising DataError.
 
     Raises DataError for data that cannot be used, ConfigError for settings that do not work here.
     """
     from solobox.config.recipe import Recipe
-    from solobox.evaluation.audit.findings import audit as compare_labels
-    from solobox.evaluation.audit.hidden_object import second_look
+    from solobox.evaluation.audit.hidden_object import second_prediction
+    from solobox.evaluation.audit.label_audit import audit_labels
     from solobox.training.crossval import out_of_fold
 
     dataset = _dataset(data, skip_bad=skip_bad)
-    held_out = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
-    return compare_labels(dataset, held_out.predictions, second_look(dataset, held_out))
+    predicted = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
+    return audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
 
 
 def learning_curve(

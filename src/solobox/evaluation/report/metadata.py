@@ -40,7 +40,7 @@ class RunMetadata:
     @classmethod
     def from_localizer(cls, localizer: "Localizer", name: str, command: str) -> "RunMetadata":
         """Read the metadata that training saved with a localizer."""
-        metadata = localizer.facts
+        metadata = localizer.metadata
 
         def mapping(key: str) -> dict[str, object]:
             value = metadata.get(key)
