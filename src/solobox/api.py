@@ -73,7 +73,7 @@ def audit(
     skip_bad: bool = False,
     progress: Progress | None = None,
 ) -> "Audit":
-    """Find labels that are probably wrong: those that a model disagrees with which was trained without them.
+    """Find labels that are probably wrong: a model that was trained without them disagrees.
 
     data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are trained.
     skip_bad: leave out images that cannot be read, instead of raising DataError.
@@ -86,8 +86,8 @@ def audit(
     from solobox.training.crossval import out_of_fold
 
     dataset = _dataset(data, skip_bad=skip_bad)
-    held_out = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
-    return audit_labels(dataset, held_out.predictions, second_prediction(dataset, held_out))
+    predicted = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
+    return audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
 
 
 def learning_curve(
