@@ -38,14 +38,14 @@ def child(engine: str, model: str, names: str, output: str) -> int:
         from solobox.cli.predict import predict
 
         return predict(model, [names], output=output, engine="ray")
-    from solobox.predict.job import run
+    from solobox.predict.job import in_threads, run
     from solobox.predict.writers import Columns
     from solobox.ray import prepare
-    from solobox.ray.engine import one_by_one
     from solobox.ray.folder_job import load_model, read_model
 
-    job, _ = prepare(output, read_model(model), [names], Columns())
-    summary = run(job, one_by_one(load_model))
+    data = read_model(model)
+    job, _ = prepare(output, data, [names], Columns())
+    summary = run(job, in_threads(load_model(data)))
     return 1 if summary.errors or summary.failures else 0
 
 

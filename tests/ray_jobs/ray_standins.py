@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from PIL import Image
 
 from solobox.errors import ImageError
 from solobox.images.reading import read
+from solobox.predict.job import Engine, Job, Outcome, Task
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
+from solobox.ray import FolderJob
+from solobox.ray.engine import Load, Worker
 from stand_in_predictor import StandIn
 
 POISON = 151
@@ -53,6 +56,16 @@ def load(model: bytes) -> SizeAsBox:
 
 def load_slow(model: bytes) -> Slow:
     return Slow()
+
+
+def one_by_one(load: Load) -> Engine:
+    """An engine that does shards by one worker in this process, as an actor of Ray's does."""
+
+    def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        assert isinstance(job, FolderJob)
+        return map(Worker(job.folder.url, load).attempt, tasks)
+
+    return engine
 
 
 def size_of(number: int) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from ray_standins import SizeAsBox, jpeg, load, new_bucket, size_of, write_images
+from ray_standins import SizeAsBox, jpeg, load, new_bucket, one_by_one, size_of, write_images
 
 from error_codes import has_code
 from solobox.errors import DataError
@@ -21,7 +21,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
 from solobox.predict.writers import Columns
 from solobox.ray import FolderJob, prepare
-from solobox.ray.engine import Worker, one_by_one
+from solobox.ray.engine import Worker
 from solobox.ray.store_folder import StoreFolder
 
 MODEL = b"a model"

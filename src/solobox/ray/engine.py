@@ -71,16 +71,6 @@ class Worker:
             return Outcome(task.shard, None, why)
 
 
-def one_by_one(load: Load) -> Engine:
-    """An engine that does a folder's shards in this process without Ray, one after the other."""
-
-    def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        worker = Worker(_url_of(job), load)
-        return map(worker.attempt, tasks)
-
-    return engine
-
-
 def _url_of(job: Job) -> str:
     if not isinstance(job, FolderJob):
         raise TypeError(f"workers do the job of a folder, not {type(job).__name__}")
