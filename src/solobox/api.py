@@ -75,8 +75,8 @@ def audit(
 ) -> "Audit":
     """Find labels that are probably wrong: a model that was trained without them disagrees.
 
-    data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are trained.
-    skip_bad: leave out images that cannot be read, instead of raising DataError.
+    data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are
+        trained. skip_bad: leave out images that cannot be read, instead of raising DataError.
 
     Raises DataError for data that cannot be used, ConfigError for settings that do not work here.
     """

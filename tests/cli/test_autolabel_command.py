@@ -118,7 +118,8 @@ def test_ctrl_c_stops_all_threads_and_leaves_no_file(folder: Path, seconds: floa
     for level in range(6, 60):
         Image.fromarray(np.full((30, 40, 3), level, np.uint8)).save(folder / "in" / f"{level}.png")
     process = subprocess.Popen(
-        [sys.executable, "-c", before + CODE, "autolabel", "in", "-o", "b.csv", "--with", "mine:slow", "--workers", "2"],
+        [sys.executable, "-c", before + CODE, "autolabel", "in", "-o", "b.csv", "--with", "mine:slow",
+         "--workers", "2"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     while not list(folder.glob(".b*.part")):  # until it is running

@@ -36,7 +36,7 @@ class CountingProgress:
         self.total = self.done = 0
 
     def start(self, stage: str, total: int | None) -> None:
-        self.total = total
+        self.total = total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps

@@ -243,7 +243,7 @@ def test_missing_margins_presence_and_familiarity_are_mentioned(page: Page) -> N
 def test_real_images(real_data: Path, tmp_path: Path) -> None:
     dataset = Dataset.read(real_data / "caltech" / "face.csv").select(np.arange(30))
     found = []
-    for image, box in zip(dataset.images, dataset.boxes, strict=True):
+    for image, box in zip(dataset.paths, dataset.boxes, strict=True):
         with Image.open(image) as opened:
             found.append(Prediction(str(image), box * 1.02, opened.size))
     page = report(tmp_path, evaluate_predictions(dataset, found, "test"))

@@ -83,7 +83,7 @@ class Bar:
         self.note = ""
 
     def start(self, stage: str, total: int | None) -> None:
-        self.total = total
+        self.total = total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.at, self.note = self.at + steps, note

@@ -64,7 +64,7 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
     command("export", run, "-o", file)
     photos = tmp_path / "photos"
     photos.mkdir()
-    for path in test.images:
+    for path in test.paths:
         shutil.copy(path, photos)
     tables = []
     for model, output in ((run, "run.csv"), (file, "file.csv")):

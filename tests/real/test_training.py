@@ -48,6 +48,6 @@ def test_a_set_with_a_truncated_image_and_several_boxes(real_data: Path, tmp_pat
     with pytest.raises(DataError, match=r"00090\.jpg"):
         train(dataset, tmp_path / "a", recipe)
     localizer = train(dataset, tmp_path / "b", recipe, skip_bad=True)
-    unreadable = localizer.facts["unreadable"]
+    unreadable = localizer.metadata["unreadable"]
     assert isinstance(unreadable, list)
     assert len(unreadable) == 1

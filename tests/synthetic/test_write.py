@@ -2,16 +2,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from solobox.paths.reading import probe, read
 
 from solobox.data.dataset import Dataset
-from solobox.images.reading import probe, read
 from solobox.synthetic import ANNOTATIONS, LABELS, write
 
 
 def test_what_is_written_is_what_is_given_back(tmp_path: Path) -> None:
     dataset = write(tmp_path, 6, seed=1, size=(80, 60))
-    assert dataset.images == tuple(tmp_path / "images" / f"{number:05}.jpg" for number in range(6))
-    for path in dataset.images:
+    assert dataset.paths == tuple(tmp_path / "images" / f"{number:05}.jpg" for number in range(6))
+    for path in dataset.paths:
         assert probe(path).size == (80, 60)
         assert probe(path).format == "JPEG"
     assert dataset.has_box.all()
@@ -27,7 +27,7 @@ def test_every_format_reads_back(tmp_path: Path, form: str) -> None:
     back = Dataset.read(tmp_path / ANNOTATIONS[form])
     assert [path.name for path in back.paths] == [path.name for path in written.paths]
     np.testing.assert_allclose(back.boxes, written.boxes, atol=1e-9)
-    for path, original in zip(back.images, written.images, strict=True):
+    for path, original in zip(back.paths, written.paths, strict=True):
         assert path.samefile(original)
 
 
@@ -36,7 +36,7 @@ def test_turned_images_are_the_same_once_upright(tmp_path: Path) -> None:
     turned = write(tmp_path / "turned", 14, size=(64, 48), exif_share=1.0)
     np.testing.assert_array_equal(turned.boxes, plain.boxes)
     orientations = set()
-    for path, same in zip(turned.images, plain.images, strict=True):
+    for path, same in zip(turned.paths, plain.paths, strict=True):
         header = probe(path)
         orientations.add(header.orientation)
         assert header.size == (64, 48)

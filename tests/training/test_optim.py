@@ -199,7 +199,8 @@ def test_a_step_that_does_not_exist_is_an_error(step: int, total: int) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("lr", 0.0), ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("weight_decay", -0.1), ("warmup", -0.1), ("warmup", 1.0), ("decay_rate", 0.0), ("decay_rate", 1.1),
+        ("lr", 0.0), ("lr", -1e-3), ("lr", math.nan), ("lr", math.inf), ("weight_decay", -0.1),
+        ("warmup", -0.1), ("warmup", 1.0), ("decay_rate", 0.0), ("decay_rate", 1.1),
         ("decay_steps", 0), ("clip", -1.0), ("accumulate", 0), ("optimizer", "lion"), ("schedule", "linear"),
     ],
 )  # fmt: skip

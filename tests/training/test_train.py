@@ -35,7 +35,7 @@ class Heard:
 
     def start(self, stage: str, total: int | None) -> None:
         self._stage = stage
-        self.stages[stage] -= total
+        self.stages[stage] -= total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.stages[self._stage] += steps

@@ -28,7 +28,7 @@ from PIL import Image
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
 from solobox.export.graph import SQUARES
-from solobox.images.reading import read
+from solobox.images.decode import ImageInput, decode
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import OnnxRuntime, levels_of
@@ -121,7 +121,7 @@ def synthetic_images() -> list[Pixels]:
     return [synthetic_image(seed, size) for seed, size in enumerate(SYNTHETIC_SIZES)]
 
 
-def compare(localizer: Localizer, file: Path, images: Sequence[Path]) -> Parity:
+def compare(localizer: Localizer, file: Path, images: Sequence[ImageInput]) -> Parity:
     """Run the three checks of this module on image files, and on the synthetic images.
 
     file: an exported ``.onnx`` file. images: files that cannot be read are left out.
@@ -129,14 +129,14 @@ def compare(localizer: Localizer, file: Path, images: Sequence[Path]) -> Parity:
     engine = _load_with_squares(file)
     difference = _Difference(localizer)
     readable = []
-    for path in images:
+    for image in images:
         try:
-            pixels = read(path).pixels
+            pixels = decode(image).pixels
         except ImageError:
             continue
         difference.add(pixels, engine)
-        readable.append(path)
-    unequal = [difference.add(image, engine) for image in synthetic_images()]
+        readable.append(image)
+    unequal = [difference.add(pixels, engine) for pixels in synthetic_images()]
     return Parity(
         count=len(readable) + len(unequal),
         real=len(readable),
@@ -222,12 +222,12 @@ def _load_with_squares(file: Path) -> OnnxRuntime:
     return OnnxRuntime(model.SerializeToString(), 0)
 
 
-def _files_apart(localizer: Localizer, model: OnnxModel, paths: Sequence[Path]) -> float:
+def _files_apart(localizer: Localizer, model: OnnxModel, images: Sequence[ImageInput]) -> float:
     """Largest difference between predictions of both from encoded files, as a share of the side."""
     side = localizer.architecture.side
     upright, encoded = _rotated_jpeg((side * 3 // 2, side))
-    expected = localizer.predict([upright, *paths])
-    pairs = list(zip(expected, model.predict([encoded, *paths]), strict=True))
+    expected = localizer.predict([upright, *images])
+    pairs = list(zip(expected, model.predict([encoded, *images]), strict=True))
     pairs.append((expected[0], localizer.predict(encoded)))
     return max(_apart(*pair) for pair in pairs)
 

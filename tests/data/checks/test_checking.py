@@ -46,7 +46,7 @@ class Counted(Silent):
     total = done = 0
 
     def start(self, stage: str, total: int | None) -> None:
-        self.total = total
+        self.total = total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps
