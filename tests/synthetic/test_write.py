@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from solobox.paths.reading import probe, read
+from solobox.images.reading import probe, read
 
 from solobox.data.dataset import Dataset
 from solobox.synthetic import ANNOTATIONS, LABELS, write
