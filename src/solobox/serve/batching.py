@@ -25,7 +25,7 @@ _LOG = logging.getLogger("solobox.serve")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Job:
+class _QueuedImage:
     pixels: Pixels
     output: "asyncio.Future[RawOutput]"
 
@@ -47,7 +47,7 @@ class Batcher:
         """Occupied slots."""
         self.has_std = False
         """Whether the model gives a standard deviation of each edge; known once it has run."""
-        self._queue: asyncio.Queue[_Job] = asyncio.Queue()
+        self._queue: asyncio.Queue[_QueuedImage] = asyncio.Queue()
         self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
         self._runners = ThreadPoolExecutor(workers, thread_name_prefix="model")
         self._workers = workers
@@ -116,7 +116,7 @@ class Batcher:
 
     async def infer(self, pixels: Pixels) -> RawOutput:
         """Run the model on one image, (S, S, 3) uint8, together with others. Raises HTTPError (503) where it fails."""
-        job = _Job(pixels, asyncio.get_running_loop().create_future())
+        job = _QueuedImage(pixels, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(job)
         return await job.output
 
@@ -145,7 +145,7 @@ class Batcher:
             _resolve(jobs, output)
 
 
-def _resolve(jobs: Sequence[_Job], output: RawOutput | None) -> None:
+def _resolve(jobs: Sequence[_QueuedImage], output: RawOutput | None) -> None:
     for row, job in enumerate(jobs):
         if job.output.done():
             continue
