@@ -40,7 +40,7 @@ def main() -> None:
         localizer = train(dataset, folder / "run", recipe)
     finally:
         shutil.rmtree(folder)
-    print(localizer.facts["seconds"], localizer.facts["best"])
+    print(localizer.metadata["seconds"], localizer.metadata["best"])
     state = {
         f"{name}.{key}": value.half().contiguous() if value.is_floating_point() else value
         for name, part in (("vectorizer", localizer.vectorizer), ("head", localizer.head))
