@@ -1,6 +1,6 @@
 """Wrong labels, and who finds them: `python bench/audit.py [--seeds 3] [--first 0] [--only PART ...] [--env FOLDER]`.
 
-All by out-of-fold predictions at 224 px with two views an image, five folds; rivals get the same predictions.
+All by out-of-fold predictions at 224 px with two crops per image, five folds; rivals get the same predictions.
 
 injected: Caltech's training part (987 rows) with faults in 15% of its labels, see `faults`: how many of the first 50
 and 100 are faulty, the share of all faults in the first 15%, and of what is flagged; and how many of the labels are
@@ -41,9 +41,9 @@ from solobox import Dataset, Localizer, Recipe, train
 from solobox.autolabel import find, label
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
-from solobox.evaluation.audit.decisions import apply, drop_flagged
+from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged
 from solobox.evaluation.audit.hidden_object import second_prediction
-from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit
+from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit_labels
 from solobox.images.reading import read
 from solobox.predict.prediction import Prediction
 from solobox.training.crossval import out_of_fold
@@ -58,13 +58,13 @@ import sys
 import numpy as np
 from cleanlab.object_detection.rank import get_label_quality_scores
 
-given = np.load(sys.argv[1])
-labels = [{"bboxes": box[None], "labels": np.array([0])} for box in given["labels"]]
-found = np.empty(len(labels), dtype=object)
-for row, box in enumerate(given["boxes"]):
+data = np.load(sys.argv[1])
+labels = [{"bboxes": box[None], "labels": np.array([0])} for box in data["labels"]]
+predictions = np.empty(len(labels), dtype=object)
+for row, box in enumerate(data["boxes"]):
     # one class, and one box an image, of which the model is sure
-    found[row] = np.array([np.concatenate([box, [0.99]])[None]])
-np.save(sys.argv[2], get_label_quality_scores(labels, list(found), verbose=False))
+    predictions[row] = np.array([np.concatenate([box, [0.99]])[None]])
+np.save(sys.argv[2], get_label_quality_scores(labels, list(predictions), verbose=False))
 """
 
 
@@ -75,16 +75,18 @@ def cleanlab(env: Path, labels: Floats, boxes: Floats) -> Floats:
         venv.create(env, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "cleanlab"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        given, scores, script = (Path(folder) / name for name in ("given.npz", "scores.npy", "score.py"))
-        np.savez(given, labels=labels, boxes=boxes)
+        data, scores, script = (Path(folder) / name for name in ("data.npz", "scores.npy", "score.py"))
+        np.savez(data, labels=labels, boxes=boxes)
         script.write_text(CLEANLAB)
-        subprocess.run([python, script, given, scores], check=True)
+        subprocess.run([python, script, data, scores], check=True)
         return np.asarray(1 - np.load(scores), dtype=np.float64)
 
 
 def audited(dataset: Dataset, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
     held_out = out_of_fold(dataset, Recipe.from_preset("quick", {"seed": seed, **SETTINGS}))
-    return audit(dataset, held_out.predictions, second_prediction(dataset, held_out)), held_out.predictions
+    return audit_labels(
+        dataset, held_out.predictions, second_prediction(dataset, held_out)
+    ), held_out.predictions
 
 
 def ranked(found: Audit) -> Floats:
@@ -240,9 +242,11 @@ def trained(seeds: Sequence[int]) -> None:
         found, _ = haar_audit(seed)
         boxes = dataset.boxes.copy()
         for finding in found.flagged:
-            boxes[finding.row] = finding.model
+            boxes[finding.row] = finding.predicted
         with tempfile.TemporaryDirectory() as folder:
-            clean = Dataset.read(apply(dataset, drop_flagged(found, dataset), Path(folder) / "clean.csv").out)
+            clean = Dataset.read(
+                apply_decisions(dataset, drop_flagged(found, dataset), Path(folder) / "clean.csv").out
+            )
             paths = {image.resolve() for image in clean.paths}
         left = dataset.select(np.array([image.resolve() in paths for image in dataset.paths]))
         arms = {

@@ -45,7 +45,7 @@ def child(folder: Path, budget: float, size: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {
         "seconds": seconds, "before": before / 1e6, "peak": peak / 1e6, "said": said,
-        "stages": localizer.facts["seconds"],
+        "stages": localizer.metadata["seconds"],
     }  # fmt: skip
     print(json.dumps(result))
 

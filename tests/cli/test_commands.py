@@ -99,7 +99,7 @@ def test_evaluate_writes_what_it_promises(run: Path, drawn: Path, tmp_path: Path
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     lower, upper = metrics["intervals"]["mean_iou"]
     assert lower <= metrics["mean_iou"] <= upper
-    assert f"95% confidence {lower:.3f} to {upper:.3f} (bootstrap over {metrics['n']} images" in done.stdout
+    assert f"95% CI {lower:.3f} to {upper:.3f} (bootstrap over {metrics['n']} images" in done.stdout
     assert "against" not in metrics
 
 
@@ -120,14 +120,14 @@ def test_evaluate_compares_two_runs_on_the_same_images(
     found = facts["against"]
     assert (found["run"], found["n"], facts["n"]) == ("rival", 40, 40)
     difference = facts["mean_iou"] - found["metrics"]["mean_iou"]
-    assert found["figures"]["mean_iou"]["difference"] == pytest.approx(difference)
+    assert found["differences"]["mean_iou"]["difference"] == pytest.approx(difference)
     assert difference != 0
-    said = f"{difference:+.3f}".replace("-", "−") if not found["clear"] else f"{abs(difference):.3f}"
-    assert f"by {said} mean IoU" in " ".join(done.stdout.split())
+    said = f"{difference:+.3f}".replace("-", "−") if not found["significant"] else f"{abs(difference):.3f}"
+    assert f"{said} mean IoU" in " ".join(done.stdout.split())
     page = (tmp_path / "r.html").read_text()
     assert 'id="comparison"' in page
     assert "rival" in page
-    assert "the comparison flatters rival" in " ".join(done.stderr.split())
+    assert "biased in favor of rival" in " ".join(done.stderr.split())
 
 
 def test_two_runs_of_one_name_are_told_apart_on_the_part_that_the_first_never_saw(
@@ -141,7 +141,7 @@ def test_two_runs_of_one_name_are_told_apart_on_the_part_that_the_first_never_sa
     assert done.returncode == 0, done.stderr
     facts = json.loads((tmp_path / "m.json").read_text())
     assert (facts["n_seen_in_training"], facts["against"]["n_seen_in_training"]) == (0, facts["n"])
-    assert f"the comparison flatters {other}" in " ".join(done.stderr.split())
+    assert f"biased in favor of {other}" in " ".join(done.stderr.split())
     assert str(run) in done.stdout.replace("\n", "")
 
 

@@ -96,15 +96,12 @@ def audit(
         if target is not None:
             must_not_overwrite(target, dataset)
     # PyTorch takes seconds to import: errors in data and options are reported before.
+    from solobox.api import audit as train_and_audit
     from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged, write_audit
-    from solobox.evaluation.audit.hidden_object import second_prediction
-    from solobox.evaluation.audit.label_audit import audit_labels
     from solobox.evaluation.audit.page import write_audit_page
-    from solobox.training.crossval import out_of_fold
 
     with bars() as progress:
-        predicted = out_of_fold(dataset, recipe, folds=recipe.folds, skip_bad=skip_bad, progress=progress)
-        result = audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
+        result = train_and_audit(dataset, recipe, folds=recipe.folds, skip_bad=skip_bad, progress=progress)
     out.print(_table(result, dataset))
     console.print(_count_flagged(result), highlight=False, markup=False, soft_wrap=True)
     if output is not None:

@@ -1,7 +1,7 @@
-"""Make the weights that vectorizer and head begin with: `python bench/pretrained_head.py [--images 24000]`.
+"""Make the weights of the pretrained head: `python bench/pretrained_head.py [--images 24000]`.
 
-Draws scenes, trains the default model on them from random weights (of the head; the backbone is ImageNet's), and writes
-vectorizer and head, in float16, to src/solobox/localizer/pretrained_head.safetensors. No photograph is involved. Takes
+Draws synthetic images, trains the default model on them with a random head and a backbone from ImageNet, and writes
+vectorizer and head, in float16, to src/solobox/model/pretrained_head.safetensors. No photograph is involved. Takes
 about ten minutes on two cores and some 16 GB of memory with the defaults.
 """
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=24_000)
     parser.add_argument("--ram-gb", type=float, default=16.0)
-    parser.add_argument("-o", type=Path, default=Path(saving.__file__).with_name(saving.START))
+    parser.add_argument("-o", type=Path, default=Path(saving.__file__).with_name(saving.PRETRAINED_HEAD))
     arguments = parser.parse_args()
     quieten()
     recipe = Recipe.from_preset(
@@ -40,7 +40,7 @@ def main() -> None:
         localizer = train(dataset, folder / "run", recipe)
     finally:
         shutil.rmtree(folder)
-    print(localizer.facts["seconds"], localizer.facts["best"])
+    print(localizer.metadata["seconds"], localizer.metadata["best"])
     state = {
         f"{name}.{key}": value.half().contiguous() if value.is_floating_point() else value
         for name, part in (("vectorizer", localizer.vectorizer), ("head", localizer.head))
