@@ -14,7 +14,8 @@ from solobox.data import checks, formats, in_memory, splits
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
-from solobox.data.one_per_image import Keep, ReadNotes, invalid_box, one_per_image
+from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
+from solobox.data.one_per_image import ReadNotes, invalid_box, one_per_image
 from solobox.errors import ConfigError, DataError
 from solobox.images.decode import ImageInput
 from solobox.utils.progress import Progress

@@ -202,8 +202,9 @@ def _check_group(recipe: Recipe, group: Distributed) -> None:
 
 def _sample_images(training: Dataset) -> list[str]:
     """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
-    rows = np.linspace(0, len(training) - 1, min(_SAMPLE_IMAGES, len(training))).round().astype(int)
-    return [str(training.images[row].absolute()) for row in rows]
+    paths = [image for image in training.images if isinstance(image, Path)]
+    rows = np.linspace(0, len(paths) - 1, min(_SAMPLE_IMAGES, len(paths))).round().astype(int)
+    return [str(paths[row].absolute()) for row in rows]
 
 
 def _start_loggers(trackers: list[Logger], recipe: Recipe, out: Path) -> None:

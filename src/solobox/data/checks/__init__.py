@@ -4,7 +4,7 @@
 """
 
 from solobox.data.checks.checking import CheckLevel, check
-from solobox.data.checks.findings import CODES, Diagnosis, Finding, Fix
+from solobox.data.checks.diagnosis import CODES, Diagnosis, Finding, Fix
 from solobox.data.checks.fix import FixReport, fix
 
 __all__ = ["CODES", "CheckLevel", "Diagnosis", "Finding", "Fix", "FixReport", "check", "fix"]

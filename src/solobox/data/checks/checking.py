@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from solobox.data.checks.box_rules import check_boxes
 from solobox.data.checks.context import CheckContext
-from solobox.data.checks.findings import Diagnosis
+from solobox.data.checks.diagnosis import Diagnosis
 from solobox.data.checks.image_info import read_image_info
 from solobox.data.checks.image_rules import check_files
 from solobox.data.checks.set_rules import check_rows

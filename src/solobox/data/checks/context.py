@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
-from solobox.data.checks.findings import CODES, Box, Diagnosis, Finding, Fix
+from solobox.data.checks.diagnosis import CODES, Box, Diagnosis, Finding, Fix
 from solobox.data.checks.image_info import ImageInfo
 from solobox.data.formats.records import Annotations, Record
 

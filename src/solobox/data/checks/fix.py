@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from solobox.data.checks.context import format_box
-from solobox.data.checks.findings import Box, Diagnosis, Fix
+from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import DataError

@@ -6,7 +6,7 @@ from check_sets import ImageSet
 from rich.console import Console
 
 from solobox.data.checks import CODES, Diagnosis, Finding
-from solobox.data.checks.findings import MAX_ROWS_PER_CODE
+from solobox.data.checks.diagnosis import MAX_ROWS_PER_CODE
 
 
 @pytest.fixture
