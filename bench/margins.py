@@ -138,7 +138,7 @@ def pipeline(training: Dataset, test: Dataset, size: int, seeds: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             localizer = train(training, Path(folder) / "run", recipe)
             for level in LEVELS:
-                predictions = localizer.predict(list(test.paths), level=level)
+                predictions = localizer.predict(list(test.paths), margins=level)
                 lower, upper = (
                     np.stack([getattr(one, end) for one in predictions]) for end in ("lower", "upper")
                 )

@@ -90,8 +90,8 @@ def test_the_exported_file_predicts_what_the_run_predicts(
     model = OnnxModel.load(file)
     for options in (PredictOptions(), PredictOptions(margins=0.9), PredictOptions(outer=0.8)):
         for a, b in zip(
-            localizer.predict(list(labelled.paths), options),
-            model.predict(list(labelled.paths), options),
+            localizer.stream(labelled.images, options),
+            model.stream(labelled.images, options),
             strict=True,
         ):
             assert (a.image, a.size, a.error) == (b.image, b.size, b.error)
@@ -166,9 +166,9 @@ def test_the_metadata_has_no_path_of_this_machine(file: Path) -> None:
 )
 def test_the_licence_of_the_weights(pretrained: str, text: str) -> None:
     other = localizer_of(knows=False, backbone="tf_efficientnet_lite0")
-    other.facts = {"recipe": {"pretrained": pretrained}}
+    other.metadata = {"recipe": {"pretrained": pretrained}}
     assert text in weights_license(other)
-    other.facts = {}
+    other.metadata = {}
     assert "unknown" in weights_license(other)
 
 

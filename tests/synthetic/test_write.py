@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from solobox.images.reading import probe, read
 
 from solobox.data.dataset import Dataset
+from solobox.images.reading import probe, read
 from solobox.synthetic import ANNOTATIONS, LABELS, write
 
 
