@@ -85,7 +85,7 @@ def ours(listing: Path, epochs: int, precision: str) -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         model = train(dataset, Path(folder) / "run", recipe)
-    facts = model.facts
+    facts = model.metadata
     seconds, history = facts["seconds"], facts["history"]
     assert isinstance(seconds, dict)
     assert isinstance(history, list)
