@@ -147,8 +147,8 @@ def test_the_metadata_has_no_path_of_this_machine(file: Path) -> None:
     about = json.loads({entry.key: entry.value for entry in model.metadata_props}[METADATA])
     assert about["side"] == 64
     assert about["levels"] == [0.5, 0.8, 0.9, 0.95]
-    facts = OnnxModel.load(file).facts
-    assert set(facts) >= {"backbone", "weights_license", "exported_by"}
+    metadata = OnnxModel.load(file).metadata
+    assert set(metadata) >= {"backbone", "weights_license", "exported_by"}
     content = file.read_bytes()
     for folder in (Path(exporter.__file__).parent, Path(torch.__file__).parent):
         assert str(folder).encode() not in content
@@ -205,7 +205,7 @@ def test_an_export_without_its_training_images_is_compared_on_others(
 def test_images_that_the_run_recorded_are_compared_and_those_of_check_before_them(
     localizer: Localizer, labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(localizer, "facts", {"sample_images": [str(path) for path in labelled.images[:5]]})
+    monkeypatch.setattr(localizer, "metadata", {"sample_images": [str(path) for path in labelled.images[:5]]})
     assert export(localizer, tmp_path / "m.onnx").parity.real == 5
     assert export(localizer, tmp_path / "m.onnx", check=labelled).parity.real == len(labelled)
     gone = Dataset([tmp_path / "gone.jpg"], [[1, 2, 3, 4]])
@@ -226,7 +226,7 @@ def test_int8_is_calibrated_measured_and_refused(
     assert result.accuracy is not None
     assert result.accuracy.count == int(labelled.has_box[1::2].sum())
     integers, floats = OnnxModel.load(tmp_path / "m.onnx"), OnnxModel.load(tmp_path / "plain.onnx")
-    assert integers.facts == floats.facts
+    assert integers.metadata == floats.metadata
     pixels = synthetic.draw(1, (90, 70)).pixels
     a, b = integers.predict(pixels), floats.predict(pixels)
     assert not np.array_equal(a.box, b.box)

@@ -25,7 +25,7 @@ def calibration() -> Calibration:
     return Calibration.of(truth, truth + rng.normal(0, 0.02, truth.shape), np.full_like(truth, 0.02))
 
 
-def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, facts: Any = None) -> Path:
+def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, metadata: Any = None) -> Path:
     """figures: spread, presence and familiarity, beside the boxes."""
     constants = {
         "axes": np.array([1, 2]), "of_255": np.float32(255), "start": _START, "by_colour": _BY_COLOUR,
@@ -68,7 +68,7 @@ def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, fa
         "side": SIDE,
         "levels": [],
         "margins": calibration().to_dict() if calibrated else None,
-        "facts": facts or {},
+        "metadata": metadata or {},
     }
     helper.set_model_props(model, {"solobox": json.dumps(about)})
     onnx.save(model, path)

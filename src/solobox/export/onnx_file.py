@@ -69,7 +69,7 @@ def set_metadata(model: onnx.ModelProto, graph: ExportGraph, metadata: Mapping[s
         "side": graph.side,
         "levels": list(graph.levels),
         "margins": calibration.to_dict() if calibration else None,
-        "facts": dict(metadata),
+        "metadata": dict(metadata),
     }
     model.producer_name, model.producer_version = "solobox", importlib.metadata.version("solobox")
     onnx.helper.set_model_props(model, {METADATA: json.dumps(content, allow_nan=False)})

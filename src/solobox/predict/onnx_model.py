@@ -35,7 +35,7 @@ _BATCH_SIZE = 4
 class OnnxModel(Predictor):
     """Exactly one box for each image, by an exported localizer.
 
-    path: of the file. facts: of its training: versions, metrics, classes, the licence of its weights.
+    path: of the file. metadata: of its training: versions, metrics, classes, the licence of its weights.
     side: of the square that images are resized to, in pixels. calibration: what its margins are made from, or None.
     """
 
@@ -52,12 +52,12 @@ class OnnxModel(Predictor):
         self._session, self._threads, self._runtime = session, threads, runtime
         self._single: Session | None = session if 1 in (threads, processors()) else None
         self._single_lock = threading.Lock()
-        side, margins, facts = header.get("side"), header.get("margins"), header.get("facts")
-        if not isinstance(side, int) or not isinstance(facts, dict) or "boxes" not in session.outputs:
+        side, margins, metadata = header.get("side"), header.get("margins"), header.get("metadata")
+        if not isinstance(side, int) or not isinstance(metadata, dict) or "boxes" not in session.outputs:
             raise ConfigError(
                 f"{path} is damaged: its metadata are incomplete. Export it again", code="model-damaged"
             )
-        self.side, self.facts = side, facts
+        self.side, self.metadata = side, metadata
         self.calibration = Calibration.from_dict(margins) if isinstance(margins, dict) else None
         self._outputs = tuple(
             name for name in ("boxes", "std", "presence", "familiarity") if name in session.outputs
