@@ -163,7 +163,7 @@ def test_after_an_invalid_decision_nothing_is_written(
         (["--report", "DATA"], "output-is-input"),
         (["--fix", "DATA"], "output-is-input"),
         (["-o", "IMAGE"], "output-is-input"),
-        (["--config", "FULL"], "needs-cached-features"),
+        (["--config", "FULL"], "options-conflict"),
         (["--folds", "49"], "too-few-groups"),
     ],
 )

@@ -20,8 +20,8 @@ NONE = [np.nan] * 4
 class ConstantLocalizer:
     """Predicts the same box for every image, and presence by the name of the image."""
 
-    def __init__(self, seen: Fingerprints | None = None) -> None:
-        self.seen = seen
+    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+        self.fingerprints = fingerprints
         self.inputs: list[Path] = []
 
     def stream(self, inputs: Iterable[Path]) -> Iterator[Prediction]:

@@ -21,7 +21,7 @@ class RecordingModel:
     predictions: tuple[Prediction, ...]
     inputs: list[tuple[int, Any]] = field(default_factory=list)
 
-    def look(self, row: int, pixels: Any) -> Prediction:
+    def predict_pixels(self, row: int, pixels: Any) -> Prediction:
         self.inputs.append((row, pixels))
         return Prediction("again", np.array([1.0, 2, 3, 4]))
 
