@@ -272,7 +272,7 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
         (["train", "--resume", "NORUN"], "error[run-missing]"),
         (["train", "DATA", "--resume", "RUNDIR"], "error[options-conflict]"),
         (["train", "DATA", "-o", "RUN", "--size", "native"], "error[options-conflict]"),
-        (["summary", "RUNDIR", "--backbone", "resnet18"], "has its architecture already"),
+        (["summary", "RUNDIR", "--backbone", "resnet18"], "error[options-conflict]"),
         (["demo", "-o", "DATA"], "is a file"),
     ],
 )

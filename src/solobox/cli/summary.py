@@ -53,7 +53,8 @@ def summary(
     if run is not None and changes:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise ConfigError(
-            f"{run} has an architecture already, which {options} cannot change: name the folder or options, not both"
+            f"{run} has an architecture already, which {options} cannot change: name the folder or options, not both",
+            code="options-conflict",
         )
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"{plot}: the drawing is an SVG; name it {plot.with_suffix('.svg').name}")
