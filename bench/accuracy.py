@@ -75,7 +75,7 @@ CASES = (
 def measure(case: Case, seed: int) -> dict[str, float]:
     training, test = case.data(seed)
     # All that is not test is the trainer's, who holds a tenth of it out by hash.
-    recipe = Recipe.named(case.recipe, {"test": 0.0, "seed": seed, **case.settings})
+    recipe = Recipe.from_preset(case.recipe, {"test": 0.0, "seed": seed, **case.settings})
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         train(training, Path(folder) / "run", recipe)

@@ -80,13 +80,13 @@ def ours(listing: Path, epochs: int, precision: str) -> None:
 
     quieten()
     dataset = Dataset.read(listing)
-    recipe = Recipe.named(
+    recipe = Recipe.from_preset(
         "article", {"pretrained": "none", "test": 0.0, "finetune_epochs": epochs, "precision": precision}
     )
     with tempfile.TemporaryDirectory() as folder:
         model = train(dataset, Path(folder) / "run", recipe)
-    facts = model.facts
-    seconds, history = facts["seconds"], facts["history"]
+    metadata = model.metadata
+    seconds, history = metadata["seconds"], metadata["history"]
     assert isinstance(seconds, dict)
     assert isinstance(history, list)
     # Decoding is done once, before the first epoch; the steps' own seconds leave validation out, as Keras does here.
@@ -126,7 +126,7 @@ def main() -> None:
     with listing.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "x1", "y1", "x2", "y2", "split"])
-        for index, (image, box) in enumerate(zip(rows.images, rows.boxes.tolist(), strict=True)):
+        for index, (image, box) in enumerate(zip(rows.paths, rows.boxes.tolist(), strict=True)):
             writer.writerow([image.resolve(), *box, "train" if index < arguments.images else "val"])
     (arguments.env / "keras_side.py").write_text(KERAS)
     precisions, ways = ("bf16-mixed", "32-true"), ("fit", "loop")

@@ -1,6 +1,6 @@
 """Wrong labels, and who finds them: `python bench/audit.py [--seeds 3] [--first 0] [--only PART ...] [--env FOLDER]`.
 
-All by out-of-fold predictions at 224 px with two views an image, five folds; rivals get the same predictions.
+All by out-of-fold predictions at 224 px with two crops per image, five folds; rivals get the same predictions.
 
 injected: Caltech's training part (987 rows) with faults in 15% of its labels, see `faults`: how many of the first 50
 and 100 are faulty, the share of all faults in the first 15%, and of what is flagged; and how many of the labels are
@@ -41,9 +41,9 @@ from solobox import Dataset, Localizer, Recipe, train
 from solobox.autolabel import find, label
 from solobox.boxes import Floats, iou
 from solobox.cli.console import quieten
-from solobox.evaluation.audit.decisions import apply, by_rule
-from solobox.evaluation.audit.findings import Audit, Kind, audit
-from solobox.evaluation.audit.hidden_object import second_look
+from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged
+from solobox.evaluation.audit.hidden_object import second_prediction
+from solobox.evaluation.audit.label_audit import Audit, ErrorKind, audit_labels
 from solobox.images.reading import read
 from solobox.predict.prediction import Prediction
 from solobox.training.crossval import out_of_fold
@@ -58,13 +58,13 @@ import sys
 import numpy as np
 from cleanlab.object_detection.rank import get_label_quality_scores
 
-given = np.load(sys.argv[1])
-labels = [{"bboxes": box[None], "labels": np.array([0])} for box in given["labels"]]
-found = np.empty(len(labels), dtype=object)
-for row, box in enumerate(given["boxes"]):
+data = np.load(sys.argv[1])
+labels = [{"bboxes": box[None], "labels": np.array([0])} for box in data["labels"]]
+predictions = np.empty(len(labels), dtype=object)
+for row, box in enumerate(data["boxes"]):
     # one class, and one box an image, of which the model is sure
-    found[row] = np.array([np.concatenate([box, [0.99]])[None]])
-np.save(sys.argv[2], get_label_quality_scores(labels, list(found), verbose=False))
+    predictions[row] = np.array([np.concatenate([box, [0.99]])[None]])
+np.save(sys.argv[2], get_label_quality_scores(labels, list(predictions), verbose=False))
 """
 
 
@@ -75,16 +75,18 @@ def cleanlab(env: Path, labels: Floats, boxes: Floats) -> Floats:
         venv.create(env, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", "cleanlab"], check=True)
     with tempfile.TemporaryDirectory() as folder:
-        given, scores, script = (Path(folder) / name for name in ("given.npz", "scores.npy", "score.py"))
-        np.savez(given, labels=labels, boxes=boxes)
+        data, scores, script = (Path(folder) / name for name in ("data.npz", "scores.npy", "score.py"))
+        np.savez(data, labels=labels, boxes=boxes)
         script.write_text(CLEANLAB)
-        subprocess.run([python, script, given, scores], check=True)
+        subprocess.run([python, script, data, scores], check=True)
         return np.asarray(1 - np.load(scores), dtype=np.float64)
 
 
 def audited(dataset: Dataset, seed: int) -> tuple[Audit, tuple[Prediction, ...]]:
-    held_out = out_of_fold(dataset, Recipe.named("quick", {"seed": seed, **SETTINGS}))
-    return audit(dataset, held_out.predictions, second_look(dataset, held_out)), held_out.predictions
+    held_out = out_of_fold(dataset, Recipe.from_preset("quick", {"seed": seed, **SETTINGS}))
+    return audit_labels(
+        dataset, held_out.predictions, second_prediction(dataset, held_out)
+    ), held_out.predictions
 
 
 def ranked(found: Audit) -> Floats:
@@ -152,7 +154,7 @@ def injected(seeds: Sequence[int], env: Path) -> None:
 def haar_faces() -> tuple[Dataset, Dataset, Floats, Floats]:
     """Faces with the cascade's boxes, the test faces with human ones, the correction, and the human boxes."""
     training, test = (part.select(np.array([text == "face" for text in part.label])) for part in caltech())
-    found = list(label(training.images, find("haar:frontalface"), workers=1))
+    found = list(label(training.paths, find("haar:frontalface"), workers=1))
     rows = [row for row, one in enumerate(found) if one.candidates]
     human = training.boxes[rows]
     boxes = np.array([found[row].candidates[0].box for row in rows])
@@ -207,7 +209,7 @@ def merged(seeds: Sequence[int]) -> None:
             )
             found, _ = audited(dataset, seed)
         kinds = Counter(finding.kind.value for finding in found.findings if finding.row < _PAIRS)
-        others = sum(finding.kind is Kind.MERGED for finding in found.findings if finding.row >= _PAIRS)
+        others = sum(finding.kind is ErrorKind.MERGED for finding in found.findings if finding.row >= _PAIRS)
         print(
             f"two faces under one label, seed {seed}, {_PAIRS} of {len(dataset)}: {dict(kinds.most_common())}; ",
             end="",
@@ -218,7 +220,7 @@ def merged(seeds: Sequence[int]) -> None:
 
 def side_by_side(faces: Dataset, pair: Sequence[int], path: Path) -> tuple[Path, Floats]:
     """An image of two, the second one scaled to the first one's height, and the box around both faces."""
-    left, right = (Image.fromarray(read(faces.images[row]).pixels) for row in pair)
+    left, right = (Image.fromarray(read(faces.paths[row]).pixels) for row in pair)
     factor = left.height / right.height
     right = right.resize((round(right.width * factor), left.height))
     both = Image.new("RGB", (left.width + right.width, left.height))
@@ -240,11 +242,13 @@ def trained(seeds: Sequence[int]) -> None:
         found, _ = haar_audit(seed)
         boxes = dataset.boxes.copy()
         for finding in found.flagged:
-            boxes[finding.row] = finding.model
+            boxes[finding.row] = finding.predicted
         with tempfile.TemporaryDirectory() as folder:
-            clean = Dataset.read(apply(dataset, by_rule(found, dataset), Path(folder) / "clean.csv").out)
-            paths = {image.resolve() for image in clean.images}
-        left = dataset.select(np.array([image.resolve() in paths for image in dataset.images]))
+            clean = Dataset.read(
+                apply_decisions(dataset, drop_flagged(found, dataset), Path(folder) / "clean.csv").out
+            )
+            paths = {image.resolve() for image in clean.paths}
+        left = dataset.select(np.array([image.resolve() in paths for image in dataset.paths]))
         arms = {
             "as they are": dataset,
             "flagged left out (--fix)": left,
@@ -256,7 +260,7 @@ def trained(seeds: Sequence[int]) -> None:
 
 
 def judged(dataset: Dataset, test: Dataset, correction: Floats, seed: int) -> Row:
-    recipe = Recipe.named("quick", {"seed": seed, "test": 0.0, **SETTINGS})
+    recipe = Recipe.from_preset("quick", {"seed": seed, "test": 0.0, **SETTINGS})
     with tempfile.TemporaryDirectory() as folder:
         train(dataset, Path(folder) / "run", recipe)
         found = Localizer.load(Path(folder) / "run").predict(list(test.images))

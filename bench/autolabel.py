@@ -1,8 +1,8 @@
-"""Boxes that labelers find against boxes that people drew: `python bench/labeling.py [--test]`.
+"""Boxes that labelers find against boxes that people drew: `python bench/autolabel.py [--test]`.
 
 Without --test: the training part of the split, on which cascade and choice were picked. With it: what is shipped,
-on the test part. "labelled" is the share of images with a box; the share at IoU >= 0.5 is of these. One process,
-one thread. The faces' labels are heads, forehead to chin; a Haar box is a smaller square, so an IoU of about 0.6
+on the test part. "labelled" is the share of images with a box; the share at IoU >= 0.5 is of these. One thread.
+The faces' labels are heads, forehead to chin; a Haar box is a smaller square, so an IoU of about 0.6
 is a hit: "missed" counts boxes below 0.2.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets import caltech
 from solobox import Dataset
-from solobox.autolabel import Candidate, Found, choose, find, label
+from solobox.autolabel import Candidate, ImageCandidates, choose, find, label
 from solobox.autolabel.candidates import by_score
 from solobox.boxes import Floats, area, iou
 from solobox.images.reading import probe
@@ -65,7 +65,7 @@ def main() -> None:
         part = of(test if test_part else training, name)
         for labeler in SHIPPED[name] if test_part else autolabel:
             started = time.perf_counter()
-            found = list(label(part.images, find(labeler), workers=1))
+            found = list(label(part.paths, find(labeler), workers=1))
             seconds = time.perf_counter() - started
             for choice in ["surest, rivals rejected"] if test_part else CHOICES:
                 row(name, labeler, choice, score(found, part.boxes, choice), seconds / len(part))
@@ -77,7 +77,7 @@ def of(dataset: Dataset, name: str) -> Dataset:
     return dataset.select(np.array([text == name for text in dataset.label]))
 
 
-def score(found: Sequence[Found], boxes: Floats, choice: str) -> Floats:
+def score(found: Sequence[ImageCandidates], boxes: Floats, choice: str) -> Floats:
     """The IoU of each image's chosen box with the true one; NaN where there is none."""
     chosen = [CHOICES[choice](each.candidates) for each in found]
     return np.array(
@@ -92,7 +92,7 @@ def median_box(training: Dataset, part: Dataset) -> Floats:
     """The same fractions of every image: what a labeler has to beat."""
 
     def sizes(dataset: Dataset) -> Floats:
-        return np.array([probe(image).size * 2 for image in dataset.images], dtype=np.float64)
+        return np.array([probe(image).size * 2 for image in dataset.paths], dtype=np.float64)
 
     middle: Floats = np.median(training.boxes / sizes(training), axis=0)
     return middle * sizes(part)

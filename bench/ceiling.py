@@ -31,7 +31,7 @@ def errors(a: Floats, b: Floats, sides: Floats) -> Floats:
 
 def boxes_of(dataset: Dataset, judge: Dataset, seed: int) -> Floats:
     with tempfile.TemporaryDirectory() as folder:
-        model = train(dataset, Path(folder) / "run", Recipe.named("quick", {"test": 0.0, "seed": seed}))
+        model = train(dataset, Path(folder) / "run", Recipe.from_preset("quick", {"test": 0.0, "seed": seed}))
     return np.stack([prediction.box for prediction in model.predict(list(judge.images))])
 
 

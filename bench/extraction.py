@@ -1,6 +1,6 @@
-"""How near feature extraction comes to the bare backbone: `python bench/extraction.py`.
+"""How fast feature extraction is compared with the backbone alone: `python bench/extraction.py`.
 
-Measures images (views) a second of the backbone alone, on pixels already in memory, in each runtime and at several
+Measures crops per second of the backbone alone, on pixels already in memory, in each runtime and at several
 batch sizes; then of the whole extraction from JPEG files as training does it. The two are interleaved, and the
 ratio to the best bare rate is what counts.
 """
@@ -18,7 +18,9 @@ from datasets import caltech
 from solobox import Localizer, Recipe
 from solobox.cli.console import quieten
 from solobox.model.runtime import Features, OpenVinoFeatures, TorchFeatures, fastest
-from solobox.training.feature_cache import keep
+from solobox.training.distributed import Distributed
+from solobox.training.feature_cache import cache_features
+from solobox.training.image_cache import OVERSAMPLING, ImageCache
 from solobox.utils.progress import Silent
 
 
@@ -39,7 +41,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten()
     size = arguments.size
-    recipe = Recipe.named("quick", {"size": size})
+    recipe = Recipe.from_preset("quick", {"size": size})
     backbone = Localizer(recipe.architecture, pretrained="bundled").eval().backbone.requires_grad_(False)
     runtimes: list[Features] = [
         TorchFeatures(backbone),
@@ -48,7 +50,7 @@ def main() -> None:
         OpenVinoFeatures(backbone, size, "bf16"),
     ]
     rng = np.random.default_rng(0)
-    print(f"{'bare backbone, views/s':24s}" + "".join(f"{f'batch {n}':>10s}" for n in (1, 8, 16, 32)))
+    print(f"{'bare backbone, crops/s':24s}" + "".join(f"{f'batch {n}':>10s}" for n in (1, 8, 16, 32)))
     for runtime in runtimes:
         rates = [
             rate(runtime, rng.integers(0, 255, (n, 3, size, size), dtype=np.uint8)) for n in (1, 8, 16, 32)
@@ -63,11 +65,15 @@ def main() -> None:
         )
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            kept = keep(
-                dataset, chosen, recipe, crops_per_image=recipe.crops, budget=8e9, folder=Path(folder),
-                skip_bad=False, progress=Silent(), stage="",
+            images = ImageCache(
+                dataset, round(size * OVERSAMPLING), network_side=size, keep=False, budget=8e9, folder=Path(folder),
+                skip_bad=False, group=Distributed(),
             )  # fmt: skip
-            whole = len(kept) / (time.perf_counter() - started)
+            features = cache_features(
+                images, chosen, recipe, crops_per_image=recipe.crops, budget=8e9, folder=Path(folder),
+                progress=Silent(), stage="",
+            )  # fmt: skip
+            whole = len(features) / (time.perf_counter() - started)
         ratios.append(whole / best)
         print(
             f"{chosen.name}: bare {best:.0f}/s, extraction from files {whole:.0f}/s, ratio {whole / best:.2f}"

@@ -4,8 +4,8 @@ Everything is interleaved, round by round, and told as a ratio of medians agains
 
 - one 224-pixel image, already decoded: our runtime against the bare session on the same graph, and against OpenVINO
   and int8;
-- a folder of JPEGs to a CSV: images a second against the bare session at its best batch with images in memory, and
-  against decoding alone on all processors;
+- a folder of JPEGs to a CSV, by the job of `solobox predict -o`: images a second against the bare session at its best
+  batch with images in memory, and against decoding alone on all processors;
 - one image against YOLO11n's ONNX at 320 and 640 (``--yolo-env``: an environment of its own with ultralytics, which
   is AGPL and so never imported here; it writes the two files with random weights, for speed alone);
 - import, load and first box in a fresh process; and what an environment weighs (``--env``).
@@ -29,10 +29,11 @@ import numpy as np
 import onnxruntime
 
 from datasets import caltech
+from solobox.predict.job import Plan, in_threads, run
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import PIXELS
+from solobox.predict.output_file import SHARD_SIZE, OutputFile
 from solobox.predict.predictor import resize_to_square
-from solobox.predict.writers import write
 from solobox.utils.concurrency import processors
 
 SIDE = 224
@@ -43,16 +44,16 @@ def exported(path: Path, *, int8: bool = False) -> Path:
     import onnx
 
     from solobox.config.architecture import Architecture
-    from solobox.export.graph import Graph
-    from solobox.export.onnx_file import as_onnx, facts_of
-    from solobox.export.quantize import quantized
+    from solobox.export.graph import ExportGraph
+    from solobox.export.onnx_file import to_onnx, training_metadata
+    from solobox.export.quantize import quantize
     from solobox.model.localizer import Localizer
 
     localizer = Localizer(Architecture(size=SIDE), pretrained="bundled", pretrained_head="synthetic").eval()
-    model = as_onnx(Graph(localizer), facts_of(localizer))
+    model = to_onnx(ExportGraph(localizer), training_metadata(localizer))
     if int8:
         images = caltech()[0].images[:64]
-        model = quantized(model, [resize_to_square(image, SIDE).pixels for image in images])
+        model = quantize(model, [resize_to_square(image, SIDE).pixels for image in images])
     onnx.save(model, path)
     return path
 
@@ -125,9 +126,6 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
         for start in range(0, len(squares), size):
             session.run(names, {PIXELS: squares[start : start + size]})
 
-    def part(start: int) -> object:
-        return single.run(names, {PIXELS: squares[start : start + 4]})
-
     def in_parallel() -> None:
         with ThreadPoolExecutor(processors()) as pool:
             list(
@@ -143,8 +141,9 @@ def folder_to_csv(path: Path, images: list[str], rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
 
         def ours() -> None:
-            for _ in write(Path(folder) / "boxes.csv", model.stream(images)):
-                pass
+            plan = Plan(model="", inputs="", rows=len(images), shard_size=SHARD_SIZE)
+            with OutputFile.open(Path(folder) / "boxes.csv", plan, images) as job:
+                run(job, in_threads(model))
 
         works: dict[str, Callable[[], object]] = {
             "folder to CSV": ours,

@@ -40,7 +40,7 @@ class Frozen:
 
 
 def frozen(training: Dataset, others: Dataset, size: int, seed: int) -> Frozen:
-    recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+    recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         found = train(training, Path(folder) / "run", recipe).predict(list(others.images))
     return Frozen(
@@ -134,11 +134,11 @@ def pipeline(training: Dataset, test: Dataset, size: int, seeds: int) -> None:
     print(f"\nas `train` calibrates it, {seeds} seeds, {len(test)} test images: joint coverage, mean ± s.d.")
     found: dict[float, list[float]] = {}
     for seed in range(seeds):
-        recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+        recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "seed": seed})
         with tempfile.TemporaryDirectory() as folder:
             localizer = train(training, Path(folder) / "run", recipe)
             for level in LEVELS:
-                predictions = localizer.predict(list(test.images), level=level)
+                predictions = localizer.predict(list(test.paths), margins=level)
                 lower, upper = (
                     np.stack([getattr(one, end) for one in predictions]) for end in ("lower", "upper")
                 )

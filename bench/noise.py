@@ -6,8 +6,8 @@ box's side along that axis, which leaves an IoU of about 0.74 with the true box.
 place, on something else: sides of 20 to 50% of the image's, of fifty such boxes the one that overlaps the true one
 least.
 
-Features are kept once for all rows, and their windows were placed by the clean boxes whatever the noise, which decides
-the targets alone: with noisy labels windows would be a little worse placed, for every loss alike. Every row of a seed
+Features are cached once for all rows, and their crops were placed by the clean boxes whatever the noise, which decides
+the targets alone: with noisy labels crops would be a little worse placed, for every loss alike. Every row of a seed
 has the same noise, the same order of batches and the same first weights.
 
 Rows that are no recipe's loss: `wide` has a target distribution (sigma) three times as wide; `trimmed` leaves out the
@@ -28,16 +28,17 @@ import torch
 from torch import Tensor
 
 from datasets import caltech, joined
-from solobox import Dataset, Recipe
+from solobox import Recipe
 from solobox.boxes import Floats, clip, iou
 from solobox.cli.console import quieten
 from solobox.model.heads import Output
-from solobox.model.losses import Loss
-from solobox.training.augment import Window, random_window, whole
-from solobox.training.crossval import Bank
-from solobox.training.feature_cache import Kept
-from solobox.training.stages import fit_head
-from solobox.training.views import generator, load
+from solobox.model.losses import SIGMA, Loss
+from solobox.training.augment import Crop, full_crop, image_rng, random_crop
+from solobox.training.crossval import CrossValidator
+from solobox.training.feature_cache import FeatureCache
+from solobox.training.image_cache import ImageCache
+from solobox.training.loop import fit
+from solobox.training.stages import head_stage
 from solobox.utils.progress import Silent
 
 DEFAULT = "kl + 10*l1 + giou"
@@ -54,44 +55,41 @@ class Trimmed(Loss):
         assert output.logits is not None
         positions = output.positions
 
-        def one(boxes: Tensor, logits: Tensor, wanted: Tensor) -> Tensor:
-            return self._of_boxes(Output(boxes[None], logits[None], positions), wanted[None])
+        def one(boxes: Tensor, logits: Tensor, target_box: Tensor) -> Tensor:
+            return Loss.__call__(self, Output(boxes[None], logits[None], positions), target_box[None])
 
         each: Tensor = torch.vmap(one)(output.boxes, output.logits, target)
         return each.topk(max(round(KEPT * len(each)), 1), largest=False).values.mean()
 
 
-def losses(recipe: Recipe) -> dict[str, Loss]:
-    own = {"sigma": recipe.sigma, "beta": recipe.beta}
+def losses() -> dict[str, Loss]:
     return {
-        DEFAULT: Loss.parse(DEFAULT, **own),
-        "mse": Loss.parse("mse", **own),
-        "l1": Loss.parse("l1", **own),
-        "kl": Loss.parse("kl", **own),
-        "wide": Loss.parse(DEFAULT, sigma=3 * recipe.sigma, beta=recipe.beta),
-        "trimmed": Trimmed.parse(DEFAULT, **own),
+        DEFAULT: Loss.parse(DEFAULT),
+        "mse": Loss.parse("mse"),
+        "l1": Loss.parse("l1"),
+        "kl": Loss.parse("kl"),
+        "wide": Loss.parse(DEFAULT, sigma=3 * SIGMA),
+        "trimmed": Trimmed.parse(DEFAULT),
     }
 
 
-def crops(dataset: Dataset, recipe: Recipe) -> list[tuple[list[Window], Floats]]:
-    """Of each image the windows that its kept views show, and what brings its boxes to the pixels they are in."""
-    side, found = recipe.architecture.side, []
-    for row, path in enumerate(dataset.images):
-        image = load(path, side)
-        height, width = image.pixels.shape[:2]
-        scale = np.array([width / image.size[0], height / image.size[1]] * 2)
-        rng = generator(recipe.seed, 0, dataset.names[row])
-        own = [random_window(rng, dataset.boxes[row] * scale, width, height) for _ in range(recipe.crops - 1)]
-        found.append(([whole(width, height), *own], scale))
-    return found
+def crops(images: ImageCache, recipe: Recipe) -> list[list[Crop]]:
+    """The crops of each image that its cached features are of, placed by the clean boxes."""
+    side, placed = images.side, []
+    for row, name in enumerate(images.dataset.names):
+        rng, box = image_rng(recipe.seed, 0, name), images.box(row) * side
+        random = [random_crop(rng, box, side, side) for _ in range(recipe.crops - 1)]
+        placed.append([full_crop(side, side), *random])
+    return placed
 
 
-def targets(boxes: Floats, placed: Sequence[tuple[list[Window], Floats]]) -> Tensor:
-    """Of boxes (N, 4) in pixels of the images, in all views, (N * windows, 4) in fractions."""
+def targets(boxes: Floats, images: ImageCache, placed: Sequence[Sequence[Crop]]) -> Tensor:
+    """Boxes (N, 4) in pixels of the images, as fractions of all their crops: (N * crops, 4)."""
+    normalized = boxes / np.tile(np.array(images.sizes, dtype=np.float64), 2)
     rows = [
-        window.to_window(box * scale)
-        for box, (own, scale) in zip(boxes, placed, strict=True)
-        for window in own
+        crop.to_crop(box * images.side)
+        for box, crops in zip(normalized, placed, strict=True)
+        for crop in crops
     ]
     return torch.from_numpy(np.stack(rows)).float()
 
@@ -114,18 +112,19 @@ def noisy(boxes: Floats, sizes: Floats, jittered: float, wrong: float, seed: int
     return made
 
 
-def reached(bank: Bank, kept: Kept, training: int, loss: Loss, seed: int) -> Floats:
-    """IoU of each test image with its clean box, by a head that learnt from the targets of `kept`."""
-    head = copy.deepcopy(bank.start)
-    recipe = replace(bank.recipe, seed=seed)
-    mask = torch.arange(len(bank.dataset)) < training
-    fit_head(
-        head, kept, lambda _: torch.zeros(1), recipe, loss, fabric=bank.fabric, progress=Silent(),
-        rows=kept.of_images(mask),
+def ious(validator: CrossValidator, features: FeatureCache, training: int, loss: Loss, seed: int) -> Floats:
+    """IoU of each test image with its clean box, by a head trained on the first images with the boxes of `features`."""
+    head = copy.deepcopy(validator.untrained)
+    dataset = validator.images.dataset
+    rows = features.rows_of(torch.arange(len(dataset)) < training)
+    recipe = replace(validator.recipe, seed=seed)
+    fit(
+        head_stage(head, features, recipe, loss, fabric=validator.fabric, rows=rows),
+        fabric=validator.fabric, progress=Silent(),
     )  # fmt: skip
-    rows = np.arange(training, len(bank.dataset))
-    found = np.stack([one.box for one in bank.predict(head.eval(), rows)])
-    return iou(found, bank.dataset.boxes[rows])
+    test = np.arange(training, len(dataset))
+    predicted = np.stack([one.box for one in validator.predict(head.eval(), test)])
+    return iou(predicted, dataset.boxes[test])
 
 
 def main() -> None:
@@ -136,19 +135,20 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], metavar="LOSS", help="only these losses, or others")
     arguments = parser.parse_args()
     quieten()
-    recipe = Recipe.named("quick", {"size": arguments.size})
-    known = losses(recipe)
-    chosen = {
-        name: known.get(name) or Loss.parse(name, sigma=recipe.sigma, beta=recipe.beta)
-        for name in arguments.only or known
-    }
+    recipe = Recipe.from_preset("quick", {"size": arguments.size})
+    named = losses()
+    chosen = {name: named.get(name) or Loss.parse(name) for name in arguments.only or named}
     training, test = caltech()
     dataset, count = joined(training, test), len(training)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        bank = Bank.of(dataset, recipe, folder=Path(folder))
-        placed = crops(dataset, recipe)
-        np.testing.assert_allclose(targets(dataset.boxes, placed), bank.kept.targets, atol=1e-5)
+        validator = CrossValidator.from_dataset(dataset, recipe, folder=Path(folder))
+        images = validator.images
+        assert isinstance(images, ImageCache)
+        placed = crops(images, recipe)
+        np.testing.assert_allclose(
+            targets(dataset.boxes, images, placed), validator.features.boxes, atol=1e-5
+        )
         print(
             f"features in {time.perf_counter() - started:.0f} s; {count} images, {len(test)} to test with",
             flush=True,
@@ -158,14 +158,14 @@ def main() -> None:
             for noise, (jittered, wrong) in NOISES.items():
                 boxes = dataset.boxes.copy()
                 boxes[:count] = noisy(
-                    boxes[:count], np.array(bank.sizes, dtype=np.float64)[:count], jittered, wrong, seed
+                    boxes[:count], np.array(images.sizes, dtype=np.float64)[:count], jittered, wrong, seed
                 )
-                kept = replace(bank.kept, targets=targets(boxes, placed))
+                features = replace(validator.features, boxes=targets(boxes, images, placed))
                 for name, loss in chosen.items():
                     began = time.perf_counter()
-                    own = reached(bank, kept, count, loss, seed)
+                    measured = ious(validator, features, count, loss, seed)
                     seconds = time.perf_counter() - began
-                    row = float(own.mean()), float((own >= 0.9).mean())
+                    row = float(measured.mean()), float((measured >= 0.9).mean())
                     found.setdefault((noise, name), []).append(row)
                     print(
                         f"seed {seed}  {noise:10s} {name:20s} {row[0]:.4f} {row[1]:.3f} {seconds:4.0f} s",

@@ -30,7 +30,7 @@ def faces(dataset: Dataset, *, only: bool = False) -> Dataset:
 
 
 def trained(dataset: Dataset, size: int, seed: int) -> Localizer:
-    recipe = Recipe.named("quick", {"test": 0.0, "size": size, "seed": seed})
+    recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         return train(dataset, Path(folder) / "run", recipe)
 
@@ -66,7 +66,7 @@ def familiarity(
     for seed in range(seeds):
         localizer = trained(training, size, seed)
         own = np.array([one.familiarity for one in localizer.predict(list(test.images))])
-        for name, images in {"faces not seen": list(test.images), **others}.items():
+        for name, images in {"faces not seen": list(test.paths), **others}.items():
             told = np.array([one.familiarity for one in localizer.predict(images)])
             told = told[np.isfinite(told)]  # one of the kangaroos is truncated
             row = [
@@ -101,8 +101,8 @@ def main() -> None:
         rows = np.arange(len(drawn))
         presence("scenes, 30% empty", drawn.select(rows < 800), drawn.select(rows >= 800), size, seeds)
     every_kangaroo = joined(*kangaroo())
-    planes = [image for image, label in zip(test.images, test.label, strict=True) if label != "face"]
-    others = {"kangaroos": list(every_kangaroo.images), "airplanes": planes}
+    planes = [image for image, label in zip(test.paths, test.label, strict=True) if label != "face"]
+    others = {"kangaroos": list(every_kangaroo.paths), "airplanes": planes}
     familiarity(faces(training, only=True), faces(test, only=True), others, size, seeds)
 
 

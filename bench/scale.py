@@ -27,25 +27,25 @@ def child(folder: Path, budget: float, size: int) -> None:
     dataset = Dataset.read(folder / "annotations.csv")
     # What the libraries and the smallest run take, whatever the data: the constant.
     warm = dataset.select(list(range(40)))
-    train(warm, folder / "warm", Recipe.named("quick", {"epochs": 1, "size": size, "ram_gb": budget}))
+    train(warm, folder / "warm", Recipe.from_preset("quick", {"epochs": 1, "size": size, "ram_gb": budget}))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     said: list[str] = []
 
     class Ear:
-        def start(self, stage: str, total: int) -> None: ...
+        def start(self, stage: str, total: int | None) -> None: ...
         def advance(self, steps: int = 1, note: str = "") -> None: ...
         def say(self, text: str) -> None:
             said.append(text)
 
     localizer = train(
-        dataset, folder / "run", Recipe.named("quick", {"size": size, "ram_gb": budget}), progress=Ear()
+        dataset, folder / "run", Recipe.from_preset("quick", {"size": size, "ram_gb": budget}), progress=Ear()
     )
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {
         "seconds": seconds, "before": before / 1e6, "peak": peak / 1e6, "said": said,
-        "stages": localizer.facts["seconds"],
+        "stages": localizer.metadata["seconds"],
     }  # fmt: skip
     print(json.dumps(result))
 

@@ -25,7 +25,7 @@ import numpy as np
 from pyarrow import parquet
 
 from solobox import synthetic
-from solobox.ray import Plan
+from solobox.ray import FolderJob
 
 IMAGES = 300
 DAMAGED = 3
@@ -35,15 +35,17 @@ WARM = 0.1
 
 def child(engine: str, model: str, names: str, output: str) -> int:
     if engine == "ray":
-        from solobox.cli.predict_ray import predict_on_ray
+        from solobox.cli.predict import predict
 
-        return predict_on_ray(model, [names], output)
-    from solobox.ray import Settings, here, prepare, run
-    from solobox.ray.models import columns_of, load, read_model
+        return predict(model, [names], output=output, engine="ray")
+    from solobox.predict.job import in_threads, run
+    from solobox.predict.writers import Columns
+    from solobox.ray import prepare
+    from solobox.ray.folder_job import load_model, read_model
 
     data = read_model(model)
-    plan, _ = prepare(output, data, [names], columns_of(load(data), Settings()))
-    summary = run(plan, here(load))
+    job, _ = prepare(output, data, [names], Columns())
+    summary = run(job, in_threads(load_model(data)))
     return 1 if summary.errors or summary.failures else 0
 
 
@@ -157,14 +159,14 @@ def live(
 
 def check(output: Path, names: Path, rows: int) -> tuple[int, int]:
     """Every row against the list; gives rows and errors."""
-    plan = Plan.read(str(output))
-    assert plan is not None
-    assert plan.rows == rows
+    job = FolderJob.open(str(output))
+    assert job is not None
+    assert job.plan.rows == rows
     seen: dict[str, tuple[object, ...]] = {}
     count = errors = 0
     with names.open() as listed:
-        for shard in range(plan.shards):
-            for row in parquet.read_table(output / plan.part(shard)).to_pylist():
+        for shard in range(job.plan.shards):
+            for row in parquet.read_table(output / job.part_name(shard)).to_pylist():
                 assert row["image"] == next(listed).rstrip("\n"), f"row {count} is not the list's"
                 values = tuple(row.values())
                 assert seen.setdefault(row["image"], values) == values, (
@@ -173,7 +175,7 @@ def check(output: Path, names: Path, rows: int) -> tuple[int, int]:
                 count += 1
                 errors += row["error"] is not None
         assert next(listed, None) is None, "rows are missing"
-    parts = {plan.part(shard) for shard in range(plan.shards)}
+    parts = {job.part_name(shard) for shard in range(job.plan.shards)}
     assert {path.name for path in output.iterdir()} == parts | {"_plan", "_SUCCESS"}, (
         "something else lies there"
     )

@@ -1,4 +1,4 @@
-"""The server against its own model: `python bench/serve.py [--model model.onnx] [--server-cores 0 --client-cores 1]`.
+"""The server compared with its model in process: `python bench/serve.py [--model model.onnx]`.
 
 Starts `solobox serve` on some cores and loads it over loopback from a process on others. Prints throughput against the
 same model in process on the server's cores; latency of one client alone, and at half load with arrivals by a Poisson
@@ -60,8 +60,8 @@ class Clients:
         reader, writer = pair
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
-        found = re.search(rb"(?i)content-length: (\d+)", head)
-        await reader.readexactly(int(found[1]) if found else 0)
+        match = re.search(rb"(?i)content-length: (\d+)", head)
+        await reader.readexactly(int(match[1]) if match else 0)
         if b"connection: close" in head.lower():
             writer.close()
         else:
@@ -98,11 +98,11 @@ async def opened(
 ) -> dict[str, Any]:
     """Arrivals by a Poisson clock that waits for nobody."""
     clients, rng = Clients(port), random.Random(seed)  # noqa: S311
-    found = list[tuple[int, float]]()
+    finished = list[tuple[int, float]]()
 
     async def one(request: bytes, meant: float) -> None:
         status = await clients.send(request)
-        found.append((status, time.perf_counter() - meant))
+        finished.append((status, time.perf_counter() - meant))
 
     tasks, meant = [], time.perf_counter()
     end = meant + seconds
@@ -112,8 +112,8 @@ async def opened(
         meant += rng.expovariate(rate)
     await asyncio.gather(*tasks)
     return {
-        "times": [took for status, took in found if status == 200],
-        "statuses": dict(Counter(status for status, _ in found)),
+        "times": [took for status, took in finished if status == 200],
+        "statuses": dict(Counter(status for status, _ in finished)),
         "seconds": time.perf_counter() - end + seconds,
     }
 
@@ -197,7 +197,7 @@ def reference(arguments: argparse.Namespace) -> None:
     print(json.dumps({"rate": rate, "alone": 1000 * float(np.median(alone))}))
 
 
-# The process that tells ------------------------------------------------------------------------------------
+# The process that measures ------------------------------------------------------------------------------------
 
 
 def child(cores: set[int], *words: str) -> Any:
@@ -234,9 +234,9 @@ def served(model: Path, cores: set[int], port: int) -> Iterator[int]:
 def measured(port: int, name: str) -> float:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     text = opener.open(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
-    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
-    assert found
-    return float(found[1])
+    match = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert match
+    return float(match[1])
 
 
 def resident(port: int) -> float:
@@ -314,12 +314,12 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         print(f"in process   {before['rate']:7.1f} images/s, one alone {before['alone']:.1f} ms")
         print(f"bare         {bare:7.1f} ms median, {np.percentile(alone, 99):.1f} ms p99, one client")
         print(
-            f"throughput   {rate:7.1f} images/s, 16 clients: {rate / before['rate']:.2f} of in process (wanted: 0.80)"
+            f"throughput   {rate:7.1f} images/s, 16 clients: {rate / before['rate']:.2f} of in process (target: 0.80)"
         )
         half = load("opened", seconds, rate=rate / 2)
         middle, p99 = 1000 * np.percentile(half["times"], [50, 99])
         print(
-            f"half load    {middle:7.1f} ms median, {p99:.1f} ms p99: {p99 / bare:.1f} times bare (wanted: 3)"
+            f"half load    {middle:7.1f} ms median, {p99:.1f} ms p99: {p99 / bare:.1f} times bare (target: 3)"
         )
         start = resident(port)
         over = load("opened", seconds, rate=3 * rate)

@@ -25,13 +25,15 @@ import numpy as np
 from PIL import Image
 
 from solobox.boxes import Floats, clip, iou
+from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_boxes, predicted
 from solobox.predict.prediction import Prediction
-from solobox.predict.video.frames import opened
-from solobox.predict.video.smoothing import Motion, smoothed
-from solobox.predict.video.tracks import Predictor, Row, along
-from solobox.predict.video.writer import writing_clip
-from solobox.synthetic.generate import Composition
+from solobox.predict.predictor import NetworkInput, Pixels, PredictOptions, Predictor, RawOutput
+from solobox.predict.video.clip_writer import write_clip
+from solobox.predict.video.frames import open_clip
+from solobox.predict.video.rows import Row, predict_frames
+from solobox.predict.video.smoothing import Motion, smooth_rows
+from solobox.synthetic.scene import Composition
 
 SIZE = (480, 360)
 
@@ -52,7 +54,7 @@ def moving(seed: int, frames: int, rate: float) -> Iterator[tuple[np.ndarray, Fl
     """Pixels (h, w, 3) and the box of each image; the box is exact between pixels, and cut to the image."""
     scene = Composition(seed, SIZE)
     back = scene.paint(body=False, shadow=False).astype(np.float32)
-    planes = scene.thing.planes
+    planes = scene.sprite.planes
     height, width = planes.shape[1:]
     solid = planes[3] > 0.5
     across, down = np.flatnonzero(solid.any(axis=0)), np.flatnonzero(solid.any(axis=1))
@@ -73,8 +75,12 @@ def moving(seed: int, frames: int, rate: float) -> Iterator[tuple[np.ndarray, Fl
         yield np.clip(shown, 0, 255).astype(np.uint8), box
 
 
-class Erring:
-    """The known boxes, with errors."""
+class Erring(Predictor):
+    """The true boxes with errors, in place of a model."""
+
+    calibration = None
+    batch_size = 1
+    has_presence = has_familiarity = False
 
     def __init__(self, truth: Floats, seed: int, astray: float) -> None:
         rng = np.random.default_rng([seed, 3])
@@ -89,15 +95,21 @@ class Erring:
             x, y = rng.uniform(0, 0.6, 2) * SIZE
             self.boxes[place] = x, y, x + 60, y + 60
 
+    def preprocess(self, image: ImageInput) -> NetworkInput:
+        """It has no network."""
+        raise NotImplementedError
+
+    def infer(self, pixels: Pixels) -> RawOutput:
+        """It has no network."""
+        raise NotImplementedError
+
     def stream(
         self,
-        inputs: Iterable[np.ndarray],
-        *,
-        level: float | None = None,  # noqa: ARG002 (has its own)
-        outer: bool = False,  # noqa: ARG002
+        images: Iterable[ImageInput],
+        options: PredictOptions | None = None,  # noqa: ARG002 (its margins are its own)
     ) -> Iterator[Prediction]:
         """One after the other."""
-        for _, box, reach in zip(inputs, self.boxes, self.reach, strict=True):
+        for _, box, reach in zip(images, self.boxes, self.reach, strict=True):
             yield Prediction("", box, SIZE, lower=clip(box - reach, *SIZE), upper=clip(box + reach, *SIZE))
 
 
@@ -164,24 +176,24 @@ def measured(
     with tempfile.TemporaryDirectory() as folder:
         file, drawn = Path(folder) / "clip.mp4", Path(folder) / "drawn.mp4"
         truth = []
-        with writing_clip(file, Fraction(rate), Fraction(1, 512 * rate)) as writer:
+        with write_clip(file, Fraction(rate), Fraction(1, 512 * rate)) as writer:
             for number, (pixels, box) in enumerate(moving(seed, frames, rate)):
                 writer.add(pixels, number / rate)
                 truth.append(box)
         known = np.stack(truth)
         began = time.perf_counter()
-        with opened(str(file)) as read:
+        with open_clip(str(file)) as read:
             count = sum(frame.pixels is not None for frame in read.frames())
         decoding = count / (time.perf_counter() - began)
         began = time.perf_counter()
-        with opened(str(file)) as read:
-            rows = list(along(model or Erring(known, seed, astray), "clip", read.frames()))
+        with open_clip(str(file)) as read:
+            rows = list(predict_frames(model or Erring(known, seed, astray), "clip", read.frames()))
         predicting = count / (time.perf_counter() - began)
         began = time.perf_counter()
-        steady = list(smoothed(rows))
+        steady = list(smooth_rows(rows))
         smoothing = count / (time.perf_counter() - began)
         began = time.perf_counter()
-        with writing_clip(drawn, Fraction(rate), Fraction(1, 512 * rate)) as writer:
+        with write_clip(drawn, Fraction(rate), Fraction(1, 512 * rate)) as writer:
             for frame, found in steady:
                 assert frame.pixels is not None
                 outline = predicted(found.box, lower=found.lower, upper=found.upper)
@@ -191,8 +203,8 @@ def measured(
     rivals: dict[str, Callable[[], Floats]] = {
         "as predicted": lambda: raw,
         "smoothed": lambda: boxes_of(steady),
-        "- edges apart": lambda: boxes_of(smoothed(rows, Motion(3.0, 6.0))),
-        "- trusted alike": lambda: boxes_of(smoothed(alike(rows))),
+        "- edges apart": lambda: boxes_of(smooth_rows(rows, Motion(3.0, 6.0))),
+        "- trusted alike": lambda: boxes_of(smooth_rows(alike(rows))),
         "one-euro": lambda: one_euro(raw, rate),
     }
     table = {}

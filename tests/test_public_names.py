@@ -1,3 +1,5 @@
+import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -8,13 +10,22 @@ NAMES = [
     "ConfigError",
     "DataError",
     "Dataset",
+    "Diagnosis",
     "ImageError",
     "Localizer",
     "OnnxModel",
+    "Paused",
+    "PredictOptions",
     "Prediction",
     "Recipe",
+    "Sample",
     "SoloboxError",
+    "audit",
+    "check",
+    "draw",
     "evaluate",
+    "learning_curve",
+    "load",
     "train",
     "write_report",
 ]
@@ -22,13 +33,25 @@ NAMES = [
 
 def test_the_public_names_are_these() -> None:
     assert sorted(solobox.__all__) == NAMES
+    assert set(NAMES) <= set(dir(solobox))
     for name in NAMES:
         assert getattr(solobox, name) is not None
 
 
 def test_every_public_name_is_explained() -> None:
     for name in NAMES:
-        assert (getattr(solobox, name).__doc__ or "").strip(), name
+        assert (inspect.getdoc(getattr(solobox, name)) or "").strip(), name
+
+
+def test_no_module_hides_a_public_name() -> None:
+    """An imported module becomes an attribute of its package, and would replace a function of its name."""
+    assert {each.name for each in pkgutil.iter_modules(solobox.__path__)}.isdisjoint(NAMES)
+
+
+def test_the_import_is_light() -> None:
+    code = "import sys, solobox; print(*sorted({'numpy', 'PIL', 'torch', 'rich', 'yaml'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_the_base_install_needs_no_torch() -> None:
@@ -41,7 +64,7 @@ for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "ma
 import solobox, solobox.data.checks, solobox.synthetic
 import solobox.images.drawing, solobox.predict.inputs, solobox.predict.writers
 import solobox.cli.check, solobox.cli.download
-solobox.Dataset, solobox.Prediction
+solobox.Dataset, solobox.Prediction, solobox.check, solobox.draw, solobox.load
 try:
     solobox.Localizer
 except ImportError:

@@ -14,7 +14,7 @@ import pytest
 
 from solobox import synthetic
 from solobox.cli import _COMMANDS
-from solobox.predict.video.writer import writing_clip
+from solobox.predict.video.clip_writer import write_clip
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset = synthetic.write(place, 40, seed=2, size=(128, 96))
     (place / "annotations.csv").rename(place / "labels.csv")
     (place / "photos").mkdir()
-    shutil.copy(dataset.images[0], place / "photos" / "one.jpg")
-    with writing_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
+    shutil.copy(dataset.paths[0], place / "photos" / "one.jpg")
+    with write_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
             clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)
     return place
@@ -68,13 +68,12 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        assert done.stderr.count("were not touched") == 1
+        assert done.stderr.count("test images were not used") == 1
         assert (folder / "run" / "config.json").exists()
 
 
 def test_the_python(folder: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len([line for line in code.splitlines() if line and "import" not in line]) == 7
     shutil.rmtree(folder / "run", ignore_errors=True)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
@@ -82,15 +81,16 @@ def test_the_python(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     iou, box, again = done.stdout.strip().splitlines()[-3:]
     assert 0 <= float(iou) <= 1
+    assert (folder / "one.png").stat().st_size > 0
     numbers = [[float(number) for number in text.strip("[]").split()] for text in (box, again)]
     assert len(numbers[0]) == 4
     assert numbers[1] == pytest.approx(numbers[0], abs=0.02)
 
 
 def test_every_setting_that_it_names_exists() -> None:
-    from solobox.config.recipe import PARTS, Recipe, options_of
+    from solobox.config.recipe import OPTIONS
 
-    known = {name for kind in (Recipe, *PARTS.values()) for name in options_of(kind)}
+    known = set(OPTIONS)
     for command in _COMMANDS:
         known |= set(
             inspect.signature(getattr(importlib.import_module(f"solobox.cli.{command}"), command)).parameters

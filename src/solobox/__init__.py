@@ -1,23 +1,26 @@
-"""Solobox finds the one thing that matters in each image.
+"""Solobox finds the one object that matters in each image.
 
-The public names; those that need the ``[train]`` extra are loaded at their first use, so that the rest works
-without it.
+These are the public names. Each is loaded at its first use: `import solobox` is quick, and what needs no torch works
+without the ``[train]`` extra.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from solobox.data.dataset import Dataset
-from solobox.errors import ConfigError, DataError, ImageError, SoloboxError
-from solobox.predict.prediction import Prediction
+from solobox.errors import ConfigError, DataError, ImageError, Paused, SoloboxError
 
 if TYPE_CHECKING:
+    from solobox.api import audit, check, draw, learning_curve, load
     from solobox.config.architecture import Architecture
     from solobox.config.recipe import Recipe
+    from solobox.data.checks import Diagnosis
+    from solobox.data.dataset import Dataset, Sample
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
     from solobox.model.localizer import Localizer
     from solobox.predict.onnx_model import OnnxModel
+    from solobox.predict.prediction import Prediction
+    from solobox.predict.predictor import PredictOptions
     from solobox.training.train import train
 
 __all__ = [
@@ -25,29 +28,52 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Dataset",
+    "Diagnosis",
     "ImageError",
     "Localizer",
     "OnnxModel",
+    "Paused",
+    "PredictOptions",
     "Prediction",
     "Recipe",
+    "Sample",
     "SoloboxError",
+    "audit",
+    "check",
+    "draw",
     "evaluate",
+    "learning_curve",
+    "load",
     "train",
     "write_report",
 ]
 
-_LATER = {
+_MODULES = {
     "Architecture": "solobox.config.architecture",
+    "Dataset": "solobox.data.dataset",
+    "Diagnosis": "solobox.data.checks",
     "Localizer": "solobox.model.localizer",
     "OnnxModel": "solobox.predict.onnx_model",
+    "PredictOptions": "solobox.predict.predictor",
+    "Prediction": "solobox.predict.prediction",
     "Recipe": "solobox.config.recipe",
+    "Sample": "solobox.data.dataset",
+    "audit": "solobox.api",
+    "check": "solobox.api",
+    "draw": "solobox.api",
     "evaluate": "solobox.evaluation.evaluate",
+    "learning_curve": "solobox.api",
+    "load": "solobox.api",
     "train": "solobox.training.train",
     "write_report": "solobox.evaluation.report",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LATER[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

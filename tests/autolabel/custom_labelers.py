@@ -1,6 +1,5 @@
-"""Labelers as a user writes them; other processes import them from here."""
+"""Labelers as a user writes them."""
 
-import os
 import time
 from typing import Any
 
@@ -28,19 +27,6 @@ def by_level(pixels: Any) -> list[Candidate]:
 def slow_at_first(pixels: Any) -> list[Candidate]:
     """The first images take longest, so that the later ones are ready before them."""
     time.sleep(0.2 if pixels[0, 0, 0] < 2 else 0)
-    return whole(pixels)
-
-
-def dies(pixels: Any) -> list[Candidate]:
-    """Take the process down at the fourth image, as a crash in a library would."""
-    if pixels[0, 0, 0] == 3:
-        os._exit(9)
-    return whole(pixels)
-
-
-def very_slow(pixels: Any) -> list[Candidate]:
-    """So slow that there is time to press Ctrl-C."""
-    time.sleep(0.3)
     return whole(pixels)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawn import face
 
-from solobox.autolabel import find, known, label
+from solobox.autolabel import available, find, label
 from solobox.autolabel.haar import CASCADES, SHORT, Haar
 from solobox.boxes import iou
 from solobox.errors import ConfigError
@@ -48,11 +48,11 @@ def test_a_image_smaller_than_a_face_holds_none(shape: tuple[int, int, int]) -> 
 
 
 def test_every_cascade_and_short_name_is_known() -> None:
-    assert {f"haar:{name}" for name in (*CASCADES, *SHORT)} <= set(known())
+    assert {f"haar:{name}" for name in (*CASCADES, *SHORT)} <= set(available())
     assert set(SHORT.values()) <= set(CASCADES)
 
 
-def test_an_opencv_without_cascades_is_told() -> None:
+def test_an_opencv_without_cascades_is_an_error_for_people() -> None:
     with pytest.raises(ConfigError, match="opencv-python-headless<5"):
         Haar("of_the_future")(np.zeros((50, 50, 3), np.uint8))
 
@@ -62,9 +62,18 @@ def test_faces_of_people(real_data: Path) -> None:
     from solobox import Dataset
 
     faces = Dataset.read(real_data / "caltech" / "face.csv").select(np.arange(0, 435, 40))
-    found = list(label(faces.images, find("haar:frontalface"), workers=2))
+    found = list(label(faces.paths, find("haar:frontalface"), workers=2))
     overlaps = [
         max((float(iou(c.box, box)) for c in each.candidates), default=0)
         for each, box in zip(found, faces.boxes, strict=True)
     ]
     assert np.mean(np.array(overlaps) > 0.4) > 0.8
+
+
+def test_threads_find_what_one_finds(tmp_path: Path) -> None:
+    paths = []
+    for number in range(8):
+        paths.append(tmp_path / f"{number}.png")
+        face(centre=(120 + 8 * number, 120), radius=40 + 2 * number).save(paths[-1])
+    for name in ("haar:frontalface", "grabcut"):
+        assert list(label(paths, find(name), workers=3)) == list(label(paths, find(name), workers=1))

@@ -16,7 +16,7 @@ SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--fold
 
 
 def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command as a person runs it: a process of its own."""
+    """Run the command in a process of its own."""
     environment = os.environ | {"COLUMNS": "150"}
     return subprocess.run(
         [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
@@ -34,7 +34,7 @@ def digest(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes of which one label is in a far corner, and one image is broken."""
+    """Synthetic images, one of them with a label in the opposite corner."""
     folder = tmp_path_factory.mktemp("drawn")
     dataset = synthetic.write(folder, 48, seed=9, size=(96, 72))
     boxes = dataset.boxes.copy()
@@ -48,7 +48,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def audited(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with all that an audit of the scenes writes."""
+    """A folder with everything that an audit of these images writes."""
     out = tmp_path_factory.mktemp("audited")
     before = digest(drawn)
     done = solobox(
@@ -57,7 +57,7 @@ def audited(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert digest(drawn) == before
-    assert "labels to look at" in done.stdout
+    assert "labels to review" in done.stdout
     assert "of 48 labels flagged" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         "audit.csv",
@@ -72,7 +72,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_the_label_in_a_far_corner_is_found(audited: Path, drawn: Path) -> None:
+def test_a_misplaced_label_ranks_high(audited: Path, drawn: Path) -> None:
     rows = rows_of(audited / "audit.csv")
     assert len(rows) == 48
     wrong = Dataset.read(drawn / "annotations.csv").names[7]
@@ -82,13 +82,13 @@ def test_the_label_in_a_far_corner_is_found(audited: Path, drawn: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_without_a_person_flagged_labels_are_left_out(audited: Path) -> None:
+def test_without_decisions_flagged_images_are_left_out(audited: Path) -> None:
     rows = rows_of(audited / "audit.csv")
     flagged = {row["image"] for row in rows if row["flagged"] == "yes"}
     assert {row["image"] for row in rows_of(audited / "clean.left-out.csv")} == flagged
     clean = Dataset.read(audited / "clean.csv")
     assert len(clean) == 48 - len(flagged)
-    assert all(image.is_file() for image in clean.images)
+    assert all(image.is_file() for image in clean.paths)
 
 
 def test_the_page_shows_the_worst_labels(audited: Path, drawn: Path) -> None:
@@ -131,60 +131,60 @@ def test_decisions_are_applied_to_a_copy_and_nothing_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "code"),
     [
-        ({"decision": "burn"}, "the decision 'burn' is none of accept, model, drop, empty"),
-        ({"image": "images/other.jpg"}, "decision 1 (images/other.jpg): the data lists no such image"),
-        ({"label": [1, 2, 3, 4]}, "was about the label 1, 2, 3, 4"),
-        ({"model": None}, "entry 1 ("),
+        ({"decision": "burn"}, "decision-invalid"),
+        ({"image": "images/other.jpg"}, "decision-outdated"),
+        ({"label": [1, 2, 3, 4]}, "decision-outdated"),
+        ({"model": None}, "decision-invalid"),
     ],
 )
-def test_a_bad_decision_is_named_and_nothing_is_written(
-    audited: Path, drawn: Path, tmp_path: Path, change: dict[str, object], says: str
+def test_after_an_invalid_decision_nothing_is_written(
+    audited: Path, drawn: Path, tmp_path: Path, change: dict[str, object], code: str
 ) -> None:
     path = decisions(audited, tmp_path, **change)
     done = solobox("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
     assert done.returncode == 2
-    assert says in done.stderr
+    assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
     assert [item.name for item in tmp_path.iterdir()] == ["decisions.json"]
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "code"),
     [
-        (["--apply", "d.json"], "--apply needs --fix"),
-        (["--apply", "d.json", "--fix", "OUT", "-o", "OUT"], "give it --fix alone"),
-        (["--apply", "d.json", "--fix", "OUT", "--size", "64"], "give it --fix alone"),
-        (["--apply", "d.json", "--fix", "OUT"], "d.json: cannot be read"),
-        (["--folds", "1"], "folds are two or more"),
-        (["--folds", "0"], "folds are two or more, not 0"),
-        (["-o", "DATA"], "is one of the files that are read"),
-        (["--report", "DATA"], "is one of the files that are read"),
-        (["--fix", "DATA"], "is one of the files that are read"),
-        (["-o", "IMAGE"], "is one of the images"),
-        (["--config", "FULL"], "a backbone that is"),
-        (["--folds", "49"], "folds"),
+        (["--apply", "d.json"], "argument-missing"),
+        (["--apply", "d.json", "--fix", "OUT", "-o", "OUT"], "options-conflict"),
+        (["--apply", "d.json", "--fix", "OUT", "--size", "64"], "options-conflict"),
+        (["--apply", "d.json", "--fix", "OUT"], "decisions-unreadable"),
+        (["--folds", "1"], "out-of-range"),
+        (["--folds", "0"], "out-of-range"),
+        (["-o", "DATA"], "output-is-input"),
+        (["--report", "DATA"], "output-is-input"),
+        (["--fix", "DATA"], "output-is-input"),
+        (["-o", "IMAGE"], "output-is-input"),
+        (["--config", "FULL"], "options-conflict"),
+        (["--folds", "49"], "too-few-groups"),
     ],
 )
-def test_mistakes_get_a_sentence_and_touch_nothing(
-    drawn: Path, tmp_path: Path, words: list[str], says: str
+def test_wrong_options_have_a_code_and_change_nothing(
+    drawn: Path, tmp_path: Path, words: list[str], code: str
 ) -> None:
     before = digest(drawn)
     (tmp_path.parent / "full.toml").write_text('recipe = "finetune"\n')
-    places = {
+    paths = {
         "FULL": tmp_path.parent / "full.toml",
         "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "IMAGE": drawn / "images" / "00000.jpg",
     }  # fmt: skip
-    done = solobox("audit", drawn / "annotations.csv", *[places.get(word, word) for word in words])
+    done = solobox("audit", drawn / "annotations.csv", *[paths.get(word, word) for word in words])
     assert done.returncode == 2
-    assert says in done.stderr
+    assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
     assert digest(drawn) == before
     assert not list(tmp_path.iterdir())
 
 
-def test_a_image_that_cannot_be_read_is_the_worst_of_all(drawn: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_ranks_first(drawn: Path, tmp_path: Path) -> None:
     lines = (drawn / "annotations.csv").read_text().splitlines()
     header = lines[0].split(",").index("image")
     rows = [line.split(",") for line in lines[1:]]

@@ -52,14 +52,14 @@ def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_fetch_says_what_it_did_and_what_comes_next(mirror: str, tmp_path: Path) -> None:
-    done = solobox("fetch", "selfie", tmp_path / "d", "--url", mirror)
+def test_download_says_what_it_did_and_what_comes_next(mirror: str, tmp_path: Path) -> None:
+    done = solobox("download", "selfie", tmp_path / "d", "--url", mirror)
     assert done.returncode == 0, done.stderr
     assert "research only" in done.stderr
     assert "no checksum is published" in " ".join(done.stderr.split())
     assert f"{tmp_path / 'd' / 'unlabelled.csv'}: 2 images without a box" in done.stderr
     assert f"next: solobox autolabel {tmp_path / 'd' / 'Selfie-dataset' / 'images'} -o" in done.stderr
-    again = solobox("fetch", "selfie", tmp_path / "d", "--url", mirror)
+    again = solobox("download", "selfie", tmp_path / "d", "--url", mirror)
     assert again.returncode == 0, again.stderr
     assert "is complete already; nothing was done" in again.stderr
 
@@ -67,27 +67,26 @@ def test_fetch_says_what_it_did_and_what_comes_next(mirror: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["selfies", "DIR"], "Is it 'selfie'?"),
+        (["selfies", "DIR"], "'selfie'?"),
         (["selfie", "DIR", "--url", "http://example.org"], "only https"),
         (["selfie", "DIR", "--url", "MIRROR/nowhere"], "404"),
     ],
 )
-def test_mistakes_of_fetching_get_a_sentence(
+def test_mistakes_of_downloading_get_a_sentence(
     mirror: str, tmp_path: Path, words: list[str], says: str
 ) -> None:
     done = solobox(
-        "fetch", *[word.replace("DIR", str(tmp_path / "d")).replace("MIRROR", mirror) for word in words]
+        "download", *[word.replace("DIR", str(tmp_path / "d")).replace("MIRROR", mirror) for word in words]
     )
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_the_help_of_fetch_names_every_set() -> None:
-    from solobox.datasets import SETS
+def test_the_help_of_download_names_every_set() -> None:
+    from solobox.datasets import DATASETS
 
-    done = solobox("fetch", "--help")
+    done = solobox("download", "--help")
     assert done.returncode == 0, done.stderr
-    for name in SETS:
+    for name in DATASETS:
         assert name in done.stdout
-    assert "not on the real archives" in " ".join(done.stdout.replace("│", " ").split())

@@ -12,24 +12,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from error_codes import has_code
 from solobox.cli import predict as command
 from solobox.cli.predict import predict
-from solobox.cli.predict_model import Predictor
 from solobox.errors import ConfigError, DataError, ImageError
-from solobox.images.reading import probe
+from solobox.images.reading import probe, read
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import resume
+from solobox.predict.predictor import PredictOptions
+from stand_in_predictor import StandIn
 
 MODEL = Path("model")
 
 
-def _stream(
-    inputs: Iterable[str], *, level: float | None = None, outer: bool = False
-) -> Iterator[Prediction]:
+class Middle(StandIn):
     """The box in the middle; the object is there where the image's name has an even number."""
-    if level == 0.99:
-        raise ConfigError("need 99 held-out images")
-    return map(_one, inputs)
+
+    def check(self, options: PredictOptions) -> PredictOptions:
+        if options.level == 0.99:
+            raise ConfigError("need 99 held-out images", code="margins-need-more-images")
+        return options
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        return map(_one, images)
 
 
 def _one(name: str) -> Prediction:
@@ -46,7 +50,8 @@ def _one(name: str) -> Prediction:
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load", lambda *_: Predictor(_stream, True, True, "f" * 64))
+    monkeypatch.setattr(command, "load", lambda *_: Middle())
+    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ def test_every_input_has_its_row_and_only_the_output_is_left(
         ]
 
 
-def test_cocos_results_and_how_many_are_not_in_them(photos: Path, tmp_path: Path, capsys: Any) -> None:
+def test_cocos_results_and_how_many_images_have_no_entry(photos: Path, tmp_path: Path, capsys: Any) -> None:
     images = [{"id": 10 + n, "file_name": f"{n}.jpg"} for n in range(4)] + [{"id": 15, "file_name": "5.png"}]
     content = {
         "images": images,
@@ -121,75 +126,107 @@ def test_the_rate_is_shown(photos: Path, tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "code"),
     [
-        ({"output": "b.txt"}, r"\.csv, \.jsonl, \.parquet, \.json"),
-        ({"resume": True}, "needs the -o"),
-        ({"output": "b.csv", "coco_ids": "a.json"}, "-o NAME.json"),
-        ({"pad": 0.1}, "--pad belongs to --crop"),
-        ({"crop": "c", "pad": -0.1}, "from 0 to 10"),
-        ({"crop": "c", "pad": float("nan")}, "from 0 to 10"),
-        ({"min_presence": float("nan")}, "from 0 to 1"),
-        ({"margins": 0.99, "output": "b.csv"}, "need 99"),
-        ({"crop": "photos"}, "--crop .*photos holds some of these images"),
-        ({"draw": "photos/drawn"}, "--draw .* the next time"),
-        ({"draw": "d", "crop": "d"}, "--draw and --crop are the same folder"),
-        ({"draw": "d.csv", "output": "d.csv"}, "are the same"),
-        ({"output": "photos"}, "no ending"),
-        ({"output": "folder.csv"}, "is a folder"),
-        ({"output": "input.csv"}, "is one of the inputs"),
-        ({"crop": "input.csv"}, "is a file"),
+        ({"output": "b.txt"}, "unknown-format"),
+        ({"resume": True}, "options-conflict"),
+        ({"smooth": True}, "options-conflict"),
+        ({"margins": 0.9, "outer": 0.9}, "options-conflict"),
+        ({"output": "b.csv", "coco_ids": "a.json"}, "options-conflict"),
+        ({"pad": 0.1}, "options-conflict"),
+        ({"crop": "c", "pad": -0.1}, "out-of-range"),
+        ({"crop": "c", "pad": float("nan")}, "out-of-range"),
+        ({"min_presence": float("nan")}, "out-of-range"),
+        ({"margins": 0.99, "output": "b.csv"}, "margins-need-more-images"),
+        ({"crop": "photos"}, "output-is-input"),
+        ({"draw": "photos/drawn"}, "output-is-input"),
+        ({"draw": "d", "crop": "d"}, "output-conflict"),
+        ({"draw": "d.csv", "output": "d.csv"}, "output-conflict"),
+        ({"output": "photos"}, "unknown-format"),
+        ({"output": "folder.csv"}, "output-conflict"),
+        ({"output": "input.csv"}, "output-is-input"),
+        ({"crop": "input.csv"}, "output-conflict"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_written(
-    photos: Path, tmp_path: Path, options: dict[str, Any], says: str
+def test_mistakes_are_errors_before_anything_is_written(
+    photos: Path, tmp_path: Path, options: dict[str, Any], code: str
 ) -> None:
     (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "input.csv").write_text("no image")
+    (tmp_path / "input.csv").write_text("image\nlost.jpg\n")
     before = sorted(tmp_path.rglob("*"))
     given: dict[str, Any] = {
         name: tmp_path / value if isinstance(value, str) else value for name, value in options.items()
     }
-    with pytest.raises((ConfigError, DataError), match=says):
+    with pytest.raises((ConfigError, DataError)) as error:
         predict(MODEL, [str(photos), str(tmp_path / "input.csv")], **given)
+    assert error.value.code == code
     assert sorted(tmp_path.rglob("*")) == before
-    assert (tmp_path / "input.csv").read_text() == "no image"
+    assert (tmp_path / "input.csv").read_text() == "image\nlost.jpg\n"
 
 
-def test_a_name_that_is_no_utf8_is_told_before_hours_of_work(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="rename it"):
+def test_an_output_that_is_a_listed_image_is_an_error(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("photos/0.csv\n")
+    (photos / "0.jpg").rename(photos / "0.csv")
+    with pytest.raises(DataError) as error:
+        predict(MODEL, [str(tmp_path / "list.txt")], output=photos / "0.csv")
+    assert error.value.code == "output-is-input"
+
+
+def test_images_of_a_store_have_their_rows_and_cannot_be_drawn(photos: Path, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    bucket = f"memory://{tmp_path.name}"
+    fsspec.filesystem("memory").pipe_file(f"{bucket}/in/0.jpg", (photos / "0.jpg").read_bytes())
+
+    class Reading(Middle):
+        def rows(self, images: Iterable[Any], options: PredictOptions) -> Iterator[Prediction]:
+            for image in images:
+                yield Prediction("<bytes>", np.zeros(4), read(image).size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "load", lambda *_: Reading())
+        inputs = [str(photos / "1.jpg"), f"{bucket}/in", f"{bucket}/lost.jpg", str(photos / "2.jpg")]
+        assert predict(MODEL, inputs, output=tmp_path / "b.csv") == 1
+        found = [(row["image"].rsplit("/", 1)[1], bool(row["error"])) for row in rows(tmp_path / "b.csv")]
+        assert found == [("1.jpg", False), ("0.jpg", False), ("lost.jpg", True), ("2.jpg", False)]
+        with pytest.raises(ConfigError) as error:
+            predict(MODEL, inputs, crop=tmp_path / "crops")
+    assert error.value.code == "options-conflict"
+
+
+def test_a_name_that_is_no_utf8_is_an_error_before_hours_of_work(tmp_path: Path) -> None:
+    with pytest.raises(DataError, check=has_code("name-not-utf8")):
         predict(MODEL, [os.fsdecode(b"\xff1.jpg")], output=tmp_path / "b.csv")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_says_how_to_go_on(
+def test_an_interrupt_says_how_to_continue(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(resume, "TOGETHER", 2)
+    monkeypatch.setattr(command, "SHARD_SIZE", 2)
     output, inputs, crop = tmp_path / "b.csv", [str(photos)], tmp_path / "crops"
 
-    def stopping(names: Iterable[str], **options: Any) -> Iterator[Prediction]:
-        for number, prediction in enumerate(_stream(names)):
-            if number == 3:
-                raise KeyboardInterrupt
-            yield prediction
+    class Stopping(Middle):
+        def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+            for number, prediction in enumerate(super().rows(images, options)):
+                if number == 3:
+                    raise KeyboardInterrupt
+                yield prediction
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "load", lambda *_: Predictor(stopping, True, True, "f" * 64))
+        patch.setattr(command, "load", lambda *_: Stopping())
         with pytest.raises(KeyboardInterrupt):
             predict(MODEL, inputs, output=output)
-    # Of crops a few images are in work at once; of rows alone it is the third that was not kept.
-    assert "2 of 5 rows are kept: the same command with --resume goes on" in capsys.readouterr().err
-    with pytest.raises(DataError, match="--resume"):
+    assert "2 of 5 rows are kept: the same command with --resume continues" in capsys.readouterr().err
+    with pytest.raises(DataError, check=has_code("output-unfinished")):
         predict(MODEL, inputs, output=output)
-    with pytest.raises(ConfigError, match=r"--crop was not given and is .*crops"):
+    with pytest.raises(ConfigError, match=r"--crop was not set and is .*crops"):
         predict(MODEL, inputs, output=output, crop=crop, resume=True)
     Image.new("RGB", (9, 9)).save(photos / "9.jpg")
-    with pytest.raises(ConfigError, match="the list of images changed"):
+    with pytest.raises(ConfigError, match="the images changed"):
         predict(MODEL, inputs, output=output, resume=True)
     (photos / "9.jpg").unlink()
     predict(MODEL, inputs, output=output, resume=True)
-    assert "going on after 2 of 5 images" in capsys.readouterr().err
+    assert "continuing after 2 of 5 images" in capsys.readouterr().err
     predict(MODEL, inputs, output=tmp_path / "whole.csv")
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "photos", "whole.csv"]

@@ -1,17 +1,23 @@
 """``solobox predict --engine ray`` with an exported model, on a Ray that is started for it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pyarrow import parquet
 
+from error_codes import has_code
 from solobox import Architecture, ConfigError, DataError, Localizer, synthetic
-from solobox.cli.predict_ray import predict_on_ray
+from solobox.cli.predict import predict
 from solobox.export import export
-from solobox.predict.onnx_model import Model
+from solobox.predict.onnx_model import OnnxModel
 
 pytest.importorskip("ray")
+
+
+def predict_on_ray(model: str, inputs: list[str], output: str | None, **options: Any) -> int:
+    return predict(model, inputs, output=output, engine="ray", **options)
 
 
 @pytest.fixture(scope="module")
@@ -28,35 +34,35 @@ def images(tmp_path: Path) -> list[str]:
     return sorted(str(path) for path in (tmp_path / "in").rglob("*.jpg"))
 
 
-def test_what_cannot_work_is_told_of_before_anything_is_started(
+def test_mistakes_are_errors_before_anything_is_started(
     tmp_path: Path, model: Path, images: list[str]
 ) -> None:
     out = str(tmp_path / "out")
     (tmp_path / "other.onnx").write_bytes(b"something else")
-    with pytest.raises(ConfigError, match="say where, with -o"):
-        predict_on_ray(str(model), images, None)
-    with pytest.raises(ConfigError, match="is a folder"):
-        predict_on_ray(str(tmp_path), images, out)
-    with pytest.raises(DataError, match="there is no such file"):
-        predict_on_ray(str(tmp_path / "lost.onnx"), images, out)
-    with pytest.raises(ConfigError, match="no model"):
-        predict_on_ray(str(tmp_path / "other.onnx"), images, out)
-    with pytest.raises(ConfigError, match="not calibrated"):
-        predict_on_ray(str(model), images, out, level=0.9)
-    with pytest.raises(ConfigError, match="never learned presence"):
-        predict_on_ray(str(model), images, out, min_presence=0.5)
-    with pytest.raises(ConfigError, match="from 0 to 1"):
-        predict_on_ray(str(model), images, out, min_presence=5)
-    with pytest.raises(DataError, match="no images in"):
-        predict_on_ray(str(model), [str(tmp_path / "*.png")], out)
+    cases: list[tuple[str, list[str], str | None, dict[str, Any], str]] = [
+        (str(model), images, None, {}, "output-missing"),
+        (str(tmp_path), images, out, {}, "not-a-model"),
+        (str(tmp_path / "lost.onnx"), images, out, {}, "file-unreadable"),
+        (str(tmp_path / "other.onnx"), images, out, {}, "model-damaged"),
+        (str(model), images, out, {"margins": 0.9}, "no-margins"),
+        (str(model), images, out, {"min_presence": 0.5}, "no-presence"),
+        (str(model), images, out, {"min_presence": 5}, "out-of-range"),
+        (str(model), images, out, {"resume": True}, "options-conflict"),
+        (str(model), images, out, {"runtime": "openvino"}, "options-conflict"),
+        (str(model), [str(tmp_path / "*.png")], out, {}, "no-images"),
+    ]
+    for file, inputs, output, options, code in cases:
+        with pytest.raises((ConfigError, DataError)) as error:
+            predict_on_ray(file, inputs, output, **options)
+        assert error.value.code == code
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cluster_that_cannot_be_reached_is_told_of(
+def test_a_cluster_that_cannot_be_reached_is_an_error(
     tmp_path: Path, model: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "no-such-scheme://nowhere")
-    with pytest.raises(ConfigError, match="no Ray cluster at RAY_ADDRESS=no-such-scheme://nowhere"):
+    with pytest.raises(ConfigError, check=has_code("ray-unreachable")):
         predict_on_ray(str(model), images, str(tmp_path / "out"))
 
 
@@ -79,7 +85,7 @@ def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
     said = "".join(capfd.readouterr())
     rows = parquet.read_table(tmp_path / "out").to_pylist()
     assert [row["image"] for row in rows] == images
-    for row, expected in zip(rows, Model.load(model).predict(images), strict=True):
+    for row, expected in zip(rows, OnnxModel.load(model).predict(images), strict=True):
         box = [row[edge] for edge in ("x1", "y1", "x2", "y2")]
         assert box == ([None] * 4 if expected.error else pytest.approx(expected.box, abs=0.02))
         assert (row["error"] or "") == expected.error

@@ -1,248 +1,277 @@
-import io
+import hashlib
 import json
 import shutil
-import ssl
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from email.message import Message
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fetch_archives import Listener
-from fetch_server import Site, serving
+from file_server import Site, serving
+from filelock import FileLock
+from miniatures import Listener, cub200, image, link, selfie, tar_of
 
-from solobox.datasets import download
-from solobox.datasets.progress import Silent
-from solobox.datasets.writing import write
-from solobox.errors import ConfigError, DataError
+from solobox.datasets import Archive, PublicDataset, download
+from solobox.datasets.downloader import RETRIES, require_https
+from solobox.datasets.public import Limits, PreparedImages
+from solobox.errors import DataError, SoloboxError
 
-CONTENT = bytes(range(256)) * 8000  # 2 MB
-OTHER = CONTENT[::-1]
+THINGS = tar_of({"things/a.jpg": image(1, (200, 150)), "things/b.jpg": image(2, (200, 150))})
+SHA256 = hashlib.sha256(THINGS).hexdigest()
+
+
+def prepare(folder: Path) -> PreparedImages:
+    prepared = PreparedImages(folder, "things")
+    for name in ("a.jpg", "b.jpg"):
+        prepared.add(folder / "things" / name, (1, 2, 30, 20), where=name, split="train")
+    return prepared
+
+
+def things(checksum: str | None = None) -> PublicDataset:
+    archive = Archive(
+        url="https://example.org/data/things.tgz",
+        folders=("things",),
+        limits=Limits(1 << 20, 20),
+        checksum=checksum,
+    )
+    return PublicDataset(
+        name="things", description="two things", homepage="https://example.org", license="none",
+        image_folder="things", archives=(archive,), prepare=prepare,
+    )  # fmt: skip
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with serving(Site({"/f.bin": CONTENT})) as ready:
+    with serving(Site({"/things.tgz": THINGS})) as ready:
         yield ready
 
 
-def load(site: Site, part: Path, *, checked: bool = False, size: int | None = None) -> Listener:
-    listener = Listener()
-    download.download(f"{site.url}/f.bin", part, size=size, checked=checked, progress=listener)
-    return listener
-
-
-def test_a_file_arrives_whole(site: Site, tmp_path: Path) -> None:
-    listener = load(site, tmp_path / "f.bin.part", size=len(CONTENT))
-    assert (tmp_path / "f.bin.part").read_bytes() == CONTENT
-    assert listener.stages == [["downloading f.bin, MiB", 2, 2]]
-    assert site.asked == [("/f.bin", None, None)]
-
-
-def test_a_dropped_connection_is_resumed_where_it_broke(site: Site, tmp_path: Path) -> None:
-    site.drops = [700_000, 500_000]
-    listener = load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    etag = site.etag("/f.bin")
-    assert site.asked == [
-        ("/f.bin", None, None),
-        ("/f.bin", "bytes=700000-", etag),
-        ("/f.bin", "bytes=1200000-", etag),
-    ]
-    assert len(listener.said) == 2
-    assert "connection was lost" in listener.said[0]
-    assert listener.stages == [["downloading f, MiB", 2, 2]]  # one bar, which went on
-
-
-def test_what_is_given_up_is_kept_and_gone_on_with_by_the_next_run(site: Site, tmp_path: Path) -> None:
-    site.drops = [600_000, 0, 0, 0, 0]
-    with pytest.raises(DataError, match=r"given up after 4 tries.*f\.part.*goes on from there"):
-        load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT[:600_000]
-    site.drops, site.asked = [], []
-    load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert site.ranges_asked() == ["bytes=600000-"]
-
-
-def test_failures_count_only_while_nothing_new_arrives(site: Site, tmp_path: Path) -> None:
-    site.drops = [1000] * 20  # far more breaks than tries, each a little further on
-    load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert len(site.asked) == 21
-
-
-def test_a_server_that_ignores_ranges_sends_it_all_again(site: Site, tmp_path: Path) -> None:
-    site.ranges, site.drops = False, [700_000]
-    listener = load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert site.ranges_asked() == [None, "bytes=700000-"]
-    assert "starting over" in listener.said[-1]
-
-
-def test_a_server_that_ignores_ranges_and_always_breaks_is_given_up(site: Site, tmp_path: Path) -> None:
-    site.ranges, site.drops = False, [700_000, 10, 600_000, 20, 650_000, 30]
-    with pytest.raises(DataError, match="given up"):
-        load(site, tmp_path / "f.part")
-
-
-@pytest.mark.parametrize("heeds", [True, False])
-def test_a_file_that_changed_in_between_is_loaded_anew(site: Site, tmp_path: Path, heeds: bool) -> None:
-    site.drops, site.heeds_if_range = [700_000, 0, 0, 0, 0], heeds
-    with pytest.raises(DataError):
-        load(site, tmp_path / "f.part")
-    site.files["/f.bin"], site.drops = OTHER, []
-    listener = load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == OTHER
-    assert "starting over" in listener.said[0]
-
-
-def test_bytes_that_cannot_be_told_from_another_version_are_not_built_upon(
-    site: Site, tmp_path: Path
-) -> None:
-    site.validators, site.drops = False, [700_000]
-    load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert site.ranges_asked() == [None, None]
-
-
-def test_with_a_published_checksum_bytes_are_built_upon_even_from_another_server(
-    site: Site, tmp_path: Path
-) -> None:
-    (tmp_path / "f.part").write_bytes(CONTENT[:500_000])
-    (tmp_path / "f.part.json").write_text(
-        json.dumps({"url": "https://a.test/f", "validator": '"x"', "size": 9})
-    )
-    load(site, tmp_path / "f.part", checked=True)
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert site.asked == [("/f.bin", "bytes=500000-", None)]
-
-
-def test_a_complete_part_is_not_asked_for_again(site: Site, tmp_path: Path) -> None:
-    load(site, tmp_path / "f.part")
-    load(site, tmp_path / "f.part")
-    assert len(site.asked) == 1
-    (tmp_path / "f.part.json").unlink()  # then nothing is known of it, but that it may be whole
-    load(site, tmp_path / "f.part", checked=True)
-    assert site.ranges_asked() == [None, f"bytes={len(CONTENT)}-"]
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-
-
-def test_a_part_longer_than_the_file_is_thrown_away(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "f.part").write_bytes(CONTENT + b"more")
-    load(site, tmp_path / "f.part", checked=True)
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-
-
-def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(site: Site, tmp_path: Path) -> None:
-    site.failing = [503, 429]
-    load(site, tmp_path / "f.part")
-    assert len(site.asked) == 3
-    site.failing, site.asked = [404], []
-    with pytest.raises(DataError, match=r"answered 404 .*--url.*put it at .*/other$"):
-        download.download(
-            f"{site.url}/f.bin", tmp_path / "other.part", size=None, checked=False, progress=Silent()
-        )
-    assert len(site.asked) == 1
-
-
-def test_a_file_of_another_size_is_refused_before_it_is_loaded(site: Site, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"offers 2,048,000 bytes, but the archive has 2,047,999"):
-        load(site, tmp_path / "f.part", size=len(CONTENT) - 1)
-    assert not (tmp_path / "f.part").exists()
-
-
-def test_without_a_length_the_declared_size_tells_a_break(site: Site, tmp_path: Path) -> None:
-    site.lengths, site.drops = False, [700_000]
-    load(site, tmp_path / "f.part", size=len(CONTENT))
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-
-
-def test_redirects_are_followed_but_not_out_of_https(site: Site, tmp_path: Path) -> None:
-    traps = {
-        "/plain": "http://example.org/f.bin",
-        "/local": "file:///etc/passwd",
-        "/ftp": "ftp://127.0.0.1/f",
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".download.lock"
     }
-    site.moved = {"/old": f"{site.url}/f.bin", **traps}
-    download.download(f"{site.url}/old", tmp_path / "f.part", size=None, checked=False, progress=Silent())
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    for path in traps:
-        with pytest.raises((ConfigError, DataError), match=r"only https|not allowed"):
-            download.download(
-                f"{site.url}{path}", tmp_path / "g", size=None, checked=False, progress=Silent()
-            )
-    request = urllib.request.Request("https://example.org/f")
-    with pytest.raises(ConfigError, match="not https"):
-        download._Redirects().redirect_request(
-            request, io.BytesIO(), 302, "Found", Message(), f"{site.url}/f.bin"
-        )
+
+
+def failure(dataset: PublicDataset | str, folder: Path, url: str) -> SoloboxError:
+    with pytest.raises(SoloboxError) as caught:
+        download(dataset, folder, url=url)
+    return caught.value
+
+
+def test_a_download_leaves_its_files_and_nothing_else(site: Site, tmp_path: Path) -> None:
+    listener = Listener()
+    folder = tmp_path / "new" / "d"
+    result = download(things(f"sha256:{SHA256}"), folder, url=f"{site.url}/", progress=listener)
+    assert not result.was_complete
+    assert [stage[0] for stage in listener.stages] == ["downloading things.tgz, MiB", "unpacking things.tgz"]
+    assert listener.stages[0][1:] == [1, 1]
+    files = tree(folder)
+    assert sorted(files) == [
+        "archives/things.tgz", "download.json", "labels.csv", "things/a.jpg", "things/b.jpg",
+    ]  # fmt: skip
+    assert files["labels.csv"].decode() == (
+        "image,x1,y1,x2,y2,split,source\nthings/a.jpg,1,2,30,20,train,things\nthings/b.jpg,1,2,30,20,train,things\n"
+    )
+    assert json.loads(files["download.json"]) == {
+        "dataset": "things",
+        "sha256": {"things.tgz": SHA256},
+        "counts": {"labels.csv": 2, "unlabelled.csv": 0, "skipped.csv": 0},
+    }
+
+
+def test_a_complete_download_is_left_alone_and_edited_labels_stay(site: Site, tmp_path: Path) -> None:
+    download(things(), tmp_path / "d", url=site.url)
+    (tmp_path / "d" / "labels.csv").write_text("mine")
+    before = tree(tmp_path / "d")
+    assert download(things(), tmp_path / "d", url=site.url).was_complete
+    assert tree(tmp_path / "d") == before
+    assert len(site.requests) == 1
+    shutil.rmtree(tmp_path / "d" / "things")
+    download(things(), tmp_path / "d", url=site.url)
+    assert tree(tmp_path / "d") == before
+    assert len(site.requests) == 1  # the archive was still there
+
+
+def test_dropped_connections_and_busy_servers_are_tried_again(site: Site, tmp_path: Path) -> None:
+    site.drops, site.failing = [1000, 0], [503]
+    download(things(), tmp_path / "d", url=site.url)
+    assert len(site.requests) == 4
+    assert (tmp_path / "d" / "archives" / "things.tgz").read_bytes() == THINGS
+
+
+def test_a_server_that_always_breaks_leaves_no_archive(site: Site, tmp_path: Path) -> None:
+    site.drops = [1000] * (RETRIES + 1)
+    assert failure(things(), tmp_path / "d", site.url).code == "download-failed"
+    assert list(tree(tmp_path / "d")) == ["download.json"]
+    download(things(), tmp_path / "d", url=site.url)
+    assert (tmp_path / "d" / "labels.csv").exists()
+
+
+def test_a_server_that_is_gone_is_named(tmp_path: Path) -> None:
+    with serving(Site({})) as gone:
+        pass
+    with serving(Site({})):
+        error = failure(things(), tmp_path / "d", gone.url)
+    assert error.code == "download-failed"
+    assert gone.url in str(error)
+
+
+@pytest.mark.parametrize("kind", ["sha256", "md5"])
+def test_a_wrong_checksum_names_both_and_leaves_no_archive(site: Site, tmp_path: Path, kind: str) -> None:
+    wrong = hashlib.new(kind, b"other").hexdigest()
+    error = failure(things(f"{kind}:{wrong}"), tmp_path / "d", site.url)
+    assert error.code == "checksum-mismatch"
+    assert wrong in str(error)
+    assert hashlib.new(kind, THINGS).hexdigest() in str(error)
+    assert list(tree(tmp_path / "d")) == ["download.json"]
+
+
+def test_without_a_published_checksum_the_first_download_is_the_reference(site: Site, tmp_path: Path) -> None:
+    listener = Listener()
+    download(things(), tmp_path / "d", url=site.url, progress=listener)
+    assert SHA256 in " ".join(listener.said)
+    shutil.rmtree(tmp_path / "d" / "things")
+    (tmp_path / "d" / "archives" / "things.tgz").unlink()
+    site.files["/things.tgz"] = tar_of({"things/a.jpg": image(7)})
+    assert failure(things(), tmp_path / "d", site.url).code == "checksum-mismatch"
+    assert not (tmp_path / "d" / "things").exists()
+
+
+def test_an_archive_put_there_by_hand_is_verified_and_used(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "d" / "archives" / "things.tgz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(THINGS)
+    download(things(f"sha256:{SHA256}"), tmp_path / "d", url=site.url)
+    assert site.requests == []
+    shutil.rmtree(tmp_path / "d" / "things")
+    path.write_bytes(THINGS[:-1])
+    download(things(f"sha256:{SHA256}"), tmp_path / "d", url=site.url)
+    assert len(site.requests) == 1
+    assert path.read_bytes() == THINGS
 
 
 @pytest.mark.parametrize(
-    "url", ["http://example.org/f", "ftp://127.0.0.1/f", "file:///etc/passwd", "f.bin", "http://[x/f"]
+    ("content", "code"),
+    [
+        (tar_of({"things/a.jpg": b"1", "../evil.txt": b"2"}), "archive-unsafe"),
+        (tar_of({"things/a.jpg": bytes(2 << 20)}), "archive-too-large"),
+        (tar_of({"other/a.jpg": b"1", "other/l": link("a.jpg")}), "archive-unexpected"),
+        (THINGS[:-2000], "archive-damaged"),
+        (b"<html>sorry</html>", "archive-damaged"),
+    ],
+    ids=["traversal", "bomb", "another", "truncated", "page"],
 )
-def test_only_https_and_loopback_are_allowed(url: str) -> None:
-    with pytest.raises(ConfigError):
-        download.allowed(url)
-    for fine in ("https://example.org/f", "http://localhost:8/f", "http://[::1]/f", "http://127.3.2.1/f"):
-        download.allowed(fine)
+def test_bad_archives_leave_nothing_unpacked(site: Site, tmp_path: Path, content: bytes, code: str) -> None:
+    site.files["/things.tgz"] = content
+    assert failure(things(), tmp_path / "d", site.url).code == code
+    assert sorted(tree(tmp_path / "d")) == ["archives/things.tgz", "download.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    # Its checksum has not become the reference: the right archive is accepted.
+    (tmp_path / "d" / "archives" / "things.tgz").unlink()
+    site.files["/things.tgz"] = THINGS
+    download(things(), tmp_path / "d", url=site.url)
+    assert (tmp_path / "d" / "labels.csv").exists()
 
 
-def test_a_disk_without_room_is_told_before_anything_is_loaded(
+def test_a_folder_with_other_files_is_refused_and_left_alone(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert failure(things(), tmp_path, site.url).code == "folder-not-empty"
+    assert tree(tmp_path) == {"mine.txt": b"mine"}
+    download(things(), tmp_path / "d", url=site.url)
+    assert failure("selfie", tmp_path / "d", site.url).code == "folder-not-empty"
+    (tmp_path / "d" / "download.json").write_text("{")
+    assert failure(things(), tmp_path / "d", site.url).code == "manifest-damaged"
+    assert "mine.txt" in str(failure(things(), tmp_path / "mine.txt", site.url))
+
+
+def test_a_stop_while_unpacking_is_made_up_for(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 10**6))
-    with pytest.raises(DataError, match=r"2\.0 MiB more are needed, only 1\.0 MiB are free"):
-        load(site, tmp_path / "f.part")
-    assert list(tmp_path.iterdir()) == []
+    def killed(_archive: Path, folder: Path, *_: object) -> None:
+        folder.mkdir(parents=True)
+        (folder / "half.jpg").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("solobox.datasets.downloader.unpack", killed)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a kill -9 tidies nothing up
+        with pytest.raises(KeyboardInterrupt):
+            download(things(), tmp_path / "d", url=site.url)
+    assert (tmp_path / "d" / ".unpacking").exists()
+    assert not (tmp_path / "d" / "things").exists()
+    download(things(), tmp_path / "d", url=site.url)
+    assert sorted(tree(tmp_path / "d"))[-2:] == ["things/a.jpg", "things/b.jpg"]
+    assert not (tmp_path / "d" / ".unpacking").exists()
+    assert len(site.requests) == 1
 
 
-def test_a_disk_that_fills_up_is_an_error_and_not_a_lost_connection(site: Site) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full to write to")
-    with pytest.raises(DataError, match=r"/dev/full: cannot be written"):
-        load(site, Path("/dev/full"))
-    assert len(site.asked) == 1
+def test_two_downloads_into_one_folder_do_not_mix(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with FileLock(tmp_path / "d" / ".download.lock"):
+        assert failure(things(), tmp_path / "d", site.url).code == "download-running"
+    download(things(), tmp_path / "d", url=site.url)
 
 
-def test_a_server_that_says_nothing_is_left_and_asked_again(
+def test_a_missing_module_is_reported_before_anything_is_downloaded(site: Site, tmp_path: Path) -> None:
+    error = failure(replace(things(), requires=("no_such_module_here",)), tmp_path / "d", site.url)
+    assert error.code == "missing-package"
+    assert "no_such_module_here" in str(error)
+    assert not (tmp_path / "d").exists()
+    assert site.requests == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.org/f",
+        "ftp://127.0.0.1/f",
+        "file:///etc/passwd",
+        "f.bin",
+        "http://[x/f",
+        "https://[x/f",
+        "https://",
+    ],
+)
+def test_only_https_and_loopback_are_allowed(url: str, tmp_path: Path) -> None:
+    assert failure("selfie", tmp_path / "d", url).code == "url-not-https"
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/f", "http://localhost:8/f", "http://[::1]/f", "http://127.3.2.1/f"]
+)
+def test_https_and_loopback_are_allowed(url: str) -> None:
+    require_https(url)
+
+
+def test_redirects_are_followed_but_not_to_http_elsewhere(site: Site, tmp_path: Path) -> None:
+    site.moved["/moved/things.tgz"] = "/things.tgz"
+    download(things(), tmp_path / "d", url=f"{site.url}/moved")
+    site.moved["/away/things.tgz"] = "http://example.org/things.tgz"
+    assert failure(things(), tmp_path / "e", f"{site.url}/away").code == "url-not-https"
+    assert list(tree(tmp_path / "e")) == ["download.json"]
+
+
+def test_the_published_checksums_are_compared(site: Site, tmp_path: Path) -> None:
+    site.files = {f"/{name}": content for name, content in selfie().items()}
+    assert download("selfie", tmp_path / "d", url=site.url).counts["unlabelled.csv"] == 3
+    # A miniature does not have the checksum of the real archive.
+    site.files = {f"/{name}": content for name, content in cub200().items()}
+    assert failure("cub200", tmp_path / "birds", site.url).code == "checksum-mismatch"
+
+
+def test_a_disk_that_cannot_be_written_is_an_error_for_people(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "PATIENCE", 0.2)
-    site.hangs = 1
-    listener = load(site, tmp_path / "f.part")
-    assert (tmp_path / "f.part").read_bytes() == CONTENT
-    assert "timed out" in listener.said[0]
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-
-def test_a_server_that_is_not_there_is_given_up(tmp_path: Path) -> None:
-    with serving(Site({})) as gone:
-        pass
-    with serving(Site({})), pytest.raises(DataError, match=r"no connection.*given up after 4 tries"):
-        load(gone, tmp_path / "f.part")
-
-
-def test_an_invalid_certificate_is_no_reason_to_try_again(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: object, **__: object) -> None:
-        error = ssl.SSLCertVerificationError()
-        error.verify_message = "self-signed certificate"
-        raise urllib.error.URLError(error)
-
-    monkeypatch.setattr(urllib.request.OpenerDirector, "open", refused)
-    with pytest.raises(DataError, match=r"certificate is not valid: self-signed.*with a browser"):
-        load(site, tmp_path / "f.part")
-
-
-def test_a_system_that_takes_less_than_it_is_given_loses_nothing(tmp_path: Path) -> None:
-    class Slow(io.FileIO):
-        def write(self, block: object) -> int:
-            assert isinstance(block, memoryview)
-            return super().write(block[:7])
-
-    with Slow(tmp_path / "f", "wb") as file:
-        write(tmp_path / "f", file, CONTENT[:1000])
-    assert (tmp_path / "f").read_bytes() == CONTENT[:1000]
+    with monkeypatch.context() as patch:
+        patch.setattr("pooch.core.shutil.move", full)
+        error = failure(things(), tmp_path / "d", site.url)
+    assert isinstance(error, DataError)
+    assert "No space left on device" in str(error)
+    assert list(tree(tmp_path / "d")) == ["download.json"]
+    assert len(site.requests) == 1
+    download(things(), tmp_path / "d", url=site.url)

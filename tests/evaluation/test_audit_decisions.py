@@ -11,14 +11,14 @@ from solobox.errors import DataError
 from solobox.evaluation.audit.decisions import (
     AUDIT_COLUMNS,
     FORMAT,
-    STORY_COLUMNS,
+    LEFT_OUT_COLUMNS,
     Choice,
-    apply,
-    by_rule,
+    apply_decisions,
+    drop_flagged,
     read_decisions,
     write_audit,
 )
-from solobox.evaluation.audit.findings import audit
+from solobox.evaluation.audit.label_audit import audit_labels
 from solobox.predict.prediction import Prediction
 
 MODEL = [20.0, 15.0, 50.0, 45.0]
@@ -27,7 +27,7 @@ WRONG = [60.0, 50.0, 75.0, 58.0]
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """Twenty rows of a CSV with a column of its own; the fourth's label is elsewhere, the last one has none."""
+    """Twenty rows of a CSV with an extra column; the label of the fourth is misplaced, the last has none."""
     rng = np.random.default_rng(1)
     lines = ["image,x1,y1,x2,y2,split,note"]
     for row in range(20):
@@ -35,7 +35,7 @@ def dataset(tmp_path: Path) -> Dataset:
         cells = ",".join(map(str, box)) if row < 19 else ",,,"
         lines.append(f"images/{row}.jpg,{cells},train,n{row}")
     (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
-    return Dataset.read(tmp_path / "data.csv")
+    return Dataset.read(tmp_path / "data.csv", check="off")
 
 
 def entry(dataset: Dataset, row: int, decision: str, **other: Any) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def saved(folder: Path, *entries: Any, **other: Any) -> Path:
     return path
 
 
-def test_decisions_make_a_new_csv_and_its_story(dataset: Dataset, tmp_path: Path) -> None:
+def test_decisions_make_a_corrected_copy_and_a_list_of_changes(dataset: Dataset, tmp_path: Path) -> None:
     before = (tmp_path / "data.csv").read_bytes()
     path = saved(
         tmp_path,
@@ -66,11 +66,11 @@ def test_decisions_make_a_new_csv_and_its_story(dataset: Dataset, tmp_path: Path
         entry(dataset, 8, "empty"),
         entry(dataset, 19, "model", kind="missing"),
     )
-    done = apply(dataset, read_decisions(path), tmp_path / "out" / "clean.csv", never=[path])
+    done = apply_decisions(dataset, read_decisions(path), tmp_path / "out" / "clean.csv", protected=[path])
     assert (done.n_kept, done.n_dropped, done.n_changed) == (19, 1, 3)
-    clean = Dataset.read(tmp_path / "out" / "clean.csv")
-    assert [image.resolve() for image in clean.images] == [
-        image.resolve() for row, image in enumerate(dataset.images) if row != 5
+    clean = Dataset.read(tmp_path / "out" / "clean.csv", check="off")
+    assert [image.resolve() for image in clean.paths] == [
+        image.resolve() for row, image in enumerate(dataset.paths) if row != 5
     ]
     assert clean.extra["note"] == tuple(f"n{row}" for row in range(20) if row != 5)
     assert set(clean.split) == {"train"}
@@ -80,36 +80,36 @@ def test_decisions_make_a_new_csv_and_its_story(dataset: Dataset, tmp_path: Path
     np.testing.assert_array_equal(
         clean.boxes[[r if r < 5 else r - 1 for r in untouched]], dataset.boxes[untouched]
     )
-    story = list(csv.DictReader((tmp_path / "out" / "clean.left-out.csv").read_text().splitlines()))
-    assert tuple(story[0]) == STORY_COLUMNS
-    assert [(line["image"], line["done"]) for line in story] == [
+    changes = list(csv.DictReader((tmp_path / "out" / "clean.left-out.csv").read_text().splitlines()))
+    assert tuple(changes[0]) == LEFT_OUT_COLUMNS
+    assert [(line["image"], line["done"]) for line in changes] == [
         ("images/3.jpg", "changed"),
         ("images/5.jpg", "left out"),
         ("images/8.jpg", "changed"),
         ("images/19.jpg", "changed"),
     ]
-    assert story[0]["box_before"] == "60, 50, 75, 58"
-    assert story[0]["box_after"] == "20, 15, 50, 45"
-    assert story[2]["box_after"] == story[3]["box_before"] == "none"
-    assert all("decided by a person" in line["why"] for line in story)
+    assert changes[0]["box_before"] == "60, 50, 75, 58"
+    assert changes[0]["box_after"] == "20, 15, 50, 45"
+    assert changes[2]["box_after"] == changes[3]["box_before"] == "none"
+    assert all("by a person" in line["why"] for line in changes)
     assert (tmp_path / "data.csv").read_bytes() == before
 
 
-def test_the_rule_leaves_flagged_labels_out(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_rule_drops_flagged_images(dataset: Dataset, tmp_path: Path) -> None:
     predictions = [Prediction("p", np.array(MODEL), (80, 60), np.ones(4)) for _ in range(20)]
-    found = audit(dataset, predictions)
-    decisions = by_rule(found, dataset)
+    found = audit_labels(dataset, predictions)
+    decisions = drop_flagged(found, dataset)
     assert [(decision.image, decision.choice) for decision in decisions] == [("images/3.jpg", Choice.DROP)]
-    done = apply(dataset, decisions, tmp_path / "clean.csv")
+    done = apply_decisions(dataset, decisions, tmp_path / "clean.csv")
     assert (done.n_kept, done.n_dropped, done.n_changed) == (19, 1, 0)
-    (line,) = csv.DictReader(done.story.read_text().splitlines())
+    (line,) = csv.DictReader(done.left_out.read_text().splitlines())
     assert line["kind"] == "wrong place"
-    assert "shares nothing" in line["why"]
+    assert line["why"] == found.flagged[0].why
 
 
 def test_the_audit_lists_every_label_worst_first(dataset: Dataset, tmp_path: Path) -> None:
     predictions = [Prediction("p", np.array(MODEL), (80, 60), np.ones(4)) for _ in range(19)]
-    found = audit(dataset, [*predictions, Prediction("p", error="gone")])
+    found = audit_labels(dataset, [*predictions, Prediction("p", error="gone")])
     write_audit(tmp_path / "audit.csv", found, dataset)
     rows = list(csv.DictReader((tmp_path / "audit.csv").read_text().splitlines()))
     assert tuple(rows[0]) == AUDIT_COLUMNS
@@ -132,99 +132,105 @@ def test_the_audit_lists_every_label_worst_first(dataset: Dataset, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    "change",
     [
-        (
-            {"decision": "keep"},
-            r"entry 2 \(images/3.jpg\): the decision 'keep' is none of accept, model, drop",
-        ),
-        ({"decision": None}, "the decision None"),
-        ({"image": ""}, "entry 2.*names no image"),
-        ({"image": 7}, "entry 2: names no image"),
-        ({"image": "images/0.jpg"}, r"entry 2 \(images/0.jpg\): this image was decided on already"),
-        ({"label": [1, 2, 3]}, r"entry 2 \(images/3.jpg\): label is four numbers"),
-        ({"label": [1, 2, 3, True]}, "label is four numbers"),
-        ({"label": "1,2,3,4"}, "label is four numbers"),
-        ({"model": [9, 2, 3, 4]}, "model is four numbers x1, y1, x2, y2 with x1 < x2"),
-        ({"model": [float("nan"), 2, 3, 4]}, "model is four numbers"),
-        ({"model": None}, "takes the model's box, and there is none"),
+        {"decision": "keep"},
+        {"decision": None},
+        {"image": ""},
+        {"image": 7},
+        {"image": "images/0.jpg"},
+        {"label": [1, 2, 3]},
+        {"label": [1, 2, 3, True]},
+        {"label": "1,2,3,4"},
+        {"model": [9, 2, 3, 4]},
+        {"model": [float("nan"), 2, 3, 4]},
+        {"model": None},
     ],
 )
-def test_a_bad_entry_is_named(dataset: Dataset, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_an_invalid_entry_is_named(dataset: Dataset, tmp_path: Path, change: dict[str, Any]) -> None:
     path = saved(tmp_path, entry(dataset, 0, "drop"), entry(dataset, 3, "model") | change)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match="entry 2") as error:
         read_decisions(path)
+    assert error.value.code == "decision-invalid"
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "code"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no file of decisions"),
-        ('{"format": "something", "decisions": []}', "is no file of decisions"),
-        ('{"format": "solobox audit decisions 1", "decisions": {}}', "is no file of decisions"),
-        ('{"format": "solobox audit decisions 1", "decisions": [3]}', "entry 1: names no image"),
+        ("{", "decisions-unreadable"),
+        ("[]", "decisions-unreadable"),
+        ('{"format": "something", "decisions": []}', "decisions-unreadable"),
+        ('{"format": "solobox audit decisions 1", "decisions": {}}', "decisions-unreadable"),
+        ('{"format": "solobox audit decisions 1", "decisions": [3]}', "decision-invalid"),
     ],
 )
-def test_what_is_no_file_of_decisions_is_said(tmp_path: Path, text: str, says: str) -> None:
+def test_a_file_without_decisions_is_refused(tmp_path: Path, text: str, code: str) -> None:
     (tmp_path / "d.json").write_text(text)
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError, match=r"d\.json") as error:
         read_decisions(tmp_path / "d.json")
-    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
+    assert error.value.code == code
+
+
+def test_a_missing_file_of_decisions_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json") as error:
         read_decisions(tmp_path / "none.json")
+    assert error.value.code == "decisions-unreadable"
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "image"),
     [
-        ({"image": "images/99.jpg"}, r"decision 1 \(images/99.jpg\): the data lists no such image"),
-        (
-            {"label": [1, 2, 3, 4]},
-            r"decision 1 \(images/3.jpg\): was about the label 1, 2, 3, 4, which is 60, 50",
-        ),
-        ({"label": None}, "was about the label none"),
+        ({"image": "images/99.jpg"}, r"images/99\.jpg"),
+        ({"label": [1, 2, 3, 4]}, r"images/3\.jpg.*1, 2, 3, 4.*60, 50"),
+        ({"label": None}, r"images/3\.jpg"),
     ],
 )
-def test_decisions_about_other_data_are_refused(
-    dataset: Dataset, tmp_path: Path, change: dict[str, Any], says: str
+def test_decisions_about_other_labels_are_refused(
+    dataset: Dataset, tmp_path: Path, change: dict[str, Any], image: str
 ) -> None:
     path = saved(tmp_path, entry(dataset, 3, "drop") | change)
-    with pytest.raises(DataError, match=says):
-        apply(dataset, read_decisions(path), tmp_path / "clean.csv")
+    with pytest.raises(DataError, match=image) as error:
+        apply_decisions(dataset, read_decisions(path), tmp_path / "clean.csv")
+    assert error.value.code == "decision-outdated"
     assert not list(tmp_path.glob("clean*"))
 
 
-def test_files_that_are_read_are_never_replaced(dataset: Dataset, tmp_path: Path) -> None:
+def test_input_files_are_never_overwritten(dataset: Dataset, tmp_path: Path) -> None:
     path = saved(tmp_path, entry(dataset, 3, "drop"))
     decisions = read_decisions(path)
     (tmp_path / "link.csv").symlink_to(tmp_path / "data.csv")
-    for out, says in (
-        (tmp_path / "data.csv", "is one of the files that are read"),
-        (tmp_path / "link.csv", "is one of the files that are read"),
-        (tmp_path / "clean.txt", "ends in .csv"),
+    for out, code in (
+        (tmp_path / "data.csv", "output-is-input"),
+        (tmp_path / "link.csv", "output-is-input"),
+        (tmp_path / "clean.txt", "output-not-csv"),
     ):
-        with pytest.raises(DataError, match=says):
-            apply(dataset, decisions, out)
+        with pytest.raises(DataError) as error:
+            apply_decisions(dataset, decisions, out)
+        assert error.value.code == code
     (tmp_path / "my.left-out.csv").write_bytes((tmp_path / "data.csv").read_bytes())
-    other = Dataset.read(tmp_path / "my.left-out.csv")
-    with pytest.raises(DataError, match="is one of the files that are read"):
-        apply(other, decisions, tmp_path / "my.csv")
+    other = Dataset.read(tmp_path / "my.left-out.csv", check="off")
+    with pytest.raises(DataError) as error:
+        apply_decisions(other, decisions, tmp_path / "my.csv")
+    assert error.value.code == "output-is-input"
     named = Dataset([tmp_path / "a.csv"], [MODEL])
-    with pytest.raises(DataError, match="is one of the images"):
-        apply(named, [], tmp_path / "a.csv")
-    with pytest.raises(DataError, match="is one of the files that are read"):
-        apply(dataset, decisions, path.with_name("x.csv"), never=[tmp_path / "x.csv"])
+    with pytest.raises(DataError) as error:
+        apply_decisions(named, [], tmp_path / "a.csv")
+    assert error.value.code == "output-is-input"
+    with pytest.raises(DataError) as error:
+        apply_decisions(dataset, decisions, path.with_name("x.csv"), protected=[tmp_path / "x.csv"])
+    assert error.value.code == "output-is-input"
 
 
-def test_nothing_left_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+def test_dropping_every_image_is_refused(dataset: Dataset, tmp_path: Path) -> None:
     path = saved(tmp_path, *(entry(dataset, row, "drop") for row in range(20)))
-    with pytest.raises(DataError, match="nothing would be left of 20 images"):
-        apply(dataset, read_decisions(path), tmp_path / "clean.csv")
+    with pytest.raises(DataError) as error:
+        apply_decisions(dataset, read_decisions(path), tmp_path / "clean.csv")
+    assert error.value.code == "nothing-left"
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(dataset: Dataset, tmp_path: Path) -> None:
     path = saved(tmp_path, entry(dataset, 3, "drop"))
     (tmp_path / "clean.csv").mkdir()
     with pytest.raises(DataError, match=r"clean\.csv: cannot be written"):
-        apply(dataset, read_decisions(path), tmp_path / "clean.csv")
+        apply_decisions(dataset, read_decisions(path), tmp_path / "clean.csv")
     assert not list(tmp_path.glob("*left-out*"))

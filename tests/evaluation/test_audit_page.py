@@ -13,8 +13,8 @@ from PIL import Image
 
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
-from solobox.evaluation.audit.findings import audit
-from solobox.evaluation.audit.page import SHOWN, write_audit_page
+from solobox.evaluation.audit.label_audit import audit_labels
+from solobox.evaluation.audit.page import MAX_CARDS, write_audit_page
 from solobox.predict.prediction import Prediction
 
 EVIL = "</script><script>alert('x')</script>&\u2028\"<b>.png"
@@ -23,7 +23,7 @@ VOID = {"meta", "image", "rect"}
 
 @dataclass
 class Page(HTMLParser):
-    """What a test wants to know of a page; fails on tags that do not close in order."""
+    """The content of a page; fails on tags that are not closed in order."""
 
     tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
     open: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ def written(
     name: str = EVIL,
     title: str = "An audit",
 ) -> Path:
-    """A page of `wrong` labels that are elsewhere and `right` ones; the first wrong image has a bad name."""
+    """A page of `wrong` misplaced labels and `right` ones; the first wrong image has a hostile name."""
     rng = np.random.default_rng(0)
     images, labels, predictions = [], [], []
     for row in range(wrong + right):
@@ -97,7 +97,7 @@ def written(
     dataset = Dataset(images, labels, names=names)
     out = folder / "audit.html"
     write_audit_page(
-        out, audit(dataset, predictions), dataset, title=title, data="'my data.csv' --keep first"
+        out, audit_labels(dataset, predictions), dataset, title=title, data="'my data.csv' --keep first"
     )
     return out
 
@@ -112,21 +112,21 @@ def page(path: Path) -> Page:
     return parse(path)
 
 
-def facts(page: Page) -> dict[str, object]:
+def audit_json(page: Page) -> dict[str, object]:
     found: dict[str, object] = json.loads(page.scripts[0])
     return found
 
 
-def test_flagged_labels_and_a_few_beyond_are_shown_worst_first(page: Page) -> None:
+def test_flagged_labels_and_a_few_others_are_shown_worst_first(page: Page) -> None:
     assert len(page.of("article")) == 5 + 12
-    assert page.words.count("From here on labels agree") == 1
+    assert page.words.count("The labels below are not flagged") == 1
     shown = re.findall(r"(\d+)\. (image unreadable|[a-z ]+?) ", page.words)
     assert [int(number) for number, _ in shown][:3] == [1, 2, 3]
     assert "1. image unreadable" in page.words
     assert "5 of 35 labels disagree" in page.words
 
 
-def test_each_card_has_the_image_and_both_boxes_in_its_own_pixels(page: Page) -> None:
+def test_each_card_has_the_image_and_both_boxes_in_its_pixels(page: Page) -> None:
     drawings = page.of("svg")
     assert len(drawings) == 17
     assert {a["viewbox"] for a in drawings} == {"0 0 80 60"}
@@ -140,14 +140,14 @@ def test_each_card_has_the_image_and_both_boxes_in_its_own_pixels(page: Page) ->
         for a in page.of("rect")
         if (a["x"], a["y"], a["width"], a["height"]) == ("20.0", "15.0", "30.0", "30.0")
     ]
-    assert len(models) == 2 * 16  # a halo and a line each; of the broken one there is none
+    assert len(models) == 2 * 16  # a halo and a line each; the unreadable image has none
 
 
 def test_every_decision_has_a_button_and_a_key(page: Page) -> None:
     buttons = [a for a in page.of("button") if "data-choice" in a]
     assert [a["data-choice"] for a in buttons[:4]] == ["accept", "model", "drop", "empty"]
     assert len(buttons) == 4 * 17
-    assert "disabled" in buttons[1]  # the worst one has no model's box
+    assert "disabled" in buttons[1]  # the worst one has no predicted box
     assert not any("disabled" in a for a in buttons[4:])
     script = page.scripts[1]
     for key, choice in {"a": "accept", "m": "model", "d": "drop", "e": "empty"}.items():
@@ -161,24 +161,24 @@ def test_every_decision_has_a_button_and_a_key(page: Page) -> None:
         '"b"',
         "localStorage",
         "decisions.json",
-        "facts.format",
+        "audit.format",
     ):
         assert word in script
     assert all(a["aria-pressed"] == "false" for a in buttons)
 
 
-def test_the_script_knows_what_decisions_are_made_of(page: Page) -> None:
-    known = facts(page)
-    assert known["format"] == "solobox audit decisions 1"
-    assert known["data"] == "'my data.csv' --keep first"
-    items = known["items"]
+def test_the_page_contains_the_data_of_the_decisions(page: Page) -> None:
+    data = audit_json(page)
+    assert data["format"] == "solobox audit decisions 1"
+    assert data["data"] == "'my data.csv' --keep first"
+    items = data["items"]
     assert isinstance(items, list)
     assert EVIL in [item["image"] for item in items]
     assert items[0]["model"] is None
     assert len(items[1]["label"]) == len(items[1]["model"]) == 4
 
 
-def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
+def test_the_page_loads_nothing(page: Page, path: Path) -> None:
     text = path.read_text("utf-8")
     assert "://" not in text
     assert not page.of("link") + page.of("iframe") + page.of("base") + page.of("img")
@@ -191,7 +191,7 @@ def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
     assert "import(" not in text
 
 
-def test_only_the_page_s_own_script_may_run(page: Page) -> None:
+def test_the_policy_allows_only_the_script_of_the_page(page: Page) -> None:
     (policy,) = [
         a["content"] or "" for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy"
     ]
@@ -200,7 +200,7 @@ def test_only_the_page_s_own_script_may_run(page: Page) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_names_are_text_and_never_markup(page: Page) -> None:
+def test_names_are_escaped(page: Page) -> None:
     assert len(page.of("script")) == len(page.scripts) == 2
     assert not page.of("b")
     assert EVIL in page.text
@@ -208,62 +208,64 @@ def test_names_are_text_and_never_markup(page: Page) -> None:
     assert "An <audit>" in page.text
 
 
-def test_names_that_are_no_text_reach_the_decisions_as_they_are(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_reach_the_decisions_unchanged(tmp_path: Path) -> None:
     page = parse(written(tmp_path, 2, name="bad_\udcff.png"))
-    items = facts(page)["items"]
+    items = audit_json(page)["items"]
     assert isinstance(items, list)
     assert "bad_\udcff.png" in [item["image"] for item in items]
     assert "bad_?.png" in page.text
 
 
-def test_it_fits_a_phone_and_the_dark(page: Page, path: Path) -> None:
+def test_the_page_adapts_to_a_phone_and_to_dark_mode(page: Page, path: Path) -> None:
     viewport = next(m for m in page.of("meta") if m.get("name") == "viewport")
     assert "width=device-width" in (viewport["content"] or "")
     assert "prefers-color-scheme: dark" in path.read_text("utf-8")
     assert page.of("html")[0]["lang"] == "en"
 
 
-def test_no_id_is_given_twice(page: Page) -> None:
+def test_ids_are_unique(page: Page) -> None:
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids)) > 20
 
 
-def test_the_same_audit_gives_the_same_bytes_and_another_one_another_key(tmp_path: Path) -> None:
+def test_the_page_is_deterministic_and_has_one_storage_key_per_audit(tmp_path: Path) -> None:
     first = written(tmp_path, 3).read_bytes()
-    key = facts(parse(tmp_path / "audit.html"))["key"]
+    key = audit_json(parse(tmp_path / "audit.html"))["key"]
     assert written(tmp_path, 3).read_bytes() == first
     written(tmp_path, 4)
-    assert facts(parse(tmp_path / "audit.html"))["key"] != key
+    assert audit_json(parse(tmp_path / "audit.html"))["key"] != key
 
 
-def test_more_than_a_page_holds_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert SHOWN > 100
-    monkeypatch.setattr("solobox.evaluation.audit.page.SHOWN", 6)
+def test_the_page_says_how_many_flagged_labels_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_CARDS > 100
+    monkeypatch.setattr("solobox.evaluation.audit.page.MAX_CARDS", 6)
     page = parse(written(tmp_path, 8))
     assert len(page.of("article")) == 6
     assert "2 more flagged labels are not on this page" in page.words
 
 
-def test_nothing_to_show_is_said(tmp_path: Path) -> None:
+def test_an_empty_audit_makes_a_page(tmp_path: Path) -> None:
     dataset = Dataset([], [])
-    write_audit_page(tmp_path / "a.html", audit(dataset, []), dataset, title="None", data="d.csv")
+    write_audit_page(tmp_path / "a.html", audit_labels(dataset, []), dataset, title="None", data="d.csv")
     page = parse(tmp_path / "a.html")
     assert "There is nothing to show" in page.words
     assert not page.of("button")
 
 
-def test_a_image_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+def test_a_missing_image_is_mentioned_and_not_fatal(tmp_path: Path) -> None:
     out = written(tmp_path, 2)
     shown = len(parse(out).of("svg"))
     dataset = Dataset([tmp_path / "gone.png"], [[1, 1, 9, 9]])
-    found = audit(dataset, [Prediction("gone", np.array([1.0, 1, 9, 9]), (20, 20), np.ones(4))])
+    found = audit_labels(dataset, [Prediction("gone", np.array([1.0, 1, 9, 9]), (20, 20), np.ones(4))])
     write_audit_page(out, found, dataset, title="x", data="d.csv")
     page = parse(out)
     assert "This image cannot be read" in page.words
     assert len(page.of("svg")) == 0 < shown
 
 
-def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "audit.html").mkdir()
     with pytest.raises(DataError, match=r"audit\.html: cannot be written"):
         written(tmp_path, 1)

@@ -29,11 +29,11 @@ def evaluation(shift: Floats, *, labels: bool = True, groups: bool = False, firs
     return evaluate_predictions(dataset, found, "test")
 
 
-def test_the_better_run_is_named_with_its_margin() -> None:
+def test_the_better_run_is_named_with_the_difference() -> None:
     random = np.random.default_rng(0)
     one, other = evaluation(random.uniform(0, 2, 60)), evaluation(random.uniform(2, 5, 60))
     found = compare(one, other, "new", "old")
-    assert found.mean_iou.clear
+    assert found.mean_iou.significant
     assert found.mean_iou.difference == pytest.approx(one.metrics.mean_iou - other.metrics.mean_iou)
     assert found.sentence.startswith(f"new is better than old by {found.mean_iou.difference:.3f} mean IoU")
     assert "better in 100.0% of resamples" in found.sentence
@@ -42,35 +42,34 @@ def test_the_better_run_is_named_with_its_margin() -> None:
     assert "better in 0.0% of resamples" in back.sentence
     assert f"to {signed(back.mean_iou.interval.upper)})" in back.sentence
     for key in ("iou50", "iou75", "iou90"):
-        assert found.figures[key].difference == pytest.approx(
+        assert found.metrics[key].difference == pytest.approx(
             getattr(one.metrics, key) - getattr(other.metrics, key)
         )
 
 
-def test_what_chance_could_give_is_called_so() -> None:
+def test_a_small_difference_is_not_significant() -> None:
     random = np.random.default_rng(1)
     found = compare(evaluation(random.uniform(0, 4, 30)), evaluation(random.uniform(0, 4, 30)), "a", "b")
-    assert not found.mean_iou.clear
-    assert "cannot be told apart on these 30 images" in found.sentence
-    assert "chance alone could give" in found.sentence
+    assert not found.mean_iou.significant
+    assert "not differ significantly on these 30 images" in found.sentence
 
 
 def test_a_run_against_itself() -> None:
     one = evaluation(np.linspace(0, 4, 12))
     found = compare(one, one, "a", "b")
-    assert found.sentence == "a and b have the same IoU on every one of 12 images"
+    assert found.sentence == "a and b have the same IoU on all 12 images"
     assert found.extremes() == ([], [])
-    assert found.mean_iou.better == 0.5
+    assert found.mean_iou.share_better == 0.5
 
 
 def test_one_image_is_too_few() -> None:
     found = compare(evaluation(np.ones(1)), evaluation(np.zeros(1)), "a", "b")
-    assert found.sentence == "a and b cannot be compared on so few images"
+    assert found.sentence == "1 images are too few to compare a and b"
     assert found.by_size == ()
     json.dumps(found.to_dict(), allow_nan=False)
 
 
-def test_where_it_is_better() -> None:
+def test_a_difference_is_located_by_size_and_label() -> None:
     # Better on the smallest third alone, and there by the more on cats.
     shift, worse = np.full(30, 2.0), np.full(30, 2.0)
     worse[:10] += 2
@@ -79,7 +78,7 @@ def test_where_it_is_better() -> None:
     small, medium, large = found.by_size
     assert (small.name, medium.name, large.name) == ("small", "medium", "large")
     assert (small.n, medium.n, large.n) == (10, 10, 10)
-    assert small.paired.clear
+    assert small.paired.significant
     assert (medium.paired.difference, large.paired.difference) == (0, 0)
     assert small.first - small.second == pytest.approx(small.paired.difference)
     cat, dog = found.by_label
@@ -88,7 +87,7 @@ def test_where_it_is_better() -> None:
     assert cat.paired.difference + dog.paired.difference == pytest.approx(2 * found.mean_iou.difference)
 
 
-def test_images_of_a_group_are_drawn_as_one() -> None:
+def test_whole_groups_are_resampled() -> None:
     shift = np.repeat(np.random.default_rng(2).uniform(0, 4, 15), 4)
     parts = [
         compare(
@@ -100,7 +99,7 @@ def test_images_of_a_group_are_drawn_as_one() -> None:
     assert width[0] > 1.5 * width[1]
 
 
-def test_gains_and_losses_are_apart_and_the_largest_come_first() -> None:
+def test_gains_and_losses_are_disjoint_and_sorted() -> None:
     random = np.random.default_rng(3)
     found = compare(evaluation(random.uniform(0, 4, 20)), evaluation(random.uniform(0, 4, 20)), "a", "b")
     gains, losses = found.extremes(4)
@@ -117,23 +116,23 @@ def test_the_dictionary_is_json() -> None:
     one, other = evaluation(random.uniform(0, 4, 20)), evaluation(random.uniform(0, 4, 20))
     found = compare(one, other, "a", "b")
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert (plain["run"], plain["n"], plain["clear"]) == ("b", 20, found.mean_iou.clear)
+    assert (plain["run"], plain["n"], plain["significant"]) == ("b", 20, found.mean_iou.significant)
     assert plain["metrics"]["mean_iou"] == other.metrics.mean_iou
-    assert plain["figures"]["mean_iou"]["difference"] == pytest.approx(
+    assert plain["differences"]["mean_iou"]["difference"] == pytest.approx(
         one.metrics.mean_iou - other.metrics.mean_iou
     )
-    lower, upper = plain["figures"]["mean_iou"]["interval"]
-    assert lower < plain["figures"]["mean_iou"]["difference"] < upper
+    lower, upper = plain["differences"]["mean_iou"]["interval"]
+    assert lower < plain["differences"]["mean_iou"]["difference"] < upper
     assert set(plain["by_label"]) == {"cat", "dog"}
     assert set(plain["by_size"]) == {"small", "medium", "large"}
 
 
-def test_other_images_are_refused() -> None:
+def test_evaluations_of_different_images_raise() -> None:
     with pytest.raises(ValueError, match="the same images"):
         compare(evaluation(np.ones(4)), evaluation(np.ones(4), first=1), "a", "b")
 
 
-def test_one_label_is_no_part() -> None:
+def test_a_single_label_is_not_compared() -> None:
     found = compare(evaluation(np.ones(4), labels=False), evaluation(np.zeros(4), labels=False), "a", "b")
     assert found.by_label == ()
 

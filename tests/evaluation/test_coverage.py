@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
-from solobox.evaluation.coverage import covered, measure_coverage, object_sides, thirds
+from solobox.evaluation.coverage import covered, measure_coverage, object_sides, size_terciles
 from solobox.uncertainty import conformal
 
 TRUTH = np.array([[20.0, 20, 60, 60]])
 SIZE = np.array([[100.0, 100]])
 
 
-def banded(n: int, margin: float) -> tuple[Floats, Floats, Floats, Floats]:
-    """True boxes, predicted ones that are 5 pixels too far right, and the margins of the latter."""
+def boxes_with_margins(n: int, margin: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """True boxes, predicted boxes 5 pixels to the right of them, and the margins of these."""
     sides = np.linspace(10, 60, n)
     truth = np.stack([np.full(n, 20.0), np.full(n, 20.0), 20 + sides, 20 + sides], axis=1)
     found = truth + np.array([5.0, 0, 5, 0])
@@ -46,7 +46,7 @@ def test_shares_and_areas_by_hand() -> None:
     assert coverage.interval.lower < 0.75 < coverage.interval.upper
 
 
-def test_margins_that_cross_leave_no_smallest_box() -> None:
+def test_margins_that_cross_leave_no_inner_box() -> None:
     coverage = measure_coverage(TRUTH, TRUTH, TRUTH - 20, TRUTH + 20, SIZE)
     assert coverage is not None
     assert coverage.n_inner == 0
@@ -57,7 +57,7 @@ def test_margins_that_cross_leave_no_smallest_box() -> None:
     assert plain["interval"] is None  # of one image
 
 
-def test_a_true_box_is_cut_at_the_frame_as_margins_are() -> None:
+def test_a_true_box_is_clipped_to_the_image_as_margins_are() -> None:
     truth, found = np.array([[50.0, 50, 101, 90]]), np.array([[50.0, 50, 99, 90]])
     coverage = measure_coverage(truth, found, found - 3, np.minimum(found + 3, 100), SIZE)
     assert coverage is not None
@@ -65,7 +65,7 @@ def test_a_true_box_is_cut_at_the_frame_as_margins_are() -> None:
 
 
 def test_images_without_margins_are_left_out() -> None:
-    truth, found, lower, upper = banded(6, 6)
+    truth, found, lower, upper = boxes_with_margins(6, 6)
     lower[2], found[4] = np.nan, np.nan
     coverage = measure_coverage(truth, found, lower, upper, np.repeat(SIZE, 6, axis=0), ["a", "b"] * 3)
     assert coverage is not None
@@ -74,23 +74,23 @@ def test_images_without_margins_are_left_out() -> None:
     assert measure_coverage([], [], [], [], []) is None
 
 
-def test_thirds_are_by_the_size_of_the_object() -> None:
-    truth, found, lower, upper = banded(9, 6)
+def test_coverage_by_object_size() -> None:
+    truth, found, lower, upper = boxes_with_margins(9, 6)
     upper[:3] = found[:3] + 4
     lower[:3] = found[:3] - 4
     coverage = measure_coverage(truth, found, lower, upper, np.repeat(SIZE, 9, axis=0))
     assert coverage is not None
-    assert [(third.name, third.n, third.share) for third in coverage.thirds] == [
+    assert [(third.name, third.n, third.share) for third in coverage.by_size] == [
         ("small", 3, 0),
         ("medium", 3, 1),
         ("large", 3, 1),
     ]
-    assert coverage.thirds[0].sides == pytest.approx((0.1, 0.225))
-    assert coverage.thirds[1].sides[0] > coverage.thirds[0].sides[1]
-    assert coverage.thirds[1].outer_to_predicted > coverage.thirds[2].outer_to_predicted
+    assert coverage.by_size[0].sides == pytest.approx((0.1, 0.225))
+    assert coverage.by_size[1].sides[0] > coverage.by_size[0].sides[1]
+    assert coverage.by_size[1].outer_to_predicted > coverage.by_size[2].outer_to_predicted
     few = measure_coverage(truth[:2], found[:2], lower[:2], upper[:2], np.repeat(SIZE, 2, axis=0))
     assert few is not None
-    assert few.thirds == ()
+    assert few.by_size == ()
 
 
 def test_object_sides_are_fractions_of_the_image() -> None:
@@ -98,8 +98,8 @@ def test_object_sides_are_fractions_of_the_image() -> None:
 
 
 @given(st.lists(st.floats(0, 1), max_size=40))
-def test_thirds_hold_every_image_once_in_order(sides: list[float]) -> None:
-    values, parts = np.array(sides), thirds(sides)
+def test_terciles_partition_the_images_in_order_of_size(sides: list[float]) -> None:
+    values, parts = np.array(sides), size_terciles(sides)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(sides)))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     for smaller, larger in itertools.pairwise(parts):
@@ -107,7 +107,7 @@ def test_thirds_hold_every_image_once_in_order(sides: list[float]) -> None:
             assert values[smaller].max() <= values[larger].min()
 
 
-def test_margins_that_were_calibrated_cover_as_often_as_they_promise() -> None:
+def test_calibrated_margins_have_their_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     corner = random.uniform(50, 200, (4000, 2))
     truth = np.concatenate([corner, corner + random.uniform(30, 200, (4000, 2))], axis=1)
@@ -120,4 +120,4 @@ def test_margins_that_were_calibrated_cover_as_often_as_they_promise() -> None:
     coverage = measure_coverage(truth[2000:], found[2000:], lower, upper, size[2000:], level=0.8)
     assert coverage is not None
     assert coverage.share == pytest.approx(0.8, abs=0.03)
-    assert coverage.interval.holds(0.8)
+    assert coverage.interval.contains(0.8)

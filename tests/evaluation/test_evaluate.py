@@ -1,13 +1,14 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 import pytest
 
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
-from solobox.evaluation.evaluate import evaluate, evaluate_on
+from solobox.errors import DataError
+from solobox.evaluation.evaluate import evaluate, evaluate_selection
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -16,26 +17,26 @@ if TYPE_CHECKING:
 NONE = [np.nan] * 4
 
 
-class Still:
-    """Stands in for a localizer: the same box for every image, and presence by the image's name."""
+class ConstantLocalizer:
+    """Predicts the same box for every image, and presence by the name of the image."""
 
-    def __init__(self, seen: Fingerprints | None = None) -> None:
-        self.seen = seen
-        self.asked: list[Path] = []
+    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+        self.fingerprints = fingerprints
+        self.inputs: list[Path] = []
 
     def stream(self, inputs: Iterable[Path]) -> Iterator[Prediction]:
         for path in inputs:
-            self.asked.append(path)
+            self.inputs.append(path)
             presence = 0.2 if "empty" in path.name else 0.7
             yield Prediction(str(path), np.array([0.0, 0, 10, 10]), (20, 20), presence=presence)
 
 
-class Count:
+class CountingProgress:
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def start(self, stage: str, total: int) -> None:
-        self.total = total
+    def start(self, stage: str, total: int | None) -> None:
+        self.total = total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps
@@ -53,10 +54,10 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset(images=[tmp_path / name for name in names], boxes=boxes)
 
 
-def test_images_without_the_object_are_predicted_too(dataset: Dataset) -> None:
-    still, count = Still(), Count()
-    found = evaluate(cast("Localizer", still), dataset, "all", progress=count)
-    assert still.asked == list(dataset.images)
+def test_images_without_a_box_are_predicted_too(dataset: Dataset) -> None:
+    localizer, count = ConstantLocalizer(), CountingProgress()
+    found = evaluate(cast("Localizer", localizer), dataset, "all", progress=count)
+    assert localizer.inputs == list(dataset.images)
     assert (count.total, count.done) == (5, 5)
     assert [Path(p.image).name for p in found.predictions] == ["a.jpg", "b.jpg", "c.jpg"]
     assert [Path(p.image).name for p in found.negatives] == ["empty_1.jpg", "empty_2.jpg"]
@@ -66,8 +67,15 @@ def test_images_without_the_object_are_predicted_too(dataset: Dataset) -> None:
     assert found.presence.auroc == 1
 
 
-def test_what_training_saw_is_counted_on_given_images(dataset: Dataset) -> None:
+def test_images_seen_in_training_are_counted(dataset: Dataset) -> None:
     seen = Fingerprints.of(dataset.images[:3], [])
-    found = evaluate_on(cast("Localizer", Still(seen)), dataset, "all")
-    assert found.n_seen == 2  # a and b: of those without a box no metric of boxes is made
-    assert evaluate_on(cast("Localizer", Still()), dataset, "all").n_seen == 0
+    found = evaluate_selection(cast("Localizer", ConstantLocalizer(seen)), dataset, "all")
+    assert found.n_seen_in_training == 2  # a and b; the third one has no box
+    assert evaluate_selection(cast("Localizer", ConstantLocalizer()), dataset, "all").n_seen_in_training == 0
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_boxes_raises(dataset: Dataset, split: Literal["train", "val"]) -> None:
+    with pytest.raises(DataError) as error:
+        evaluate(cast("Localizer", ConstantLocalizer()), dataset, split)
+    assert error.value.code == "no-boxes"

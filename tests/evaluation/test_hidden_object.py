@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from solobox.data.dataset import Dataset
-from solobox.evaluation.audit.hidden_object import second_look
+from solobox.evaluation.audit.hidden_object import second_prediction
 from solobox.predict.prediction import Prediction
 from solobox.training.augment import GREY
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Held:
-    """Out-of-fold predictions whose model remembers what it was shown."""
+class RecordingModel:
+    """Out-of-fold predictions whose model records its inputs."""
 
     predictions: tuple[Prediction, ...]
-    shown: list[tuple[int, Any]] = field(default_factory=list)
+    inputs: list[tuple[int, Any]] = field(default_factory=list)
 
-    def look(self, row: int, pixels: Any) -> Prediction:
-        self.shown.append((row, pixels))
+    def predict_pixels(self, row: int, pixels: Any) -> Prediction:
+        self.inputs.append((row, pixels))
         return Prediction("again", np.array([1.0, 2, 3, 4]))
 
 
-def test_the_first_box_is_grey_and_nothing_else_is_changed(tmp_path: Path) -> None:
+def test_only_the_first_box_is_painted_gray(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 100, (40, 60, 3), dtype=np.uint8)
     Image.fromarray(colours).save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    held = Held((Prediction("a", np.array([10.5, -3.0, 30.2, 70.0]), (60, 40)),))
+    model = RecordingModel((Prediction("a", np.array([10.5, -3.0, 30.2, 70.0]), (60, 40)),))
     dataset = Dataset([tmp_path / "a.png"], [[1, 1, 50, 30]])
-    found = second_look(dataset, cast("OutOfFold", held))(0)
+    found = second_prediction(dataset, cast("OutOfFold", model))(0)
     assert found.image == "again"
-    ((row, pixels),) = held.shown
+    ((row, pixels),) = model.inputs
     assert row == 0
     assert (pixels[:, 10:31] == GREY).all()
     np.testing.assert_array_equal(pixels[:, :10], colours[:, :10])
@@ -42,8 +42,8 @@ def test_the_first_box_is_grey_and_nothing_else_is_changed(tmp_path: Path) -> No
     assert (tmp_path / "a.png").read_bytes() == before
 
 
-def test_a_image_that_has_gone_since_is_a_prediction_with_an_error(tmp_path: Path) -> None:
-    held = Held((Prediction("a", np.array([10.0, 3, 30, 20]), (60, 40)),))
+def test_a_missing_image_gives_a_prediction_with_an_error(tmp_path: Path) -> None:
+    model = RecordingModel((Prediction("a", np.array([10.0, 3, 30, 20]), (60, 40)),))
     dataset = Dataset([tmp_path / "gone.png"], [[1, 1, 50, 30]])
-    assert "gone.png" in second_look(dataset, cast("OutOfFold", held))(0).error
-    assert not held.shown
+    assert "gone.png" in second_prediction(dataset, cast("OutOfFold", model))(0).error
+    assert not model.inputs

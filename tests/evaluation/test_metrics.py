@@ -60,9 +60,11 @@ def test_a_threshold_counts_the_image_that_just_reaches_it() -> None:
     assert (metrics.iou50, metrics.iou75, metrics.iou90) == pytest.approx((1, 2 / 3, 1 / 3))
 
 
-@pytest.mark.parametrize("lost", [[NAN] * 4, [0, 0, NAN, 10], [0, 0, float("inf"), 10]])
-def test_a_image_without_a_box_is_a_miss_without_a_distance(lost: list[float]) -> None:
-    truth, found = np.array([[0.0, 0, 10, 10]] * 2), np.array([[0, 0, 10, 8], lost])
+@pytest.mark.parametrize("unreadable", [[NAN] * 4, [0, 0, NAN, 10], [0, 0, float("inf"), 10]])
+def test_an_image_without_a_predicted_box_counts_as_iou_0_and_has_no_distance(
+    unreadable: list[float],
+) -> None:
+    truth, found = np.array([[0.0, 0, 10, 10]] * 2), np.array([[0, 0, 10, 8], unreadable])
     metrics = measure(truth, found)
     assert metrics.n == 2
     assert metrics.mean_iou == pytest.approx(0.4)
@@ -72,7 +74,7 @@ def test_a_image_without_a_box_is_a_miss_without_a_distance(lost: list[float]) -
     np.testing.assert_allclose(ious(truth, found), [0.8, 0])
 
 
-def test_labels_are_measured_apart() -> None:
+def test_each_label_is_measured() -> None:
     truth, labels = random_boxes(30, 2), ["cat", "dog", ""] * 10
     predicted = truth + np.random.default_rng(3).normal(0, 5, truth.shape)
     metrics = measure(truth, predicted, labels)
@@ -83,7 +85,7 @@ def test_labels_are_measured_apart() -> None:
 
 
 @pytest.mark.parametrize("labels", [None, [], ["", "", ""]])
-def test_no_labels_no_parts(labels: list[str] | None) -> None:
+def test_without_labels_there_are_no_metrics_by_label(labels: list[str] | None) -> None:
     truth = random_boxes(0 if labels == [] else 3, 4)
     assert measure(truth, truth, labels).by_label == {}
 
@@ -100,7 +102,7 @@ def test_the_dictionary_is_json_and_has_the_numbers() -> None:
     assert set(plain) - {"by_label"} == set(plain["by_label"]["a"])
 
 
-def test_nothing_measured_is_null() -> None:
+def test_metrics_of_no_images_are_null() -> None:
     plain = measure([], []).to_dict()
     assert plain.pop("n") == 0
     assert plain.pop("by_label") == {}
@@ -124,7 +126,7 @@ def test_all_unreadable_is_zero_and_null() -> None:
         ([[0, 0, 1, 1]], [[0, 0, 1, 1]], ["a", "b"], "2 labels"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_wrong_input_raises(
     truth: list[list[float]], predicted: list[list[float]], labels: list[str] | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -147,23 +149,23 @@ def test_the_order_of_the_images_does_not_matter(truth: Floats, found: Floats, o
 
 
 @given(boxes(4), boxes(4), st.floats(-200, 200), st.floats(0.1, 10))
-def test_iou_ignores_place_and_scale_and_pixels_grow_with_scale(
+def test_iou_is_invariant_to_shift_and_scale_and_errors_scale(
     truth: Floats, found: Floats, shift: float, scale: float
 ) -> None:
-    here, there = measure(truth, found), measure(truth * scale + shift, found * scale + shift)
-    assert there.mean_iou == pytest.approx(here.mean_iou, abs=1e-6)
-    assert there.edge_mae_px == pytest.approx(here.edge_mae_px * scale, abs=1e-6)
-    assert there.center_mae_px == pytest.approx(here.center_mae_px * scale, abs=1e-6)
+    original, moved = measure(truth, found), measure(truth * scale + shift, found * scale + shift)
+    assert moved.mean_iou == pytest.approx(original.mean_iou, abs=1e-6)
+    assert moved.edge_mae_px == pytest.approx(original.edge_mae_px * scale, abs=1e-6)
+    assert moved.center_mae_px == pytest.approx(original.center_mae_px * scale, abs=1e-6)
 
 
 @given(boxes(3))
-def test_the_truth_itself_is_perfect(truth: Floats) -> None:
+def test_the_true_boxes_themselves_are_perfect(truth: Floats) -> None:
     metrics = measure(truth, truth)
     assert metrics.mean_iou == pytest.approx(1)
     assert (metrics.iou90, metrics.edge_mae_px, metrics.center_mae_px) == (1, 0, 0)
 
 
-def test_an_evaluation_leaves_negatives_out_and_counts_what_was_unreadable() -> None:
+def test_negatives_are_left_out_and_unreadable_images_are_counted() -> None:
     dataset = Dataset(
         images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
         boxes=np.array([[0, 0, 10, 10], [NAN] * 4, [0, 0, 20, 20], [0, 0, 8, 8]]),
@@ -193,8 +195,8 @@ def test_an_evaluation_of_negatives_alone_is_empty() -> None:
     assert evaluation.iou.shape == (0,)
 
 
-def trusted(n: int, *, groups: bool = False) -> tuple[Dataset, list[Prediction]]:
-    """n images with a box and n without, with all that a prediction can say of how far it can be trusted."""
+def predictions_with_uncertainty(n: int, *, groups: bool = False) -> tuple[Dataset, list[Prediction]]:
+    """n images with a box and n without, and predictions with margins, presence and familiarity."""
     truth = np.array([[10.0, 10, 30 + row, 40] for row in range(n)] + [[NAN] * 4] * n)
     dataset = Dataset(
         images=[f"{row}.jpg" for row in range(2 * n)],
@@ -217,8 +219,8 @@ def trusted(n: int, *, groups: bool = False) -> tuple[Dataset, list[Prediction]]
     return dataset, found
 
 
-def test_an_evaluation_knows_how_far_to_trust_it() -> None:
-    dataset, found = trusted(10)
+def test_an_evaluation_measures_margins_presence_and_familiarity() -> None:
+    dataset, found = predictions_with_uncertainty(10)
     evaluation = evaluate_predictions(dataset, found, "test", level=0.8)
     assert evaluation.negatives == tuple(found[10:])
     metrics = evaluation.metrics
@@ -234,7 +236,7 @@ def test_an_evaluation_knows_how_far_to_trust_it() -> None:
     assert (evaluation.n_missed, evaluation.n_false_alarms) == (1, 0)  # the last has 0.45
     assert evaluation.familiarity is not None
     assert evaluation.familiarity.n == 10
-    assert evaluation.familiarity.strange == pytest.approx(0.1)
+    assert evaluation.familiarity.share_unfamiliar == pytest.approx(0.1)
     plain = json.loads(json.dumps(evaluation.to_dict(), allow_nan=False))
     assert plain["intervals"]["mean_iou"] == [
         evaluation.intervals["mean_iou"].lower,
@@ -244,7 +246,7 @@ def test_an_evaluation_knows_how_far_to_trust_it() -> None:
     assert (plain["n_missed"], plain["n_false_alarms"], plain["n_groups"]) == (1, 0, 0)
 
 
-def test_missed_and_false_alarms_are_counted_at_a_half() -> None:
+def test_misses_and_false_alarms_are_counted_at_the_threshold() -> None:
     dataset = Dataset(images=["a.jpg", "b.jpg", "c.jpg", "d.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4] * 2)
     found = [Prediction("", presence=value) for value in (0.5, 0.49, 0.5, 0.49)]
     evaluation = evaluate_predictions(dataset, found, "all")
@@ -252,14 +254,17 @@ def test_missed_and_false_alarms_are_counted_at_a_half() -> None:
 
 
 def test_groups_are_counted_and_widen_the_interval() -> None:
-    (dataset, found), (apart, _) = trusted(30, groups=True), trusted(30)
-    together, single = (evaluate_predictions(of, found, "test") for of in (dataset, apart))
+    (dataset, found), (apart, _) = (
+        predictions_with_uncertainty(30, groups=True),
+        predictions_with_uncertainty(30),
+    )
+    together, single = (evaluate_predictions(one, found, "test") for one in (dataset, apart))
     assert (together.n_groups, single.n_groups) == (10, 0)
     width = [e.intervals["mean_iou"].upper - e.intervals["mean_iou"].lower for e in (together, single)]
     assert width[0] > 1.3 * width[1]
 
 
-def test_what_a_model_does_not_say_is_null() -> None:
+def test_what_a_model_does_not_predict_is_null() -> None:
     dataset = Dataset(images=["a.jpg", "b.jpg", "n.jpg"], boxes=[[0, 0, 9, 9]] * 2 + [[NAN] * 4])
     box = np.array([0.0, 0, 9, 8])
     found = [Prediction(name, box, (20, 20)) for name in ("a.jpg", "b.jpg", "n.jpg")]
@@ -274,7 +279,7 @@ def test_what_a_model_does_not_say_is_null() -> None:
     assert (evaluation.presence, evaluation.n_missed, evaluation.n_false_alarms) == (None, 1, None)
 
 
-def test_predictions_and_samples_go_pair_by_pair() -> None:
+def test_the_number_of_predictions_must_match() -> None:
     dataset = Dataset(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
-    with pytest.raises(ValueError, match="2 samples but 1 prediction"):
+    with pytest.raises(ValueError, match="2 images but 1 prediction"):
         evaluate_predictions(dataset, [Prediction("a.jpg")], "test")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
-from solobox.evaluation.presence import Presence, auroc, brier, calibration_error, reliability
+from solobox.evaluation.presence import PresenceMetrics, auroc, brier, calibration_error, reliability
 
-# Of few different values, so that many are equal.
+# Few different values, so that there are ties.
 SCORES = st.lists(st.integers(0, 6).map(lambda v: v / 6) | st.floats(0, 1), min_size=1, max_size=25).map(
     np.array
 )
@@ -46,7 +46,7 @@ def test_auroc_agrees_with_the_area_under_the_curve() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    # Three in the first of 15 bins, of which one is there; two in the last, of which both are.
+    # The first of 15 bins has three images, one with the object; the last has two, both with it.
     bins = reliability([0.0, 0.03, 0.06, 0.95, 1.0], [False, True, False, True, True])
     assert bins.counts.tolist() == [3, *[0] * 13, 2]
     assert bins.probability[[0, 14]] == pytest.approx([0.03, 0.975])
@@ -55,7 +55,7 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(bins) == pytest.approx((3 * (1 / 3 - 0.03) + 2 * 0.025) / 5)
 
 
-def test_a_bin_holds_its_lower_edge_and_the_last_one_its_upper() -> None:
+def test_a_bin_includes_its_lower_edge_and_the_last_one_its_upper() -> None:
     bins = reliability([0.0, 0.25, 0.5, 0.75, 1.0], [True] * 5, bins=4)
     assert bins.counts.tolist() == [1, 1, 1, 2]
 
@@ -77,7 +77,7 @@ def test_bins_count_every_image_once_and_errors_are_shares(rows: list[tuple[floa
     assert calibration_error(bins) <= np.abs(values - truth).mean() + 1e-9
 
 
-def test_true_probabilities_are_calibrated_and_bent_ones_are_not() -> None:
+def test_true_probabilities_are_calibrated_and_distorted_ones_are_not() -> None:
     random = np.random.default_rng(0)
     values = random.uniform(0, 1, 20_000)
     truth = random.uniform(0, 1, 20_000) < values
@@ -92,8 +92,8 @@ def test_brier_by_hand() -> None:
     assert math.isnan(calibration_error(reliability([], [])))
 
 
-def test_presence_leaves_out_what_is_not_known() -> None:
-    found = Presence.of([0.9, np.nan, 0.8, 0.3], [0.1, 0.4, np.nan])
+def test_images_without_a_probability_are_left_out() -> None:
+    found = PresenceMetrics.from_probabilities([0.9, np.nan, 0.8, 0.3], [0.1, 0.4, np.nan])
     assert found is not None
     assert (found.n_positives, found.n_negatives) == (3, 2)
     assert found.auroc == pytest.approx(5 / 6)
@@ -104,13 +104,15 @@ def test_presence_leaves_out_what_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "absent"), [([], [0.2]), ([0.2], []), ([np.nan], [0.2]), ([0.2], [np.nan])]
+    ("positive", "negative"), [([], [0.2]), ([0.2], []), ([np.nan], [0.2]), ([0.2], [np.nan])]
 )
-def test_presence_needs_images_of_both_kinds(there: list[float], absent: list[float]) -> None:
-    assert Presence.of(there, absent) is None
+def test_presence_metrics_need_images_with_and_without_the_object(
+    positive: list[float], negative: list[float]
+) -> None:
+    assert PresenceMetrics.from_probabilities(positive, negative) is None
 
 
-def test_what_is_no_probability_is_refused() -> None:
+def test_values_that_are_not_probabilities_raise() -> None:
     with pytest.raises(ValueError, match="not between 0 and 1"):
         reliability([0.2, 1.2], [True, False])
     with pytest.raises(ValueError, match="shape"):

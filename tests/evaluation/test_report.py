@@ -6,19 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from report_pages import EVIL, RUN, SECTIONS, Page, make, parse, report
+from report_helpers import EVIL, RUN, SECTIONS, Page, make, parse, report
 
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
-from solobox.evaluation.report import RunFacts, write_report
+from solobox.evaluation.report import RunMetadata, write_report
 from solobox.images.drawing import PREDICTED, TRUTH
 from solobox.predict.prediction import Prediction
 
 
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    return make(tmp_path_factory.mktemp("images"), 40, names={39: EVIL}, lost=(3,))
+    return make(tmp_path_factory.mktemp("images"), 40, names={39: EVIL}, unreadable=(3,))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def page(path: Path) -> Page:
     return parse(path)
 
 
-def test_every_section_is_there_and_named(page: Page) -> None:
+def test_every_section_has_a_heading_and_a_link(page: Page) -> None:
     sections = page.of("section")
     assert [s["id"] for s in sections] == SECTIONS
     ids = {attributes.get("id") for _, attributes in page.tags}
@@ -42,12 +42,12 @@ def test_every_section_is_there_and_named(page: Page) -> None:
     assert [link.removeprefix("#") for link in links] == SECTIONS
 
 
-def test_no_id_is_given_twice(page: Page) -> None:
+def test_ids_are_unique(page: Page) -> None:
     ids = [a["id"] for _, a in page.tags if a.get("id")]
     assert len(ids) == len(set(ids))
 
 
-def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
+def test_the_page_loads_nothing(page: Page, path: Path) -> None:
     assert "://" not in path.read_text("utf-8")
     assert not page.of("script") + page.of("link") + page.of("iframe") + page.of("base")
     for _, attributes in page.tags:
@@ -57,7 +57,7 @@ def test_the_page_asks_for_nothing(page: Page, path: Path) -> None:
     assert "@import" not in path.read_text("utf-8")
 
 
-def test_it_fits_a_phone_and_the_dark(page: Page, path: Path) -> None:
+def test_the_page_adapts_to_a_phone_and_to_dark_mode(page: Page, path: Path) -> None:
     viewport = next(m for m in page.of("meta") if m.get("name") == "viewport")
     assert "width=device-width" in (viewport["content"] or "")
     assert "prefers-color-scheme: dark" in path.read_text("utf-8")
@@ -79,7 +79,7 @@ def test_the_numbers_are_the_metrics(page: Page, evaluation: Evaluation) -> None
         assert "".join([*cells, f"{row.center_mae_px:.1f}"]) in page.words
 
 
-def test_sentences_are_apart(page: Page) -> None:
+def test_there_is_a_space_between_sentences(page: Page) -> None:
     assert not re.search(r"[a-z)][.;:][A-Z]", page.words.replace("image_", ""))
 
 
@@ -115,19 +115,19 @@ def test_boxes_are_scaled_to_a_thumbnail(tmp_path: Path) -> None:
     np.testing.assert_allclose([x.min(), y.min(), x.max() + 1, y.max() + 1], [100, 50, 300, 150], atol=2)
 
 
-def test_charts_are_there_with_words_for_those_who_cannot_see_them(page: Page) -> None:
+def test_charts_have_a_label_for_screen_readers(page: Page) -> None:
     labels = [svg.get("aria-label") or "" for svg in page.of("svg")]
     for words in (
         "Histogram of the IoU",
         "IoU against object size",
         "edges",
         "Training curve",
-        "where in the",
+        "Heat map",
     ):
         assert any(words in label for label in labels)
 
 
-def test_names_and_facts_are_text_and_never_markup(page: Page, path: Path) -> None:
+def test_names_and_metadata_are_escaped(page: Page, path: Path) -> None:
     text = path.read_text("utf-8")
     assert "<script" not in text
     assert EVIL in page.text
@@ -136,10 +136,10 @@ def test_names_and_facts_are_text_and_never_markup(page: Page, path: Path) -> No
         assert words in page.text
 
 
-def test_how_to_repeat_it(page: Page) -> None:
+def test_the_run_can_be_reproduced(page: Page) -> None:
     for words in ("7", "tf_efficientnet_lite0", "boxes.csv", "2.11.0", '{"kl": 1.0}', "12.3 s", "3.3 min"):
         assert words in page.text
-    assert "whose weights were kept" in page.words
+    assert "whose weights were saved" in page.words
     assert "marks epoch 2" in page.words
 
 
@@ -164,15 +164,15 @@ def test_the_file_is_small(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "run"), [(1, None), (2, RUN), (5, None)])
-def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunFacts | None) -> None:
+def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: RunMetadata | None) -> None:
     page = report(tmp_path, make(tmp_path, n), run)
     assert len(page.of("img")) == n
-    assert "That is few images" in page.words
+    assert " few: treat every number" in page.words
     assert "nan" not in page.words
-    assert ("No facts about the training run were given" in page.words) == (run is None)
+    assert ("No metadata of the training run is available" in page.words) == (run is None)
 
 
-def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
+def test_no_images_make_a_page(tmp_path: Path) -> None:
     page = report(tmp_path, make(tmp_path, 0))
     assert [s["id"] for s in page.of("section")] == SECTIONS
     assert "There is nothing to measure" in page.words
@@ -180,12 +180,12 @@ def test_nothing_to_measure_is_said(tmp_path: Path) -> None:
     assert not page.of("img")
 
 
-def test_nothing_readable_is_said(tmp_path: Path) -> None:
-    page = report(tmp_path, make(tmp_path, 3, lost=(0, 1, 2)), None)
+def test_only_unreadable_images_make_a_page(tmp_path: Path) -> None:
+    page = report(tmp_path, make(tmp_path, 3, unreadable=(0, 1, 2)), None)
     assert page.numbers["mean_iou"] == "0.000"
     assert page.numbers["edge_mae_px"] == "–"
     assert "3 images could not be read and count as IoU 0." in page.words
-    assert "nothing to draw" in page.words
+    assert "nothing to plot" in page.words
 
 
 def test_without_labels_there_is_one_row(tmp_path: Path) -> None:
@@ -194,21 +194,21 @@ def test_without_labels_there_is_one_row(tmp_path: Path) -> None:
     assert "(no label)" not in page.words
 
 
-def test_a_image_that_has_gone_since_is_said_and_not_fatal(tmp_path: Path) -> None:
+def test_a_missing_image_is_mentioned_and_not_fatal(tmp_path: Path) -> None:
     evaluation = make(tmp_path, 3)
-    evaluation.dataset.images[1].unlink()
+    evaluation.dataset.paths[1].unlink()
     page = report(tmp_path, evaluation)
     assert len(page.of("img")) == 2
     assert "could not be read when the report was written" in page.words
 
 
-def test_a_name_that_is_no_text_is_not_fatal(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_not_fatal(tmp_path: Path) -> None:
     page = report(tmp_path, make(tmp_path, 2, names={0: "bad_\udcff.jpg", 1: "日本.jpg"}))
     assert "bad_?.jpg" in page.text
     assert "日本.jpg" in page.text
 
 
-def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     evaluation = make(tmp_path, 1)
     (tmp_path / "report.html").mkdir()
     before = sorted(tmp_path.iterdir())
@@ -217,25 +217,25 @@ def test_a_report_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_the_interval_stands_beside_the_headline(page: Page, evaluation: Evaluation) -> None:
+def test_the_confidence_interval_is_below_the_metric(page: Page, evaluation: Evaluation) -> None:
     found = evaluation.intervals["mean_iou"]
-    assert f"1 is perfect, 0 is a miss95%: {found.lower:.3f} to {found.upper:.3f}" in page.words
+    assert f"1 is perfect, 0 is no overlap95% CI: {found.lower:.3f} to {found.upper:.3f}" in page.words
     assert (
-        f"lies between {found.lower:.3f} and {found.upper:.3f} (bootstrap, 2,000 resamples of 40 images)"
+        f"mean IoU is {found.lower:.3f} to {found.upper:.3f} (bootstrap, 2,000 resamples of 40 images)"
         in page.words
     )
     shares = evaluation.intervals["iou90"]
-    assert f"0.9 or more95%: {100 * shares.lower:.1f}% to {100 * shares.upper:.1f}%" in page.words
+    assert f"of the images95% CI: {100 * shares.lower:.1f}% to {100 * shares.upper:.1f}%" in page.words
 
 
-def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> None:
+def test_missing_margins_presence_and_familiarity_are_mentioned(page: Page) -> None:
     for words in (
-        "Margins are not known: the model was not calibrated for them",
-        "it was not learned, since the training data had no images without the object",
-        "Familiarity is not known",
+        "The model has no margins",
+        "The model has no presence",
+        "The model has no familiarity",
     ):
         assert words in page.words
-    for words in ("AUROC", "Outer box", "least familiar", "Against"):
+    for words in ("AUROC", "Outer box", "least familiar", "Comparison"):
         assert words not in page.words
 
 
@@ -243,7 +243,7 @@ def test_what_the_model_does_not_say_is_said_in_a_sentence_each(page: Page) -> N
 def test_real_images(real_data: Path, tmp_path: Path) -> None:
     dataset = Dataset.read(real_data / "caltech" / "face.csv").select(np.arange(30))
     found = []
-    for image, box in zip(dataset.images, dataset.boxes, strict=True):
+    for image, box in zip(dataset.paths, dataset.boxes, strict=True):
         with Image.open(image) as opened:
             found.append(Prediction(str(image), box * 1.02, opened.size))
     page = report(tmp_path, evaluate_predictions(dataset, found, "test"))

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from solobox.evaluation.bootstrap import paired
-from solobox.evaluation.compare import Part
+from solobox.evaluation.bootstrap import paired_difference
+from solobox.evaluation.compare import SubsetComparison
 from solobox.evaluation.coverage import measure_coverage
 from solobox.evaluation.presence import reliability
-from solobox.evaluation.report import charts, trust_charts
+from solobox.evaluation.report import charts
 from solobox.evaluation.report.statistics import running_median
 
 RNG = np.random.default_rng(0)
@@ -27,32 +27,32 @@ def draw(n: int) -> dict[str, str]:
         "edges": charts.edge_boxes(RNG.normal(0, 3, (n, 4)), "edges"),
         "training": charts.training_curve(HISTORY, 4, "training"),
         "objects": charts.object_sizes(side, "objects"),
-        "where": charts.coverage_map(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "where"),
-        **draw_trust(n),
+        "heatmap": charts.heatmap(RNG.uniform(0, 1, (8, 8)), np.array([0.2, 0.2, 0.8, 0.8]), "heatmap"),
+        **draw_uncertainty(n),
     }
 
 
-def draw_trust(n: int) -> dict[str, str]:
+def draw_uncertainty(n: int) -> dict[str, str]:
     truth = np.tile([10.0, 10, 50, 50], (n, 1))
     coverage = measure_coverage(
         truth, truth, truth - 2, truth + RNG.uniform(-1, 5, (n, 1)), np.full((n, 2), 90)
     )
     assert coverage is not None
     values, present = RNG.uniform(0, 1, n), RNG.uniform(0, 1, n) < 0.5
-    compared = Part("small", n, 0.8, 0.7, paired(values, RNG.uniform(0, 1, n)))
+    compared = SubsetComparison("small", n, 0.8, 0.7, paired_difference(values, RNG.uniform(0, 1, n)))
     return {
-        "margins": trust_charts.coverage_bars(coverage, "margins"),
-        "reliability": trust_charts.reliability_diagram(reliability(values, present), "reliability"),
-        "presences": trust_charts.presence_histogram(values, values / 2, "presences"),
-        "familiar": trust_charts.familiarity_histogram(values, "familiar"),
-        "beside": trust_charts.iou_against_iou(values, values**2, "beside")[0],
-        "differences": trust_charts.differences(values - values**2, "differences"),
-        "sizes": trust_charts.intervals([compared, compared], "sizes"),
+        "margins": charts.coverage_bars(coverage, "margins"),
+        "reliability": charts.reliability_diagram(reliability(values, present), "reliability"),
+        "presences": charts.presence_histogram(values, values / 2, "presences"),
+        "familiar": charts.familiarity_histogram(values, "familiar"),
+        "scatter": charts.iou_against_iou(values, values**2, "scatter")[0],
+        "differences": charts.differences(values - values**2, "differences"),
+        "intervals": charts.intervals([compared, compared], "intervals"),
     }
 
 
 @pytest.mark.parametrize("n", [1, 100])
-def test_each_chart_is_one_svg_that_asks_for_nothing_and_says_what_it_is(n: int) -> None:
+def test_each_chart_is_one_self_contained_svg_with_a_label(n: int) -> None:
     ids: list[str] = []
     for name, svg in draw(n).items():
         root = ElementTree.fromstring(svg)
@@ -69,20 +69,20 @@ def test_each_chart_is_one_svg_that_asks_for_nothing_and_says_what_it_is(n: int)
     assert len(ids) == len(set(ids))
 
 
-def test_colours_come_from_the_page() -> None:
+def test_colors_are_css_variables() -> None:
     for svg in draw(50).values():
         colors = set(re.findall(r"#[0-9a-f]{6}\b", re.sub(r'href="[^"]*"', "", svg)))
-        assert colors <= {"#000000", "#ffffff"}  # invisible parts, and letters whose colour is the page's
+        assert colors <= {"#000000", "#ffffff"}  # invisible parts, and text that inherits its color
         assert "var(--" in svg
 
 
-def test_charts_come_out_the_same_each_time() -> None:
+def test_charts_are_deterministic() -> None:
     iou = RNG.uniform(0, 1, 40)
     assert charts.iou_histogram(iou, "a") == charts.iou_histogram(iou, "a")
     assert charts.edge_boxes(np.ones((3, 4)), "a") == charts.edge_boxes(np.ones((3, 4)), "a")
 
 
-def test_neither_a_persons_settings_nor_the_drawing_touch_each_other() -> None:
+def test_charts_neither_use_nor_change_the_users_style() -> None:
     iou = RNG.uniform(0, 1, 40)
     plain = charts.iou_histogram(iou, "a")
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
@@ -91,7 +91,7 @@ def test_neither_a_persons_settings_nor_the_drawing_touch_each_other() -> None:
         assert dict(mpl.rcParams) == before
 
 
-def test_very_many_images_are_thinned_out_evenly() -> None:
+def test_very_many_points_are_thinned_out() -> None:
     side, iou = np.linspace(0, 1, 10_000), np.full(10_000, 0.9)
     svg, shown = charts.iou_by_size(side, iou, (np.empty(0), np.empty(0)), "size")
     assert 1000 < shown <= 1500
@@ -113,23 +113,23 @@ def test_the_histogram_counts_every_image_once() -> None:
     assert round(heights[18] / unit) == 2
 
 
-def test_two_runs_are_thinned_out_and_one_that_equals_itself_is_drawn() -> None:
+def test_the_scatter_plot_of_two_runs_is_thinned_out() -> None:
     values = np.linspace(0, 1, 10_000)
-    svg, shown = trust_charts.iou_against_iou(values, values**2, "beside")
+    svg, shown = charts.iou_against_iou(values, values**2, "scatter")
     assert 1000 < shown <= 1500
     assert len(svg) < 400_000
-    assert "<svg" in trust_charts.differences(np.zeros(5), "differences")
+    assert "<svg" in charts.differences(np.zeros(5), "differences")
 
 
-def test_a_panel_of_images_that_are_not_there_is_left_out() -> None:
-    svg = trust_charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
+def test_an_empty_histogram_is_left_out() -> None:
+    svg = charts.presence_histogram(np.array([0.2, 0.9]), np.empty(0), "presences")
     assert "with the object" in svg
     assert "without the object" not in svg.replace("with and without the object", "")
 
 
 def test_the_reliability_diagram_has_a_dot_for_each_filled_bin() -> None:
     bins = reliability([0.02, 0.5, 0.51, 0.98], [False, True, False, True])
-    root = ElementTree.fromstring(trust_charts.reliability_diagram(bins, "r"))
+    root = ElementTree.fromstring(charts.reliability_diagram(bins, "r"))
     (dots,) = [
         [use for use in group.iter("use") if "fill: var(--blue)" in (use.get("style") or "")]
         for group in [root]
@@ -150,6 +150,6 @@ def test_a_curve_without_losses_has_one_panel() -> None:
     assert "loss" not in svg
 
 
-def test_the_state_machine_of_matplotlib_stays_out() -> None:
+def test_pyplot_is_not_imported() -> None:
     code = "import sys, solobox.evaluation.report; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,8 +22,8 @@ def localizer_of(*, knows: bool = True, count: int = 60, **changes: Any) -> Loca
     if knows:
         rng = np.random.default_rng(0)
         truth = np.sort(rng.uniform(0, 1, (count, 4)), axis=1)[:, [0, 1, 2, 3]]
-        found = truth + rng.normal(0, 0.05, truth.shape)
-        localizer.calibration = Calibration.of(truth, found, np.full_like(truth, 0.05))
+        boxes = truth + rng.normal(0, 0.05, truth.shape)
+        localizer.calibration = Calibration.of(truth, boxes, np.full_like(truth, 0.05))
         width = sum(localizer.backbone.channels)
         localizer.familiarity = Familiarity.of(
             rng.normal(size=(40, width)), rng.normal(size=(20, width)) * 0.3

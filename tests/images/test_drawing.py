@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from solobox.images.drawing import (
     Tile,
     contact_sheet,
     draw_boxes,
+    draw_on,
     draw_reduced,
 )
 
@@ -163,6 +166,15 @@ def test_a_image_is_reduced_before_it_is_drawn_on() -> None:
     image = draw_reduced(grey(800, 400), [Outline((100, 100, 700, 300))], 200)
     assert image.size == (200, 100)
     assert extent(of_color(image, PREDICTED)) == (25, 25, 175, 75)
+
+
+def test_a_file_is_drawn_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(grey(40, 90)).save(tmp_path / "a.png", exif=exif)
+    image = draw_on(tmp_path / "a.png", [drawing.predicted((50, 10, 80, 30))])
+    assert image.size == (90, 40)
+    assert extent(of_color(image, drawing.PREDICTED)) == (50, 10, 80, 30)
 
 
 def test_a_sheet_has_an_even_grid_of_whole_images() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from solobox.errors import ImageError
-from solobox.images import reading
+from solobox.images.headers import Header
 from solobox.images.reading import FORMATS, SUFFIXES, is_image_name, probe, read, to_square
 
 
@@ -77,7 +77,7 @@ def test_lossless_formats_give_the_very_pixels(codec: str) -> None:
     assert image.size == (48, 32)
     assert image.pixels.flags.c_contiguous
     assert image.pixels.flags.writeable
-    assert probe(data) == reading.Header(codec, (48, 32), (48, 32), 1)
+    assert probe(data) == Header(codec, (48, 32), (48, 32), 1)
 
 
 def test_jpeg_is_close_and_gif_is_within_its_palette() -> None:
@@ -126,7 +126,7 @@ def test_every_orientation_is_turned_upright(codec: str, orientation: int) -> No
     assert header.orientation == orientation
     assert header.stored_size == (48, 32)
     assert header.size == image.size == ((48, 32) if orientation < 5 else (32, 48))
-    # ... and the oracle's own word on one of them: 6 means "turn clockwise", so the left column comes on top
+    # ... and one of them by hand: 6 means "turn clockwise", so the left column comes on top
     if orientation == 6 and codec != "JPEG":
         np.testing.assert_array_equal(image.pixels[0, ::-1], pixels_of(colours())[:, 0])
 
@@ -342,10 +342,14 @@ def test_other_formats_are_decoded_whole() -> None:
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def refused(source: str | Path | bytes, text: str, act: Callable[..., Any] = read, **limits: int) -> None:
+def refused(
+    source: str | Path | bytes, code: str, act: Callable[..., Any] = read, *, text: str = "", **limits: int
+) -> None:
+    """text: in the message, where one code has several reasons."""
     with pytest.raises(ImageError) as caught:
         act(source, **limits)
     message = str(caught.value)
+    assert caught.value.code == code, message
     assert text in message
     assert (str(source) if not isinstance(source, bytes) else "bytes") in message
     assert message.endswith(".")
@@ -353,27 +357,27 @@ def refused(source: str | Path | bytes, text: str, act: Callable[..., Any] = rea
 
 @pytest.mark.parametrize("act", [read, probe])
 def test_what_is_no_image(tmp_path: Path, act: Callable[..., Any]) -> None:
-    refused(tmp_path / "none.jpg", "no such file", act)
-    refused(str(tmp_path / "none.jpg"), "no such file", act)
-    refused(tmp_path, "a folder", act)
-    refused("a\0b.jpg", "cannot be opened", act)
+    refused(tmp_path / "none.jpg", "image-damaged", act, text="no such file")
+    refused(str(tmp_path / "none.jpg"), "image-damaged", act, text="no such file")
+    refused(tmp_path, "image-damaged", act, text="folder")
+    refused("a\0b.jpg", "image-damaged", act, text="cannot be opened")
     empty = tmp_path / "empty.jpg"
     empty.touch()
-    refused(empty, "is empty", act)
-    refused(empty / "below.jpg", "cannot be opened", act)
-    refused(b"", "is empty", act)
-    for content, told in (
+    refused(empty, "image-empty", act)
+    refused(empty / "below.jpg", "image-damaged", act, text="cannot be opened")
+    refused(b"", "image-empty", act)
+    for content, text in (
         (b"hello, this is no image", "not an image"),
         (b"<!doctype html><html>", "this is text"),
         (b"\0\0\0\x1cftypheic" + bytes(40), "HEIC"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (encode(colours(), "PPM"), "not of a format"),
-        (encode(colours(), "ICO"), "not of a format"),
+        (encode(colours(), "PPM"), "not supported"),
+        (encode(colours(), "ICO"), "not supported"),
     ):
-        refused(content, told, act)
+        refused(content, "image-unsupported-format", act, text=text)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.jpg")
-        refused(tmp_path / "pipe.jpg", "not an ordinary file", act)
+        refused(tmp_path / "pipe.jpg", "image-damaged", act, text="not an ordinary file")
 
 
 def test_a_file_without_permission(tmp_path: Path) -> None:
@@ -382,7 +386,7 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("this user may read everything")
-    refused(path, "permissions")
+    refused(path, "image-damaged", text="permissions")
 
 
 @pytest.mark.parametrize("act", [read, probe])
@@ -392,8 +396,8 @@ def test_the_limits(codec: str, act: Callable[..., Any], tmp_path: Path) -> None
     path = tmp_path / "image"
     path.write_bytes(data)
     for source in (data, path):
-        refused(source, "1536 pixels, more than the limit of 1535", act, max_pixels=1535)
-        refused(source, f"more than the limit of {len(data) - 1}", act, max_bytes=len(data) - 1)
+        refused(source, "image-too-many-pixels", act, max_pixels=1535)
+        refused(source, "image-too-large", act, max_bytes=len(data) - 1)
         act(source, max_pixels=1536, max_bytes=len(data))
 
 
@@ -431,10 +435,10 @@ def test_a_huge_claim_in_a_small_file_allocates_nothing(
     data = hollow(codec, *size)
     assert len(data) < 2000
     peak_before = peak_memory()
-    refused(data, f"{size[0]}x{size[1]}", act)
+    refused(data, "image-too-many-pixels", act, text=f"{size[0]}x{size[1]}")
     assert peak_memory() - peak_before < 20_000_000
     tracemalloc.start()
-    refused(data, f"{size[0]}x{size[1]}", act)
+    refused(data, "image-too-many-pixels", act, text=f"{size[0]}x{size[1]}")
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
 
@@ -464,12 +468,12 @@ def test_a_truncated_file_says_so(codec: str, tmp_path: Path) -> None:
     data = encode(colours(200, 150), codec, **ALL[codec])
     path = tmp_path / f"cut.{codec.lower()}"
     path.write_bytes(data[: len(data) * 2 // 3])
-    refused(path, "damaged" if codec == "TIFF" else "truncated")
+    refused(path, "image-damaged", text="damaged" if codec == "TIFF" else "truncated")
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
 def test_lab_is_refused_with_the_reason() -> None:
-    refused(encode(Image.new("LAB", (8, 8)), "TIFF"), "Lab")
+    refused(encode(Image.new("LAB", (8, 8)), "TIFF"), "image-unsupported-format", text="Lab")
 
 
 # --- fuzz -----------------------------------------------------------------------------------------
@@ -599,7 +603,7 @@ def test_to_square_refuses_other_arrays() -> None:
 def test_the_odd_ones_among_real_images(real_data: Path) -> None:
     images = real_data / "kangaroo" / "images"
     assert probe(images / "00090.jpg").size == (590, 393)
-    refused(images / "00090.jpg", "truncated")
+    refused(images / "00090.jpg", "image-damaged", text="truncated")
     for name in ("00076.jpg", "00103.jpg"):
         with Image.open(images / name) as opened:
             assert opened.getexif().get(0x0112) in (0, 65537)

@@ -311,7 +311,7 @@ def test_one_input_and_each_kind_of_input_agree(localizer: Localizer, tmp_path: 
     pixels = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     path = tmp_path / "p.png"
     Image.fromarray(pixels).save(path)
-    each = [localizer.predict(item)[0].box for item in (path, str(path), path.read_bytes(), pixels)]
+    each = [localizer.predict(item).box for item in (path, str(path), path.read_bytes(), pixels)]
     for box in each[1:]:
         np.testing.assert_array_equal(box, each[0])
 
@@ -327,11 +327,11 @@ def test_predicting_in_training_mode_is_refused() -> None:
 
 
 def test_saved_and_loaded_it_is_the_same(localizer: Localizer, tmp_path: Path) -> None:
-    localizer.facts = {"note": "kept"}
+    localizer.metadata = {"note": "kept"}
     localizer.save(tmp_path / "run")
     again = Localizer.load(tmp_path / "run")
     assert again.architecture == localizer.architecture
-    assert again.facts == {"note": "kept"}
+    assert again.metadata == {"note": "kept"}
     for (name, a), (other, b) in zip(localizer.state_dict().items(), again.state_dict().items(), strict=True):
         assert name == other
         assert torch.equal(a, b)
@@ -419,7 +419,7 @@ def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None
 
     assert made().has_pretrained_head
     assert made(size=64).has_pretrained_head  # the weights have no size in them
-    for other in (made(width=16), made(blocks=2), made("none"), made(pretrained_head="random")):
+    for other in (made(width=16), made(bins=8), made("none"), made(pretrained_head="random")):
         assert not other.has_pretrained_head
     dataset = synthetic.write(tmp_path, 12, seed=3)
     found = [prediction.box for prediction in made().eval().predict(list(dataset.images))]
@@ -432,12 +432,12 @@ def test_the_head_starts_from_drawn_scenes_where_it_fits(tmp_path: Path) -> None
 def test_a_localizer_that_was_given_other_weights_forgets_its_fast_backbone() -> None:
     localizer = Localizer(Architecture(size=64, width=16, bins=8)).eval()
     image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    before = localizer.predict(image)[0].box
+    before = localizer.predict(image).box
     torch.manual_seed(1)
     other = Localizer(localizer.architecture)
     localizer.load_state_dict(other.state_dict())
-    after = localizer.predict(image)[0].box
-    np.testing.assert_array_equal(after, other.eval().predict(image)[0].box)
+    after = localizer.predict(image).box
+    np.testing.assert_array_equal(after, other.eval().predict(image).box)
     assert not np.array_equal(before, after)
 
 

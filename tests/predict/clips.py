@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from solobox.predict.prediction import Prediction
-from solobox.predict.video.writer import writing_clip
+from solobox.predict.predictor import PredictOptions
+from solobox.predict.video.clip_writer import write_clip
+from stand_in_predictor import StandIn
 
 SIZE = (96, 64)
 
@@ -23,23 +25,21 @@ def image(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def write(path: Path, count: int = 30, rate: int = 25, size: tuple[int, int] = SIZE) -> Path:
-    with writing_clip(path, Fraction(rate), Fraction(1, 512 * rate)) as writer:
+    with write_clip(path, Fraction(rate), Fraction(1, 512 * rate)) as writer:
         for number in range(count):
             writer.add(image(number, size), number / rate)
     return path
 
 
-class Finder:
-    """Finds the red square; looks some images ahead, as models do."""
+class Finder(StandIn):
+    """Finds the red square; reads some images ahead, as models do."""
 
     def __init__(self, ahead: int = 4, presence: float = np.nan) -> None:
         self.ahead, self.presence = ahead, presence
 
-    def stream(
-        self, inputs: Iterable[Any], *, level: float | None = None, outer: bool = False
-    ) -> Iterator[Prediction]:
+    def rows(self, images: Iterable[Any], options: PredictOptions) -> Iterator[Prediction]:
         held: list[np.ndarray] = []
-        for pixels in inputs:
+        for pixels in images:
             held.append(pixels)
             if len(held) == self.ahead:
                 yield from map(self.found, held)

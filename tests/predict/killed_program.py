@@ -2,9 +2,9 @@
 
     python killed_program.py FOLDER ENDING HOW
 
-FOLDER holds `images/`. HOW is ``steps``: killed before the first, second, third, ... thing that it asks the disk to
-keep, each time by a run that began anew; or a seed: killed at random moments, over and over until it is through. Prints
-how often it was killed, and how often a run went on with rows that it found.
+FOLDER holds `images/`. HOW is ``steps``: killed before its first, second, third, ... call that changes the disk, each
+time a run that begins anew; or a seed: killed at random moments, over and over until it is finished. Prints how often
+it was killed, and how often a run continued with finished parts.
 
 The model is a stand-in, which makes its predictions up from the names.
 """
@@ -18,24 +18,26 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prediction_rows import stream
+from prediction_rows import MadeUp, made_up
 
 from solobox.cli import predict as command
-from solobox.cli.predict_model import Predictor
+from solobox.predict.output_file import folder_of
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import resume, write
+from solobox.predict.predictor import PredictOptions
+from solobox.predict.writers import write
 
 _SLOW = 0.0004  # seconds for an image
 
 
-def _slowly(inputs: Iterable[str], **options: Any) -> Iterator[Prediction]:
-    for prediction in stream(inputs, **options):
-        time.sleep(_SLOW if "steps" not in sys.argv else 0)
-        yield prediction
+class _Slow(MadeUp):
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        for prediction in super().rows(images, options):
+            time.sleep(_SLOW if "steps" not in sys.argv else 0)
+            yield prediction
 
 
 def _killing(at: int) -> None:
-    """From now on the process dies just before the `at`-th time that it asks for something lasting."""
+    """From now on the process dies just before its `at`-th call that changes the disk."""
     left = at
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +57,7 @@ def _killing(at: int) -> None:
 def _run(
     folder: Path, output: Path, *, resume: bool, at: int | None = None, seconds: float | None = None
 ) -> bool:
-    """Whether a run came to its end; dead at a step, or after a time."""
+    """Whether a run came to its end; it is killed at a call, or after a time."""
     child = os.fork()
     if child == 0:
         quiet = os.open(os.devnull, os.O_WRONLY)
@@ -64,7 +66,7 @@ def _run(
             _killing(at)
         status = 3
         try:
-            # Of the disk's steps it is those of the rows that are told one by one: each image is three more.
+            # Calls are counted of the rows alone: each image would be three more.
             crop = folder / f"crops{output.suffix}" if at is None else None
             inputs = [str(folder / "images" / ("0" if at is not None else ""))]
             status = command.predict(folder, inputs, output=output, crop=crop, resume=resume)
@@ -81,20 +83,20 @@ def _run(
     return True
 
 
-def _whole(output: Path) -> bool:
-    """Whether rows were found that a run can go on with."""
-    return any(resume.folder_of(output).glob("0*-0*.jsonl"))
+def _has_parts(output: Path) -> bool:
+    """Whether there are finished parts that a run can continue with."""
+    journal = folder_of(output) / "journal.jsonl"
+    return journal.exists() and journal.stat().st_size > 0
 
 
 def main() -> None:
     folder, ending, how = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     warm = folder / f"warm{ending}"
-    for _ in write(warm, stream(["a.jpg"])):  # loads what the kind needs, once for all
+    for _ in write(warm, map(made_up, ["a.jpg"])):  # loads what the format needs, once for all
         pass
     warm.unlink()
-    resume.ROWS = resume.TOGETHER
-    vars(command)["load"] = lambda *_: Predictor(_slowly, True, True, "0" * 64)
-    killed = went_on = 0
+    vars(command).update(SHARD_SIZE=16, load=lambda *_: _Slow(), model_fingerprint=lambda _: "0" * 64)
+    killed = continued = 0
     if how == "steps":
         at = 1
         while True:
@@ -102,7 +104,7 @@ def main() -> None:
             if _run(folder, output, resume=False, at=at):
                 break
             killed += 1
-            went_on += _whole(output)
+            continued += _has_parts(output)
             if not _run(folder, output, resume=True, at=-1):
                 raise SystemExit("died by itself")
             at += 1
@@ -112,11 +114,11 @@ def main() -> None:
         limit = 0.3
         while not _run(folder, output, resume=True, seconds=rng.uniform(0.02, limit)):
             killed += 1
-            went_on += _whole(output)
-            if output.exists() and not resume.folder_of(output).exists():
-                break  # it was through, and died as it cleared up
+            continued += _has_parts(output)
+            if output.exists() and not folder_of(output).exists():
+                break  # it was finished, and died as it removed the folder
             limit *= 1.1  # a busy machine gets through in the end
-    sys.stdout.write(f"{killed} {went_on}\n")
+    sys.stdout.write(f"{killed} {continued}\n")
 
 
 main()

@@ -6,12 +6,14 @@ from zlib import crc32
 import numpy as np
 
 from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions
+from stand_in_predictor import StandIn
 
 WIDTH, HEIGHT = 40, 30
 
 
 def made_up(name: str) -> Prediction:
-    """The same for the same name, wherever it is asked: an unreadable image where the name says so."""
+    """The same for the same name in any process: an unreadable image where the name says so."""
     if "broken" in name:
         return Prediction(name, error=f'{name}: is broken, in "two"\nlines')
     rng = np.random.default_rng(crc32(name.encode()))
@@ -23,6 +25,8 @@ def made_up(name: str) -> Prediction:
     return Prediction(name, box, (WIDTH, HEIGHT), std, lower, upper, rng.uniform(), rng.uniform())
 
 
-def stream(inputs: Iterable[str], *, level: float | None = None, outer: bool = False) -> Iterator[Prediction]:
-    """As a model's."""
-    return (made_up(name) for name in inputs)
+class MadeUp(StandIn):
+    """Predicts what `made_up` says."""
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        return map(made_up, images)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from solobox.errors import DataError
-from solobox.predict.image_writers import Artist, Crops, Drawn, Names, crop_window, illustrated
+from solobox.predict.image_writers import (
+    Crops,
+    DrawnImages,
+    ImageNames,
+    ImageWriter,
+    crop_window,
+    write_images,
+)
 from solobox.predict.prediction import Prediction
 
 SIZE = (60, 40)
@@ -39,15 +46,15 @@ def given_box(tmp_path: Path) -> Maker:
     return make
 
 
-def made(predictions: list[Prediction], artist: Artist) -> list[str]:
+def made(predictions: list[Prediction], image_writer: ImageWriter) -> list[str]:
     said: list[str] = []
-    assert list(illustrated(iter(predictions), [artist], said.append)) == predictions
+    assert list(write_images(iter(predictions), [image_writer], said.append)) == predictions
     return said
 
 
-def test_an_object_is_cut_out_of_the_full_image(given_box: Maker, tmp_path: Path) -> None:
+def test_an_object_is_cropped_at_full_resolution(given_box: Maker, tmp_path: Path) -> None:
     out = tmp_path / "crops"
-    assert made([given_box("a.jpg"), given_box("b.png"), given_box("c.bmp")], Crops(Names(out))) == []
+    assert made([given_box("a.jpg"), given_box("b.png"), given_box("c.bmp")], Crops(ImageNames(out))) == []
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png", "c.png"]
     for name, kind in (("a.jpg", "JPEG"), ("b.png", "PNG"), ("c.png", "PNG")):
         with Image.open(out / name) as image:
@@ -58,40 +65,38 @@ def test_an_object_is_cut_out_of_the_full_image(given_box: Maker, tmp_path: Path
         assert np.abs(pixels[-1, -1] - (116, 144, 0)).max() <= off
 
 
-def test_a_turned_image_is_cut_upright(given_box: Maker, tmp_path: Path) -> None:
-    made([given_box("a.png", (5, 10, 25, 40), orientation=6)], Crops(Names(tmp_path / "crops")))
+def test_a_rotated_image_is_cropped_upright(given_box: Maker, tmp_path: Path) -> None:
+    made([given_box("a.png", (5, 10, 25, 40), orientation=6)], Crops(ImageNames(tmp_path / "crops")))
     with Image.open(tmp_path / "crops" / "a.png") as image:
         assert image.size == (20, 30)
         # Turned clockwise: what is at (x, y) was at (y, height - 1 - x).
         assert image.getpixel((0, 0)) == (4 * 10, 6 * (39 - 5), 0)
 
 
-def test_the_kind_is_told_by_the_contents(given_box: Maker, tmp_path: Path) -> None:
+def test_the_format_of_a_crop_follows_the_content(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.jpg")
     named = Path(one.image).rename(tmp_path / "a.png")
-    made([Prediction(str(named), one.box, one.size)], Crops(Names(tmp_path / "crops")))
+    made([Prediction(str(named), one.box, one.size)], Crops(ImageNames(tmp_path / "crops")))
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["a.jpg"]
 
 
-def test_pad_and_outer_cut_out_more(given_box: Maker, tmp_path: Path) -> None:
+def test_pad_and_outer_crop_more(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png", (10, 5, 30, 25))
-    for folder, artist, size in (
-        ("pad", Crops(Names(tmp_path / "pad"), pad=0.1), (24, 24)),
-        ("outer", Crops(Names(tmp_path / "outer"), outer=True), (26, 24)),
-        ("much", Crops(Names(tmp_path / "much"), pad=10), SIZE),
+    for folder, image_writer, size in (
+        ("pad", Crops(ImageNames(tmp_path / "pad"), pad=0.1), (24, 24)),
+        ("outer", Crops(ImageNames(tmp_path / "outer"), outer=True), (26, 24)),
+        ("much", Crops(ImageNames(tmp_path / "much"), pad=10), SIZE),
     ):
-        made([one], artist)
+        made([one], image_writer)
         with Image.open(tmp_path / folder / "a.png") as image:
             assert image.size == size
 
 
-def test_where_there_is_no_box_nothing_is_cut_and_the_drawn_image_says_so(
-    given_box: Maker, tmp_path: Path
-) -> None:
+def test_without_a_box_there_is_no_crop_and_the_drawn_image_says_so(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png").without_object()
-    made([one, Prediction("lost.png", error="lost")], Crops(Names(tmp_path / "crops")))
+    made([one, Prediction("lost.png", error="lost")], Crops(ImageNames(tmp_path / "crops")))
     assert list((tmp_path / "crops").iterdir()) == []
-    made([one, given_box("b.png", (35, 25, 50, 35))], Drawn(Names(tmp_path / "drawn")))
+    made([one, given_box("b.png", (35, 25, 50, 35))], DrawnImages(ImageNames(tmp_path / "drawn")))
     corners = []
     for name in ("a.jpg", "b.jpg"):
         with Image.open(tmp_path / "drawn" / name) as image:
@@ -111,7 +116,7 @@ def test_names_that_are_taken_get_a_number_and_nothing_is_written_over(
         given_box(f"{folder}/{name}.png")
         for folder, name in (("x", "a"), ("y", "a"), ("z", "a-2"), ("v", "A"))
     ]
-    made(rows, Crops(Names(out)))
+    made(rows, Crops(ImageNames(out)))
     assert (out / "a.png").read_text() == "mine"
     assert sorted(path.name for path in out.iterdir()) == [
         "A-4.png",
@@ -122,19 +127,19 @@ def test_names_that_are_taken_get_a_number_and_nothing_is_written_over(
     ]
 
 
-def test_a_run_that_goes_on_gives_the_same_rows_the_same_names(given_box: Maker, tmp_path: Path) -> None:
+def test_a_run_that_continues_uses_the_same_names(given_box: Maker, tmp_path: Path) -> None:
     out, journal = tmp_path / "crops", tmp_path / "crops.jsonl"
     rows = [given_box(f"{number}/a.png") for number in range(5)]
-    names = [Names(out, journal).of(0, rows[0].image, ".png")]
-    made(rows[:3], Crops(Names(out, journal)))
+    names = [ImageNames(out, journal).of(0, rows[0].image, ".png")]
+    made(rows[:3], Crops(ImageNames(out, journal)))
     assert sorted(path.name for path in out.iterdir()) == ["a-2.png", "a-3.png", "a.png"]
     with journal.open("a") as file:
         file.write('[3, "a-4.p')  # the power went
     (out / ".a-2.png.0123abcd.part").write_text("half")
     (out / ".other.png.0123abcd.part").write_text("of another program")
     said: list[str] = []
-    artists = [Crops(Names(out, journal))]
-    list(illustrated(iter(rows[1:]), artists, said.append, first=1))
+    image_writers = [Crops(ImageNames(out, journal))]
+    list(write_images(iter(rows[1:]), image_writers, said.append, first=1))
     assert said == []
     assert names[0].name == "a.png"
     assert sorted(path.name for path in out.iterdir()) == [
@@ -144,31 +149,29 @@ def test_a_run_that_goes_on_gives_the_same_rows_the_same_names(given_box: Maker,
 
 def test_a_very_long_name_still_has_room_for_a_number(given_box: Maker, tmp_path: Path) -> None:
     name = "ü" * 120  # 240 bytes, of 255
-    made([given_box(f"{f}/{name}.png") for f in "xy"], Crops(Names(tmp_path / "crops")))
+    made([given_box(f"{f}/{name}.png") for f in "xy"], Crops(ImageNames(tmp_path / "crops")))
     assert sorted(len(os.fsencode(path.name)) for path in (tmp_path / "crops").iterdir()) == [204, 206]
 
 
-def test_a_image_that_went_or_shrank_meanwhile_is_told_and_the_rest_is_made(
-    given_box: Maker, tmp_path: Path
-) -> None:
+def test_an_image_that_vanished_or_shrank_meanwhile_is_a_remark(given_box: Maker, tmp_path: Path) -> None:
     rows = [given_box("a.png"), given_box("b.png", (50, 30, 60, 40)), given_box("c.png")]
     Path(rows[0].image).unlink()
     Image.new("RGB", (8, 8)).save(rows[1].image)
-    said = made(rows, Crops(Names(tmp_path / "crops")))
+    said = made(rows, Crops(ImageNames(tmp_path / "crops")))
     assert [word for text in said for word in ("no such file", "smaller image") if word in text] == [
         "no such file", "smaller image",
     ]  # fmt: skip
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["c.png"]
 
 
-def test_what_the_disk_refuses_is_told(given_box: Maker, tmp_path: Path) -> None:
+def test_what_the_disk_refuses_is_an_error(given_box: Maker, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        Names(tmp_path / "file")
-    artist = Crops(Names(tmp_path / "crops"))
+        ImageNames(tmp_path / "file")
+    image_writer = Crops(ImageNames(tmp_path / "crops"))
     (tmp_path / "crops").rmdir()
     with pytest.raises(DataError, match=r"crops.a\.png: cannot be written"):
-        made([given_box("a.png")], artist)
+        made([given_box("a.png")], image_writer)
 
 
 coordinates = st.floats(-20, 120)

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 from solobox.boxes import Floats, iou
 from solobox.predict.prediction import Prediction
 from solobox.predict.video.frames import Frame
-from solobox.predict.video.smoothing import Motion, Track, begun, moved, noise, seen, smoothed, step
+from solobox.predict.video.smoothing import (
+    Motion,
+    Track,
+    measurement_std,
+    predict_track,
+    smooth_rows,
+    start_track,
+    step,
+    update_track,
+)
 
 SIZE = (640, 480)
 RATE = 30
@@ -35,7 +44,7 @@ def along(
         (Frame(number, number / rate, None), prediction(box, float(wide)))
         for number, (box, wide) in enumerate(zip(boxes, reach, strict=True))
     )
-    return np.stack([found.box for _, found in smoothed(rows, motion)])
+    return np.stack([found.box for _, found in smooth_rows(rows, motion)])
 
 
 def swaying(count: int, rate: int = RATE) -> Floats:
@@ -95,21 +104,21 @@ def test_what_opposite_edges_share_is_known_better() -> None:
     ]
 
     def error(motion: Motion) -> float:
-        found = np.stack([one.box for _, one in smoothed(rows, motion)])
+        found = np.stack([one.box for _, one in smooth_rows(rows, motion)])
         return float(np.abs(found - truth)[20:, 2].mean())
 
     # As much noise in the size as two edges that know nothing of each other have.
     assert error(Motion()) < 0.8 * error(Motion(Motion().middle, 2 * Motion().middle))
 
 
-def test_a_single_box_elsewhere_is_not_believed() -> None:
+def test_a_single_box_elsewhere_is_rejected() -> None:
     truth = swaying(60)
     given = truth.copy()
     given[40] = [10, 10, 60, 60]
     assert iou(along(given), truth).min() > 0.9
 
 
-def test_after_a_cut_the_second_image_is_believed() -> None:
+def test_after_a_cut_the_second_image_is_accepted() -> None:
     boxes = np.concatenate([np.tile([20.0, 20, 120, 120], (20, 1)), np.tile([400.0, 300, 600, 460], (20, 1))])
     found = along(boxes)
     assert iou(found, boxes)[20] < 0.1
@@ -154,7 +163,7 @@ def test_whatever_comes_a_row_comes_out_with_a_box_in_the_image(
         (Frame(n, time, None), Prediction("p", error="x") if box is None else prediction(box, presence=there))
         for n, (time, box, there) in enumerate(clip)
     ]
-    found = list(smoothed(rows, min_presence=0.5))
+    found = list(smooth_rows(rows, min_presence=0.5))
     assert [frame.number for frame, _ in found] == list(range(len(clip)))
     for (_, before), (_, after) in zip(rows, found, strict=True):
         assert after.error == before.error
@@ -169,11 +178,11 @@ def test_whatever_comes_a_row_comes_out_with_a_box_in_the_image(
 
 
 @given(BOXES, BOXES, st.floats(0.001, 2), st.floats(0.1, 50), st.floats(0.1, 50))
-def test_what_is_known_stays_a_covariance_and_a_box_adds_to_it(
+def test_the_covariance_stays_one_and_a_box_shrinks_it(
     first: Floats, second: Floats, time: float, one: float, other: float
 ) -> None:
-    track = moved(begun(0.0, first, np.full(4, one)), time, Motion())
-    after = seen(track, second, np.full(4, other))
+    track = predict_track(start_track(0.0, first, np.full(4, one)), time, Motion())
+    after = update_track(track, second, np.full(4, other))
     for known in (track, after):
         assert np.allclose(known.covariance, known.covariance.transpose(0, 2, 1))
         assert (np.linalg.eigvalsh(known.covariance) > 0).all()
@@ -187,8 +196,8 @@ def test_another_unit_of_length_changes_nothing(
     first: Floats, second: Floats, time: float, factor: float
 ) -> None:
     def box(unit: float) -> Floats:
-        track = moved(begun(0.0, first * unit, np.full(4, 2 * unit)), time, Motion())
-        return seen(track, second * unit, np.full(4, 3 * unit)).box / unit
+        track = predict_track(start_track(0.0, first * unit, np.full(4, 2 * unit)), time, Motion())
+        return update_track(track, second * unit, np.full(4, 3 * unit)).box / unit
 
     whole = np.maximum(1.0, 1 / factor)  # a box is never taken for smaller than a pixel
     assert np.allclose(box(whole * factor), box(whole), atol=1e-6)
@@ -196,28 +205,28 @@ def test_another_unit_of_length_changes_nothing(
 
 @given(BOXES, st.floats(0.01, 0.2), st.floats(0.01, 0.2))
 def test_two_steps_in_time_are_one(box: Floats, first: float, second: float) -> None:
-    track = begun(0.0, box, np.full(4, 2.0))
-    whole = moved(track, first + second, Motion())
-    parts = moved(moved(track, first, Motion()), first + second, Motion())
+    track = start_track(0.0, box, np.full(4, 2.0))
+    whole = predict_track(track, first + second, Motion())
+    parts = predict_track(predict_track(track, first, Motion()), first + second, Motion())
     assert np.allclose(whole.mean, parts.mean)
     assert np.allclose(whole.covariance, parts.covariance)
 
 
-def test_noise_is_read_off_margins_then_spread_then_size() -> None:
+def test_measurement_noise_comes_from_margins_then_std_then_size() -> None:
     box = np.array([100.0, 100, 300, 200])
     both = Prediction("p", box, SIZE, lower=box - 10, upper=box + 10, std=np.full(4, 99.0))
     # Four independent normal edges lie within 10 at once with probability 0.9.
-    draws = np.random.default_rng(0).normal(0, noise(both), (40_000, 4))
+    draws = np.random.default_rng(0).normal(0, measurement_std(both), (40_000, 4))
     assert (np.abs(draws) < 10).all(axis=1).mean() == pytest.approx(0.9, abs=0.01)
     first = np.array([10.0, 10, 0, 0])
     outer = Prediction("p", box, SIZE, lower=box - first, upper=box + first[::-1])
-    draws = np.random.default_rng(0).normal(0, noise(outer, outer=True), (40_000, 4))
+    draws = np.random.default_rng(0).normal(0, measurement_std(outer, outer=True), (40_000, 4))
     assert (draws < 10).all(axis=1).mean() == pytest.approx(0.9, abs=0.01)
-    assert noise(Prediction("p", box, SIZE, std=np.array([1.0, 2, 3, 4]))).tolist() == [1, 2, 3, 4]
-    assert noise(Prediction("p", box, SIZE)).tolist() == [4, 2, 4, 2]
+    assert measurement_std(Prediction("p", box, SIZE, std=np.array([1.0, 2, 3, 4]))).tolist() == [1, 2, 3, 4]
+    assert measurement_std(Prediction("p", box, SIZE)).tolist() == [4, 2, 4, 2]
     # A margin that the image's border cuts is as wide as its other end.
     cut = Prediction(
         "p", np.array([0.0, 100, 300, 200]), SIZE, lower=np.array([0.0, 90, 290, 190]), upper=box + 10
     )
-    assert noise(cut)[0] > noise(cut)[1]
-    assert (noise(Prediction("p", box, SIZE, lower=box, upper=box)) > 0).all()
+    assert measurement_std(cut)[0] > measurement_std(cut)[1]
+    assert (measurement_std(Prediction("p", box, SIZE, lower=box, upper=box)) > 0).all()

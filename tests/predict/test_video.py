@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from clips import SIZE, image, write
 
+from error_codes import has_code
 from solobox.errors import ConfigError, DataError
-from solobox.predict import video
-from solobox.predict.video.frames import Frame, is_video, opened, upright
+from solobox.predict.inputs import is_video
+from solobox.predict.video import frames as video_frames
+from solobox.predict.video.frames import Frame, open_clip, upright
 
 
 def frames(path: Path) -> list[Frame]:
-    with opened(str(path)) as clip:
+    with open_clip(str(path)) as clip:
         return list(clip.frames())
 
 
@@ -26,7 +28,7 @@ def close(pixels: np.ndarray | None, wanted: np.ndarray) -> bool:
 @pytest.mark.parametrize("ending", [".mp4", ".mov", ".mkv", ".M4V"])
 def test_written_and_read_back_it_is_the_same_clip(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / f"clip{ending}")
-    with opened(str(path)) as clip:
+    with open_clip(str(path)) as clip:
         found = list(clip.frames())
         assert clip.rate == 25
         assert clip.count in (30, 0)  # Matroska does not say
@@ -38,7 +40,7 @@ def test_written_and_read_back_it_is_the_same_clip(tmp_path: Path, ending: str) 
 
 
 @pytest.mark.parametrize("angle", [0, 90, 180, -90])
-def test_a_turned_clip_is_shown_upright(tmp_path: Path, angle: int) -> None:
+def test_a_rotated_clip_is_upright(tmp_path: Path, angle: int) -> None:
     path = tmp_path / "turned.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -68,11 +70,11 @@ def test_the_matrix_takes_every_pixel_where_it_says(swap: bool, across: int, dow
     assert np.array_equal(upright(stored, matrix), wanted)
 
 
-def test_a_matrix_of_nothing_leaves_the_image_alone() -> None:
+def test_a_singular_matrix_leaves_the_image_alone() -> None:
     assert np.array_equal(upright(image(0), np.zeros((3, 3), dtype=np.int32)), image(0))
 
 
-def test_a_clip_cut_off_gives_what_is_there_and_then_says_so(tmp_path: Path) -> None:
+def test_a_clip_cut_off_gives_its_frames_and_then_an_error(tmp_path: Path) -> None:
     data = write(tmp_path / "whole.mp4", 60).read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: 2 * len(data) // 3])
@@ -81,12 +83,12 @@ def test_a_clip_cut_off_gives_what_is_there_and_then_says_so(tmp_path: Path) -> 
     good = [frame for frame in found if not frame.error]
     assert 5 < len(good) < 60
     assert all(close(frame.pixels, image(frame.number)) for frame in good)
-    assert "ends early: its header promises 60 images" in found[-1].error
+    assert "ends early: its header announces 60 images" in found[-1].error
     assert str(path) in found[-1].error
     assert all(frame.pixels is None for frame in found if frame.error)
 
 
-def test_images_damaged_midway_are_told_of_in_their_place(tmp_path: Path) -> None:
+def test_frames_damaged_midway_are_errors_in_their_place(tmp_path: Path) -> None:
     path = tmp_path / "damaged.mov"
     with av.open(str(path), "w") as container:  # every image by itself, so that damage stays where it is
         stream = container.add_stream("png", rate=25)
@@ -111,18 +113,18 @@ def test_images_damaged_midway_are_told_of_in_their_place(tmp_path: Path) -> Non
 def test_what_is_no_clip_is_an_error_that_says_what(tmp_path: Path) -> None:
     text = tmp_path / "text.mp4"
     text.write_text("#EXTM3U\nhttp://example.org/a.ts\n" * 20)
-    with pytest.raises(DataError, match=r"text\.mp4: this is no clip that can be read, or it is damaged"):
+    with pytest.raises(DataError, check=has_code("clip-unreadable")):
         frames(text)
     text.write_bytes(b"")
-    with pytest.raises(DataError, match="empty"):
+    with pytest.raises(DataError, check=has_code("clip-unreadable")):
         frames(text)
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, check=has_code("clip-unreadable")):
         frames(tmp_path / "lost.mp4")
-    with pytest.raises(DataError, match="folder"):
+    with pytest.raises(DataError, check=has_code("clip-unreadable")):
         frames(tmp_path)
     data = write(tmp_path / "whole.mp4").read_bytes()
     text.write_bytes(data[len(data) // 2 :])
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, check=has_code("clip-unreadable")):
         frames(text)
 
 
@@ -134,7 +136,7 @@ def test_a_clip_without_images_is_an_error(tmp_path: Path) -> None:
         frame.rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    with pytest.raises(DataError, match="no video stream"):
+    with pytest.raises(DataError, check=has_code("clip-empty")):
         frames(path)
     empty = tmp_path / "empty.mkv"
     with av.open(str(empty), "w") as container:
@@ -153,19 +155,19 @@ def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_camera_is_read_as_a_clip_and_a_missing_one_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"there is no camera 987|camera 987 cannot be opened"):
+    with pytest.raises(DataError, check=has_code("no-camera")):
         frames(Path("987"))
     # FFmpeg's own source of images in place of a camera: the way through PyAV is the same.
-    monkeypatch.setattr(video, "camera", lambda number: ("lavfi", "testsrc=size=64x48:rate=20"))
-    with opened("0") as clip:
+    monkeypatch.setattr(video_frames, "camera", lambda number: ("lavfi", "testsrc=size=64x48:rate=20"))
+    with open_clip("0") as clip:
         found = [frame for _, frame in zip(range(5), clip.frames(), strict=False)]
     assert [frame.time for frame in found] == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
     assert all(frame.pixels is not None and frame.pixels.shape == (48, 64, 3) for frame in found)
-    monkeypatch.setattr(video, "camera", lambda number: ("lavfi", "nosuchsource"))
-    with pytest.raises(DataError, match="camera 0 cannot be opened as nosuchsource"):
+    monkeypatch.setattr(video_frames, "camera", lambda number: ("lavfi", "nosuchsource"))
+    with pytest.raises(DataError, check=has_code("no-camera")):
         frames(Path("0"))
 
 
-def test_clips_and_cameras_are_told_by_their_names() -> None:
+def test_clips_and_cameras_are_recognized_by_their_names() -> None:
     assert all(map(is_video, ("a.mp4", "b/C.MOV", "d.mkv", "e.avi", "f.webm", "g.m4v", "0", "12")))
     assert not any(map(is_video, ("a.jpg", "mp4", "a.mp4.txt", "-1", "1.5", "", "a0", "²")))

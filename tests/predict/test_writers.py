@@ -17,8 +17,9 @@ from prediction_rows import made_up
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, DataError
 from solobox.predict import writers
+from solobox.predict.coco_results import ImageIds
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import ENDINGS, Columns, ImageIds, files, writing
+from solobox.predict.writers import FORMATS, Columns, check_format
 
 ALL = Columns("both", presence=True, familiarity=True)
 FOUND = [
@@ -32,7 +33,7 @@ def write(path: Path, predictions: list[Prediction], columns: Columns | None = N
 
 
 def program(code: str, path: Path) -> str:
-    """What a process of its own prints."""
+    """What a fresh process prints."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     words = [sys.executable, "-c", code, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
@@ -49,7 +50,7 @@ def test_a_row_for_each_prediction_and_each_is_handed_on(tmp_path: Path) -> None
     assert rows[2] == ["b.jpg", "", "", "", "", 'broken "header"']
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FORMATS)
 def test_a_run_that_breaks_off_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"boxes{ending}"
     path.write_text("old")
@@ -66,8 +67,9 @@ def test_a_run_that_breaks_off_leaves_the_old_file(ending: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["boxes.txt", "boxes", "boxes.csv.gz", ".csv"])
 def test_an_unknown_ending_is_refused_with_the_known_ones(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"\.csv, \.jsonl, \.parquet, \.json"):
-        writing(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"\.csv, \.jsonl, \.parquet, \.json") as error:
+        check_format(tmp_path / name)
+    assert error.value.code == "unknown-format"
 
 
 def test_endings_are_known_in_any_case(tmp_path: Path) -> None:
@@ -77,8 +79,9 @@ def test_endings_are_known_in_any_case(tmp_path: Path) -> None:
 
 def test_parquet_without_its_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ConfigError, match=r"\[parquet\] extra"):
-        writing(tmp_path / "boxes.parquet")
+    with pytest.raises(ConfigError, match=r"\[parquet\] extra") as error:
+        list(writers.write(tmp_path / "boxes.parquet", iter(FOUND)))
+    assert error.value.code == "missing-package"
     assert not list(tmp_path.iterdir())
 
 
@@ -124,11 +127,11 @@ columns = st.builds(Columns, st.sampled_from(["none", "both", "outer"]), st.bool
 
 
 def expected(prediction: Prediction, kinds: Columns) -> dict[str, object]:
-    """The row, by other means than the sinks'."""
+    """The row, by other means than the writers'."""
     between = {edge: prediction.box[i] for i, edge in enumerate(("x1", "y1", "x2", "y2"))}
     for i, edge in enumerate(("x1", "y1", "x2", "y2")):
         if kinds.margins == "both":
-            between |= {f"{edge}_lo": prediction.lower[i], f"{edge}_hi": prediction.upper[i]}
+            between |= {f"{edge}_lower": prediction.lower[i], f"{edge}_upper": prediction.upper[i]}
         elif kinds.margins == "outer":
             between[f"{edge}_outer"] = prediction.outer[i]
     row: dict[str, object] = {
@@ -162,7 +165,7 @@ def read_parquet(path: Path) -> list[dict[str, object]]:
 def test_rows_read_back_the_same_from_every_kind_of_file(found: list[Prediction], kinds: Columns) -> None:
     wanted = [expected(prediction, kinds) for prediction in found]
     with tempfile.TemporaryDirectory() as folder:
-        paths = {ending: Path(folder) / f"boxes{ending}" for ending in ENDINGS}
+        paths = {ending: Path(folder) / f"boxes{ending}" for ending in FORMATS}
         for path in paths.values():
             write(path, found, kinds)
         text = paths[".jsonl"].read_text(encoding="utf-8")
@@ -198,7 +201,7 @@ def test_parquet_is_written_in_row_groups_and_says_its_types(
 ) -> None:
     import pyarrow.parquet as pq
 
-    monkeypatch.setattr(files, "GROUP", 4)
+    monkeypatch.setattr(writers, "ROW_GROUP", 4)
     path = tmp_path / "boxes.parquet"
     write(path, [made_up(f"{n}.jpg") for n in range(10)], ALL)
     file = pq.ParquetFile(path)
@@ -226,8 +229,8 @@ except DataError as error:
 """
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_a_disk_that_takes_no_more_is_told_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_disk_that_is_full_is_an_error_and_leaves_the_old_file(ending: str, tmp_path: Path) -> None:
     """The limit of the process's files stands for the disk's end."""
     path = tmp_path / f"boxes{ending}"
     path.write_text("old")
@@ -236,7 +239,7 @@ def test_a_disk_that_takes_no_more_is_told_and_leaves_the_old_file(ending: str, 
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_name_that_is_no_utf8_is_told(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8_is_an_error(tmp_path: Path) -> None:
     for ending in (".csv", ".jsonl", ".parquet"):
         with pytest.raises(DataError, match="cannot be written as UTF-8"):
             write(tmp_path / f"boxes{ending}", [Prediction(os.fsdecode(b"\xff.jpg"), error="lost")])
@@ -273,36 +276,39 @@ def test_of_several_categories_the_first_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "says"),
+    ("images", "code"),
     [
-        (["x/3.jpg"], "no image with the file_name of x/3.jpg"),
-        (["1.jpg", "x/1.jpg"], "x/1.jpg and 1.jpg are the same image, 0"),
-        (["2.jpg"], "2 images with the file_name of 2.jpg"),
+        (["x/3.jpg"], "coco-no-such-image"),
+        (["1.jpg", "x/1.jpg"], "coco-same-image"),
+        (["2.jpg"], "coco-no-such-image"),
     ],
 )
-def test_images_that_are_not_one_image_each_are_told(tmp_path: Path, images: list[str], says: str) -> None:
+def test_images_that_are_not_one_image_each_are_errors(tmp_path: Path, images: list[str], code: str) -> None:
     coco = annotations(tmp_path / "a.json", ["1.jpg", "2.jpg", "2.jpg"], [1])
-    with pytest.raises(DataError, match=says):
+    with pytest.raises(DataError) as error:
         ImageIds.read(coco, images)
+    assert error.value.code == code
+    assert images[-1] in str(error.value)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"images": [{"id": 1}]}', '{"images": [{"id": null, "file_name": "a"}]}']
 )
-def test_what_is_no_coco_json_is_told(tmp_path: Path, text: str) -> None:
+def test_what_is_no_coco_json_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(DataError, match="no COCO JSON"):
-        ImageIds.read(tmp_path / "a.json", ["1.jpg"])
-    with pytest.raises(DataError, match="No such file"):
-        ImageIds.read(tmp_path / "b.json", ["1.jpg"])
+    for name, code in (("a.json", "coco-damaged"), ("b.json", "file-unreadable")):
+        with pytest.raises(DataError) as error:
+            ImageIds.read(tmp_path / name, ["1.jpg"])
+        assert error.value.code == code
 
 
 GROWTH = """
 import resource, sys
 from pathlib import Path
 from prediction_rows import made_up
-from solobox.predict.writers import Columns, endings, write
-files.GROUP = 1000
+from solobox.predict import writers
+from solobox.predict.writers import Columns, write
+writers.ROW_GROUP = 1000
 one = made_up("a.jpg")
 def grown(count):
     for _ in write(Path(sys.argv[1]), (one for _ in range(count)), Columns("both", True, True)):
@@ -313,8 +319,8 @@ print((many - few) / 1024)
 """
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FORMATS)
 def test_memory_does_not_grow_with_the_rows(ending: str, tmp_path: Path) -> None:
-    """Rows that were kept would take some 60 MB."""
+    """Rows in memory would take some 60 MB."""
     done = program(GROWTH, tmp_path / f"boxes{ending}")
     assert float(done) < 20

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_standins import POISON, jpeg, load_slow, size_of, write_images
 from pyarrow import parquet
+from ray_standins import POISON, jpeg, load_slow, size_of, write_images
 
+from solobox.predict import job as predict_job
+from solobox.predict.job import run
 from solobox.predict.writers import Columns
-from solobox.ray import Plan, Settings, engine, prepare, run, running
+from solobox.ray import FolderJob, engine, prepare
 
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
@@ -29,7 +31,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
         # Actors run in processes of their own, which have to find the stand-ins.
-        paths = [str(Path(engine.__file__).parents[2]), str(Path(__file__).parent)]
+        here = Path(__file__).parent
+        paths = [str(Path(engine.__file__).parents[2]), str(here), str(here.parent)]
         patch.setenv("PYTHONPATH", os.pathsep.join(paths))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -41,10 +44,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
-def images(plan: Plan) -> list[str]:
+def images(job: FolderJob) -> list[str]:
     names: list[str] = []
-    for shard in range(plan.shards):
-        table = parquet.read_table(Path(plan.place.path) / plan.part(shard))
+    for shard in range(job.plan.shards):
+        table = parquet.read_table(Path(job.folder.path) / job.part_name(shard))
         names += table.column("image").to_pylist()
     return names
 
@@ -52,7 +55,7 @@ def images(plan: Plan) -> list[str]:
 def test_a_row_for_each_image_when_a_node_is_lost_on_the_way(tmp_path: Path, cluster: Cluster) -> None:
     names = write_images(tmp_path / "in", 240)
     (tmp_path / "in" / "00100.jpg").write_bytes(b"damaged")
-    plan, _ = prepare(str(tmp_path / "out"), b"", [str(tmp_path / "in")], Columns(), Settings(shard_size=10))
+    job, _ = prepare(str(tmp_path / "out"), b"", [str(tmp_path / "in")], Columns(), shard_size=10)
     assert ray.cluster_resources()["CPU"] == 2
 
     class Killer:
@@ -60,7 +63,8 @@ def test_a_row_for_each_image_when_a_node_is_lost_on_the_way(tmp_path: Path, clu
 
         done = 0
 
-        def start(self, stage: str, total: int) -> None: ...
+        def start(self, stage: str, total: int | None) -> None: ...
+        def say(self, text: str) -> None: ...
 
         def advance(self, steps: int = 1, note: str = "") -> None:
             before, self.done = self.done, self.done + steps
@@ -69,27 +73,29 @@ def test_a_row_for_each_image_when_a_node_is_lost_on_the_way(tmp_path: Path, clu
                 cluster.remove_node(node, allow_graceful=False)
 
     killer = Killer()
-    summary = run(plan, engine.on_ray(load_slow), killer)
+    summary = run(job, engine.on_ray(load_slow), killer)
     assert (summary.rows, summary.errors, summary.failures) == (240, 1, {})
     assert ray.cluster_resources()["CPU"] == 1
     assert killer.done == 240
-    assert images(plan) == names
-    assert run(plan, engine.on_ray(load_slow)) == summary
+    assert images(job) == names
+    assert run(job, engine.on_ray(load_slow)) == summary
 
 
 def test_a_shard_that_kills_its_actors_is_named_and_the_others_are_done(
     tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_ATTEMPTS", 1)
-    monkeypatch.setattr(running, "_FRUITLESS", 1)  # each pass and attempt costs the start of a process
+    monkeypatch.setattr(
+        predict_job, "_FRUITLESS_PASSES", 1
+    )  # each pass and attempt costs the start of a process
     names = write_images(tmp_path / "in", 12)
     Path(names[5]).write_bytes(jpeg((POISON, 20)))
-    plan, _ = prepare(str(tmp_path / "out"), b"", [str(tmp_path / "in")], Columns(), Settings(shard_size=2))
-    summary = run(plan, engine.on_ray(load_slow))
+    job, _ = prepare(str(tmp_path / "out"), b"", [str(tmp_path / "in")], Columns(), shard_size=2)
+    summary = run(job, engine.on_ray(load_slow))
     assert list(summary.failures) == ["part-00002.parquet"]
     assert summary.failures["part-00002.parquet"].startswith("its worker ended before it was done")
     assert summary.rows == 10
     Path(names[5]).write_bytes(jpeg(size_of(5)))
-    summary = run(plan, engine.on_ray(load_slow))
+    summary = run(job, engine.on_ray(load_slow))
     assert (summary.rows, summary.failures) == (12, {})
-    assert images(plan) == names
+    assert images(job) == names

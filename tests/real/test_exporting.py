@@ -24,7 +24,7 @@ def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
     everything = Dataset.read(real_data / data, keep="largest", skip_bad=True)
     rows = np.linspace(0, len(everything) - 1, 60).round().astype(int)
     dataset = everything.select(rows)
-    recipe = Recipe.named("quick", {"size": 128, "epochs": 1, "crops": 2})
+    recipe = Recipe.from_preset("quick", {"size": 128, "epochs": 1, "crops": 2})
     train(dataset, tmp_path / "run", recipe, skip_bad=True)
     localizer = Localizer.load(tmp_path / "run")
     parity = localizer.export(tmp_path / "m.onnx").parity
@@ -64,7 +64,7 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
     command("export", run, "-o", file)
     photos = tmp_path / "photos"
     photos.mkdir()
-    for path in test.images:
+    for path in test.paths:
         shutil.copy(path, photos)
     tables = []
     for model, output in ((run, "run.csv"), (file, "file.csv")):
@@ -83,7 +83,7 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
                 float(expected[column]), abs=0.05
             )
         boxes[Path(actual["image"]).name] = [float(actual[key]) for key in ("x1", "y1", "x2", "y2")]
-    reached = iou(np.array([boxes[path.name] for path in test.images]), test.boxes)
+    reached = iou(np.array([boxes[path.name] for path in test.paths]), test.boxes)
     assert reached.mean() == pytest.approx(metrics["mean_iou"], abs=1e-3)
 
 

@@ -18,7 +18,7 @@ def test_faces_of_people_it_has_not_seen(real_data: Path, tmp_path: Path) -> Non
     some = faces.select(rows)
     split = ["train"] * 100 + ["val"] * 20 + ["test"] * 80
     dataset = Dataset(some.images, some.boxes, split=split, label=some.label, names=some.names)
-    train(dataset, tmp_path / "run", Recipe.named("quick", {"size": 160}))
+    train(dataset, tmp_path / "run", Recipe.from_preset("quick", {"size": 160}))
     found = evaluate(Localizer.load(tmp_path / "run"), dataset)
     assert found.metrics.n == 80
     middle = np.median(dataset.of_split("train").boxes, axis=0)
@@ -44,10 +44,10 @@ def test_a_set_with_a_truncated_image_and_several_boxes(real_data: Path, tmp_pat
     split = ["train" if row in broken or row % 4 else "val" for row in rows]
     some = kangaroos.select(rows)
     dataset = Dataset(some.images, some.boxes, split=split, names=some.names)
-    recipe = Recipe.named("quick", {"size": 64, "epochs": 1, "crops": 2})
+    recipe = Recipe.from_preset("quick", {"size": 64, "epochs": 1, "crops": 2})
     with pytest.raises(DataError, match=r"00090\.jpg"):
         train(dataset, tmp_path / "a", recipe)
     localizer = train(dataset, tmp_path / "b", recipe, skip_bad=True)
-    unreadable = localizer.facts["unreadable"]
+    unreadable = localizer.metadata["unreadable"]
     assert isinstance(unreadable, list)
     assert len(unreadable) == 1

@@ -1,4 +1,4 @@
-"""The command: what it refuses at the start, and how it ends."""
+"""The command: what it refuses at the start, and how it stops."""
 
 import asyncio
 import os
@@ -15,8 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from serving_running import KEY, command, running  # isort: skip
-from serving_model import image, write_model  # isort: skip
+from server_process import KEY, command, running  # isort: skip
+from colour_model import image, write_model  # isort: skip
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -61,7 +61,7 @@ def test_models_that_are_none(model: Path, tmp_path: Path) -> None:
         (["--host", "no.such.name.invalid"], {}, "there is no such address"),
         (["--without-key"], {"SOLOBOX_API_KEY": KEY}, "contradict"),
         ([], {"SOLOBOX_API_KEY": ""}, "set, but empty"),
-        ([], {"SOLOBOX_API_KEY": "short"}, "can be guessed"),
+        ([], {"SOLOBOX_API_KEY": "short"}, "easy to guess"),
         ([], {"SOLOBOX_API_KEY": "with a space in it, so no header"}, "without spaces"),
         (["--queue", "0"], {}, "max_queue is more than 0"),
         (["--deadline", "-1"], {}, "deadline is more than 0"),
@@ -80,7 +80,7 @@ def test_a_port_that_is_taken(model: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert "choose another --port" in refused(model, "--port", str(port))
+        assert "cannot listen at" in refused(model, "--port", str(port))
 
 
 def test_all_addresses_with_a_key(model: Path) -> None:
@@ -100,21 +100,21 @@ def test_all_addresses_with_a_key(model: Path) -> None:
 
 PROGRAM = """
 import sys, time
-from solobox.predict.onnx_model import Model
-from solobox.serve.app import build
+from solobox.predict.onnx_model import OnnxModel
+from solobox.serve.app import build_app
 from solobox.serve.server import Server, listen
-from solobox.serve.service import Service
-from solobox.serve.settings import Settings
+from solobox.serve.context import ServerContext
+from solobox.serve.settings import ServerSettings
 
-class Slow(Model):
-    def answer(self, squares):
+class Slow(OnnxModel):
+    def infer(self, pixels):
         time.sleep(0.03)
-        return super().answer(squares)
+        return super().infer(pixels)
 
-settings = Settings(settle=0.3, drain=8, max_queue=512)
-service = Service.of(Slow.load(sys.argv[1], threads=1), "model", settings)
-Server(build(service), settings, service.state).run(sockets=[listen("127.0.0.1", int(sys.argv[2]), open_to_all=False)])
-print(f"begun {service.state.begun} answered {service.state.answered}", file=sys.stderr)
+settings = ServerSettings(drain_delay=0.3, drain=8, max_queue=512)
+context = ServerContext.create(Slow.load(sys.argv[1], threads=1), "model", settings)
+Server(build_app(context), settings, context.state).run(sockets=[listen("127.0.0.1", int(sys.argv[2]), public=False)])
+print(f"received {context.state.received} answered {context.state.answered}", file=sys.stderr)
 """
 
 
@@ -130,7 +130,7 @@ async def ended_under_load(url: str, process: "subprocess.Popen[str]") -> tuple[
             try:
                 response = await client.post(f"{url}/v1/predict", content=content, headers=JPEG)
             except (httpx.ConnectError, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-                await asyncio.sleep(0.01)  # it was not accepted, or the count of the server will tell
+                await asyncio.sleep(0.01)  # it was not accepted, or the counts will differ
                 continue
             had += 1
             assert response.status_code == 200, response.text
@@ -167,9 +167,9 @@ def end_once(model: Path) -> None:
         assert server.process.returncode == 0
         assert server.process.stderr is not None
         said = server.process.stderr.read()
-    begun, answered = map(int, re.findall(r"begun (\d+) answered (\d+)", said)[0])
-    # Each that was begun has been answered, and its client has the answer.
-    assert begun == answered == before + 1 + had
+    received, answered = map(int, re.findall(r"received (\d+) answered (\d+)", said)[0])
+    # Each request that was received was answered, and its client has the answer.
+    assert received == answered == before + 1 + had
 
 
 def test_sigterm_under_load_loses_nothing(model: Path) -> None:
@@ -198,10 +198,12 @@ def test_the_server_needs_no_torch(model: Path) -> None:
 import sys
 for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "matplotlib", "jinja2", "onnx"):
     sys.modules[name] = None
-from solobox.predict.onnx_model import Model
-import solobox.cli.serve, solobox.serve.app, solobox.serve.server, solobox.serve.service
-from solobox.serve.settings import Settings
-solobox.serve.app.build(solobox.serve.service.Service.of(Model.load({str(model)!r}), "m", Settings()))
+from solobox.predict.onnx_model import OnnxModel
+import solobox.cli.serve, solobox.serve.server
+from solobox.serve.app import build_app
+from solobox.serve.context import ServerContext
+from solobox.serve.settings import ServerSettings
+build_app(ServerContext.create(OnnxModel.load({str(model)!r}), "m", ServerSettings()))
 print("fine")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -47,7 +47,7 @@ def main() -> None:
 
 def one(job: dict[str, Any]) -> dict[str, Any]:
     """A run's history and a sum of its weights, or its error."""
-    recipe = Recipe.named("quick", job["changes"]) if job["changes"] else None
+    recipe = Recipe.from_preset("quick", job["changes"]) if job["changes"] else None
     try:
         localizer = train.train(Dataset.read(job["data"]), job["run"], recipe, **job.get("options", {}))
     except SoloboxError as error:

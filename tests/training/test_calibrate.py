@@ -58,7 +58,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 @pytest.fixture(scope="module")
 def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(dataset, folder, Recipe.named("quick", SMALL))
+    train(dataset, folder, Recipe.from_preset("quick", SMALL))
     return folder
 
 
@@ -78,7 +78,7 @@ def test_images_without_the_object_cost_the_boxes_nothing(
     dataset: Dataset, run: Path, tmp_path: Path
 ) -> None:
     """Boxes are learnt as if there were none of them."""
-    other = train(dataset.positives(), tmp_path / "run", Recipe.named("quick", SMALL))
+    other = train(dataset.positives(), tmp_path / "run", Recipe.from_preset("quick", SMALL))
     images = list(dataset.positives().images)
     for one, two in zip(Localizer.load(run).predict(images), other.predict(images), strict=True):
         # But for what is rounded otherwise when images are shown to the backbone in other company.
@@ -102,7 +102,7 @@ def test_the_temperature_suits_new_images(tmp_path: Path) -> None:
     boxes = np.where(present[:, None], [1.0, 1, 2, 2], np.nan)
     features = features_of(tmp_path, cells[:learning], boxes[:learning] / 4)
     training = Dataset([f"{row}.png" for row in range(learning)], boxes[:learning])
-    recipe = Recipe.named("quick", {"epochs": 4, "batch": 32})
+    recipe = Recipe.from_preset("quick", {"epochs": 4, "batch": 32})
     options: dict[str, Any] = {"device": torch.device("cpu"), "progress": Silent()}
     divisor = cross_fit_temperature(features, training, recipe, (6,), **options)
     assert divisor is not None
@@ -134,14 +134,14 @@ def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, r
     held = dataset.of_split("val").positives()
     assert localizer.calibration is not None
     assert localizer.calibration.count == len(held) == 14
-    predictions = localizer.predict(list(held.images), PredictOptions(margins=0.8))
+    predictions = localizer.predict(list(held.paths), margins=0.8)
     inside = [
         ((box >= one.lower - 1e-6) & (box <= one.upper + 1e-6)).all()
         for box, one in zip(held.boxes, predictions, strict=True)
     ]
     # The 12th of 14 scores is the quantile: as prediction gives them, not only as training saw them.
     assert sum(inside) == 12
-    outer = localizer.predict(list(held.images), PredictOptions(outer=0.8))
+    outer = localizer.predict(list(held.paths), outer=0.8)
     for both, one in zip(predictions, outer, strict=True):
         np.testing.assert_array_equal(both.box, one.box)
         assert (one.outer[:2] <= one.box[:2]).all()
@@ -154,7 +154,7 @@ def test_by_default_margins_are_given_where_there_are_enough_images(dataset: Dat
     first = str(dataset.images[0])
     assert np.isfinite(localizer.predict(first).lower).all()
     with pytest.raises(ConfigError) as error:
-        localizer.predict(first, PredictOptions(margins=0.99))
+        localizer.predict(first, margins=0.99)
     assert error.value.code == "margins-need-more-images"
     localizer.calibration = None
     assert np.isnan(localizer.predict(first).lower).all()
@@ -185,7 +185,7 @@ def test_familiarity_tells_the_training_images_from_others(dataset: Dataset, run
     ],
 )  # fmt: skip
 def test_every_recipe_is_calibrated(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
-    made = train(dataset, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1} | changes))
+    made = train(dataset, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1} | changes))
     images = [str(dataset.images[row]) for row in (0, 3, 60)]
     again = Localizer.load(tmp_path / "run").predict(images)
     for a, b in zip(made.predict(images), again, strict=True):
@@ -198,7 +198,9 @@ def test_presence_needs_images_without_the_object_in_both_parts(dataset: Dataset
     split = ["train" if not box else own for own, box in zip(dataset.split, dataset.has_box, strict=True)]
     heard = Heard()
     lacking = Dataset(dataset.images, dataset.boxes, split=split)
-    localizer = train(lacking, tmp_path / "run", Recipe.named("quick", SMALL | {"epochs": 1}), progress=heard)
+    localizer = train(
+        lacking, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1}), progress=heard
+    )
     assert localizer.presence is None
     assert np.isnan(localizer.predict(dataset.images[0]).presence)
     assert any("presence is not learned" in line for line in heard.said)
@@ -206,7 +208,7 @@ def test_presence_needs_images_without_the_object_in_both_parts(dataset: Dataset
 
 def test_images_without_the_object_alone_are_refused(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError):
-        train(dataset.select(~dataset.has_box), tmp_path / "run", Recipe.named("quick", SMALL))
+        train(dataset.select(~dataset.has_box), tmp_path / "run", Recipe.from_preset("quick", SMALL))
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_parts() -> None:

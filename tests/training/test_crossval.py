@@ -88,7 +88,10 @@ def test_too_few_folds_and_too_many_are_told_of() -> None:
     with pytest.raises(ConfigError) as config:
         assign_folds(dataset, 1)
     assert config.value.code == "out-of-range"
-    for split in (assign_folds, lambda data, folds: out_of_fold(data, Recipe.named("quick", QUICK), folds=folds)):
+    for split in (
+        assign_folds,
+        lambda data, folds: out_of_fold(data, Recipe.from_preset("quick", QUICK), folds=folds),
+    ):
         with pytest.raises(DataError) as data:
             split(dataset, 3)
         assert data.value.code == "too-few-groups"
@@ -102,13 +105,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     )
     assert dataset.has_box[LOST]
     assert not dataset.has_box.all()
-    dataset.images[LOST].write_bytes(dataset.images[LOST].read_bytes()[:300])
+    dataset.paths[LOST].write_bytes(dataset.paths[LOST].read_bytes()[:300])
     return dataset
 
 
 @pytest.fixture(scope="module")
 def validator(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> CrossValidator:
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     return CrossValidator.from_dataset(
         drawn, recipe, folder=tmp_path_factory.mktemp("validator"), min_images=15, skip_bad=True
     )
@@ -166,7 +169,7 @@ def test_a_head_knows_nothing_of_the_boxes_of_its_own_fold(
 
 def test_a_look_at_the_same_pixels_says_the_same(found: OutOfFold, drawn: Dataset) -> None:
     for row in (0, 1, 2):
-        image = read(drawn.images[row])
+        image = read(drawn.paths[row])
         seen = found.predict_pixels(row, image.pixels)
         assert seen.size == (96, 72)
         # Kept maps are rounded to bfloat16, and their image was scaled by another kernel.
@@ -222,13 +225,13 @@ def test_masks_and_images_that_cannot_teach_are_refused(validator: CrossValidato
 def test_a_backbone_that_trains_too_has_no_kept_features(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--recipe quick"):
         CrossValidator.from_dataset(
-            drawn, Recipe.named("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path
+            drawn, Recipe.from_preset("quick", QUICK | {"finetune_epochs": 1}), folder=tmp_path
         )
 
 
 def test_a_image_that_cannot_be_read_stops_it_unless_told_otherwise(drawn: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="00004"):
-        CrossValidator.from_dataset(drawn, Recipe.named("quick", QUICK), folder=tmp_path)
+        CrossValidator.from_dataset(drawn, Recipe.from_preset("quick", QUICK), folder=tmp_path)
 
 
 def test_two_images_make_two_folds_and_nothing_is_called_familiar(
@@ -238,11 +241,11 @@ def test_two_images_make_two_folds_and_nothing_is_called_familiar(
     drawn = validator.images.dataset
     empty = int(np.flatnonzero(~drawn.has_box)[0])
     lost = tmp_path / "lost.jpg"
-    lost.write_bytes(drawn.images[empty].read_bytes()[:300])
+    lost.write_bytes(drawn.paths[empty].read_bytes()[:300])
     rows = [*np.flatnonzero(drawn.has_box & (np.arange(30) != LOST))[:2], empty]
     few = drawn.select(rows)
     few = replace(few, images=(*few.images[:2], lost))
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     found = out_of_fold(few, recipe, folds=2, skip_bad=True)
     assert sorted(found.fold.tolist()) == [-1, 0, 1]
     for prediction in found.predictions[:2]:
@@ -266,7 +269,7 @@ def test_familiarity_is_against_the_images_of_other_folds(
 
 def test_fitted_on_all_it_is_what_training_gives(drawn: Dataset, tmp_path: Path) -> None:
     """In batches of two one pass is enough, so that there is one epoch and none to choose."""
-    recipe = Recipe.named("quick", QUICK | {"batch": 2})
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 2})
     positives = drawn.select(drawn.has_box & (np.arange(30) != LOST))
     parts = replace(positives, split=("train",) * 20 + ("val",) * (len(positives) - 20))
     trained = train(parts, tmp_path / "run", recipe)

@@ -160,7 +160,7 @@ def dataset(count: int, group: str = "") -> Dataset:
 
 
 def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> None:
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     with pytest.raises(DataError, match="15 images with a box that can be read are too few"):
         learning_curve(dataset(15), recipe)
     with pytest.raises(DataError, match="1 groups of images with a box cannot be held out in 5 parts"):
@@ -179,10 +179,10 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
 def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_path: Path) -> None:
     drawn = synthetic.write(tmp_path / "drawn", 30, seed=5, size=(96, 72), empty_share=0.2)
     place = int(np.flatnonzero(drawn.has_box)[3])
-    drawn.images[place].write_bytes(drawn.images[place].read_bytes()[:300])
+    drawn.paths[place].write_bytes(drawn.paths[place].read_bytes()[:300])
     tested = int(np.flatnonzero(drawn.has_box)[5])
     drawn = replace(drawn, split=tuple("test" if row == tested else "" for row in range(30)))
-    curve = learning_curve(drawn, Recipe.named("quick", QUICK), repetitions=3, skip_bad=True)
+    curve = learning_curve(drawn, Recipe.from_preset("quick", QUICK), repetitions=3, skip_bad=True)
     count = int(drawn.has_box.sum()) - 2
     sizes = [point.images for point in curve.points]
     assert sizes[4:] == [count, 2 * count]

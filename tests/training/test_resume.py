@@ -54,7 +54,7 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
     ],
 )
 def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
-    recipe = Recipe.named("quick", QUICK | changes)
+    recipe = Recipe.from_preset("quick", QUICK | changes)
     whole = train(drawn, tmp_path / "whole", recipe)
     epochs = len(history(whole))
     assert epochs >= 2
@@ -90,7 +90,7 @@ class InterruptsAt(Silent):
 
 @pytest.mark.parametrize("step", [1, 6])
 def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path: Path, step: int) -> None:
-    recipe = Recipe.named("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})
     whole = train(drawn, tmp_path / "whole", recipe)
     with pytest.raises(Paused, match="paused in epoch 1 of the head stage"):
         train(drawn, tmp_path / "parts", recipe, progress=InterruptsAt(step))
@@ -100,7 +100,7 @@ def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path:
 
 
 def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Path) -> None:
-    recipe = Recipe.named("quick", QUICK)
+    recipe = Recipe.from_preset("quick", QUICK)
     with pytest.raises(ConfigError, match="no epoch was finished"):
         train(drawn, tmp_path / "run", resume=True)
     with pytest.raises(Paused):
@@ -132,7 +132,9 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
         [*command, "--resume", str(tmp_path / "run")], capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    whole = train(Dataset.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.named("quick", QUICK))
+    whole = train(
+        Dataset.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.from_preset("quick", QUICK)
+    )
     same(whole, Localizer.load(tmp_path / "run"))
 
 

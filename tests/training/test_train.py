@@ -17,7 +17,7 @@ from solobox.training.train import train
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
-    return Recipe.named(
+    return Recipe.from_preset(
         name, {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
     )
 
@@ -33,9 +33,9 @@ class Heard:
         self.said: list[str] = []
         self._stage, self._total = "", 0
 
-    def start(self, stage: str, total: int) -> None:
+    def start(self, stage: str, total: int | None) -> None:
         self._stage = stage
-        self.stages[stage] -= total
+        self.stages[stage] -= total or 0
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.stages[self._stage] += steps
@@ -174,7 +174,7 @@ def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str
 def test_an_unreadable_image_stops_training_or_is_counted(drawn: Dataset, tmp_path: Path) -> None:
     row = drawn.with_splits().split.index("train")
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes(drawn.images[row].read_bytes()[:600])
+    broken.write_bytes(drawn.paths[row].read_bytes()[:600])
     images = [*drawn.images[:row], broken, *drawn.images[row + 1 :]]
     dataset = Dataset(images, drawn.boxes, names=drawn.names)
     with pytest.raises(DataError, match=r"broken\.jpg"):
@@ -222,11 +222,11 @@ def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path
     # images from elsewhere are all new
     others = synthetic.write(tmp_path / "others", 7, seed=11, size=(96, 72))
     found = evaluate(loaded, others)
-    assert (found.metrics.n, found.n_seen) == (7, 0)
-    assert evaluate(loaded, drawn, "all").n_seen == (split != "test").sum()
+    assert (found.metrics.n, found.n_seen_in_training) == (7, 0)
+    assert evaluate(loaded, drawn, "all").n_seen_in_training == (split != "test").sum()
     # a file that calls trained images test is believed, and its images are counted
     wrong = Dataset(drawn.images, drawn.boxes, split=["test"] * len(drawn))
-    assert evaluate(loaded, wrong).n_seen == (split != "test").sum()
+    assert evaluate(loaded, wrong).n_seen_in_training == (split != "test").sum()
 
 
 def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Dataset, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c_is_only_that_after_several_openvino_models() -> None:
+def test_ctrl_c_does_not_crash_after_several_openvino_models() -> None:
     """Where processors have AVX-512, with a core for each model it is a segmentation fault."""
     pytest.importorskip("openvino")
     assert openvino_core() is openvino_core()
@@ -33,16 +33,16 @@ def test_ctrl_c_is_only_that_after_several_openvino_models() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "stopped"), done.stderr
 
 
-def test_threads_run_little_ahead_of_a_reader_who_may_leave() -> None:
-    begun: list[int] = []
+def test_threads_stay_close_to_a_reader_that_may_stop() -> None:
+    started: list[int] = []
 
     def work(number: int) -> int:
-        begun.append(number)
+        started.append(number)
         return number
 
     results = threaded_map(work, range(1000), workers=16)
-    for taken in range(1, 500):
-        assert next(results) == taken - 1
-        assert len(begun) <= taken + 32
-    results.close()  # type: ignore[attr-defined]
-    assert len(begun) < 600
+    for n_read in range(1, 500):
+        assert next(results) == n_read - 1
+        assert len(started) <= n_read + 32
+    results.close()
+    assert len(started) < 600

@@ -1,24 +1,22 @@
-"""One object before a calmer background, by GrabCut; nothing here was trained."""
+"""One object on a plainer background, by GrabCut, which needs no training."""
 
 import numpy as np
 import numpy.typing as npt
 
 from solobox.autolabel.candidates import Candidate
-from solobox.autolabel.registry import register
 
-_SIDE = 256  # longer side in pixels: a box needs no more, and the time goes by the area
-_FRAME = 0.08  # share of each side that is background to begin with
-_ROUNDS = 3
-_PART = 0.1  # a part of the object is at least this large beside the largest part; smaller ones are specks
+_SIDE = 256  # longer side in pixels: a box needs no more, and the time grows with the area
+_FRAME = 0.08  # share of each side that counts as background at the start
+_ITERATIONS = 3
+_MIN_AREA = 0.1  # components smaller than this share of the largest one are specks
 
 
-@register("grabcut")
 def grabcut(pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
-    """Find what differs in colour from the image's frame: one candidate, or none where all does or nothing.
+    """Find what differs in colour from the border of the image: one candidate, or none where all or nothing does.
 
-    pixels: shape (h, w, 3), uint8, RGB. The frame, 8 % of each side, is taken for background, so an object that
-    reaches into it is cut there. Several objects come out as one box around them. The score, 0 to 1, is how far
-    the colours inside and outside are apart (Bhattacharyya's distance of their histograms).
+    pixels: shape (h, w, 3), uint8, RGB. The border, 8 % of each side, counts as background: an object that reaches
+    into it is cut off there. Several objects get one box around them. The score, 0 to 1, is the Bhattacharyya
+    distance between the colour histograms inside and outside.
     """
     import cv2
 
@@ -33,35 +31,45 @@ def grabcut(pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
     inner = size[0] - 2 * left, size[1] - 2 * top
     if min(inner) < 3 or bool(
         (small == small[0, 0]).all()
-    ):  # no room, or one colour, of which there are no clusters
+    ):  # too small, or one colour, which has no clusters
         return []
     mask = np.zeros((size[1], size[0]), np.uint8)
-    cv2.setRNGSeed(0)  # the first clusters are drawn at random
+    cv2.setRNGSeed(0)  # the first clusters are random
     cv2.grabCut(
-        small, mask, (left, top, *inner), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_RECT
+        small,
+        mask,
+        (left, top, *inner),
+        np.zeros((1, 65)),
+        np.zeros((1, 65)),
+        _ITERATIONS,
+        cv2.GC_INIT_WITH_RECT,
     )
-    object_ = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.uint8)
-    object_ = np.asarray(cv2.morphologyEx(object_, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8)
-    count, _, table, _ = cv2.connectedComponentsWithStats(object_, connectivity=8)
+    foreground = ((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)).astype(np.uint8)
+    foreground = np.asarray(
+        cv2.morphologyEx(foreground, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)), dtype=np.uint8
+    )
+    count, _, table, _ = cv2.connectedComponentsWithStats(foreground, connectivity=8)
     if count < 2:
         return []
-    parts = np.asarray(table)[1:]  # the first is the background
-    parts = parts[parts[:, cv2.CC_STAT_AREA] >= _PART * parts[:, cv2.CC_STAT_AREA].max()]
-    corner = parts[:, :2].min(axis=0)
-    opposite = (parts[:, :2] + parts[:, 2:4]).max(axis=0)
-    if (corner <= (left, top)).all() and (opposite >= (left + inner[0], top + inner[1])).all():
+    components = np.asarray(table)[1:]  # the first is the background
+    components = components[
+        components[:, cv2.CC_STAT_AREA] >= _MIN_AREA * components[:, cv2.CC_STAT_AREA].max()
+    ]
+    top_left = components[:, :2].min(axis=0)
+    bottom_right = (components[:, :2] + components[:, 2:4]).max(axis=0)
+    if (top_left <= (left, top)).all() and (bottom_right >= (left + inner[0], top + inner[1])).all():
         return []
     x1, y1, x2, y2 = (
-        np.concatenate([corner, opposite]) / np.tile(size, 2) * (width, height, width, height)
+        np.concatenate([top_left, bottom_right]) / np.tile(size, 2) * (width, height, width, height)
     ).tolist()
-    return [Candidate((x1, y1, x2, y2), _apart(small, object_))]
+    return [Candidate((x1, y1, x2, y2), _histogram_distance(small, foreground))]
 
 
-def _apart(image: npt.NDArray[np.uint8], object_: npt.NDArray[np.uint8]) -> float:
+def _histogram_distance(image: npt.NDArray[np.uint8], foreground: npt.NDArray[np.uint8]) -> float:
     import cv2
 
     inside, outside = (
         cv2.calcHist([image], [0, 1, 2], mask, [8, 8, 8], [0, 256, 0, 256, 0, 256])
-        for mask in (object_, 1 - object_)
+        for mask in (foreground, 1 - foreground)
     )
     return float(cv2.compareHist(inside, outside, cv2.HISTCMP_BHATTACHARYYA))

@@ -1,11 +1,10 @@
 """OpenCV's own Haar cascades: faces, eyes, bodies, cats' faces, number plates.
 
-They come with the package ``opencv-python-headless`` (before version 5). The frame that a cascade draws follows
-the habit of whoever trained it: for faces from the eyebrows to the chin, and always square, so smaller than a
-box around a head.
+They are part of the package ``opencv-python-headless`` before version 5. Their boxes are tighter than a box around
+the head: for faces a square from the eyebrows to the chin.
 """
 
-import functools
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.autolabel.candidates import Candidate
-from solobox.autolabel.registry import register
 from solobox.boxes import convert, flip
 from solobox.errors import ConfigError
 
@@ -30,9 +28,9 @@ CASCADES = (
 """The cascades that OpenCV ships, without ``haarcascade_`` and ``.xml``."""
 
 SHORT = MappingProxyType({"frontalface": "frontalface_default", "catface": "frontalcatface_extended"})
-"""Short names. No cascade for faces was better than the default, and those as good are slower (bench/LOG.md)."""
+"""Short names. No cascade for faces was better than the default, and equally good ones are slower (bench/LOG.md)."""
 
-_ONE_SIDED = frozenset({"profileface"})  # trained on faces that look one way
+_ONE_SIDED = frozenset({"profileface"})  # trained on faces that look in one direction
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ class Haar:
 
     cascade: one of `CASCADES`.
 
-    The score is how far the last stage's sum lies above that stage's threshold: sums alone cannot be compared, for
-    a cascade may have a threshold of 106 or of -31. ``ConfigError`` when called where OpenCV has no such file.
+    The score is how far the sum of the last stage is above its threshold: the sums alone cannot be compared, because
+    thresholds range from -31 to 106. ``ConfigError`` (``cascade-missing``) when called where OpenCV lacks the file.
     """
 
     cascade: str
@@ -51,13 +49,13 @@ class Haar:
         """Find candidates in RGB pixels, shape (h, w, 3), uint8."""
         import cv2
 
-        classifier, threshold = _loaded(self.cascade)
+        classifier, threshold = _load(self.cascade)
         grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-        found = _detect(classifier, threshold, grey)
+        detections = _detect(classifier, threshold, grey)
         if self.cascade in _ONE_SIDED:
             mirrored = _detect(classifier, threshold, np.ascontiguousarray(grey[:, ::-1]))
-            found += [(flip(box, grey.shape[1]), score) for box, score in mirrored]
-        return [Candidate(tuple(box.tolist()), score) for box, score in found]
+            detections += [(flip(box, grey.shape[1]), score) for box, score in mirrored]
+        return [Candidate(tuple(box.tolist()), score) for box, score in detections]
 
 
 def _detect(
@@ -69,9 +67,18 @@ def _detect(
     return list(zip(boxes, scores.tolist(), strict=True))
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
-    """Load a cascade, and the threshold of its last stage."""
+_loaded = threading.local()  # two threads must not use one classifier at a time
+
+
+def _load(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
+    """Load a cascade and the threshold of its last stage, once in each thread."""
+    if getattr(_loaded, "cascade", "") != cascade:
+        _loaded.value, _loaded.cascade = _read(cascade), cascade
+    value: tuple[cv2.CascadeClassifier, float] = _loaded.value
+    return value
+
+
+def _read(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
     import cv2
     from defusedxml.ElementTree import parse
 
@@ -79,7 +86,8 @@ def _loaded(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
     path = Path(folder) / f"haarcascade_{cascade}.xml"
     if not path.is_file():
         raise ConfigError(
-            f"OpenCV {cv2.__version__} as it is installed has no {path.name}: install opencv-python-headless<5"
+            f"OpenCV {cv2.__version__}, as installed, has no {path.name}: pip install 'opencv-python-headless<5'",
+            code="cascade-missing",
         )
     # Old files spell it with an underscore.
     stages = [
@@ -88,9 +96,3 @@ def _loaded(cascade: str) -> tuple["cv2.CascadeClassifier", float]:
         if element.tag.replace("_", "").lower() == "stagethreshold"
     ]
     return cv2.CascadeClassifier(str(path)), float(stages[-1])
-
-
-for _name in CASCADES:
-    register(f"haar:{_name}")(Haar(_name))
-for _name, _cascade in SHORT.items():
-    register(f"haar:{_name}")(Haar(_cascade))

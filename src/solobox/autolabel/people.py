@@ -1,4 +1,4 @@
-"""People who stand or walk, by the detector that is compiled into OpenCV (gradients and a linear SVM)."""
+"""People who stand or walk, by OpenCV's built-in HOG detector with a linear SVM."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -7,20 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.autolabel.candidates import Candidate
-from solobox.autolabel.registry import register
 
 if TYPE_CHECKING:
     import cv2
 
-_WINDOW = (64, 128)  # width and height in pixels of what the detector looks at
+_WINDOW = (64, 128)  # width and height in pixels
 
 
-@register("hog:people")
 def people(pixels: npt.NDArray[np.uint8]) -> list[Candidate]:
     """Find whole upright people of 128 pixels or more in height.
 
-    pixels: shape (h, w, 3), uint8, RGB. The box is the detector's window, which leaves room around a person. The
-    score is the distance from the SVM's border. No figures: there were no labelled people to measure it on.
+    pixels: shape (h, w, 3), uint8, RGB. The box is the detector's window, which is wider than a person. The
+    score is the distance to the SVM's hyperplane. Its accuracy was not measured, for lack of labelled people.
     """
     import cv2
 

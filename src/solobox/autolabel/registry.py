@@ -2,7 +2,6 @@
 
 import difflib
 import importlib
-import pickle
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
@@ -11,83 +10,69 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.autolabel.candidates import Candidate
+from solobox.autolabel.grabcut import grabcut
+from solobox.autolabel.haar import CASCADES, SHORT, Haar
+from solobox.autolabel.people import people
 from solobox.errors import ConfigError
 
 Labeler: TypeAlias = Callable[[npt.NDArray[np.uint8]], list[Candidate]]
-"""From upright RGB pixels, shape (h, w, 3), uint8, the longer side at most `running.SIDE`, to all candidates."""
+"""From upright RGB pixels, shape (h, w, 3), uint8, the longer side at most `run.SIDE`, to all candidates."""
 
-_Any = TypeVar("_Any", bound=Labeler)
-_labelers: dict[str, Labeler] = {}
+_AnyLabeler = TypeVar("_AnyLabeler", bound=Labeler)
+_labelers: dict[str, Labeler] = {
+    "grabcut": grabcut,
+    "hog:people": people,
+    **{f"haar:{name}": Haar(name) for name in CASCADES},
+    **{f"haar:{name}": Haar(cascade) for name, cascade in SHORT.items()},
+}
 
 
-def register(name: str) -> Callable[[_Any], _Any]:
-    """Give a labeler a name for ``solobox autolabel --with NAME``.
+def register(name: str) -> Callable[[_AnyLabeler], _AnyLabeler]:
+    """Give a labeler a name for ``solobox autolabel --with NAME``; ``ConfigError`` where the name is taken."""
 
-    Every name is taken once: ``ConfigError`` for one that is there already, unless it is the same function
-    loaded anew.
-    """
-
-    def keep(labeler: _Any) -> _Any:
-        there = _labelers.get(name)
-        if there is not None and _origin(there) != _origin(labeler):
-            raise ConfigError(f"a labeler called {name!r} is there already; choose another name")
+    def add(labeler: _AnyLabeler) -> _AnyLabeler:
+        if name in _labelers:
+            raise ConfigError(
+                f"there is a labeler {name!r} already; choose another name", code="labeler-exists"
+            )
         _labelers[name] = labeler
         return labeler
 
-    return keep
+    return add
 
 
-def known() -> Mapping[str, Labeler]:
-    """All labelers that have a name, by name."""
+def available() -> Mapping[str, Labeler]:
+    """All labelers that have a name."""
     return MappingProxyType(dict(sorted(_labelers.items())))
 
 
 def find(name: str) -> Labeler:
-    """Find a labeler by its name, or by where it is: ``package.module:function``.
+    """Find a labeler by its name, or a function by ``package.module:function``.
 
-    ``ConfigError`` where there is none, and for one that cannot be handed to another process (a lambda, a
-    function inside a function).
+    ``ConfigError`` with the code ``labeler-unknown`` where there is none, and ``labeler-broken`` where its module
+    cannot be imported.
     """
-    labeler = _labelers.get(name) or _imported(name)
-    try:
-        pickle.dumps(labeler)
-    except Exception as error:  # whatever a user's object raises, it means the same
-        raise ConfigError(
-            f"the labeler {name!r} cannot be handed to other processes ({error}); "
-            "make it a function of its own at the top of a module"
-        ) from error
-    return labeler
-
-
-def _imported(name: str) -> Labeler:
+    if name in _labelers:
+        return _labelers[name]
     module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name.replace(".", "_").isidentifier() or not attribute:
-        raise ConfigError(_unknown(name))
+    similar = difflib.get_close_matches(name, _labelers, n=1, cutoff=0.5)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
+    unknown = ConfigError(
+        f"there is no labeler {name!r}.{hint} Name one of {', '.join(available())}, or your own as module:function",
+        code="labeler-unknown",
+    )
+    if not colon or not module_name.replace(".", "_").isidentifier():
+        raise unknown
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(f"the labeler {name!r} needs {error.name}, which is not installed") from error
-        raise ConfigError(f"{_unknown(name)}; there is no module {error.name!r}") from error
-    except Exception as error:  # a user's module may raise anything
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise unknown from None
         raise ConfigError(
-            f"the module {module_name!r} cannot be imported: {type(error).__name__}: {error}"
+            f"the module {module_name!r} cannot be imported: {type(error).__name__}: {error}",
+            code="labeler-broken",
         ) from error
-    labeler = _labelers.get(name) or getattr(module, attribute, None)
+    labeler = getattr(module, attribute, None)
     if not callable(labeler):
-        raise ConfigError(f"the module {module_name!r} holds no function {attribute!r}")
-    found: Labeler = labeler
-    return found
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, _labelers, n=1, cutoff=0.5)
-    hint = f" (is it {near[0]!r}?)" if near else ""
-    return (
-        f"{name!r} is no labeler{hint}, nor package.module:function of a module that can be found; "
-        f"known are {', '.join(known())}"
-    )
-
-
-def _origin(labeler: Labeler) -> object:
-    return getattr(labeler, "__module__", None), getattr(labeler, "__qualname__", labeler)
+        raise ConfigError(f"the module {module_name!r} has no function {attribute!r}", code="labeler-unknown")
+    return labeler  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The command line: one small file for each command, loaded when it is called."""
+"""The command line: one module for each command, imported when the command runs."""
 
 import signal
 import sys
@@ -13,29 +13,31 @@ app = App(
     name="solobox",
     help="Find the one thing that matters in each image: check the data, train, measure, predict.",
     version=version("solobox"),
-    suppress_keyboard_interrupt=False,  # `main` says that it stopped
+    suppress_keyboard_interrupt=False,  # `main` reports it
 )
 _COMMANDS = {
-    "demo": "The whole job on images that the program draws itself: train, evaluate, predict, report.",
-    "check": "What is wrong with labelled images, row by row, and how to fix it.",
+    "demo": "Try everything on drawn images: train, evaluate, predict.",
+    "check": "Check labelled images: what is wrong, and how to fix it.",
     "train": "Train a localizer on labelled images.",
-    "evaluate": "How good a trained localizer is, on images that training never saw.",
-    "predict": "A box for each image, of images, folders, a clip, a camera or a store of millions.",
-    "export": "Write a trained localizer as one ONNX file that runs without PyTorch.",
+    "evaluate": "Measure a trained localizer on labelled images.",
+    "predict": "Predict a box for each image, or for the frames of a video.",
+    "export": "Export a trained localizer to ONNX: it runs without PyTorch.",
     "serve": "Serve an exported model over HTTP.",
-    "audit": "Which labels look wrong, and a fixed copy.",
-    "curve": "Whether more labels would help: the learning curve.",
-    "autolabel": "Make first boxes with a ready-made detector.",
-    "download": "Download a public data set as labelled images.",
-    "summary": "List a model's layers with shapes and costs, and draw it.",
+    "audit": "Find labels that look wrong, and write a corrected copy.",
+    "curve": "Learning curve: find out whether more labels would help.",
+    "autolabel": "Label images with a pretrained detector.",
+    "download": "Download a public data set of labelled images.",
+    "summary": "List a model's layers with shapes and costs; draw them.",
 }
-"""Each command with its line in `solobox --help`, which loads none of them."""
+"""Each command with its line in `solobox --help`, which imports none of them."""
 for _command, _help in _COMMANDS.items():
     app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_help)
 
 
 def main() -> None:
-    """Run a command; errors for people are printed alone, and leave with status 2."""
+    """Run a command. A SoloboxError is printed as one line with its code, without a traceback; exit status 2."""
+    from rich.markup import escape
+
     from solobox.cli.console import console
 
     # A shell starts a script's background jobs, and many CI runners start everything, with SIGINT ignored.
@@ -43,13 +45,13 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = app(result_action="return_value", exit_on_error=False)
-    except CycloptsError:  # it has been printed
+    except CycloptsError:  # cyclopts has printed it
         sys.exit(2)
     except SoloboxError as error:
-        console.quiet = (
-            console.quiet and processes_have_met()
-        )  # before that, what is wrong here nobody else knows
-        console.print(f"[bold red]error:[/] {_escaped(error)}", soft_wrap=True, highlight=False)
+        # Of several processes only the main one prints; before they have connected, each has its own errors.
+        console.quiet = console.quiet and processes_have_met()
+        text = f"[bold red]error[/]{escape(f'[{error.code}]')}: {escape(str(error))}"
+        console.print(text, soft_wrap=True, highlight=False)
         sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA_OF:
@@ -76,9 +78,3 @@ _EXTRA_OF = {
     "pyarrow": "parquet",
     **dict.fromkeys(("ray", "fsspec"), "ray"),
 }
-
-
-def _escaped(error: Exception) -> str:
-    from rich.markup import escape
-
-    return escape(str(error))

@@ -10,9 +10,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox import autolabel as labelers
-from solobox.cli.console import Bars, bars, console
+from solobox.cli.console import bars, console
 from solobox.errors import DataError
 from solobox.predict.inputs import expand
+from solobox.utils.progress import Progress
 
 
 def autolabel(
@@ -26,33 +27,39 @@ def autolabel(
 ) -> int:
     """Find the object in each image with a ready-made detector, and write its box.
 
-    An image where nothing is found, or several things nearly as surely, is rejected in a second file, with the
+    An image where nothing is found, or several things with similar scores, is rejected to a second file, with the
     reason and all candidates. Check a sample of the boxes before you train on them.
 
-    Leaves with status 0 when all images were read, 1 when some were not: these are rejected with their error.
+    The exit status is 0 when all images were read, 1 when some were not: these are rejected with their error.
 
     Parameters
     ----------
     images
-        Images, folders (with all below), glob patterns, and CSV files with a column image.
+        Images, folders (searched in full), glob patterns, and CSV files with a column image.
     output
-        Write image,x1,y1,x2,y2,source,score to this CSV, and beside it OUT.rejected.csv.
+        Write image,x1,y1,x2,y2,source,score to this CSV, and the rejected images to OUT.rejected.csv beside it.
     labeler
         haar:frontalface, haar:profileface, haar:catface, haar:fullbody, haar:upperbody, haar:eye or another of
-        OpenCV's cascades; hog:people; grabcut (one object before a calm background); or a function of your own
-        as package.module:function.
+        OpenCV's cascades; hog:people; grabcut (one object on a plain background); or your own function as
+        package.module:function.
     label
         Write this in a column label of every row.
     workers
-        Processes; by default as many as there are cores to run on.
+        Threads; by default one for each core.
     """
-    if labeler not in labelers.known():
-        _look_here()
-    run = labelers.find(labeler)
-    paths = _images(images, output)
-    with bars() as progress, closing(labelers.label(paths, run, workers)) as found:
+    if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)  # for `--with mine:function`, after all that is installed
+    function = labelers.find(labeler)
+    for item in images:
+        if any(
+            Path(item).resolve() == target.resolve() for target in (output, labelers.rejected_path(output))
+        ):
+            raise DataError(f"{item}: is an input; use another name for the boxes", code="output-is-input")
+    # Each image once: os.path.abspath, because Path.resolve would follow links.
+    paths = list({os.path.abspath(name): Path(name) for name in expand(images)}.values())  # noqa: PTH100
+    with bars() as progress, closing(labelers.label(paths, function, workers)) as results:
         progress.start("labeling", len(paths))
-        report = labelers.write(_counted(found, progress), output, labeler, label)
+        report = labelers.write(_counted(results, progress), output, labeler, label)
     console.print(
         f"{report.out}: {report.n_labelled:,} of {len(paths):,} images have a box; rejected in "
         f"{report.rejected}: {report.n_nothing:,} with nothing found, {report.n_several:,} with several candidates, "
@@ -64,34 +71,9 @@ def autolabel(
     return 1 if report.n_failed else 0
 
 
-def _look_here() -> None:
-    """Let ``--with mine:function`` find ``mine.py`` in this folder, after all that is installed."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-
-
-def _images(inputs: list[str], output: Path) -> list[Path]:
-    """All images in the order of the inputs, each once."""
-    found: dict[str, Path] = {}
-    for item in inputs:
-        if Path(item).suffix.lower() in {".csv", ".tsv"}:
-            _refuse_to_replace(Path(item), output)
-            paths = labelers.listed(Path(item))
-        else:
-            paths = [Path(path) for path in expand([item])]
-        for path in paths:
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 (resolve would follow links)
-    return list(found.values())
-
-
-def _refuse_to_replace(listing: Path, output: Path) -> None:
-    for target in (output, labelers.rejected_beside(output)):
-        if target.resolve() == listing.resolve():
-            raise DataError(f"{target}: is what lists the images; name another file for the boxes")
-
-
-def _counted(found: Iterator[labelers.Found], progress: Bars) -> Iterator[labelers.Found]:
-    for each in found:
+def _counted(
+    results: Iterator[labelers.ImageCandidates], progress: Progress
+) -> Iterator[labelers.ImageCandidates]:
+    for result in results:
         progress.advance()
-        yield each
+        yield result

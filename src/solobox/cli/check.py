@@ -1,4 +1,4 @@
-"""``solobox check``: what is wrong with labelled images."""
+"""``solobox check``: find errors in labelled images."""
 
 import json
 from pathlib import Path
@@ -18,33 +18,24 @@ def check(
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     fix: Path | None = None,
 ) -> int:
-    """Read the data and say what is wrong with it; nothing is changed.
+    """Check labelled images for errors; the data is not changed.
 
-    Leaves with status 1 when there are errors, 0 when there are warnings alone or nothing.
+    The exit status is 1 if there are errors, else 0; warnings do not count.
 
     Parameters
     ----------
     data
         A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
     images
-        The folder that image names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of that of the data file.
     json_file
-        Write all findings to this file.
+        Write all findings to this JSON file.
     fix
-        Write a clean copy to this CSV, and beside it what was left out or changed and why.
+        Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why.
     """
     annotations = formats.read(data, images)
     with bars() as progress:
-        seen = 0
-
-        def tell(done: int, total: int) -> None:
-            nonlocal seen
-            if not seen:
-                progress.start("looking at the images", total)
-            progress.advance(done - seen)
-            seen = done
-
-        diagnosis = checks.check(annotations, progress=tell)
+        diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
     console.print(

@@ -1,4 +1,4 @@
-"""What commands share: the console, progress bars, the table of metrics."""
+"""What commands share: consoles, progress bars, the table of metrics."""
 
 import logging
 import shlex
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
 
 console = Console(stderr=True)
-"""For remarks, bars and errors."""
+"""Standard error: notes, progress bars and errors."""
 
 out = Console()
-"""For what a command was asked for: tables."""
+"""Standard output: results."""
 
 
 class Bars:
-    """Progress bars of a run's stages; a `solobox.utils.progress.Progress`."""
+    """Progress bars, one per stage; implements `solobox.utils.progress.Progress`."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task: TaskID | None = None
 
     def start(self, stage: str, total: int | None) -> None:
-        """Leave the last bar full and begin another; None where nobody knows how long it takes."""
+        """Begin a new bar. total: its steps, None if unknown."""
         self._task = self._progress.add_task(stage, total=total, note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move the bar."""
+        """Advance the current bar."""
         if self._task is not None:
             self._progress.update(self._task, advance=steps, note=note)
 
@@ -46,12 +46,12 @@ class Bars:
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """Progress bars on the console while the block runs."""
+    """Show progress bars on the console while the block runs."""
     quieten()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=12, table_column=Column(min_width=8)),
-        # In a terminal of 80 columns it is the words that give way, not the figures.
+        # In a terminal of 80 columns the description is cut and not the numbers.
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
@@ -61,7 +61,7 @@ def bars() -> Iterator[Bars]:
 
 
 def quieten() -> None:
-    """Keep libraries' remarks, which no user of this program can act on, off the screen."""
+    """Hide the log messages and warnings of libraries that a user cannot act on."""
     for name in ("lightning_fabric", "lightning.fabric", "lightning_utilities", "timm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning_fabric|lightning|timm|torch)(\..*)?$")
@@ -71,18 +71,18 @@ Rows: TypeAlias = Sequence[tuple[str, Mapping[str, object]]]
 
 
 def metrics_table(title: str, rows: Rows) -> Table:
-    """Metrics as a table: a row for each set of images (all, then each label)."""
+    """The metrics as a table: a row for all images, and one for each label."""
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("")
-    heads = {
+    headers = {
         "n": "images", "mean_iou": "mean IoU", "iou50": "IoU≥.5", "iou75": "IoU≥.75", "iou90": "IoU≥.9",
-        "edge_mae_px": "edge error px", "center_mae_px": "centre error px",
+        "edge_mae_px": "edge error px", "center_mae_px": "center error px",
     }  # fmt: skip
-    for head in heads.values():
-        table.add_column(head, justify="right")
+    for header in headers.values():
+        table.add_column(header, justify="right")
     for name, metrics in rows:
         cells = []
-        for key in heads:
+        for key in headers:
             value = metrics.get(key)
             if isinstance(value, int):
                 cells.append(f"{value:,}")
@@ -94,8 +94,8 @@ def metrics_table(title: str, rows: Rows) -> Table:
     return table
 
 
-def as_rows(metrics: Mapping[str, object]) -> Rows:
-    """The rows of `metrics_table` from metrics as JSON: all images, then each label."""
+def metrics_rows(metrics: Mapping[str, object]) -> Rows:
+    """The rows of `metrics_table` from `BoxMetrics.to_dict`: all images, then each label."""
     labels = metrics.get("by_label")
     by_label = labels if isinstance(labels, dict) else {}
     return [
@@ -104,40 +104,40 @@ def as_rows(metrics: Mapping[str, object]) -> Rows:
     ]
 
 
-def trust_lines(evaluation: "Evaluation") -> list[str]:
-    """How far the figures and the model can be trusted, a line for each thing that is known."""
-    n, found = evaluation.metrics.n, evaluation.intervals.get("mean_iou")
+def uncertainty_lines(evaluation: "Evaluation") -> list[str]:
+    """Confidence interval, margins, presence and familiarity: one line for each that the evaluation has."""
+    n, interval = evaluation.metrics.n, evaluation.intervals.get("mean_iou")
     lines = []
-    if found is not None and found.lower == found.lower:  # NaN is unequal to itself
-        by = f"{n:,} images" + (f" in {evaluation.n_groups:,} groups" if evaluation.n_groups else "")
+    if interval is not None and interval.lower == interval.lower:  # NaN is unequal to itself
+        units = f"{n:,} images" + (f" in {evaluation.n_groups:,} groups" if evaluation.n_groups else "")
         lines.append(
-            f"mean IoU: {evaluation.metrics.mean_iou:.3f}, {100 * found.level:g}% confidence {found.lower:.3f} to "
-            f"{found.upper:.3f} (bootstrap over {by})"
+            f"mean IoU: {evaluation.metrics.mean_iou:.3f}, {100 * interval.level:g}% CI {interval.lower:.3f} to "
+            f"{interval.upper:.3f} (bootstrap over {units})"
         )
     if margins := evaluation.coverage:
-        between = margins.interval
-        known = f" ({100 * between.level:g}% confidence {between.lower:.3f} to {between.upper:.3f})"
+        interval = margins.interval
+        confidence = f" ({100 * interval.level:g}% CI {interval.lower:.3f} to {interval.upper:.3f})"
         lines.append(
-            f"margins at {margins.level:g}: they hold the whole true box in {margins.share:.3f} of {margins.n:,} "
-            f"images{known if between.lower == between.lower else ''}; outer box "
-            f"{margins.outer_to_predicted:.2f} times the predicted one's area"
+            f"margins at {margins.level:g}: coverage {margins.share:.3f} of {margins.n:,} images"
+            f"{confidence if interval.lower == interval.lower else ''}; the outer box has "
+            f"{margins.outer_to_predicted:.2f} times the area of the predicted box"
         )
     if presence := evaluation.presence:
         lines.append(
             f"presence: AUROC {presence.auroc:.3f}, expected calibration error {presence.ece:.3f} "
             f"({presence.n_positives:,} images with the object, {presence.n_negatives:,} without)"
         )
-    wrong = ((evaluation.n_missed, "missed objects"), (evaluation.n_false_alarms, "false alarms"))
-    if counts := [f"{number:,} {what}" for number, what in wrong if number is not None]:
+    errors = ((evaluation.n_missed, "missed objects"), (evaluation.n_false_alarms, "false alarms"))
+    if counts := [f"{number:,} {what}" for number, what in errors if number is not None]:
         lines.append(f"presence at 0.5: {', '.join(counts)}")
-    if familiar := evaluation.familiarity:
+    if familiarity := evaluation.familiarity:
         lines.append(
-            f"familiarity: median {familiar.median:.2f}; {100 * familiar.strange:.1f}% of the images are like hardly "
-            "any of training"
+            f"familiarity: median {familiarity.median:.2f}; {100 * familiarity.share_unfamiliar:.1f}% of the "
+            "images are unlike the training images"
         )
     return lines
 
 
 def command_line() -> str:
-    """The command that runs now, as a person would type it."""
+    """The current command line, quoted for a shell."""
     return shlex.join(["solobox", *sys.argv[1:]])

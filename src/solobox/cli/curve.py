@@ -1,4 +1,4 @@
-"""``solobox curve``: whether more labels would help."""
+"""``solobox curve``: the learning curve, which says whether more labels would help."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from solobox.cli.console import bars, console, out
-from solobox.cli.options import NOT_FOR_FOLDS, given, options
+from solobox.cli.options import NOT_FOR_CROSS_VALIDATION, options_class, set_options
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe
 from solobox.utils.atomic import replacing
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options(Recipe, *PARTS.values(), without=NOT_FOR_FOLDS)
+    Settings = options_class(*PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION)
 
 
 def curve(
@@ -33,52 +33,54 @@ def curve(
 ) -> None:
     """Find out whether more labels would help: the learning curve.
 
-    Trains on an eighth, a quarter, half and most of the labelled images, measures on others, and says what twice as
-    many would bring. Images without a box are left out, and those that the data itself calls test.
+    Trains on an eighth, a quarter, half and most of the labelled images, measures on held-out images, and extrapolates
+    to twice as many labels. Images without a box and the test split of the data are left out.
 
     Parameters
     ----------
     data
         Labelled images, as for training.
     output
-        Write the curve to this CSV file: images, mean_iou, low, high (a 95% band), kind (measured or expected).
+        Write the curve to this CSV file: images, mean_iou, lower, upper (a 95% band), kind (measured or expected).
     plot
-        Draw it into this SVG file.
+        Draw the curve to this SVG file.
     repetitions
-        The images are held out in so many parts, each once; each takes four trainings.
+        The number of parts that the images are split into; each part is held out once, for four trainings.
     images
-        The folder that image names are relative to, instead of the file's own.
+        The folder that image names are relative to, instead of that of the data file.
     keep
-        Of an image with several boxes take this one; without it such images are left out.
+        The box to keep of an image with several boxes; by default such images are left out.
     skip_bad
         Leave out rows with errors, and count them, rather than refuse the data.
     settings
         Each option of the recipe.
     """
-    recipe = Recipe.named("quick", given(settings))
+    recipe = Recipe.from_preset("quick", set_options(settings))
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
-    # Heavy to load: bad data is told of before.
-    from solobox.evaluation.report.curve_chart import curve_chart
+    # PyTorch takes seconds to import: errors in the data are reported before.
+    from solobox.evaluation.report.charts import learning_curve_chart
     from solobox.training.curve import learning_curve
 
     with bars() as progress:
-        found = learning_curve(dataset, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress)
-    out.print(_table(found))
-    out.print(found.sentence(), highlight=False, markup=False, soft_wrap=True)
+        result = learning_curve(
+            dataset, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress
+        )
+    out.print(_table(result))
+    out.print(result.sentence(), highlight=False, markup=False, soft_wrap=True)
     if output is not None:
-        found.write(output)
+        result.write(output)
         console.print(f"curve: {output}", highlight=False, markup=False)
     if plot is not None:
         with replacing(plot) as file:
-            file.write(curve_chart(found))
+            file.write(learning_curve_chart(result))
         console.print(f"plot: {plot}", highlight=False, markup=False)
 
 
-def _table(found: "Curve") -> Table:
+def _table(curve: "Curve") -> Table:
     table = Table(title="learning curve", title_justify="left", header_style="bold")
-    for head in ("images", "mean IoU", "95% band", ""):
-        table.add_column(head, justify="right" if head else "left")
-    for point in found.points:
+    for header in ("images", "mean IoU", "95% band", ""):
+        table.add_column(header, justify="right" if header else "left")
+    for point in curve.points:
         band = f"{point.lower:.3f} to {point.upper:.3f}"
         table.add_row(f"{point.images:,}", f"{point.mean_iou:.3f}", band, point.kind)
     return table

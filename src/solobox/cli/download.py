@@ -7,60 +7,55 @@ from cyclopts import Parameter
 
 from solobox import datasets
 from solobox.cli.console import bars, console
-from solobox.datasets.fetching import LABELS, LEFT_OUT, UNLABELLED
+from solobox.datasets.downloader import LABELS, SKIPPED, UNLABELLED
 
 
 def download(name: str, folder: Annotated[Path, Parameter(name="DIR")], /, *, url: str | None = None) -> None:
-    """Download a public data set, check it, unpack it, and write its table.
+    """Download a public data set, verify it, unpack it, and write its tables.
 
-    Broken off, it goes on where it was; complete, it does nothing. The sets:
-
-    - selfie: 46,836 selfies, without boxes (`solobox autolabel` finds some)
-    - caltech101: 101 kinds of thing, no official split (needs the extra [datasets])
-    - pet-heads: heads of cats and dogs, boxes in the official trainval part only
-    - cub200: birds, with the official split
-
-    The owners' servers could not be reached where this was written: it was tested on miniatures in their
-    layout, not on the real archives.
+    Run it again after an interruption to continue. Needs the extra [datasets].
 
     Parameters
     ----------
     name
-        One of the sets above.
+        selfie (46,836 selfies without boxes; `solobox autolabel` makes some), caltech101 (101 categories, no official
+        split), pet-heads (heads of cats and dogs; boxes in the official trainval part only) or cub200 (birds, with
+        the official split). Tested on miniatures in their layout, not on the real archives.
     folder
-        A new or empty folder, or one in which the same fetch was broken off.
+        A new or empty folder, or one in which the same download was interrupted.
     url
-        Load from this folder on another server, which has the archives under their own names.
+        Download from this folder on another server, which has the archives under the same names.
     """
     dataset = datasets.find(name)
-    for line in (f"{dataset.name}: {dataset.what}", f"from {url or dataset.page}; terms: {dataset.terms}"):
+    for line in (
+        f"{dataset.name}: {dataset.description}",
+        f"from {url or dataset.homepage}; license: {dataset.license}",
+    ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     with bars() as progress:
-        fetched = datasets.fetch(dataset, folder, url=url, progress=progress)
-    for line in _closing(fetched):
+        result = datasets.download(dataset, folder, url=url, progress=progress)
+    for line in _summary(result):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _closing(fetched: datasets.Fetched) -> list[str]:
-    folder, counts = fetched.folder, fetched.counts
-    lines = [f"{folder}: is complete already; nothing was done"] if fetched.already else []
-    what = {
+def _summary(result: datasets.Download) -> list[str]:
+    folder, counts = result.folder, result.counts
+    lines = [f"{folder}: is complete already; nothing was done"] if result.was_complete else []
+    tables = {
         LABELS: "rows with a box",
         UNLABELLED: "images without a box",
-        LEFT_OUT: "left out, with the reasons",
+        SKIPPED: "skipped, with the reasons",
     }
     lines += [
-        f"{folder / name}: {counts[name]:,} {text}" for name, text in what.items() if fetched.file(name)
+        f"{folder / name}: {counts[name]:,} {text}" for name, text in tables.items() if result.file(name)
     ]
-    lines += fetched.dataset.remarks
-    if not fetched.already:
+    lines += result.dataset.notes
+    if not result.was_complete:
         lines.append(f"{folder / 'archives'} is no longer needed")
-    labels = fetched.file(LABELS)
+    labels = result.file(LABELS)
     if labels is not None:
         lines.append(f"next: solobox check {labels}, then solobox train {labels} -o run")
     else:
-        images = folder / fetched.dataset.images
-        lines.append(
-            f"next: solobox autolabel {images} -o {folder / 'boxes.csv'}, then solobox check {folder / 'boxes.csv'}"
-        )
+        images, boxes = folder / result.dataset.image_folder, folder / "boxes.csv"
+        lines.append(f"next: solobox autolabel {images} -o {boxes}, then solobox check {boxes}")
     return lines

@@ -1,4 +1,4 @@
-"""``solobox export``: a trained localizer as one file that runs without PyTorch."""
+"""``solobox export``: write a trained localizer as one file that runs without PyTorch."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,52 +23,51 @@ def export(
 ) -> None:
     """Write a trained localizer as one ONNX file.
 
-    It takes raw upright pixels of any size and gives boxes in pixels: resizing and normalisation are in it, so that
-    nothing can be got wrong. It is compared with the trained localizer before it is written.
+    The file takes raw upright pixels of any size and gives boxes in pixels: it resizes and normalises by itself. It is
+    compared with the trained localizer before it is written.
 
     Parameters
     ----------
     run
-        The folder that `solobox train` left.
+        The folder that `solobox train` wrote.
     output
-        The file to write, such as model.onnx; for triton a new folder in its model repository, such as models/face.
+        The file to write, such as model.onnx; for triton a new folder in the model repository, such as models/face.
     check
-        Labelled images to compare on, as for training; without it some of the training images, where they still are.
+        Labelled images to compare on, as for training; by default some training images, where they still exist.
     int8
-        Convolutions in 8-bit integers: smaller, and on many processors faster. Calibrated on the training images
-        of --check and measured on its others.
+        Convolutions in 8-bit integers: smaller, and faster on many processors. Calibrated on the training images of
+        --check and measured on the others.
     max_loss
-        How much of the mean IoU int8 may cost; where it costs more, nothing is written.
+        How much mean IoU int8 may cost; if it costs more, nothing is written.
     target
-        onnx: the file. triton: a folder with it and its config.pbtxt, for NVIDIA's Triton
-        Inference Server.
+        onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
     images
-        The folder that image names of --check are relative to, instead of the file's own.
+        The folder that image names of --check are relative to; by default the folder of the file.
     keep
-        Of an image with several boxes take this one; without it such images are left out.
+        Which box of an image with several to use; by default such images are left out.
     skip_bad
-        Leave out rows with errors, and count them, rather than refuse the data.
+        Leave out rows with errors, and count them, instead of refusing the data.
     """
     dataset = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
-    # Heavy to load: bad data is told of before.
+    # Slow to import; errors in the data come first.
     from solobox.export import export as write
     from solobox.model.localizer import Localizer
 
     quieten()
     localizer = Localizer.load(run)
     with console.status("exporting"):
-        made = write(localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target)
-    console.print(str(made.parity), highlight=False, markup=False)
-    if made.accuracy is not None:
-        a = made.accuracy
+        result = write(localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target)
+    console.print(str(result.parity), highlight=False, markup=False)
+    if (accuracy := result.accuracy) is not None:
         console.print(
-            f"int8: mean IoU {a.iou[0]:.4f} -> {a.iou[1]:.4f}, within the margins at 0.9 {a.coverage[0]:.3f} -> "
-            f"{a.coverage[1]:.3f}, on {a.count} images that it was not calibrated on",
+            f"int8: mean IoU {accuracy.iou[0]:.4f} -> {accuracy.iou[1]:.4f}, within the margins at 0.9 "
+            f"{accuracy.coverage[0]:.3f} -> {accuracy.coverage[1]:.3f}, on {accuracy.count} images that "
+            "it was not calibrated on",
             highlight=False,
             markup=False,
         )
     console.print(
-        f"model: {made.path} ({made.bytes / 1e6:.1f} MB), pixels to {', '.join(made.outputs)}",
+        f"model: {result.path} ({result.bytes / 1e6:.1f} MB), pixels to {', '.join(result.outputs)}",
         highlight=False,
         markup=False,
         soft_wrap=True,

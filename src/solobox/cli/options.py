@@ -1,42 +1,62 @@
-"""Options as options of a command, made from the dataclasses that they live in."""
+"""The options of a recipe as options of a command, in groups."""
 
 from collections.abc import Collection
 from dataclasses import field, fields, make_dataclass
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
-from solobox.config.recipe import options_of
+from solobox.config.architecture import Architecture
+from solobox.config.options import Options, options_of
 
-NOT_FOR_FOLDS = (
+_COMMON = Group.create_default_parameters()
+DATA = Group("Data", sort_key=1)
+_MODEL = Group("Model", sort_key=2)
+_AUGMENTATION = Group("Augmentation", sort_key=3)
+_OPTIMIZATION = Group("Optimization", sort_key=4)
+_HARDWARE = Group("Hardware", sort_key=5)
+_LOGGING = Group("Logging", sort_key=6)
+
+_GROUPS = {
+    **dict.fromkeys(options_of(Architecture), _MODEL),
+    **dict.fromkeys(("pretrained", "pretrained_head"), _MODEL),
+    **dict.fromkeys(("val", "test", "folds"), DATA),
+    "crops": _AUGMENTATION,
+    **dict.fromkeys(("precision", "accelerator", "devices", "nodes", "ram_gb"), _HARDWARE),
+    "loggers": _LOGGING,
+    # What most people use goes with the command's own parameters, which the help lists first.
+    **dict.fromkeys(("size", "backbone", "epochs", "finetune_epochs", "batch", "seed"), _COMMON),
+}
+"""All others belong to the optimization."""
+
+NOT_FOR_CROSS_VALIDATION = (
     "finetune_epochs", "finetune_lr", "backbone_lr", "freeze", "folds", "patience", "val", "test", "devices", "nodes",
     "loggers",
 )  # fmt: skip
-"""Options of no use to a command that trains heads alone, on kept features and one device, and holds every image out in
-its turn."""
+"""Options that mean nothing to a command that trains heads only, on one device, and holds each image out in turn."""
 
 
-def options(*kinds: type, without: Collection[str] = ()) -> type:
-    """A dataclass with an option for each option of these, which may be left out so that other values stand.
+def options_class(*kinds: type[Options], without: Collection[str] = ()) -> type:
+    """A dataclass for a command's parameter ``*``: every option of `kinds`, None where the user does not set it.
 
-    without: options that are no options here.
+    So the values of a preset or a TOML file stay where the command line says nothing. without: options to leave out.
     """
-    made = []
-    for kind in kinds:
-        for name, option in options_of(kind).items():
-            if name in without:
-                continue
-            values = option.default if isinstance(option.default, tuple) else (option.default,)
-            default = ", ".join(map(str, values)) or "none"
-            text = f"{option.help} [default: {default}]"
-            hint = Annotated[option.kind | None, Parameter(help=text, show_default=False)]  # type: ignore[name-defined]
-            made.append((name, hint, field(default=None)))
-    settings = make_dataclass("Settings", made, kw_only=True, frozen=True)
+    members = []
+    for name, option in options_of(*kinds).items():
+        if name in without:
+            continue
+        values = option.default if isinstance(option.default, tuple) else (option.default,)
+        parameter = Parameter(
+            help=f"{option.description} [default: {', '.join(map(str, values)) or 'none'}]",
+            show_default=False, negative_iterable=(), consume_multiple=True, group=_GROUPS.get(name, _OPTIMIZATION),
+        )  # fmt: skip
+        members.append((name, Annotated[option.annotation | None, parameter], field(default=None)))  # type: ignore[operator]
+    settings = make_dataclass("Settings", members, kw_only=True, frozen=True)
     settings.__module__ = __name__  # it would be "types", and cyclopts does not look into standard modules
     return settings
 
 
-def given(settings: Any) -> dict[str, Any]:
-    """The options that were given, of what `options` made, or of None."""
+def set_options(settings: Any) -> dict[str, Any]:
+    """The options that the user set, of an object that `options_class` describes, or of None."""
     values = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
     return {name: value for name, value in values.items() if value is not None}

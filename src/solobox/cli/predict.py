@@ -1,27 +1,40 @@
-"""``solobox predict``: a box for each image."""
+"""``solobox predict``: a box for each image of files, folders, stores, a clip or a camera."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import bars, console
-from solobox.cli.predict_checks import check_images_only, check_numbers, check_output, check_places
-from solobox.cli.predict_model import Predictor, load
-from solobox.cli.predict_ray import predict_on_ray
-from solobox.cli.predict_rows import Tally, kept, plan_of, printed, watched, written
-from solobox.cli.predict_video import check_places as check_places_of_clip
-from solobox.cli.predict_video import only_video, predict_video
+from solobox.cli.console import Bars, bars, console, quieten
+from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.image_writers import Artist, Crops, Drawn, Names, illustrated
-from solobox.predict.inputs import expand
+from solobox.predict.coco_results import ImageIds
+from solobox.predict.inputs import clip_of, expand, is_camera
+from solobox.predict.job import (
+    JobSummary,
+    Part,
+    Plan,
+    fingerprint,
+    in_threads,
+    model_fingerprint,
+    predict_names,
+    run,
+)
 from solobox.predict.onnx_runtimes import RuntimeName
+from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import check_presence
-from solobox.predict.writers import Columns, ImageIds, Plan
+from solobox.predict.predictor import PredictOptions, Predictor
+from solobox.predict.writers import Columns, CsvWriter
+
+T = TypeVar("T")
+
+_SHOWN = 10
+"""Missing shards that are named, at most."""
 
 
 def predict(
@@ -44,185 +57,323 @@ def predict(
 ) -> int:
     """Find the box in each image.
 
-    Leaves with status 0 when all images were read, 1 when some were not: these have a row with their error.
+    Exits with status 0 when all images were read, 1 when some were not: these have a row with their error.
 
     Parameters
     ----------
     model
-        The folder that `solobox train` left, or the .onnx file that `solobox export` wrote, which needs no PyTorch.
+        A run folder of `solobox train`, or an .onnx file of `solobox export`, which needs no PyTorch.
     inputs
-        Images, folders (with all below) and glob patterns; or one clip, or the number of a camera.
+        Images, folders (with all below), glob patterns, and lists of images (.txt, .csv); URLs of all these; or one
+        clip, or the number of a camera.
     output
         Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; of a clip .csv or .jsonl.
         Without it they are printed.
     draw
-        Write each image with its box drawn into this folder, and the band of its margins; of a clip into this .mp4.
+        Write each image with its box and its margins drawn into this folder; of a clip into this .mp4.
     crop
-        Write each object, cut out of the image at its full resolution, into this folder; with --outer by the outer
-        box.
+        Write each object, cut out of the image at full resolution, into this folder; with --outer by the outer box.
     pad
         Cut out more than the box on each side: this share of its width and height, such as 0.1.
     margins
-        Also say between what each edge of the true box lies (x1_lower, x1_upper, ...), all four at once with this
-        probability, such as 0.9.
+        Also give an interval for each edge (x1_lower, x1_upper, ...): all four hold the true box with this probability,
+        such as 0.9.
     outer
         Also give the box that holds the whole object with this probability (x1_outer, ...): for cropping.
     min_presence
-        Give no box for an image in which the object is with a probability below this.
+        Give no box for an image in which the presence of the object is below this probability.
     resume
-        Go on where a run with the same -o and the same settings was stopped or killed.
+        Continue a run with the same -o and the same settings that was stopped or killed.
     coco_ids
         Annotations in COCO's format: results name the images by their ids there, for evaluation. Without it they
         name them by file.
     smooth
-        Make the boxes of a clip steadier over time, each believed as far as its margins are narrow.
+        Make the boxes of a clip steadier over time; a box with narrow margins counts for more.
     engine
-        ray: shard by shard on a Ray cluster, from any store (s3://...) into a folder of Parquet files (-o), going on
+        ray: shard by shard on a Ray cluster, from any store (s3://...) into a folder of Parquet files (-o), continuing
         where an earlier run stopped.
     runtime
-        What runs an exported model; some processors are faster by OpenVINO.
+        What runs an exported model; some processors are faster with OpenVINO.
     """
-    check_numbers(margins, outer, min_presence, pad, crop=crop is not None)
-    clip = only_video(inputs)
-    if engine == "ray" or clip is not None:
-        check_images_only(
-            "--engine ray" if clip is None else "a clip",
-            {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
-            | ({"--draw": draw, "--smooth": smooth} if clip is None else {}),
-        )
-    elif smooth:
-        raise ConfigError("--smooth is about time: it goes with a clip or a camera")
+    check_pad(pad, crop=crop is not None)
+    options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
+    images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
+    path = Path(output) if output is not None else None
     if engine == "ray":
+        check_only_for_images("--engine ray", images_only | {"--draw": draw, "--smooth": smooth})
         if runtime != "onnxruntime":
-            raise ConfigError("--engine ray runs models by ONNX Runtime: leave --runtime out")
-        level = outer if margins is None else margins
-        folder = None if output is None else str(output)
-        return predict_on_ray(
-            str(model), inputs, folder, level=level, outer=outer is not None, min_presence=min_presence
-        )
-    place = Path(output) if output is not None else None
-    if clip is not None:
-        check_places_of_clip(clip, place, draw)
-    else:
-        check_output(place, resume=resume, ids=coco_ids is not None)
-    images = expand(inputs) if clip is None else []
-    folders = {name: path for name, path in (("--draw", draw), ("--crop", crop)) if path is not None}
-    if clip is None:
-        check_places(images, inputs, place, folders)
+            raise ConfigError(
+                "--engine ray runs models by ONNX Runtime: leave --runtime out", code="options-conflict"
+            )
+        return _on_ray(str(model), inputs, None if output is None else str(output), options)
+    if (clip := clip_of(inputs)) is not None:
+        check_only_for_images("a clip", images_only)
+        from solobox.predict.video.rows import check_clip_outputs
+
+        check_clip_outputs(clip, path, draw)
+        predictor = load(Path(model), runtime)
+        predictor.check(options)
+        return _on_clip(predictor, clip, options, path, draw, smooth=smooth)
+    if smooth:
+        raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
+    check_output(path, inputs, resume=resume, ids=coco_ids is not None)
+    images = expand(inputs)
+    folders = {name: folder for name, folder in (("--draw", draw), ("--crop", crop)) if folder is not None}
+    check_outputs(images, inputs, path, folders)
     ids = ImageIds.read(coco_ids, images) if coco_ids is not None else ImageIds()
     predictor = load(Path(model), runtime)
-    check_presence(min_presence, learned=predictor.presence, model=str(model))
-    columns = Columns(
-        "both" if margins is not None else "none" if outer is None else "outer",
-        presence=predictor.presence,
-        familiarity=predictor.familiarity,
+    predictor.check(options)
+    plan = Plan(
+        model=model_fingerprint(Path(model)) if path is not None else "",
+        inputs=fingerprint(text for image in images for text in (image, str(Path(image).absolute()))),
+        rows=len(images),
+        shard_size=SHARD_SIZE,
+        options=options,
+        columns=_columns(predictor, options),
+        settings={
+            "--draw": str(draw.resolve()) if draw else None,
+            "--crop": str(crop.resolve()) if crop else None,
+            "--pad": pad,
+        },
     )
-    if clip is not None:
-        return predict_video(
-            predictor, clip, columns=columns, output=place, draw=draw, margins=margins, outer=outer,
-            min_presence=min_presence, smooth=smooth,
-        )  # fmt: skip
-    work = _Work(predictor, images, margins, outer, min_presence, draw, crop, pad)
-    return _on_images(work, place, columns, folders, ids, resume=resume)
-
-
-def _on_images(
-    work: "_Work",
-    output: Path | None,
-    columns: Columns,
-    folders: dict[str, Path],
-    ids: ImageIds,
-    *,
-    resume: bool,
-) -> int:
-    images, predictor = work.images, work.predictor
+    writers = _ImageWriters(draw, crop, pad, outer=outer is not None)
     with bars() as progress:
-        if output is None:
-            progress.start("predicting", len(images))
-            tally = Tally()
-            for prediction in watched(printed(work.found(progress.say), columns), progress):
-                tally.add(prediction)
+        if path is None:
+            summary = _print(predictor, images, plan, writers, progress)
         else:
-            plan = plan_of(images, predictor.fingerprint, work.options())
-            with kept(output, plan, len(images), resume=resume) as parts:
-                rows = parts.keep(work.found(progress.say, parts.done, parts.folder))
-                progress.start("predicting", len(images) - parts.done)
-                for _ in watched(rows, progress):
-                    pass
-                tally = written(parts, output, columns, ids, progress)
-    _report(tally, output, folders, ids)
-    return 1 if tally.failed else 0
+            summary = _write(
+                OutputFile.open(path, plan, images, ids, resume=resume), predictor, writers, progress
+            )
+    _report(summary, path, folders, ids)
+    return 1 if summary.errors else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """What is to be found, and which images are to be made of it."""
+def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
+    """The model in a run folder, or in an ``.onnx`` file, which needs no PyTorch. runtime: of an ``.onnx`` file.
 
-    predictor: Predictor
-    images: Sequence[str]
-    margins: float | None
-    outer: float | None
-    min_presence: float | None
-    draw: Path | None
-    crop: Path | None
-    pad: float
+    Raises ConfigError for anything else.
+    """
+    if path.suffix.lower() == ".onnx" or path.is_file():
+        from solobox.predict.onnx_model import OnnxModel
 
-    def options(self) -> Plan:
-        """What decides the rows and the images, as a person gave it."""
-        return {
-            "--margins": self.margins,
-            "--outer": self.outer,
-            "--min-presence": self.min_presence,
-            "--draw": str(self.draw.resolve()) if self.draw else None,
-            "--crop": str(self.crop.resolve()) if self.crop else None,
-            "--pad": self.pad,
-        }
+        return OnnxModel.load(path, runtime=runtime)
+    if runtime != "onnxruntime":
+        raise ConfigError(
+            f"--runtime {runtime} runs an exported model: `solobox export {path} -o model.onnx` first",
+            code="options-conflict",
+        )
+    quieten()
+    from solobox.model.localizer import Localizer
 
-    def found(
-        self, say: Callable[[str], None], first: int = 0, journals: Path | None = None
+    return Localizer.load(path)
+
+
+def _columns(predictor: Predictor, options: PredictOptions) -> Columns:
+    margins: Literal["none", "both", "outer"] = "none"
+    if options.level is not None:
+        margins = "both" if options.outer is None else "outer"
+    return Columns(margins, presence=predictor.has_presence, familiarity=predictor.has_familiarity)
+
+
+# Images ---------------------------------------------------------------------------------------------
+
+
+class _ImageWriters:
+    """Draws and crops images as their predictions pass."""
+
+    def __init__(self, draw: Path | None, crop: Path | None, pad: float, *, outer: bool) -> None:
+        self._draw, self._crop, self._pad, self._outer = draw, crop, pad, outer
+
+    def hook(
+        self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
     ) -> Iterator[Prediction]:
-        """The predictions of the images from the first on, each once what is drawn of it is on the disk.
+        """Hand each prediction on once its images are on the disk.
 
-        journals: the folder that keeps the names of what is drawn, for a run that goes on.
+        first: the number of the first row. journals: the folder that keeps the names of the images.
         """
-        level = self.outer if self.margins is None else self.margins
-        rest = islice(self.images, first, None)
-        predictions = self.predictor.stream(rest, level=level, outer=self.outer is not None)
-        if (least := self.min_presence) is not None:
-            predictions = (prediction.if_present(least) for prediction in predictions)
-        artists: list[Artist] = []
-        if self.draw is not None:
-            artists.append(Drawn(_names(self.draw, journals, "drawn")))
-        if self.crop is not None:
-            artists.append(Crops(_names(self.crop, journals, "crops"), self.pad, self.outer is not None))
-        return illustrated(predictions, artists, say, first=first) if artists else predictions
+        if self._draw is None and self._crop is None:
+            return predictions
+        from solobox.predict.image_writers import Crops, DrawnImages, ImageNames, ImageWriter, write_images
+
+        def names(folder: Path, file: str) -> ImageNames:
+            return ImageNames(folder, journals / file if journals is not None else None)
+
+        image_writers: list[ImageWriter] = []
+        if self._draw is not None:
+            image_writers.append(DrawnImages(names(self._draw, DRAWN[0])))
+        if self._crop is not None:
+            image_writers.append(Crops(names(self._crop, DRAWN[1]), self._pad, self._outer))
+        return write_images(predictions, image_writers, progress.say, first=first)
 
 
-def _names(folder: Path, journals: Path | None, what: str) -> Names:
-    return Names(folder, journals / f"{what}.jsonl" if journals is not None else None)
+def _write(
+    opened: AbstractContextManager[OutputFile], predictor: Predictor, writers: _ImageWriters, progress: Bars
+) -> JobSummary:
+    """Do the job of an output file. Where it stops before the end, a line says how to continue."""
+    job = None
+    try:
+        with opened as job:
+            total = job.plan.rows
+            if job.done:
+                console.print(f"continuing after {job.done:,} of {total:,} images", highlight=False)
+            progress.start("predicting", total - job.done)
 
+            def hook(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
+                return _counted(writers.hook(predictions, first, progress, job.folder), progress)
 
-def _report(tally: Tally, output: Path | None, folders: Mapping[str, Path], ids: ImageIds) -> None:
-    """Say where everything is, and what is not there."""
-    whats = {"--draw": "drawn images", "--crop": "crops"}
-    places = [(output, "boxes"), *((folder, whats[option]) for option, folder in folders.items())]
-    for place, what in places:
-        if place is not None:
-            console.print(f"{what}: {place}", highlight=False, markup=False, soft_wrap=True)
-    told = "; their rows say why"
-    if output is not None and output.suffix.lower() == ".json":
-        told = ""
-        if missing := tally.failed + tally.absent:
+            return run(job, in_threads(predictor, hook))
+    except BaseException:
+        if job is not None and job.done:
             console.print(
-                f"{missing:,} of {tally.rows:,} images have no entry: {tally.absent:,} without the object, "
-                f"{tally.failed:,} that could not be read",
+                f"{job.done:,} of {job.plan.rows:,} rows are kept: the same command with --resume continues",
                 highlight=False,
+            )
+        raise
+
+
+def _print(
+    predictor: Predictor, images: Sequence[str], plan: Plan, writers: _ImageWriters, progress: Bars
+) -> JobSummary:
+    """Print the rows as a CSV. On a terminal, where the progress bar is, they come at the end."""
+    out = sys.stdout
+    is_terminal = out.isatty()
+    lines = None if is_terminal else CsvWriter(out, plan.columns)
+    rows: list[Prediction] = []
+    part = Part(0)
+    progress.start("predicting", len(images))
+    predictions = predict_names(predictor, images, plan.options, {})
+    for prediction in _counted(writers.hook(predictions, 0, progress), progress):
+        one = Part.of([prediction])
+        part = Part(part.rows + 1, part.errors + one.errors, part.absent + one.absent)
+        if lines is None:
+            rows.append(prediction)
+        else:
+            lines.put(prediction)
+    if lines is None:
+        lines = CsvWriter(out, plan.columns)
+        for prediction in rows:
+            lines.put(prediction)
+    return JobSummary(part.rows, part.errors, part.absent)
+
+
+def _counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
+    """Move the bar for each row, and show the rate."""
+    start = time.monotonic()
+    for count, row in enumerate(rows, 1):
+        seconds = time.monotonic() - start
+        progress.advance(note=f"{count / seconds:,.1f} images/s" if seconds > 0 else "")
+        yield row
+
+
+def _report(summary: JobSummary, output: Path | None, folders: dict[str, Path], ids: ImageIds) -> None:
+    kinds = {"--draw": "drawn images", "--crop": "crops"}
+    for path, what in [(output, "boxes"), *((folder, kinds[option]) for option, folder in folders.items())]:
+        if path is not None:
+            _say(f"{what}: {path}")
+    where = "; their rows say why"
+    if output is not None and output.suffix.lower() == ".json":
+        where = ""
+        if missing := summary.errors + summary.absent:
+            _say(
+                f"{missing:,} of {summary.rows:,} images have no entry: {summary.absent:,} without the object, "
+                f"{summary.errors:,} that could not be read"
             )
         if ids.categories > 1:
-            console.print(
-                f"every box is said to be of category {ids.category}, the first of {ids.categories}: evaluate "
-                "without categories (useCats=0)",
-                highlight=False,
+            _say(
+                f"every box has category {ids.category}, the first of {ids.categories}: evaluate without categories "
+                "(useCats=0)"
             )
-    if tally.failed:
-        console.print(f"{tally.failed} of {tally.rows} images could not be read{told}")
+    if summary.errors:
+        _say(f"{summary.errors:,} of {summary.rows:,} images could not be read{where}")
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+# A Ray cluster --------------------------------------------------------------------------------------
+
+
+def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: PredictOptions) -> int:
+    """Predict shard by shard into a folder of Parquet files. model, inputs, output: in any store."""
+    if output is None:
+        raise ConfigError(
+            "--engine ray writes a folder of Parquet files: name it with -o FOLDER", code="output-missing"
+        )
+    for package in ("ray", "fsspec", "pyarrow"):
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"--engine ray needs {package}: install Solobox with its [ray] extra", code="missing-package"
+            )
+    from solobox.ray.engine import connected, on_ray
+    from solobox.ray.folder_job import load_model, prepare, read_model
+
+    data = read_model(model)
+    predictor = load_model(data)
+    predictor.check(options)
+    _say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
+    job, is_old = prepare(output, data, inputs, _columns(predictor, options), options)
+    _say(
+        f"continuing the run of {job.made}: {job.plan.rows:,} images" if is_old
+        else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
+    )  # fmt: skip
+    with connected(), bars() as progress:
+        summary = run(job, on_ray(load_model), progress)
+    _say(f"boxes: {job.folder.url}")
+    if summary.errors:
+        _say(f"{summary.errors:,} of {summary.rows:,} images could not be read; their rows say why")
+    for part, why in list(summary.failures.items())[:_SHOWN]:
+        _say(f"{part} is missing: {why}")
+    if summary.failures:
+        _say(
+            f"{len(summary.failures):,} of {job.plan.shards:,} shards are missing, and all others are done: run the "
+            "same command again to try these"
+        )
+    return 1 if summary.errors or summary.failures else 0
+
+
+# A clip or a camera ---------------------------------------------------------------------------------
+
+
+def _on_clip(
+    predictor: Predictor,
+    source: str,
+    options: PredictOptions,
+    output: Path | None,
+    draw: Path | None,
+    *,
+    smooth: bool,
+) -> int:
+    """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
+    from solobox.predict.video.frames import open_clip, until_interrupted
+    from solobox.predict.video.rows import FrameRows, predict_clip
+
+    columns = _columns(predictor, options)
+    errors = count = 0
+    out = sys.stdout  # the progress bar replaces it
+    with ExitStack() as stack:
+        clip = stack.enter_context(open_clip(source))
+        frames = clip.frames()
+        if is_camera(source):
+            frames = stack.enter_context(until_interrupted(frames))
+            console.print("Ctrl-C ends the recording and finishes the files")
+        rows = predict_clip(
+            predictor, clip, frames, options, columns, output=output, draw=draw, smooth=smooth
+        )
+        printed = FrameRows(out, columns) if output is None else None
+        if printed is None or not out.isatty():  # on a terminal the rows themselves show the progress
+            progress = stack.enter_context(bars())
+            progress.start("predicting", clip.count or None)
+            rows = _counted(rows, progress)
+        for row in rows:
+            count += 1
+            errors += bool(row[1].error)
+            if printed is not None:
+                printed.put(row)
+                out.flush()
+    for path, what in ((output, "boxes"), (draw, "drawn clip")):
+        if path is not None:
+            _say(f"{what}: {path}")
+    if errors:
+        _say(f"{errors} of {count} images could not be decoded; their rows say why")
+    return 1 if errors else 0

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from solobox.cli.console import out, quieten
-from solobox.cli.options import given, options
+from solobox.cli.options import options_class, set_options
 from solobox.config.architecture import Architecture
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options(Architecture)
+    Settings = options_class(Architecture)
 
 
 def summary(
@@ -32,28 +32,28 @@ def summary(
     depth: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
-    """List a localizer's layers: what each one gives, how much it learns, how much work it is.
+    """List a localizer's layers with output shapes, parameters and multiply-adds, and draw it.
 
-    Either of a trained localizer, or of one that the settings below describe; nothing is downloaded.
+    Either a trained localizer, or one with the options below; nothing is downloaded.
 
     Parameters
     ----------
     run
         The folder of a trained localizer.
     plot
-        Draw the parts and their shapes to this SVG file.
+        Draw the modules and their shapes to this SVG file.
     json_file
         Write the table to this file, with exact numbers.
     depth
-        How deep the rows go: 1 the parts alone, 2 their stages, 3 and on what these are made of.
+        How deep the rows go: 1 the main modules, 2 their stages, 3 and more their layers.
     settings
-        Each option of the architecture.
+        The options of the architecture.
     """
-    changes = given(settings)
+    changes = set_options(settings)
     if run is not None and changes:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in changes)
         raise ConfigError(
-            f"{run} has its architecture already, which {options} cannot change: give the folder or settings, not both"
+            f"{run} has an architecture already, which {options} cannot change: name the folder or options, not both"
         )
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"{plot}: the drawing is an SVG; name it {plot.with_suffix('.svg').name}")
@@ -61,36 +61,36 @@ def summary(
     quieten()
     from solobox.model.diagram import diagram
     from solobox.model.localizer import Localizer
-    from solobox.model.summary import outline, summarize
+    from solobox.model.summary import meta_localizer, summarize
 
-    found = summarize(outline(architecture) if run is None else Localizer.load(run))
+    table = summarize(meta_localizer(architecture) if run is None else Localizer.load(run))
     name = "A localizer" if run is None else run.resolve().name
-    out.print(_table(found, depth))
-    out.print(_totals(found), highlight=False, soft_wrap=True)
+    out.print(_table(table, depth))
+    out.print(_totals(table), highlight=False, soft_wrap=True)
     if json_file is not None:
         with replacing(json_file) as file:
-            json.dump(found.to_json(depth), file, indent=2)
+            json.dump(table.to_json(depth), file, indent=2)
             file.write("\n")
     if plot is not None:
         with replacing(plot) as file:
-            file.write(diagram(found, f"{name}: one image in, one box out"))
+            file.write(diagram(table, f"{name}: one image in, one box out"))
 
 
-def _table(found: "Summary", depth: int) -> Table:
-    from solobox.model.diagram import shaped
+def _table(summary: "Summary", depth: int) -> Table:
+    from solobox.model.diagram import format_shape
 
     table = Table(header_style="bold")
-    for head in ("layer", "what it is"):
+    for head in ("layer", "type"):
         table.add_column(head, overflow="fold")
-    for head in ("gives", "parameters", "multiply-adds"):
+    for head in ("output", "parameters", "multiply-adds"):
         table.add_column(head, justify="right")
-    table.add_row("image", "RGB, squashed to a square", shaped(found.input), "", "")
-    for row in found.to_depth(depth):
+    table.add_row("image", "RGB, resized to a square", format_shape(summary.input), "", "")
+    for row in summary.to_depth(depth):
         frozen = " frozen" if row.parameters and not row.trainable else ""
         table.add_row(
             Text("  " * (row.depth - 1) + row.label),
-            Text(row.kind),
-            "\n".join(map(shaped, row.outputs)),
+            Text(row.description),
+            "\n".join(map(format_shape, row.outputs)),
             f"{row.parameters:,}{frozen}" if row.parameters else "",
             f"{row.macs:,}" if row.macs else "",
             style="bold" if row.depth == 1 and depth > 1 else "",
@@ -98,9 +98,11 @@ def _table(found: "Summary", depth: int) -> Table:
     return table
 
 
-def _totals(found: "Summary") -> str:
-    learnt = "" if found.trainable == found.parameters else f", {found.trainable:,} of them not frozen"
+def _totals(summary: "Summary") -> str:
+    trainable = (
+        "" if summary.trainable == summary.parameters else f", {summary.trainable:,} of them trainable"
+    )
     return (
-        f"{found.parameters:,} parameters{learnt}; {found.macs:,} multiply-adds for one image; "
-        f"{found.weight_bytes / 1e6:,.1f} MB of weights"
+        f"{summary.parameters:,} parameters{trainable}; {summary.macs:,} multiply-adds for one image; "
+        f"{summary.weight_bytes / 1e6:,.1f} MB of weights"
     )

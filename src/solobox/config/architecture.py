@@ -1,9 +1,12 @@
-"""What a localizer is made of, as plain data; without PyTorch, which takes seconds to load."""
+"""What a localizer is made of, as plain data; imports no torch."""
 
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from solobox.config.options import STRICT, Options
 from solobox.errors import ConfigError
 
 VectorizerName: TypeAlias = Literal["gap", "flatten", "edges"]
@@ -12,129 +15,119 @@ BoxForm: TypeAlias = Literal["corners", "center_size", "corner_size"]
 Size: TypeAlias = int | Literal["native"]
 
 _NATIVE_SIDE = 320
-"""The side whose grid the distribution head has where images keep their own sizes."""
+"""The side whose grid the distribution head uses where images keep their sizes."""
 
 
-def option(default: Any, text: str) -> Any:
-    """A dataclass field with a default and the text that the command line shows for it."""
-    return field(default=default, metadata={"help": text})
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Architecture(Options):
+    """Everything that decides the shapes of a localizer's tensors; each field's description says what it is.
 
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """Everything that decides the shapes of a localizer's tensors; each field's own text says what it is.
-
-    Raises ConfigError where the parts do not fit together.
+    Raises ConfigError, also for values that do not go together (code ``options-conflict``).
     """
 
-    backbone: str = option("tf_efficientnet_lite0", "The backbone: a timm model name.")
-    strides: tuple[int, ...] = option((8, 16, 32), "Strides of the feature maps that are used, finest first.")
-    size: Size = option(
-        320,
-        "Side in pixels of the square that an image is squashed to; for `edges` a multiple of the coarsest stride. "
-        "`native`, with `gap` alone: each image by itself at its own size, the longer side reduced to at most 1333.",
+    backbone: str = Field(default="tf_efficientnet_lite0", description="The backbone, a timm model name.")
+    strides: tuple[PositiveInt, ...] = Field(
+        default=(8, 16, 32), strict=False, description="Strides of the feature maps to use, finest first."
     )
-    extra: tuple[int, ...] = option(
-        (),
-        "Channels of additional convolutions (3x3, stride 2, ReLU) after the coarsest map, such as 1024; with `gap` "
-        "or `flatten`.",
+    size: Size = Field(
+        default=320,
+        description="Side in pixels of the square that each image is resized to; the `edges` vectorizer needs a "
+        "multiple of the coarsest stride. `native` (only with `gap`): each image keeps its size, with a longer side "
+        "of at most 1333 pixels.",
     )
-    vectorizer: VectorizerName = option(
-        "edges",
-        "`gap` (pooling) or `flatten` give one vector of the coarsest map, `edges` a sequence for each edge of all "
-        "maps. `flatten` fixes the input size.",
+    extra: tuple[PositiveInt, ...] = Field(
+        default=(),
+        strict=False,
+        description="Channels of extra 3x3 convolutions (stride 2, ReLU) after the coarsest map, such as 1024; for "
+        "`gap` and `flatten`.",
     )
-    head: HeadName = option(
-        "distribution", "`regression` gives four numbers, `distribution` four distributions."
+    vectorizer: VectorizerName = Field(
+        default="edges",
+        description="What the head reads: one vector from the coarsest map (`gap`: global average pooling; "
+        "`flatten`), or a sequence for each edge of the box from all maps (`edges`).",
     )
-    box: BoxForm = option(
-        "corners",
-        "What the `regression` head's numbers are: `corners` (x1, y1, x2, y2), `center_size` (cx, cy, w, h) or "
-        "`corner_size` (x1, y1, w, h).",
+    head: HeadName = Field(
+        default="distribution",
+        description="`regression` predicts four numbers, `distribution` a distribution for each edge.",
     )
-    width: int = option(
-        96, "Channels inside the `edges` vectorizer and the heads: the `regression` head's hidden layer."
+    box: BoxForm = Field(
+        default="corners",
+        description="What the four numbers of the `regression` head are: `corners` (x1, y1, x2, y2), `center_size` "
+        "(cx, cy, w, h) or `corner_size` (x1, y1, w, h).",
     )
-    blocks: int = option(1, "Residual blocks of the `edges` vectorizer.")
-    dropout: float = option(0.1, "Share of channels dropped in training by the `edges` vectorizer.")
-    bins: int = option(32, "Bins of the `distribution` head in each cell of the second finest map.")
-    # No option: training sets it where there are images without the object to learn from.
+    width: int = Field(
+        default=96, ge=1, description="Channels of the `edges` vectorizer and of the heads' hidden layer."
+    )
+    bins: int = Field(
+        default=32, ge=1, description="Bins of the `distribution` head in each cell of the second finest map."
+    )
+    # Not an option: training sets it where there are images without the object to learn from.
     presence: bool = False
 
     def __post_init__(self) -> None:
-        rising = all(a < b for a, b in pairwise(self.strides))
-        if not self.strides or self.strides[0] < 1 or not rising:
-            raise ConfigError(f"strides are positive and rise, such as 8, 16, 32; not {self.strides}")
-        if self.vectorizer not in ("gap", "flatten", "edges"):
-            raise ConfigError(f"vectorizer is gap, flatten or edges, not {self.vectorizer!r}")
-        if self.head not in ("regression", "distribution"):
-            raise ConfigError(f"head is regression or distribution, not {self.head!r}")
-        if self.box not in ("corners", "center_size", "corner_size"):
-            raise ConfigError(f"box is corners, center_size or corner_size, not {self.box!r}")
-        if self.box != "corners" and self.head != "regression":
+        if not self.strides or any(a >= b for a, b in pairwise(self.strides)):
             raise ConfigError(
-                f"box {self.box!r} is a form of the regression head's four numbers; the head {self.head!r} gives a "
-                "distribution for each edge: leave box out, or use head `regression`"
+                f"strides must rise, such as 8, 16, 32; not {self.strides}", code="out-of-range"
+            )
+        if self.box != "corners" and self.head != "regression":
+            raise _conflict(
+                f"box {self.box!r} is for the regression head, and the head is {self.head!r}: leave box out, or use "
+                "head `regression`"
             )
         self._check_size()
-        self._check_vectorizer()
-        for name, least in (("width", 1), ("blocks", 0), ("bins", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is a share in [0, 1), not {self.dropout}")
+        if self.vectorizer == "edges":
+            self._check_edges()
 
     def _check_size(self) -> None:
-        coarsest = self.strides[-1]
-        if isinstance(self.size, str):
-            if self.size != "native":
-                raise ConfigError(f"size is a number of pixels or `native`, not {self.size!r}")
+        if self.size == "native":
             if self.vectorizer != "gap":
-                raise ConfigError(
-                    f"the vectorizer `{self.vectorizer}` reads maps of one size, and with size `native` each image "
-                    "has its own: use vectorizer `gap`, or give a number of pixels"
+                raise _conflict(
+                    f"the vectorizer `{self.vectorizer}` needs maps of one size, and size `native` gives each image "
+                    "its own: use vectorizer `gap`, or give size as a number of pixels"
                 )
             return
+        coarsest = self.strides[-1]
         if self.size < coarsest:
-            raise ConfigError(f"size {self.size} is less than the coarsest stride, {coarsest}")
-        if self.vectorizer == "edges" and self.size % coarsest:
             raise ConfigError(
-                f"size {self.size} must be a multiple of the coarsest stride, {coarsest}, for the vectorizer `edges`: "
-                f"its maps lie on one grid. Use {round(self.size / coarsest) * coarsest}, or vectorizer `gap` or "
+                f"size {self.size} is less than the coarsest stride, {coarsest}", code="out-of-range"
+            )
+        if self.vectorizer == "edges" and self.size % coarsest:
+            raise _conflict(
+                f"size {self.size} must be a multiple of the coarsest stride, {coarsest}, for the vectorizer `edges`, "
+                f"whose maps share one grid. Use {round(self.size / coarsest) * coarsest}, or vectorizer `gap` or "
                 "`flatten`, which take any size"
             )
 
-    def _check_vectorizer(self) -> None:
-        if self.vectorizer == "edges" and self.head == "regression":
-            raise ConfigError(
-                "the regression head reads one vector, and the vectorizer `edges` gives a sequence for each "
-                "edge: use head `distribution`, or vectorizer `gap` or `flatten`"
+    def _check_edges(self) -> None:
+        if self.head == "regression":
+            raise _conflict(
+                "the regression head reads one vector, and the vectorizer `edges` gives a sequence for each edge: use "
+                "head `distribution`, or vectorizer `gap` or `flatten`"
             )
-        doubling = all(b == 2 * a for a, b in pairwise(self.strides))
-        if self.vectorizer == "edges" and (len(self.strides) < 2 or not doubling):
-            raise ConfigError(
-                f"the vectorizer `edges` mixes two or more maps, each of twice the stride of the one before it, "
-                f"such as 8, 16, 32; not {self.strides}"
+        if len(self.strides) < 2 or any(b != 2 * a for a, b in pairwise(self.strides)):
+            raise _conflict(
+                "the vectorizer `edges` needs two or more strides, each twice the one before, such as 8, 16, 32; not "
+                f"{self.strides}"
             )
-        if any(channels < 1 for channels in self.extra):
-            raise ConfigError(
-                f"extra gives the channels of each additional convolution, such as 1024; not {self.extra}"
-            )
-        if self.extra and self.vectorizer == "edges":
-            raise ConfigError(
-                "additional convolutions (extra) reduce the coarsest map, and the vectorizer `edges` needs it at its "
-                "own stride, beside the finer ones: leave extra out, or use vectorizer `gap` or `flatten`"
+        if self.extra:
+            raise _conflict(
+                "extra convolutions shrink the coarsest map, which the vectorizer `edges` combines with the finer "
+                "ones: leave extra out, or use vectorizer `gap` or `flatten`"
             )
 
     @property
     def side(self) -> int:
-        """Pixels along a side of the square; ConfigError where each image keeps its own size (`native`)."""
-        if isinstance(self.size, str):
-            raise ConfigError("this needs images of one size: give size as a number of pixels, not `native`")
+        """Side of the square in pixels; ConfigError where images keep their sizes (`native`)."""
+        if self.size == "native":
+            raise _conflict("this needs images of one size: give size as a number of pixels, not `native`")
         return self.size
 
     @property
     def cells(self) -> int:
-        """Cells along an axis of the grid on which the distribution head's bins lie."""
-        side = _NATIVE_SIDE if isinstance(self.size, str) else self.size
+        """Cells along an axis of the grid that holds the distribution head's bins."""
+        side = _NATIVE_SIDE if self.size == "native" else self.size
         return side // (self.strides[1] if len(self.strides) > 1 else self.strides[0])
+
+
+def _conflict(text: str) -> ConfigError:
+    return ConfigError(text, code="options-conflict")

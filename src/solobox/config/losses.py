@@ -1,4 +1,4 @@
-"""The small language in which a recipe adds losses up; without PyTorch, which takes seconds to load."""
+"""A recipe's loss as text: a weighted sum of terms; imports no torch."""
 
 import re
 
@@ -12,16 +12,17 @@ _TERM = re.compile(r"(?:(?P<weight>\d+(?:\.\d*)?|\.\d+)\s*\*\s*)?(?P<name>[a-z0-
 
 
 def parse(text: str) -> Terms:
-    """Weights and names of a sum such as ``kl + 10*l1 + giou``.
+    """Weights and names of the terms of a sum such as ``kl + 10*l1 + giou``.
 
-    Raises ConfigError for a name or a form that it does not know.
+    Raises ConfigError (``unknown-loss``) for an unknown name and for text that is no such sum.
     """
     terms = []
     for part in text.split("+"):
         match = _TERM.fullmatch(part.strip())
         if match is None or match["name"] not in NAMES:
             raise ConfigError(
-                f"{part.strip()!r} is not a loss; a loss is a sum such as `kl + 10*l1 + giou` of {', '.join(NAMES)}"
+                f"{part.strip()!r} is not a loss: write a sum such as `kl + 10*l1 + giou` of {', '.join(NAMES)}",
+                code="unknown-loss",
             )
         terms.append((float(match["weight"] or 1), match["name"]))
     return tuple(terms)

@@ -1,17 +1,21 @@
-"""The recipe of a training run: every option, its default and what it does, in this one place.
+"""The recipe of a training run: all its options with type, range, default and help text.
 
-The command line's options, the keys of a TOML file and what ``config.json`` keeps are all made from here.
+The options of the command line and the keys of a TOML file are made from it; ``config.json`` stores it.
 """
 
-import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
-from types import UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias
 
-from solobox.config.architecture import Architecture, option
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from solobox.config.architecture import Architecture
 from solobox.config.losses import parse
 from solobox.config.optim import OptimizerConfig
+from solobox.config.options import STRICT, Options, nearest, options_of, unknown_option
 from solobox.errors import ConfigError
 
 RecipeName: TypeAlias = Literal["quick", "finetune", "article"]
@@ -19,163 +23,8 @@ Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 PretrainedHeadName: TypeAlias = Literal["synthetic", "random"]
 
-
-_FEW_VIEWS, _FEW_STEPS = 720, 140
-"""Below this many views, or steps, a set gets more of them: measured on 72 and 100 images, see bench/LOG.md."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """A training run. Every field's own text says what it is; `check` has been passed.
-
-    Raises ConfigError for values that are out of range or do not go together.
-    """
-
-    architecture: Architecture = Architecture()
-    optimizer_config: OptimizerConfig = OptimizerConfig()
-    pretrained: str = option(
-        "bundled",
-        "The backbone's weights: `bundled` (EfficientNet-Lite0), `hub`, `none`, or the path of a file.",
-    )
-    pretrained_head: PretrainedHeadName = option(
-        "synthetic",
-        "First weights of vectorizer and head: `synthetic`, learnt from images that the program draws (for the default "
-        "parts on the bundled backbone; others begin at random), or `random`.",
-    )
-    loss: str = option(
-        "kl + 10*l1 + giou", "A weighted sum of mse, smooth_l1, l1, iou, giou, diou, ciou, kl (distribution)."
-    )
-    beta: float = option(
-        0.1, "Where `smooth_l1` turns from a square to a line, as a fraction of the input's side."
-    )
-    sigma: float = option(
-        0.0115, "Width of the target distribution of `kl`, as a fraction of the input's side."
-    )
-    crops: int = option(
-        3,
-        "Views of each training image, at least: the whole one, and random windows of it. 1: no augmentation. "
-        "A small set gets more, up to 16.",
-    )
-    epochs: int = option(
-        4,
-        "Passes over the kept feature maps, at least, the backbone frozen; a small set gets more. "
-        "0: leave this stage out.",
-    )
-    batch: int = option(32, "Views in a training step, of all devices together.")
-    ema: float = option(
-        0.99, "Decay, per step, of the running average of the weights that is kept. 0: no average."
-    )
-    patience: int = option(0, "Stop a stage after so many epochs without a new best one. 0: never.")
-    folds: int = option(
-        0,
-        "Also train so many heads, each without a part of the training images, and measure each on that part: "
-        "out_of_fold.csv in the run's folder. 0: do not.",
-    )
-    finetune_epochs: int = option(0, "Passes over the images in which the whole backbone is trained too.")
-    finetune_lr: float = option(0.0001, "Peak learning rate of that stage.")
-    backbone_lr: float = option(
-        1.0, "The backbone's learning rate in that stage, as a multiple of the head's."
-    )
-    freeze: int = option(0, "Stages of the backbone, the stem first, that stay as they are in that stage.")
-    val: float = option(0.1, "Share held out to pick the best epoch, where the data does not say.")
-    test: float = option(0.1, "Share set aside and never looked at in training, where the data does not say.")
-    seed: int = option(0, "Seed of everything random.")
-    precision: Precision = option(
-        "auto",
-        "`auto` is bf16-mixed where the hardware has it, else 32-true. 32-true computes kept features in float32 too.",
-    )
-    accelerator: Accelerator = option("auto", "`auto` is a GPU where there is one, else the CPU.")
-    devices: int = option(
-        0,
-        "Devices (GPUs, or processes on a CPU) to train on, on each host; they share each batch. "
-        "0: what torchrun or SLURM started, else one.",
-    )
-    nodes: int = option(0, "Hosts to train on. 0: what torchrun or SLURM started, else one.")
-    loggers: tuple[str, ...] = option((), "Also tell `tensorboard`, `mlflow` or `wandb` of each epoch.")
-    ram_gb: float = option(
-        4.0, "Keep features and pixels of a host in memory up to this size, beyond it on disk."
-    )
-
-    def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "sigma": (1e-4, 1), "beta": (1e-6, 1), "crops": (1, 1000), "epochs": (0, 100_000),
-            "batch": (1, 100_000), "ema": (0, 0.999999), "patience": (0, 100_000), "finetune_epochs": (0, 100_000),
-            "finetune_lr": (1e-9, 10), "backbone_lr": (1e-6, 1000), "freeze": (-1, 1000), "val": (0.001, 0.9),
-            "test": (0, 0.9), "seed": (0, 2**63 - 1), "ram_gb": (0, 1e6),
-            "folds": (0, 1000), "devices": (0, 1000), "nodes": (0, 100_000),
-        }  # fmt: skip
-        for name, (lower, upper) in ranges.items():
-            value = getattr(self, name)
-            if not lower <= value <= upper:
-                raise ConfigError(f"{name} must be from {lower:g} to {upper:g}, not {value}")
-        if self.val + self.test >= 1:
-            raise ConfigError(f"val ({self.val}) and test ({self.test}) leave nothing to train on")
-        if self.epochs == 0 and self.finetune_epochs == 0:
-            raise ConfigError("epochs and finetune_epochs are both 0: nothing would be trained")
-        if self.architecture.size == "native" and (self.epochs or self.batch != 1):
-            raise ConfigError(
-                "size `native` shows each image by itself at its own size: there are no feature maps of one shape "
-                "to keep, and no batches. Use --epochs 0 --finetune-epochs N --batch 1, or give size as a number"
-            )
-        if self.folds == 1 or (self.folds and (self.finetune_epochs or self.devices > 1 or self.nodes > 1)):
-            raise ConfigError(
-                "folds are two or more, of heads on kept features, on one device: they do not go with a backbone that "
-                "is trained too (finetune_epochs) or with several devices"
-            )
-        needs_distribution = any(name == "kl" for _, name in parse(self.loss))
-        if needs_distribution and self.architecture.head == "regression":
-            raise ConfigError(
-                f"the loss {self.loss!r} has `kl`, which needs the distribution head; with `regression` use "
-                "mse, smooth_l1, l1, giou, diou or ciou"
-            )
-        if self.pretrained == "none" and self.finetune_epochs == 0:
-            raise ConfigError(
-                "a backbone with random weights that is never trained learns nothing: set finetune_epochs"
-            )
-
-    def crops_per_image(self, images: int) -> int:
-        """Views of each of so many training images: `crops`, or more where that gives few in all."""
-        return self.crops if self.crops == 1 else max(self.crops, min(16, -(-_FEW_VIEWS // images)))
-
-    def passes(self, views: int) -> int:
-        """Passes over so many views: `epochs`, or more where that gives few steps in all."""
-        return max(self.epochs, -(-_FEW_STEPS // -(-views // self.batch)))
-
-    @classmethod
-    def named(cls, name: str, changes: Mapping[str, object] | None = None) -> "Recipe":
-        """A preset (``quick``, ``full``) with some options changed.
-
-        changes: flat, the architecture's own options among them (``size``, ``backbone``, ...).
-
-        Raises ConfigError for an unknown recipe, an unknown key (naming the nearest) or a value of a wrong type.
-        """
-        if name not in _PRESETS:
-            raise ConfigError(f"there is no recipe {name!r}: {', '.join(_PRESETS)}")
-        given: dict[str, Any] = dict(changes or {})
-        homes = [options_of(kind) for kind in (cls, *PARTS.values())]
-        known = {key: option for home in homes for key, option in home.items()}
-        for key, value in given.items():
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f". Known: {', '.join(known)}"
-                raise ConfigError(f"unknown setting {key!r}{hint}")
-            given[key] = _checked(key, value, known[key].kind)
-        preset = _PRESETS[name]()
-        own, *deep = ({k: v for k, v in given.items() if k in home} for home in homes)
-        parts = {
-            part: replace(getattr(preset, part), **changed) for part, changed in zip(PARTS, deep, strict=True)
-        }
-        return replace(preset, **parts, **own)
-
-    def flat(self) -> dict[str, Any]:
-        """Every option by name, as plain values: what `named` takes."""
-        homes: list[Any] = [self, *(getattr(self, part) for part in PARTS)]
-        values = {name: getattr(home, name) for home in homes for name in options_of(type(home))}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-PARTS: dict[str, type] = {"architecture": Architecture, "optimizer_config": OptimizerConfig}
-"""The fields of `Recipe` that hold options of their own."""
+_MIN_CROPS, _MIN_STEPS = 720, 140
+"""A smaller training set gets more crops and epochs: measured on 72 and 100 images, see bench/LOG.md."""
 
 _ARTICLE = {
     "backbone": "resnet50", "strides": (32,), "size": 300, "extra": (1024,), "vectorizer": "gap", "head": "regression",
@@ -184,59 +33,219 @@ _ARTICLE = {
     "schedule": "exponential", "warmup": 0.0, "decay_rate": 0.8, "decay_steps": 3600, "staircase": True, "clip": 0.0,
 }  # fmt: skip
 
-_PRESETS: dict[str, Callable[[], Recipe]] = {
-    "quick": Recipe,
-    "finetune": lambda: Recipe(finetune_epochs=4),
-    "article": lambda: Recipe.named("quick", _ARTICLE),
+_PRESETS: dict[str, Mapping[str, object]] = {
+    "quick": {},
+    "finetune": {"finetune_epochs": 4},
+    "article": _ARTICLE,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting: its type, its default and its help text."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe(Options):
+    """A training run; each field's description says what it is.
 
-    kind: Any
-    default: Any
-    help: str
+    Raises ConfigError, also for values that do not go together (code ``options-conflict``).
+    """
+
+    architecture: Architecture = Architecture()
+    optimizer_config: OptimizerConfig = OptimizerConfig()
+    pretrained: str = Field(
+        default="bundled",
+        description="Weights of the backbone: `bundled` (EfficientNet-Lite0), `hub`, `none`, or a file's path.",
+    )
+    pretrained_head: PretrainedHeadName = Field(
+        default="synthetic",
+        description="Initial weights of vectorizer and head: `synthetic`, pretrained on drawn images (for the "
+        "default architecture with the bundled backbone; others start at random), or `random`.",
+    )
+    loss: str = Field(
+        default="kl + 10*l1 + giou",
+        description="A weighted sum of mse, smooth_l1, l1, iou, giou, diou, ciou and kl (of the distributions).",
+    )
+    crops: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        description="Crops of each training image, the first of which is the whole image. A small "
+        "data set gets more, up to 16. 1: no augmentation.",
+    )
+    epochs: int = Field(
+        default=4,
+        ge=0,
+        le=100_000,
+        description="Epochs of the head stage: the backbone is frozen, and its features are computed once. A small "
+        "data set gets more. 0: skip this stage.",
+    )
+    batch: int = Field(default=32, ge=1, le=100_000, description="Batch size, over all devices together.")
+    ema: float = Field(
+        default=0.99,
+        ge=0,
+        le=0.999999,
+        description="Decay per step of the weights' exponential moving average, which is what is kept. 0: off.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Stop a stage after so many epochs without improvement. 0: never.",
+    )
+    folds: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Cross-validation: also train so many heads, each without one fold of the training images, and "
+        "write their IoU on that fold to out_of_fold.csv. 0: off.",
+    )
+    finetune_epochs: int = Field(
+        default=0,
+        ge=0,
+        le=100_000,
+        description="Epochs of the fine-tuning stage, which trains the backbone too.",
+    )
+    finetune_lr: float = Field(
+        default=0.0001, ge=1e-9, le=10, description="Peak learning rate of fine-tuning."
+    )
+    backbone_lr: float = Field(
+        default=1.0,
+        ge=1e-6,
+        le=1000,
+        description="Learning rate of the backbone in fine-tuning, as a multiple of finetune_lr.",
+    )
+    freeze: int = Field(
+        default=0,
+        ge=-1,
+        le=1000,
+        description="Stages of the backbone, from the stem on, that fine-tuning leaves frozen.",
+    )
+    val: float = Field(
+        default=0.1,
+        ge=0.001,
+        le=0.9,
+        description="Share of images for validation, where the data names no split.",
+    )
+    test: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.9,
+        description="Share of images left for the final test, where the data names no split.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of all random numbers.")
+    precision: Precision = Field(
+        default="auto",
+        description="`auto`: bf16-mixed where the hardware supports it, else 32-true, which also computes "
+        "cached features in float32.",
+    )
+    accelerator: Accelerator = Field(
+        default="auto", description="`auto`: a GPU if there is one, else the CPU."
+    )
+    devices: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="GPUs, or processes on a CPU, on each host; each batch is shared among them. 0: as torchrun or "
+        "SLURM started, else one.",
+    )
+    nodes: int = Field(
+        default=0, ge=0, le=100_000, description="Hosts. 0: as torchrun or SLURM started, else one."
+    )
+    loggers: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Also log each epoch to `tensorboard`, `mlflow` or `wandb`; history.csv is always written.",
+    )
+    ram_gb: float = Field(
+        default=4.0,
+        ge=0,
+        le=1e6,
+        description="Memory in GB for cached images and features on each host; the rest goes to disk.",
+    )
+
+    def __post_init__(self) -> None:
+        uses_kl = any(name == "kl" for _, name in parse(self.loss))
+        if self.val + self.test >= 1:
+            raise _conflict(f"val ({self.val}) and test ({self.test}) leave no images to train on")
+        if self.epochs == 0 and self.finetune_epochs == 0:
+            raise _conflict("epochs and finetune_epochs are both 0: nothing would be trained")
+        if self.architecture.size == "native" and (self.epochs or self.batch != 1):
+            raise _conflict(
+                "with size `native` each image has its own size, so features cannot be cached and images cannot be "
+                "batched. Use --epochs 0 --finetune-epochs N --batch 1, or give size as a number"
+            )
+        if self.folds == 1:
+            raise ConfigError("folds must be 0, or 2 and more, not 1", code="out-of-range")
+        if self.folds and (self.finetune_epochs or self.devices > 1 or self.nodes > 1):
+            raise _conflict(
+                "folds train heads on cached features on one device: they do not go with finetune_epochs, nor with "
+                "several devices or nodes"
+            )
+        if uses_kl and self.architecture.head == "regression":
+            raise _conflict(
+                f"the loss {self.loss!r} has `kl`, which needs the distribution head: for `regression` use mse, "
+                "smooth_l1, l1, iou, giou, diou or ciou"
+            )
+        if self.pretrained == "none" and self.finetune_epochs == 0:
+            raise _conflict("a frozen backbone with random weights learns nothing: set finetune_epochs")
+
+    def crops_per_image(self, images: int) -> int:
+        """Crops of each of `images` training images: `crops`, or more where that gives few in all."""
+        return self.crops if self.crops == 1 else max(self.crops, min(16, -(-_MIN_CROPS // images)))
+
+    def passes(self, crops: int) -> int:
+        """Epochs of the head stage on so many crops: `epochs`, or more where that gives few steps in all."""
+        return max(self.epochs, -(-_MIN_STEPS // -(-crops // self.batch)))
+
+    @classmethod
+    def from_preset(
+        cls, name: str = "quick", options: Mapping[str, object] | None = None, /, **more: object
+    ) -> Self:
+        """A preset with some options changed: ``Recipe.from_preset("quick", size=224, lr=0.002)``.
+
+        name: ``quick`` (the backbone stays frozen), ``finetune`` or ``article``.
+        options, more: by name, those of the architecture and the optimizer among them; plain values, as TOML has them.
+
+        Raises ConfigError: ``unknown-recipe``, ``unknown-option`` (it names the nearest one), and as `Recipe` does.
+        """
+        if name not in _PRESETS:
+            raise ConfigError(f"unknown recipe {name!r}{nearest(name, _PRESETS)}", code="unknown-recipe")
+        values: dict[str, Any] = {**_PRESETS[name], **(options or {}), **more}
+        for option in values:
+            if option not in OPTIONS:
+                raise unknown_option(option, OPTIONS)
+        parts: dict[str, Any] = {
+            part: kind(**{option: values.pop(option) for option in options_of(kind) if option in values})
+            for part, kind in PARTS.items()
+        }
+        return cls(**parts, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option by name, as values for JSON: what `from_preset` takes."""
+        nested = asdict(self)
+        values = {**nested, **{name: value for part in PARTS for name, value in nested[part].items()}}
+        return {
+            name: list(values[name]) if isinstance(values[name], tuple) else values[name] for name in OPTIONS
+        }
 
 
-def options_of(kind: type) -> dict[str, Option]:
-    """The plain settings of `Recipe` or `Architecture` by name: the fields that have a text for people."""
-    hints = get_type_hints(kind)
-    found = {}
-    for item in fields(kind):
-        if "help" in item.metadata:
-            found[item.name] = Option(hints[item.name], _default(item), item.metadata.get("help", ""))
-    return found
+PARTS: dict[str, type[Options]] = {"architecture": Architecture, "optimizer_config": OptimizerConfig}
+"""The fields of `Recipe` that hold options themselves."""
+
+OPTIONS = options_of(Recipe, *PARTS.values())
+"""All options of a recipe by name, with type, default and help text."""
 
 
-def _default(item: Field[Any]) -> Any:
-    return None if item.default is MISSING else item.default
+def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
+    """The preset's name and the options in a TOML file, for `Recipe.from_preset`; ``quick`` and none without a file.
+
+    Raises ConfigError (``config-unreadable``) for a file that cannot be read or is not TOML.
+    """
+    if path is None:
+        return "quick", {}
+    try:
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {error}", code="config-unreadable") from error
+    return str(options.pop("recipe", "quick")), options
 
 
-def _checked(key: str, value: Any, kind: Any) -> Any:
-    """`value` as the type `kind`, where that loses nothing."""
-    origin, options = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if value in options:
-            return value
-        raise ConfigError(f"{key} is one of {', '.join(map(str, options))}, not {value!r}")
-    if origin in (Union, UnionType):
-        return _one_of(key, value, options)
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(_checked(key, item, options[0]) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if origin is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return value
-    raise ConfigError(f"{key} is a {getattr(kind, '__name__', kind)}, not {value!r}")
-
-
-def _one_of(key: str, value: Any, kinds: tuple[Any, ...]) -> Any:
-    for kind in kinds:
-        try:
-            return _checked(key, value, kind)
-        except ConfigError:
-            continue
-    names = [" or ".join(map(repr, get_args(kind))) or kind.__name__ for kind in kinds]
-    raise ConfigError(f"{key} is {' or '.join(names)}, not {value!r}")
+def _conflict(text: str) -> ConfigError:
+    return ConfigError(text, code="options-conflict")

@@ -1,76 +1,77 @@
-"""The table of labelled images: one row an image, one box at most a row, checked where it is made."""
+"""The table of labelled images: one row per image, at most one box per row, checked where it is made."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from solobox.boxes import Floats, area, is_valid
-from solobox.data import formats, splits
+from solobox.boxes import Floats, is_valid
+from solobox.data import checks, formats, in_memory, splits
+from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
-from solobox.data.formats.writing import plain
+from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
+from solobox.data.one_per_image import ReadNotes, invalid_box, one_per_image
 from solobox.errors import ConfigError, DataError
+from solobox.images.decode import ImageInput
+from solobox.utils.progress import Progress
 
-Keep: TypeAlias = Literal["largest", "first"]
+Check: TypeAlias = Literal["off"] | CheckLevel
 Texts: TypeAlias = tuple[str, ...]
 
 _TEXTS = ("split", "group", "label", "source", "names", "where")
 _COLUMNS = frozenset({"image", "x1", "y1", "x2", "y2", "split", "group", "label", "source"})
-_SHOWN = 5
+_LISTED = 5
+"""Faults that a message lists before it counts the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What reading a data set did; all counts are of the whole set as it was read.
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One row of a `Dataset`.
 
-    path: the file or folder, None for samples that were not read.
-    format, convention: as in `Annotations`.
-    images, positives, negatives: rows kept, and of these the ones with and without a box.
-    chosen: images with several boxes of which one was kept.
-    several: names of images with several boxes that were left out.
-    duplicates: rows that only repeated another and were dropped.
-    bad: the rows that were left out as unusable, each with its place and the reason.
+    image: a path, or an image in memory.
+    box: shape (4,), float64, read-only: ``x1, y1, x2, y2`` in pixels of the upright image; None for an image without
+        the object.
+    label, split, group, source, name: as in `Dataset`.
     """
 
-    path: Path | None = None
-    format: str = ""
-    convention: str = ""
-    images: int = 0
-    positives: int = 0
-    negatives: int = 0
-    chosen: int = 0
-    several: Texts = ()
-    duplicates: int = 0
-    bad: Texts = ()
+    image: ImageInput
+    box: Floats | None
+    label: str
+    split: str
+    group: str
+    source: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
-class Dataset:
-    """Labelled images, N of them, in order; every sequence has N entries.
+class Dataset(Sequence[Sample]):
+    """N labelled images, in order: a sequence of `Sample`, and the same as columns of N entries each.
 
-    images: where each image is.
+    images: a path for each image, or an image in memory, see `ImageInput`.
     boxes: shape (N, 4), float64, read-only: ``x1, y1, x2, y2`` in pixels of the upright image. A row of
         four NaN is a negative: an image without the object.
     split: ``train``, ``val``, ``test``, or ``""`` where unknown.
-    group: images of one group (a person, a film) never part ways in a split; ``""`` where unknown.
-    label: the object's class; it is kept and reported by, never learnt. ``""`` where unknown.
+    group: images of one group (a person, a film) always get the same split; ``""`` where unknown.
+    label: the object's class. It is kept and reported, never learned. ``""`` where unknown.
     source: where a box comes from (a person, a detector); ``""`` where unknown.
     extra: the data's other columns, as text.
-    names: each image as its file names it, with ``/``: the key of the split by hash.
-    where: each row's place in its file, for messages.
-    notes: what reading did.
+    names: each image as its file names it, with ``/``; ``image-000001`` for one in memory. The split by hash uses it.
+    where: each row's location in its file, for messages.
+    notes: what happened while the data was read.
 
-    Texts may be given as None, which stands for all ``""``; names are then the last parts of the paths.
-    ``ValueError`` for shapes and lengths that do not fit together, ``DataError`` for a box that is neither
-    valid nor all NaN, and for an unknown split.
+    Columns of text may be None, which means ``""`` everywhere; names are then the last parts of the paths. This
+    constructor checks no more than the boxes themselves; `from_arrays` checks as `read` does.
+
+    Raises ValueError for shapes and lengths that do not fit together; DataError: ``invalid-box`` for a box that is
+    neither valid nor all NaN, ``unknown-split``.
     """
 
-    images: tuple[Path, ...]
+    images: tuple[ImageInput, ...]
     boxes: Floats
     split: Texts
     group: Texts
@@ -79,11 +80,11 @@ class Dataset:
     extra: Mapping[str, Texts]
     names: Texts
     where: Texts
-    notes: Reading
+    notes: ReadNotes
 
     def __init__(
         self,
-        images: Iterable[str | Path],
+        images: Iterable[ImageInput],
         boxes: npt.ArrayLike,
         split: Iterable[str] | None = None,
         group: Iterable[str] | None = None,
@@ -92,10 +93,10 @@ class Dataset:
         extra: Mapping[str, Iterable[str]] | None = None,
         names: Iterable[str] | None = None,
         where: Iterable[str] | None = None,
-        notes: Reading | None = None,
+        notes: ReadNotes | None = None,
     ) -> None:
-        paths = tuple(image if isinstance(image, Path) else Path(image) for image in images)
-        count = len(paths)
+        sources = tuple(Path(image) if isinstance(image, str) else image for image in images)
+        count = len(sources)
         table = np.array(boxes, dtype=np.float64)  # a copy: what is checked here must not change later
         if count == 0 and table.size == 0:
             table = table.reshape(0, 4)
@@ -103,7 +104,10 @@ class Dataset:
             raise ValueError(f"{count} images go with boxes of shape ({count}, 4), not {table.shape}")
         table.flags.writeable = False
         if names is None:
-            names = (path.name for path in paths)
+            names = (
+                image.name if isinstance(image, Path) else in_memory.made_up_name(row)
+                for row, image in enumerate(sources)
+            )
         texts = dict(zip(_TEXTS, (split, group, label, source, names, where), strict=True))
         columns = {key: ("",) * count if value is None else tuple(value) for key, value in texts.items()}
         others = {key: tuple(values) for key, values in (extra or {}).items()}
@@ -112,52 +116,128 @@ class Dataset:
                 raise ValueError(f"{count} images go with {count} entries of {key!r}, not {len(values)}")
         if not _COLUMNS.isdisjoint(others):
             raise ValueError(f"{sorted(_COLUMNS.intersection(others))} cannot be the names of extra columns")
-        _check(paths, table, columns["split"], columns["where"])
-        values_of = {"images": paths, "boxes": table, "extra": others, "notes": notes or Reading(), **columns}
+        _check_rows(table, columns["names"], columns["split"], columns["where"])
+        values_of = {
+            "images": sources,
+            "boxes": table,
+            "extra": others,
+            "notes": notes or ReadNotes(),
+            **columns,
+        }
         for key, value in values_of.items():
             object.__setattr__(self, key, value)
 
     @classmethod
     def read(
         cls,
-        data: str | Path,
-        *,
+        path: str | Path,
         images: str | Path | None = None,
+        *,
         keep: Keep | None = None,
+        check: Check = "headers",
         skip_bad: bool = False,
+        progress: Progress | None = None,
     ) -> "Dataset":
-        """Read labelled images; the format is found out by looking.
+        """Read and check labelled images; the format is detected from the content.
 
-        data: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
+        path: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
             ``data.yaml``.
-        images: the folder that names of images are relative to; by default that of `data`.
+        images: the folder that image names are relative to; by default that of the file.
         keep: of an image with several boxes, take the one of largest area or the first; by default such an
             image is left out and counted in `notes`.
-        skip_bad: leave rows that cannot be used out, and count them, rather than refuse the data.
+        check: ``headers`` checks the boxes and opens each image for its format and size (of test images too: a box
+            outside its image is found, no pixel is decoded); ``pixels`` also decodes every image; ``numbers`` opens
+            no image; ``off`` refuses only what cannot be a row.
+        skip_bad: leave out the rows at fault, and count them in `notes`, instead of refusing the data.
 
-        ``DataError`` where nothing can be read, where rows cannot be used, or where nothing is left.
+        Raises DataError: ``data-errors`` where the checks find errors, ``nothing-left`` where no row is left, and the
+        codes of the readers, see `solobox.data.formats`. ConfigError for an unknown option.
         """
-        annotations = formats.read(Path(data), None if images is None else Path(images))
-        return cls.from_annotations(annotations, keep=keep, skip_bad=skip_bad)
+        annotations = formats.read(Path(path), None if images is None else Path(images))
+        return cls.from_annotations(annotations, keep=keep, check=check, skip_bad=skip_bad, progress=progress)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Iterable[ImageInput],
+        boxes: Iterable[Any],
+        *,
+        split: Iterable[str] | None = None,
+        group: Iterable[Any] | None = None,
+        label: Iterable[Any] | None = None,
+        check: Check = "headers",
+        skip_bad: bool = False,
+    ) -> "Dataset":
+        """Make a dataset of N images and boxes, checked as `read` does.
+
+        images: paths, or images in memory, see `ImageInput`.
+        boxes: (N, 4), ``x1, y1, x2, y2`` in pixels of the upright image. None or four NaN in place of a box: an image
+            without the object.
+        split, group, label: N texts each, see `Dataset`. check, skip_bad: see `read`.
+
+        Raises as `read`; ValueError for different lengths; TypeError for what is no image.
+        """
+        annotations, sources = in_memory.from_arrays(images, boxes, split=split, group=group, label=label)
+        return cls.from_annotations(annotations, check=check, skip_bad=skip_bad, sources=sources)
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        frame: in_memory.DataFrame,
+        images: str | Path | None = None,
+        *,
+        keep: Keep | None = None,
+        check: Check = "headers",
+        skip_bad: bool = False,
+    ) -> "Dataset":
+        """Make a dataset of a pandas or polars DataFrame, checked as `read` does.
+
+        frame: columns ``image, x1, y1, x2, y2``, perhaps ``split, group, label, source``; others are kept as text. A
+            row without coordinates is an image without the object.
+        images: the folder that relative paths are relative to; by default the working directory.
+        keep, check, skip_bad: see `read`.
+
+        Raises as `read`; DataError: ``missing-column``.
+        """
+        annotations, sources = in_memory.from_dataframe(frame, None if images is None else Path(images))
+        return cls.from_annotations(annotations, keep=keep, check=check, skip_bad=skip_bad, sources=sources)
 
     @classmethod
     def from_annotations(
-        cls, annotations: Annotations, *, keep: Keep | None = None, skip_bad: bool = False
+        cls,
+        annotations: Annotations,
+        *,
+        keep: Keep | None = None,
+        check: Check = "headers",
+        skip_bad: bool = False,
+        sources: Mapping[Path, ImageInput] | None = None,
+        progress: Progress | None = None,
     ) -> "Dataset":
-        """Bring records to one row an image, in the order in which the images first appear; see `read`.
+        """Check records and reduce them to one row for each image, in the order in which the images first appear.
 
-        Records of one image with the same box and label are duplicates, of which one stays.
+        sources: the images that are no files, by `Record.path`. Otherwise as `read`.
         """
         if keep not in {None, "largest", "first"}:
-            raise ConfigError(f"keep is 'largest' or 'first', not {keep!r}")
-        kept, notes = _one_for_each_image(annotations, keep)
+            raise ConfigError(f"keep is 'largest' or 'first', not {keep!r}", code="unknown-choice")
+        if check not in {"off", "numbers", "headers", "pixels"}:
+            raise ConfigError(
+                f"check is 'off', 'numbers', 'headers' or 'pixels', not {check!r}", code="unknown-choice"
+            )
+        left_out: Texts = ()
+        if check != "off":
+            diagnosis = checks.check(annotations, check, in_memory=sources, progress=progress)
+            annotations, left_out = _without_bad_rows(annotations, diagnosis, skip_bad=skip_bad)
+        kept, notes = one_per_image(annotations, keep)
         if notes.bad and not skip_bad:
-            raise DataError(_unusable(annotations.path, notes.bad))
+            raise DataError(_refusal(annotations, notes.bad, len(notes.bad)), code="data-errors")
+        notes = replace(notes, bad=(*left_out, *notes.bad))
+        if annotations.format == in_memory.FORMAT:
+            notes = replace(notes, path=None)
         if not kept:
-            raise DataError(_nothing_left(notes))
+            raise DataError(_nothing_left(annotations.path, notes), code="nothing-left")
         columns = dict.fromkeys(name for record in kept for name in record.extra)
         return cls(
-            images=(record.path for record in kept),
+            images=((sources or {}).get(record.path, record.path) for record in kept),
             boxes=[record.box or NOT_A_BOX for record in kept],
             split=(record.split for record in kept),
             group=(record.group for record in kept),
@@ -172,22 +252,63 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+
+    def __getitem__(self, index: int | slice) -> "Sample | Dataset":
+        if isinstance(index, slice):
+            return self.select(np.arange(len(self))[index])
+        box = self.boxes[index]
+        return Sample(
+            image=self.images[index],
+            box=None if math.isnan(box[0]) else box,
+            label=self.label[index],
+            split=self.split[index],
+            group=self.group[index],
+            source=self.source[index],
+            name=self.names[index],
+        )
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[row] for row in range(len(self)))
+
     def __repr__(self) -> str:
-        return f"<Samples: {self.summary()}>"
+        return f"<Dataset: {self.summary()}>"
 
     @property
     def has_box(self) -> npt.NDArray[np.bool_]:
         """Whether the object is in each image, shape (N,)."""
         return ~np.isnan(self.boxes[:, 0])
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The image files. Raises DataError: ``images-in-memory`` where an image is no file."""
+        for image, name in zip(self.images, self.names, strict=True):
+            if not isinstance(image, Path):
+                raise DataError(
+                    f"{name} is in memory, and a file is needed: save the images, and make the dataset of their paths",
+                    code="images-in-memory",
+                )
+        return tuple(image for image in self.images if isinstance(image, Path))
+
+    def same_images(self, other: "Dataset") -> bool:
+        """Whether both have the same images in the same order: equal paths, and the very same images in memory."""
+        return len(self) == len(other) and all(
+            one is another or (isinstance(one, Path) and one == another)
+            for one, another in zip(self.images, other.images, strict=True)
+        )
+
     def positives(self) -> "Dataset":
         """Only the images with a box."""
         return self.select(self.has_box)
 
     def select(self, rows: npt.ArrayLike) -> "Dataset":
-        """Take some of the rows; the notes stay as they are.
+        """Some of the rows; the notes stay as they are.
 
-        rows: a mask of shape (N,), or row numbers in the order wanted.
+        rows: a mask of shape (N,), or row numbers in any order.
         """
         chosen = np.asarray(rows)
         if chosen.dtype == np.bool_:
@@ -198,13 +319,13 @@ class Dataset:
             chosen = np.zeros(0, dtype=np.intp)
         elif chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
             raise ValueError(f"rows are a mask or row numbers, not {chosen.dtype} of shape {chosen.shape}")
-        at = chosen.tolist()
+        numbers = chosen.tolist()
 
         def pick(values: Texts) -> Texts:
-            return tuple(values[index] for index in at)
+            return tuple(values[index] for index in numbers)
 
         return Dataset(
-            images=(self.images[index] for index in at),
+            images=(self.images[index] for index in numbers),
             boxes=self.boxes[chosen],
             extra={name: pick(values) for name, values in self.extra.items()},
             notes=self.notes,
@@ -214,187 +335,150 @@ class Dataset:
     def of_split(self, name: str) -> "Dataset":
         """Only the rows of a split: ``train``, ``val``, ``test``, or ``""`` for those that have none."""
         if name not in {"", *SPLITS}:
-            raise ConfigError(f"{name!r} is no split; the splits are {', '.join(SPLITS)}")
+            raise ConfigError(
+                f"{name!r} is no split; the splits are {', '.join(SPLITS)}", code="unknown-split"
+            )
         return self.select(np.array([split == name for split in self.split], dtype=np.bool_))
 
     def write(self, path: str | Path, format: str = "csv") -> None:  # noqa: A002 (the field's word)
         """Write the rows as ``csv``, ``article`` or ``coco`` (a file), ``voc`` or ``yolo`` (a new folder).
 
-        All of it or nothing; images are never moved or changed. What a format has no room for is left
-        out: see its module. CSV keeps everything. ``ConfigError`` for an unknown format, ``DataError``
-        where it cannot be written.
+        Whole or not at all; images are never moved or changed. What a format has no room for is left
+        out: see its module. CSV keeps everything.
+
+        Raises ConfigError: ``unknown-format``; DataError: ``images-in-memory``, and where it cannot be written.
         """
-        texts = zip(
-            self.images, self.names, self.where, self.split, self.group, self.label, self.source, strict=True
-        )
+        _ = self.paths  # only files can be named
+        formats.write(Path(path), self.annotations().records, format)
+
+    def annotations(self) -> Annotations:
+        """The rows as records; `Record.path` of an image in memory is its name."""
         records = []
-        for index, (image, name, where, split, group, label, source) in enumerate(texts):
+        for index, (sample, where) in enumerate(zip(self, self.where, strict=True)):
             x1, y1, x2, y2 = self.boxes[index].tolist()
             records.append(
                 Record(
                     row=index + 1,
                     where=where or f"row {index + 1}",
-                    image=name,
-                    path=image,
-                    box=None if math.isnan(x1) else (x1, y1, x2, y2),
-                    split=split,
-                    group=group,
-                    label=label,
-                    source=source,
+                    image=sample.name,
+                    path=sample.image if isinstance(sample.image, Path) else Path(sample.name),
+                    box=None if sample.box is None else (x1, y1, x2, y2),
+                    split=sample.split,
+                    group=sample.group,
+                    label=sample.label,
+                    source=sample.source,
                     extra={key: values[index] for key, values in self.extra.items()},
                 )
             )
-        formats.write(Path(path), records, format)
+        notes = self.notes
+        return Annotations(
+            notes.path or Path("dataset"), notes.format or in_memory.FORMAT, notes.convention, tuple(records)
+        )
+
+    def check(self, level: CheckLevel = "pixels", *, progress: Progress | None = None) -> Diagnosis:
+        """Find what is wrong with the images and boxes, see `solobox.data.checks.check`. Changes nothing."""
+        annotations = self.annotations()
+        sources = dict(zip((record.path for record in annotations.records), self.images, strict=True))
+        return checks.check(annotations, level, in_memory=sources, progress=progress)
 
     def summary(self) -> str:
-        """Say in a sentence or two what is here and what was left out."""
+        """What the dataset holds, and what was left out, in a sentence or two."""
         boxes = int(self.has_box.sum())
         parts = [f"{_count(len(self), 'image')}: {boxes:,} with a box, {len(self) - boxes:,} without"]
         if any(self.split):
             counts = [(name or "no split", self.split.count(name)) for name in (*SPLITS, "")]
             parts.append("; " + ", ".join(f"{count:,} {name}" for name, count in counts if count))
         notes = self.notes
-        if notes.chosen:
-            parts.append(f". One box was kept of each of {_count(notes.chosen, 'image')} with several")
+        if notes.reduced:
+            parts.append(f". One box was kept of each of {_count(notes.reduced, 'image')} with several")
         if notes.several:
             parts.append(f". Left out: {_count(len(notes.several), 'image')} with several boxes")
         if notes.duplicates:
             parts.append(f". Dropped: {_count(notes.duplicates, 'duplicate row')}")
         if notes.bad:
-            parts.append(f". Left out: {_count(len(notes.bad), 'bad row')}")
+            parts.append(f". Left out: {_count(len(notes.bad), 'row')} with errors")
         return "".join(parts) + "."
 
     def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
-        """Give every row a split, by a hash of its group (of its name where it has none).
+        """The same rows, each with a split, by a hash of its group (of its name where it has none).
 
         val, test: fractions, at least 0, together less than 1.
 
-        Where no row has a split, each group goes where its hash says, so that adding images never moves
-        others. Where the data gives splits they are kept; a row without one goes where the rest of its
-        group is, else to train; and where no row is val, it is carved from train by hash, `val` being the
-        fraction of train. Whole groups stay together, but for those that the data itself parts.
+        Where no row has a split, each group goes where its hash says, so adding images never moves others. Splits
+        that the data names are kept; a row without one follows the rest of its group, or else goes to train; and where
+        no row is val, the fraction `val` of train is moved there by hash. Groups stay together, except those that
+        the data itself divides.
 
-        What is asked for is never left empty: when the hashes alone put no group with a box into val, into
-        train, or (of three groups or more) into test, the nearest by hash is moved there. Only in such tiny
-        sets can another image change a split. ``DataError`` when fewer than two groups have a box,
-        ``ConfigError`` for fractions that make no sense.
+        No requested split is left empty: when the hashes put no group with a box into val, into train, or (of three
+        groups or more) into test, the closest by hash is moved there. Only in such tiny sets can another image
+        change a split.
+
+        Raises DataError: ``too-few-images`` when fewer than two groups have a box, ``no-training-images``;
+        ConfigError: ``out-of-range`` for fractions that make no sense.
         """
         split = splits.assign(self.names, self.group, self.split, self.has_box.tolist(), val=val, test=test)
         return replace(self, split=split)
 
 
-def _check(images: Sequence[Path], boxes: Floats, split: Texts, where: Texts) -> None:
-    bad = np.flatnonzero(~(is_valid(boxes) | np.isnan(boxes).all(axis=-1))).tolist()
-    if bad:
+def _check_rows(boxes: Floats, names: Texts, split: Texts, where: Texts) -> None:
+    invalid = np.flatnonzero(~(is_valid(boxes) | np.isnan(boxes).all(axis=-1))).tolist()
+    if invalid:
         rows = [
-            f"{where[row] or f'row {row + 1}'}: {images[row]}: {_why(boxes[row].tolist())}" for row in bad
+            f"{where[row] or f'row {row + 1}'}: {names[row]}: {invalid_box(boxes[row].tolist())}"
+            for row in invalid
         ]
-        raise DataError(f"{_count(len(rows), 'row')} cannot be used:{_listed(rows)}")
+        raise DataError(f"{_count(len(rows), 'row')} cannot be used:{_list(rows)}", code="invalid-box")
     unknown = sorted(set(split) - {"", *SPLITS})
     if unknown:
-        raise DataError(f"the split {unknown[0]!r} is unknown; the splits are {', '.join(SPLITS)}")
+        raise DataError(
+            f"the split {unknown[0]!r} is unknown; the splits are {', '.join(SPLITS)}", code="unknown-split"
+        )
 
 
-def _one_for_each_image(annotations: Annotations, keep: Keep | None) -> tuple[list[Record], Reading]:
-    """Choose one record for each image that can be used, and say what became of the others."""
+def _without_bad_rows(
+    annotations: Annotations, diagnosis: Diagnosis, *, skip_bad: bool
+) -> tuple[Annotations, Texts]:
+    """The annotations without the rows at fault, and those rows in words. Raises DataError unless `skip_bad`."""
+    if not diagnosis.errors:
+        return annotations, ()
+    bad = set(diagnosis.bad_rows)
+    if not skip_bad or not bad:
+        faults = [
+            f"{each.where}: {f'{each.image}: ' if each.image else ''}{each.message}: {each.advice}"
+            for each in diagnosis.errors
+        ]
+        raise DataError(_refusal(annotations, faults, len(bad)), code="data-errors")
+    message = {fix.index: fix.reason for fix in diagnosis.fixes if fix.index in bad}
     records = annotations.records
-    table = np.array([record.box or NOT_A_BOX for record in records], dtype=np.float64).reshape(-1, 4)
-    usable = [ok or record.box is None for ok, record in zip(is_valid(table).tolist(), records, strict=True)]
-    firsts: dict[str, int] = {}
-    repeated: dict[int, list[int]] = {}
-    for row, record in enumerate(records):
-        first = firsts.setdefault(str(record.path), row)
-        if first != row:
-            repeated.setdefault(first, [first]).append(row)
-    kept: list[Record] = []
-    bad = {
-        row: _why(record.box, record.text)
-        for row, record in enumerate(records)
-        if record.box and not usable[row]
-    }
-    several: list[str] = []
-    chosen = duplicates = 0
-    for first in firsts.values():
-        rows = [row for row in repeated.get(first, (first,)) if usable[row]]
-        mine = [records[row] for row in rows]
-        if len(mine) > 1:
-            contradiction = _contradiction(mine)
-            if contradiction:
-                bad[rows[0]] = contradiction
-                continue
-            boxes = {(record.box, record.label): record for record in reversed(mine)}
-            duplicates += len(mine) - len(boxes)
-            if len(boxes) > 1 and keep is None:
-                several.append(mine[0].image)
-                continue
-            chosen += len(boxes) > 1
-            mine = [_joined(mine, largest=keep == "largest")]
-        kept.extend(mine)
-    positives = sum(record.box is not None for record in kept)
-    notes = Reading(
-        path=annotations.path,
-        format=annotations.format,
-        convention=annotations.convention,
-        images=len(kept),
-        positives=positives,
-        negatives=len(kept) - positives,
-        chosen=chosen,
-        several=tuple(several),
-        duplicates=duplicates,
-        bad=tuple(f"{records[row].where}: {records[row].image}: {bad[row]}" for row in sorted(bad)),
-    )
-    return kept, notes
+    left_out = tuple(f"{records[row].where}: {records[row].image}: {message[row]}" for row in sorted(bad))
+    rest = tuple(record for row, record in enumerate(records) if row not in bad)
+    return replace(annotations, records=rest), left_out
 
 
-def _contradiction(records: Sequence[Record]) -> str:
-    """Say what the records of one image disagree on that no rule can settle, or nothing."""
-    splits = sorted({record.split for record in records} - {""})
-    if len(splits) > 1:
-        return f"the image is in the splits {' and '.join(splits)}"
-    without = [record.where for record in records if record.box is None]
-    if without and len(without) < len(records):
-        return f"the image is listed with a box and without one ({without[0]})"
-    return ""
+def _refusal(annotations: Annotations, faults: Sequence[str], bad_rows: int) -> str:
+    advice = []
+    if annotations.format != in_memory.FORMAT:
+        advice.append(
+            f"`solobox check {annotations.path}` lists all of them, and with --fix CLEAN.csv writes a clean copy."
+        )
+    if 0 < bad_rows < len(annotations.records):
+        advice.append("--skip-bad (skip_bad=True) leaves the rows at fault out.")
+    return f"{annotations.path}: {_count(len(faults), 'error')}:{_list(faults)}\n{' '.join(advice)}".rstrip()
 
 
-def _joined(records: Sequence[Record], *, largest: bool) -> Record:
-    """Take the first or the largest record of an image, with the split and group that any of them gives."""
-    best = max(records, key=lambda record: float(area(record.box or (0, 0, 0, 0)))) if largest else records[0]
-    split = next((record.split for record in records if record.split), "")
-    group = best.group or next((record.group for record in records if record.group), "")
-    return replace(best, split=split, group=group)
-
-
-def _why(box: Sequence[float], text: str = "") -> str:
-    """Say why a box is not valid; `text` is how the file wrote it."""
-    x1, y1, x2, y2 = box
-    shown = text or ", ".join(map(plain, box))
-    if not all(map(math.isfinite, box)):
-        return f"the box is not four numbers: {shown}"
-    wrong = [words for words, is_so in (("x2 <= x1", x2 <= x1), ("y2 <= y1", y2 <= y1)) if is_so]
-    return f"{' and '.join(wrong)} in the box {shown}"
-
-
-def _unusable(path: Path, bad: Sequence[str]) -> str:
-    return (
-        f"{path}: {_count(len(bad), 'row')} cannot be used:{_listed(bad)}\n"
-        f"`solobox check {path}` explains every one; --skip-bad (skip_bad=True) leaves them out."
-    )
-
-
-def _nothing_left(notes: Reading) -> str:
+def _nothing_left(path: Path, notes: ReadNotes) -> str:
     reasons = []
     if notes.several:
         reasons.append(f"{_count(len(notes.several), 'image')} with several boxes (keep takes one of them)")
     if notes.bad:
-        reasons.append(f"{_count(len(notes.bad), 'bad row')}:{_listed(notes.bad)}")
-    return f"{notes.path}: no image is left to use: {', '.join(reasons) or 'it lists none'}"
+        reasons.append(f"{_count(len(notes.bad), 'bad row')}:{_list(notes.bad)}")
+    return f"{path}: no image is left to use: {', '.join(reasons) or 'it lists none'}"
 
 
-def _listed(rows: Sequence[str]) -> str:
-    more = f"\n  and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-    return "".join(f"\n  {row}" for row in rows[:_SHOWN]) + more
+def _list(rows: Sequence[str]) -> str:
+    more = f"\n  and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
+    return "".join(f"\n  {row}" for row in rows[:_LISTED]) + more
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,7 +1,7 @@
-"""Which images a model was made from, so that nobody measures it on them by mistake.
+"""Which images a model was trained on, so that nobody measures it on them by mistake.
 
-Images are told by their files' contents, not by their names: a copy of the labels in another folder, or with other
-names, still knows its images, and images that are added later are new ones.
+Images are identified by their content, not by their names: a copy in another folder or with other names is still
+recognized, and images that are added later are new.
 """
 
 import os
@@ -10,57 +10,67 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from solobox.errors import ConfigError
+from solobox.images.decode import ImageInput, decode
 
 FILE = "fingerprints.npz"
-_ENDS = 4096
-"""Bytes at each end of a file that tell it from others; a JPEG's last ones depend on the whole image."""
+_END_BYTES = 4096
+"""Bytes hashed at each end of a file; the last ones of a JPEG depend on the whole image."""
 
-Prints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.int64]
 
 
-def fingerprint(path: Path) -> int:
-    """64 bits that tell an image's file: from its size and its two ends. A file that is not there: from its name."""
+def fingerprint(image: ImageInput) -> int:
+    """64 bits that identify an image: of a file or its bytes, the size and both ends; of pixels in memory, all of them.
+
+    A file that does not exist is identified by its name. Raises TypeError for what is no image, ImageError for an array
+    of another shape or dtype.
+    """
     digest = blake2b(digest_size=8, person=b"solobox")
-    try:
-        with path.open("rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(0)
-            digest.update(f"{size}\0".encode() + stream.read(_ENDS))
-            stream.seek(max(size - _ENDS, 0))
-            digest.update(stream.read(_ENDS))
-    except OSError:
-        digest.update(b"missing\0" + str(path).encode("utf-8", "surrogatepass"))
+    if isinstance(image, str | Path):
+        try:
+            with Path(image).open("rb") as stream:
+                _add_stream(digest, stream)
+        except OSError:
+            digest.update(b"missing\0" + str(image).encode("utf-8", "surrogatepass"))
+    elif isinstance(image, bytes):
+        _add_stream(digest, BytesIO(image))
+    else:
+        pixels = decode(image).pixels
+        digest.update(f"pixels {pixels.shape}\0".encode() + pixels.tobytes())
     return int.from_bytes(digest.digest(), "big", signed=True)
 
 
-def fingerprint_of_bytes(data: bytes) -> int:
-    """The same, from the bytes of a file that has been read."""
-    digest = blake2b(f"{len(data)}\0".encode() + data[:_ENDS], digest_size=8, person=b"solobox")
-    digest.update(data[max(len(data) - _ENDS, 0) :])
-    return int.from_bytes(digest.digest(), "big", signed=True)
+def _add_stream(digest: blake2b, stream: BinaryIO) -> None:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    digest.update(f"{size}\0".encode() + stream.read(_END_BYTES))
+    stream.seek(max(size - _END_BYTES, 0))
+    digest.update(stream.read(_END_BYTES))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
-    """Fingerprints of the images that were trained on, and of those that chose the epoch; each sorted."""
+    """Fingerprints of the training images and of the validation images; each sorted."""
 
-    train: Prints
-    val: Prints
+    train: Hashes
+    val: Hashes
 
     @classmethod
-    def of(cls, train: Sequence[Path], val: Sequence[Path]) -> "Fingerprints":
-        """Look at the files of both parts."""
+    def of(cls, train: Sequence[ImageInput], val: Sequence[ImageInput]) -> "Fingerprints":
+        """Read the images of both splits."""
         return cls(np.sort(_fingerprints(train)), np.sort(_fingerprints(val)))
 
-    def parts(self, paths: Sequence[Path]) -> npt.NDArray[np.str_]:
-        """``train``, ``val`` or ``""`` for each of N images, shape (N,)."""
-        prints = _fingerprints(paths)
+    def splits(self, images: Sequence[ImageInput]) -> npt.NDArray[np.str_]:
+        """``train``, ``val`` or ``""`` (new to the model) for each of N images, shape (N,)."""
+        prints = _fingerprints(images)
         of_val = np.where(np.isin(prints, self.val), "val", "")
         return np.where(np.isin(prints, self.train), "train", of_val)
 
@@ -73,7 +83,10 @@ class Fingerprints:
 
     @classmethod
     def load(cls, folder: Path) -> "Fingerprints | None":
-        """What `save` wrote as `FILE` in a model's folder; None where there is no such file."""
+        """Read what `save` wrote as `FILE` in a model's folder; None where there is no such file.
+
+        Raises ConfigError: ``fingerprints-damaged``.
+        """
         path = folder / FILE
         if not path.is_file():
             return None
@@ -82,10 +95,11 @@ class Fingerprints:
                 return cls(arrays["train"].astype(np.int64), arrays["val"].astype(np.int64))
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ConfigError(
-                f"{path} is damaged ({error}); without it, evaluation cannot tell which images are new to the model"
+                f"{path} is damaged ({error}); without it, evaluation cannot tell which images are new to the model",
+                code="fingerprints-damaged",
             ) from error
 
 
-def _fingerprints(paths: Sequence[Path]) -> Prints:
+def _fingerprints(images: Sequence[ImageInput]) -> Hashes:
     with ThreadPoolExecutor(8) as pool:
-        return np.fromiter(pool.map(fingerprint, paths), dtype=np.int64, count=len(paths))
+        return np.fromiter(pool.map(fingerprint, images), dtype=np.int64, count=len(images))

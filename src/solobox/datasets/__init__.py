@@ -1,12 +1,11 @@
-"""Public data sets, from their owners' servers to a table that Solobox reads.
+"""Public data sets: downloaded from their owners, checked, and turned into tables that Solobox reads.
 
-`SETS` has them by name; `fetch` downloads, checks, unpacks and prepares one. Where this was written none of
-their hosts could be reached: it is tested on miniatures in the same layout, the real archives were not tried.
+`DATASETS` lists them by name; `download` brings one. The owners' servers could not be reached where this was
+written: it is tested on miniatures in the same layout, not on the real archives.
 """
 
-from solobox.datasets.fetching import Fetched, fetch
-from solobox.datasets.progress import Progress, Silent
-from solobox.datasets.registry import SETS, find
-from solobox.datasets.sets import Archive, PublicDataset
+from solobox.datasets.downloader import Download, download
+from solobox.datasets.public import Archive, PublicDataset
+from solobox.datasets.registry import DATASETS, find
 
-__all__ = ["SETS", "Archive", "Fetched", "Progress", "PublicDataset", "Silent", "fetch", "find"]
+__all__ = ["DATASETS", "Archive", "Download", "PublicDataset", "download", "find"]

@@ -1,10 +1,10 @@
-"""Caltech-101 with its annotations: 8,677 images of 101 kinds of thing, a box in each, no split.
+"""Caltech-101 with its annotations: 8,677 images of 101 categories with one box each, without a split.
 
 Layout: ``caltech-101.zip`` holds ``caltech-101/101_ObjectCategories.tar.gz``, with ``CATEGORY/image_0001.jpg``,
 and ``caltech-101/Annotations.tar``, with ``CATEGORY/annotation_0001.mat``; four categories have another name
 there. A .mat file has ``box_coord``: y1, y2, x1, x2 in Matlab's pixels, which count from 1. Both corners are
-taken to be inside the box, as in Pascal VOC: ``x1 - 1, y1 - 1, x2, y2``. The set does not say so; it may be half
-a pixel off.
+taken to be inside the box, as in Pascal VOC: ``x1 - 1, y1 - 1, x2, y2``. The data set does not
+specify this; it may be half a pixel off.
 """
 
 import re
@@ -12,13 +12,11 @@ import zlib
 from pathlib import Path
 
 from solobox.data.formats.parsing import NOT_A_BOX, Listings, box_of
-from solobox.datasets.preparing import Box, Prepared
-from solobox.datasets.sets import Archive, PublicDataset
-from solobox.datasets.unpack import Limits
+from solobox.datasets.public import Archive, Box, Limits, PreparedImages, PublicDataset
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 
-_ANNOTATED_AS = {
+_ANNOTATION_FOLDERS = {
     "Faces": "Faces_2",
     "Faces_easy": "Faces_3",
     "Motorbikes": "Motorbikes_16",
@@ -28,75 +26,63 @@ _CLUTTER = "BACKGROUND_Google"
 _NUMBER = re.compile(r"image_(\d+)\.")
 
 
-def prepare(folder: Path) -> Prepared:
-    """Read the box of every image in `folder` but the clutter's, whose images have none."""
-    prepared = Prepared(folder, "caltech101")
+def prepare(folder: Path) -> PreparedImages:
+    """Read the box of each image in `folder`, except the clutter's images, which have none."""
+    prepared = PreparedImages(folder, "caltech101")
     listings = Listings()
     images, annotations = folder / "101_ObjectCategories", folder / "Annotations"
     categories = sorted(listings.names(images) - {_CLUTTER})
     if not categories:
-        raise DataError(f"{images}: holds no categories")
+        raise DataError(f"{images}: holds no categories", code="archive-unexpected")
     for category in categories:
-        known_as = _ANNOTATED_AS.get(category, category)
+        annotation_folder = annotations / _ANNOTATION_FOLDERS.get(category, category)
         for name in sorted(filter(is_image_name, listings.names(images / category))):
             match = _NUMBER.match(name)
             number = match[1] if match else ""
-            file = annotations / known_as / f"annotation_{number}.mat"
-            box, text = _box(file) if listings.has(file) else (None, "")
-            # Faces_easy are the images of Faces once more, cropped: they must not part ways in a split.
+            file = annotation_folder / f"annotation_{number}.mat"
+            box, text = _read_box(file) if listings.has(file) else (None, "")
+            # Faces_easy are crops of the images of Faces: a split must keep the two together.
             group = f"face {number}" if category in ("Faces", "Faces_easy") else ""
-            prepared.add(
-                images / category / name, box, where=f"{known_as}/{file.name}", text=text, label=category,
-                group=group,
-            )  # fmt: skip
+            where = f"{annotation_folder.name}/{file.name}"
+            prepared.add(images / category / name, box, where=where, text=text, label=category, group=group)
     return prepared
 
 
-def _box(file: Path) -> tuple[Box, str]:
-    """Read the box of a .mat file, and how it is written there; NaN where it has none."""
+def _read_box(file: Path) -> tuple[Box, str]:
+    """The box in a .mat file and its text in the file; a box of NaN and the reason where there is none."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    unreadable = (
+        MatReadError, NotImplementedError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError, zlib.error,
+    )  # fmt: skip
     try:
-        stored = loadmat(file, variable_names=["box_coord"])["box_coord"]
-        values = stored.ravel().tolist()
-    except (
-        MatReadError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        EOFError,
-        OSError,
-        zlib.error,
-    ) as error:
+        values = loadmat(file, variable_names=["box_coord"])["box_coord"].ravel().tolist()
+    except unreadable as error:
         return NOT_A_BOX, f"not readable as a .mat file with box_coord: {error}"
-    except NotImplementedError:  # scipy's word for the newer, HDF5 kind
-        return NOT_A_BOX, "a .mat file of a version that is not read here"
     y1, y2, x1, x2 = box_of(values)
     return (x1 - 1, y1 - 1, x2, y2), ", ".join(map(str, values))
 
 
 CALTECH101 = PublicDataset(
     name="caltech101",
-    what="8,677 images of 101 kinds of thing with a box each (Caltech-101, 2004)",
-    page="https://data.caltech.edu/records/mzrjq-6wc02",
-    terms="CC BY 4.0 by its record. Cite Fei-Fei, Fergus and Perona, 2004",
-    images="101_ObjectCategories",
+    description="8,677 images of 101 categories with one box each (Caltech-101, 2004)",
+    homepage="https://data.caltech.edu/records/mzrjq-6wc02",
+    license="CC BY 4.0 by its record. Cite Fei-Fei, Fergus and Perona, 2004",
+    image_folder="101_ObjectCategories",
     archives=(
         Archive(
             url="https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
-            holds=("101_ObjectCategories", "Annotations"),
-            inner=("caltech-101/101_ObjectCategories.tar.gz", "caltech-101/Annotations.tar"),
-            size=137_414_764,
-            md5="3138e1922a9193bfa496528edbbc45d0",
+            folders=("101_ObjectCategories", "Annotations"),
+            nested=("caltech-101/101_ObjectCategories.tar.gz", "caltech-101/Annotations.tar"),
+            checksum="md5:3138e1922a9193bfa496528edbbc45d0",
             limits=Limits(bytes=2 << 30, members=60_000),
         ),
     ),
     prepare=prepare,
-    needs=("scipy",),
-    remarks=(
-        "The set has no official split: training draws one by a hash of the names.",
-        "BACKGROUND_Google is left out: it has no boxes, and nobody says that none of the things is in it.",
+    requires=("scipy",),
+    notes=(
+        "There is no official split: training makes one from a hash of the names.",
+        "BACKGROUND_Google is left out: it has no boxes, and the other categories may appear in it.",
     ),
 )

@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: cats and dogs of 37 breeds; about half of the images have a box, round the head.
+"""Oxford-IIIT Pet: cats and dogs of 37 breeds; about half of the images have a box around the head.
 
 Layout: ``images/Breed_name_12.jpg``; ``annotations/xmls/Breed_name_12.xml`` (Pascal VOC, ``cat`` or ``dog``);
 ``annotations/trainval.txt`` and ``annotations/test.txt``, each line an image's name and three numbers. Nearly
@@ -9,16 +9,14 @@ from pathlib import Path
 
 from solobox.data.formats import Record, voc
 from solobox.data.formats.parsing import Listings, read_text
-from solobox.datasets.preparing import Prepared
-from solobox.datasets.sets import Archive, PublicDataset
-from solobox.datasets.unpack import Limits
+from solobox.datasets.public import Archive, Limits, PreparedImages, PublicDataset
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 
 
-def prepare(folder: Path) -> Prepared:
-    """Join the images in `folder`, their boxes and the official lists: trainval is train, test is test."""
-    prepared = Prepared(folder, "pet-heads")
+def prepare(folder: Path) -> PreparedImages:
+    """Join images, boxes and the official lists in `folder`: trainval becomes train, test stays test."""
+    prepared = PreparedImages(folder, "pet-heads")
     images, annotations = folder / "images", folder / "annotations"
     boxes: dict[str, list[Record]] = {}
     for record in voc.read(annotations / "xmls", images).records:
@@ -48,30 +46,27 @@ def _split(file: Path, split: str) -> dict[str, str]:
 
 PET_HEADS = PublicDataset(
     name="pet-heads",
-    what="7,349 cats and dogs of 37 breeds, half of them with a box round the head (Oxford-IIIT Pet, 2012)",
-    page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
-    terms="CC BY-SA 4.0 by its page; the photographs are their owners'. Cite Parkhi et al., 2012",
-    images="images",
+    description="7,349 cats and dogs of 37 breeds, half of them with a box around the head (Oxford-IIIT Pet, 2012)",
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+    license="CC BY-SA 4.0 by its page; the photographs are their owners'. Cite Parkhi et al., 2012",
+    image_folder="images",
     archives=(
         Archive(
             url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/images.tar.gz",
-            holds=("images",),
-            size=791_918_971,
-            md5="5c4f3ee8e5d25df40f4fd59a7f44e54c",
-            sha256="67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
+            folders=("images",),
+            checksum="sha256:67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
             limits=Limits(bytes=4 << 30, members=40_000),
         ),
         Archive(
             url="https://www.robots.ox.ac.uk/~vgg/data/pets/data/annotations.tar.gz",
-            holds=("annotations",),
-            md5="95a8c909bbe2e81eed6a22bccdf3f68f",
-            sha256="52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
+            folders=("annotations",),
+            checksum="sha256:52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
             limits=Limits(bytes=1 << 30, members=80_000),
         ),
     ),
     prepare=prepare,
-    remarks=(
-        "The images of the official test list have no boxes: measure with --split val.",
-        "Or delete the column split, and training draws a test part from those of trainval.",
+    notes=(
+        "The images of the official test list have no boxes: evaluate with --split val.",
+        "Or delete the column split: training then splits the images of trainval.",
     ),
 )

@@ -1,15 +1,13 @@
-"""The Selfie dataset: 46,836 selfies with a popularity and 36 attributes, and no boxes.
+"""The Selfie dataset: 46,836 selfies with popularity and 36 attributes, without boxes.
 
 Layout: ``Selfie-dataset/images/NAME.jpg``; ``Selfie-dataset/selfie_dataset.txt`` with a line for each image,
-``NAME popularity attribute...``, an attribute being 1 (yes), -1 (no) or 0 (not known).
+``NAME popularity attribute...``; an attribute is 1 (yes), -1 (no) or 0 (unknown).
 """
 
 from pathlib import Path
 
 from solobox.data.formats.parsing import Listings, read_text
-from solobox.datasets.preparing import Prepared
-from solobox.datasets.sets import Archive, PublicDataset
-from solobox.datasets.unpack import Limits
+from solobox.datasets.public import Archive, Limits, PreparedImages, PublicDataset
 from solobox.images.reading import is_image_name
 
 ATTRIBUTES = (
@@ -22,44 +20,44 @@ ATTRIBUTES = (
 _COLUMNS = ("popularity", *ATTRIBUTES)
 
 
-def prepare(folder: Path) -> Prepared:
-    """List every image in `folder` as unlabelled, with what the set's text says of it."""
-    prepared = Prepared(folder, "selfie")
+def prepare(folder: Path) -> PreparedImages:
+    """List all images in `folder` as unlabelled, with their attributes."""
+    prepared = PreparedImages(folder, "selfie")
     images, text = folder / "Selfie-dataset" / "images", folder / "Selfie-dataset" / "selfie_dataset.txt"
-    facts: dict[str, dict[str, str]] = {}
-    places: dict[str, str] = {}
+    attributes: dict[str, dict[str, str]] = {}
+    positions: dict[str, str] = {}  # of the images that are in the text but not yet seen in the folder
     for row, line in enumerate(read_text(text).splitlines(), start=1):
         name, *values = line.split() or [""]
         if not name:
             continue
         stem = name.removesuffix(".jpg")
-        places[stem] = f"{text.name}, row {row}"
+        positions[stem] = f"{text.name}, row {row}"
         if len(values) == len(_COLUMNS):
-            facts[stem] = dict(zip(_COLUMNS, values, strict=True))
+            attributes[stem] = dict(zip(_COLUMNS, values, strict=True))
         else:
-            why = (
-                f"{places[stem]}: {len(values)} values, not {len(_COLUMNS)}; the image is listed without them"
+            prepared.skip(
+                text,
+                f"{positions[stem]}: {len(values)} values instead of {len(_COLUMNS)}; the image is listed without them",
             )
-            prepared.leave_out(text, why)
-    file_names = sorted(name for name in Listings().names(images) if is_image_name(name))
-    for name in file_names:
+    for name in sorted(filter(is_image_name, Listings().names(images))):
         stem = name.rpartition(".")[0]
-        prepared.add(images / name, None, where=places.pop(stem, "not in the text"), extra=facts.get(stem))
-    for stem, place in places.items():
-        prepared.leave_out(images / f"{stem}.jpg", f"{place}: the image is not in the archive")
+        where = positions.pop(stem, f"not in {text.name}")
+        prepared.add(images / name, None, where=where, extra=attributes.get(stem))
+    for stem, where in positions.items():
+        prepared.skip(images / f"{stem}.jpg", f"{where}: the image is not in the archive")
     return prepared
 
 
 SELFIE = PublicDataset(
     name="selfie",
-    what="46,836 selfies with 36 attributes each and no boxes: the article's set (UCF CRCV, 2015)",
-    page="https://www.crcv.ucf.edu/data/Selfie/",
-    terms="for research only, by its README; the images are people's own. Cite Kalayeh et al., 2015",
-    images="Selfie-dataset/images",
+    description="46,836 selfies with 36 attributes each and no boxes: the article's set (UCF CRCV, 2015)",
+    homepage="https://www.crcv.ucf.edu/data/Selfie/",
+    license="for research only, by its README; the images belong to the people in them. Cite Kalayeh et al., 2015",
+    image_folder="Selfie-dataset/images",
     archives=(
         Archive(
             url="https://www.crcv.ucf.edu/data/Selfie/Selfie-dataset.tar.gz",
-            holds=("Selfie-dataset",),
+            folders=("Selfie-dataset",),
             limits=Limits(bytes=16 << 30, members=100_000),
         ),
     ),

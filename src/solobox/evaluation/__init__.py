@@ -1,1 +1,1 @@
-"""How good the boxes are: the metrics, and the report a person reads."""
+"""Evaluation: metrics, bootstrap intervals, comparison of runs, the HTML report, and the audit of labels."""

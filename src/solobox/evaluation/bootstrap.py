@@ -1,19 +1,17 @@
-"""How far a figure may be off because other images could have been measured: the bootstrap.
+"""Confidence intervals of means, and paired comparison of two runs, by the bootstrap.
 
-The images of a test part are a sample of all those that could have come. Drawing as many again from them, with
-repeats, and computing the figure anew, many times over, shows how much it moves (Efron & Tibshirani, 1993, "An
-Introduction to the Bootstrap"). Where images come in groups (many of one person), images of a group are not
-independent, and it is whole groups that are drawn (Davison & Hinkley, 1997, "Bootstrap Methods and their Application",
-3.8; Field & Welsh, 2007, "Bootstrapping clustered data"). Ends of an interval are taken from the drawn figures with
-the correction for bias and skew (BCa: Efron, 1987, "Better Bootstrap Confidence Intervals"), since the IoU of good
-boxes crowds below 1. Two runs are compared on the same images, drawn together, so that what makes an image hard for
-both cancels out (Koehn, 2004, "Statistical Significance Tests for Machine Translation Evaluation").
+A test set is a sample of the images that could have been collected. Resampling it with replacement and recomputing the
+metric many times shows how much the metric varies (Efron & Tibshirani, 1993, "An Introduction to the Bootstrap").
+Images of one group (of one person, say) are not independent, so whole groups are resampled (Davison & Hinkley, 1997,
+"Bootstrap Methods and their Application", 3.8; Field & Welsh, 2007, "Bootstrapping clustered data"). Intervals are bias
+corrected and accelerated (BCa: Efron, 1987, "Better Bootstrap Confidence Intervals"), because the IoU of good boxes is
+skewed towards 1. Two runs are compared on the same images, resampled together, so that the difficulty of each image
+cancels out (Koehn, 2004, "Statistical Significance Tests for Machine Translation Evaluation").
 
-What is found speaks of images like the measured ones, and of these trained weights. How much another seed of
-training would have moved the figure it cannot know. With few images or groups, below 20 or so, intervals come out
-somewhat too narrow.
+The intervals describe the trained weights on images like the measured ones. They do not include the variation between
+training seeds. With fewer than about 20 images or groups they are somewhat too narrow.
 
-All functions are pure, on arrays. The same figures and seed give the same answer.
+All functions are pure functions on arrays; the same values and seed give the same result.
 """
 
 import math
@@ -28,115 +26,113 @@ from solobox.boxes import Floats
 from solobox.utils.json_utils import Json, number
 
 LEVEL = 0.95
-"""The usual probability of a confidence interval."""
+"""The default confidence level."""
 
 RESAMPLES = 2000
 
-_CELLS = 2_000_000
-"""How many drawn units are held at once: some tens of megabytes, for any number of images."""
+_MAX_CELLS = 2_000_000
+"""Resampled units in memory at once: tens of megabytes, whatever the number of images."""
 
-_SAME = 1e-12
-"""Figures that are closer than this differ by rounding alone."""
+_EPSILON = 1e-12
+"""Means that are closer than this differ by rounding only."""
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval: both ends NaN where there are too few units to tell.
+class ConfidenceInterval:
+    """A confidence interval; both ends are NaN if there are fewer than two resampling units.
 
-    lower, upper: its ends. level: the probability with which such intervals hold the figure of all images that could
-    have come.
+    lower, upper: the ends. level: the probability that such an interval contains the true mean.
     """
 
     lower: float
     upper: float
     level: float = LEVEL
 
-    def holds(self, value: float) -> bool:
-        """Whether a value lies in it; every value does where the ends are not known."""
+    def contains(self, value: float) -> bool:
+        """Whether a value lies in the interval; True for every value if the ends are NaN."""
         return not (value < self.lower or value > self.upper)
 
     def to_json(self) -> Json:
-        """Both ends, or null where they are not known."""
+        """Both ends as a list, or None if they are NaN."""
         ends = number(self.lower), number(self.upper)
         return None if None in ends else list(ends)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Paired:
-    """One figure of two runs on the same N images.
+class PairedDifference:
+    """The difference of one metric between two runs on the same N images.
 
-    difference: the first run's mean less the second's; NaN for no images.
-    interval: of that difference.
-    better: share of the resamples in which the first run's mean is the higher one, in [0, 1]; equal means count as
-        half. NaN where there are too few units to tell.
-    differences: shape (N,), float64, the first run's figure less the second's, image by image.
+    difference: mean of the first run minus that of the second; NaN without images.
+    interval: confidence interval of `difference`.
+    share_better: share of resamples in which the first run has the higher mean, in [0, 1]; ties count half. NaN with
+        fewer than two resampling units.
+    differences: shape (N,), float64, the difference per image.
     """
 
     difference: float
-    interval: Interval
-    better: float
+    interval: ConfidenceInterval
+    share_better: float
     differences: Floats
 
     @property
-    def clear(self) -> bool:
-        """Whether chance alone, in which images were measured, hardly gives such a difference."""
-        return not self.interval.holds(0.0)
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        return not self.interval.contains(0.0)
 
 
 def units(count: int, groups: Sequence[str] | None = None) -> npt.NDArray[np.intp]:
-    """The unit that each of N images is drawn with, shape (N,), numbered from 0.
+    """The resampling unit of each of N images, shape (N,), numbered from 0.
 
-    groups: the group of each image; ``""`` is a group of its own. None: all are.
+    groups: the group of each image; an image with the group ``""`` is a unit by itself. None: every image is.
 
-    Raises ValueError when there are not as many groups as images.
+    Raises ValueError if the number of groups differs from `count`.
     """
     if groups is None:
         return np.arange(count)
     if len(groups) != count:
         raise ValueError(f"{count} images but {len(groups)} groups")
     numbers: dict[str, int] = {}
-    # No file has a name or a group with the letter zero in it.
+    # No group name can contain the character NUL, so these keys are unique.
     names = (group or f"\0{row}" for row, group in enumerate(groups))
     return np.fromiter((numbers.setdefault(name, len(numbers)) for name in names), dtype=np.intp, count=count)
 
 
 def mean_intervals(
-    figures: npt.ArrayLike,
+    values: npt.ArrayLike,
     groups: Sequence[str] | None = None,
     *,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> tuple[Interval, ...]:
-    """Confidence intervals of the means of K figures, each measured on the same N images.
+) -> tuple[ConfidenceInterval, ...]:
+    """Confidence intervals of the means of K metrics, each measured on the same N images.
 
-    figures: shape (N, K), each in [0, 1], as an IoU is, or a share's yes and no.
+    values: shape (N, K), the metrics of each image, each in [0, 1].
     groups: see `units`.
 
-    Where every image has the figure 1, or every one 0, drawing shows no movement, and the interval is the exact one
-    of a share of all or none of the units (Clopper & Pearson, 1934): ``(1 - level) / 2`` to the power ``1 / units``
-    away from the far end. With fewer than two units nothing can be told.
+    If a metric is 1 for every image, or 0 for every image, resampling shows no variation; the interval is then the
+    exact one of a proportion (Clopper & Pearson, 1934) over the units: ``((1 - level) / 2) ** (1 / units)`` from
+    the far end. The ends are NaN with fewer than two units.
 
     Raises ValueError for another shape.
     """
-    table = np.asarray(figures, dtype=np.float64)
+    table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2:
-        raise ValueError(f"figures have shape (N, K), not {table.shape}")
-    member = units(len(table), groups)
-    found = _Resampled.of(table, member, resamples, seed)
-    if found is None:
-        return tuple(Interval(math.nan, math.nan, level) for _ in table.T)
-    reach = ((1 - level) / 2) ** (1 / found.units)
-    intervals = list(found.intervals(level))
+        raise ValueError(f"values have shape (N, K), not {table.shape}")
+    resampled = _ResampledMeans.draw(table, units(len(table), groups), resamples, seed)
+    if resampled is None:
+        return tuple(ConfidenceInterval(math.nan, math.nan, level) for _ in table.T)
+    exact = ((1 - level) / 2) ** (1 / resampled.units)
+    intervals = list(resampled.intervals(level))
     for column in range(table.shape[1]):
         if (table[:, column] == 1).all():
-            intervals[column] = Interval(reach, 1.0, level)
+            intervals[column] = ConfidenceInterval(exact, 1.0, level)
         elif (table[:, column] == 0).all():
-            intervals[column] = Interval(0.0, 1 - reach, level)
+            intervals[column] = ConfidenceInterval(0.0, 1 - exact, level)
     return tuple(intervals)
 
 
-def paired(
+def paired_difference(
     first: npt.ArrayLike,
     second: npt.ArrayLike,
     groups: Sequence[str] | None = None,
@@ -144,90 +140,92 @@ def paired(
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Paired:
-    """Compare the mean figures of two runs on the same N images.
+) -> PairedDifference:
+    """Compare the mean of one metric between two runs on the same N images (paired bootstrap).
 
-    first, second: shape (N,), the figure of each image, of one run and of the other.
+    first, second: shape (N,), the metric of each image in either run.
     groups: see `units`.
 
-    Raises ValueError when the shapes differ.
+    Raises ValueError if the shapes differ.
     """
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.ndim != 1 or one.shape != other.shape:
-        raise ValueError(f"two runs have figures of one shape (N,), not {one.shape} and {other.shape}")
+        raise ValueError(f"both runs need values of one shape (N,), not {one.shape} and {other.shape}")
     differences = one - other
-    found = _Resampled.of(differences[:, None], units(len(one), groups), resamples, seed)
-    if found is None:
+    resampled = _ResampledMeans.draw(differences[:, None], units(len(one), groups), resamples, seed)
+    if resampled is None:
         difference = float(differences.mean()) if len(one) else math.nan
-        return Paired(difference, Interval(math.nan, math.nan, level), math.nan, differences)
-    drawn = found.means[:, 0]
-    better = float((drawn > _SAME).mean() + (np.abs(drawn) <= _SAME).mean() / 2)
-    return Paired(float(found.mean[0]), found.intervals(level)[0], better, differences)
+        return PairedDifference(
+            difference, ConfidenceInterval(math.nan, math.nan, level), math.nan, differences
+        )
+    means = resampled.means[:, 0]
+    better = float((means > _EPSILON).mean() + (np.abs(means) <= _EPSILON).mean() / 2)
+    return PairedDifference(float(resampled.mean[0]), resampled.intervals(level)[0], better, differences)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Resampled:
-    """Means of K figures: as measured (K,), of R resamples (R, K), and with each of U units left out (U, K)."""
+class _ResampledMeans:
+    """Means of K metrics: as measured (K,), of R resamples (R, K), and with each of U units left out (U, K)."""
 
     mean: Floats
     means: Floats
-    without: Floats
+    jackknife: Floats
 
     @property
     def units(self) -> int:
-        return len(self.without)
+        return len(self.jackknife)
 
     @classmethod
-    def of(
-        cls, figures: Floats, member: npt.NDArray[np.intp], resamples: int, seed: int
-    ) -> "_Resampled | None":
-        """From figures (N, K) and their units (N,); None where there are fewer than two units."""
+    def draw(
+        cls, values: Floats, member: npt.NDArray[np.intp], resamples: int, seed: int
+    ) -> "_ResampledMeans | None":
+        """From values (N, K) and the unit of each image (N,); None with fewer than two units."""
         count = int(member.max()) + 1 if len(member) else 0
         if count < 2:
             return None
-        ones = np.ones((len(figures), 1))
-        # A unit's sums, and in the last column how many images it has: a mean is a ratio of two such sums.
-        columns = [np.bincount(member, column, count) for column in np.hstack([figures, ones]).T]
+        ones = np.ones((len(values), 1))
+        # The sums of a unit, and in the last column its number of images: a mean is a ratio of two such sums.
+        columns = [np.bincount(member, column, count) for column in np.hstack([values, ones]).T]
         sums: Floats = np.stack(columns, axis=1)
         total = sums.sum(axis=0)
-        return cls(_ratio(total), _ratio(_draw(sums, resamples, seed)), _ratio(total - sums))
+        return cls(_ratio(total), _ratio(_resample(sums, resamples, seed)), _ratio(total - sums))
 
-    def intervals(self, level: float) -> tuple[Interval, ...]:
+    def intervals(self, level: float) -> tuple[ConfidenceInterval, ...]:
         return tuple(
-            _bca(float(mean), drawn, without, level)
-            for mean, drawn, without in zip(self.mean, self.means.T, self.without.T, strict=True)
+            _bca(float(mean), means, jackknife, level)
+            for mean, means, jackknife in zip(self.mean, self.means.T, self.jackknife.T, strict=True)
         )
 
 
-def _draw(sums: Floats, resamples: int, seed: int) -> Floats:
-    """The sums (U, C) of units, drawn U times with repeats and added up: (resamples, C)."""
+def _resample(sums: Floats, resamples: int, seed: int) -> Floats:
+    """Sums (U, C) of units, drawn U times with replacement and added up: (resamples, C)."""
     random, count = np.random.default_rng(seed), len(sums)
-    at_once = max(1, _CELLS // count)
-    parts: list[Floats] = []
-    for start in range(0, resamples, at_once):
-        rows = min(at_once, resamples - start)
+    batch = max(1, _MAX_CELLS // count)
+    totals: list[Floats] = []
+    for start in range(0, resamples, batch):
+        rows = min(batch, resamples - start)
         drawn = random.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * count).reshape(rows, count)
-        parts.append(times.astype(np.float64) @ sums)
-    return np.concatenate(parts)
+        totals.append(times.astype(np.float64) @ sums)
+    return np.concatenate(totals)
 
 
 def _ratio(sums: Floats) -> Floats:
     return np.asarray(sums[..., :-1] / sums[..., -1:], dtype=np.float64)
 
 
-def _bca(mean: float, drawn: Floats, without: Floats, level: float) -> Interval:
-    """The interval of a mean, from those of resamples (R,) and those with a unit left out (U,)."""
+def _bca(mean: float, means: Floats, jackknife: Floats, level: float) -> ConfidenceInterval:
+    """The BCa interval of a mean, from the means of resamples (R,) and with one unit left out (U,)."""
     normal = NormalDist()
-    below = (drawn < mean - _SAME).mean() + (np.abs(drawn - mean) <= _SAME).mean() / 2
-    least = 0.5 / len(drawn)
+    below = (means < mean - _EPSILON).mean() + (np.abs(means - mean) <= _EPSILON).mean() / 2
+    least = 0.5 / len(means)
     bias = normal.inv_cdf(min(max(float(below), least), 1 - least))
-    moved = without.mean() - without
-    std = float((moved**2).sum()) ** 1.5
-    skew = float((moved**3).sum()) / (6 * std) if std > 0 else 0.0
-    ends = []
+    influence = jackknife.mean() - jackknife
+    scale = float((influence**2).sum()) ** 1.5
+    acceleration = float((influence**3).sum()) / (6 * scale) if scale > 0 else 0.0
+    quantiles = []
     for z in (normal.inv_cdf((1 - level) / 2), normal.inv_cdf((1 + level) / 2)):
-        bent = (bias + z) / max(1 - skew * (bias + z), 1e-3)
-        ends.append(normal.cdf(bias + bent))
-    lower, upper = np.quantile(drawn, ends)
-    return Interval(float(lower), float(upper), level)
+        adjusted = (bias + z) / max(1 - acceleration * (bias + z), 1e-3)
+        quantiles.append(normal.cdf(bias + adjusted))
+    lower, upper = np.quantile(means, quantiles)
+    return ConfidenceInterval(float(lower), float(upper), level)

@@ -1,4 +1,4 @@
-"""Two runs on the same images: which is better, by how much, where, and whether chance alone could be the reason."""
+"""Comparison of two runs on the same images: which is better, by how much, where, and is the difference significant."""
 
 import math
 from dataclasses import dataclass
@@ -7,163 +7,164 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
-from solobox.evaluation.bootstrap import Paired, paired
-from solobox.evaluation.coverage import THIRDS, object_sides, thirds
-from solobox.evaluation.metrics import Evaluation, figures
+from solobox.evaluation.bootstrap import PairedDifference, paired_difference
+from solobox.evaluation.coverage import SIZE_NAMES, object_sides, size_terciles
+from solobox.evaluation.metrics import Evaluation, per_image_metrics
 from solobox.utils.json_utils import Json, number
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """The mean IoU of two runs on some of the images.
+class SubsetComparison:
+    """The mean IoU of two runs on a subset of the images.
 
-    name: what these images have in common. n: how many they are.
-    first, second: mean IoU of the one run and of the other.
-    paired: how these compare.
+    name: of the subset. n: its images.
+    first, second: mean IoU of the first and of the second run.
+    paired: their difference.
     """
 
     name: str
     n: int
     first: float
     second: float
-    paired: Paired
+    paired: PairedDifference
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """How a run compares with another one on the same N images.
+    """A comparison of two runs on the same N images.
 
-    first, second: what both found; their samples are the same.
-    name, other: what the runs are called.
-    figures: of the mean IoU and of the shares of images, by their names in `Metrics`: how they compare.
-    by_size: the mean IoU on the thirds of the images with the smallest, the middle and the largest objects; of those
-        images that either run could read.
-    by_label: that on the images of each label, by name, where there are at least two labels.
+    first, second: the evaluations, of the same dataset.
+    first_name, second_name: the names of the runs.
+    metrics: the difference of `mean_iou`, `iou50`, `iou75` and `iou90`, by name.
+    by_size: the mean IoU on the thirds of the images with the smallest, medium and largest objects; images that neither
+        run could read are left out.
+    by_label: the mean IoU on the images of each label, if there are at least two labels.
     """
 
     first: Evaluation
     second: Evaluation
-    name: str
-    other: str
-    figures: dict[str, Paired]
-    by_size: tuple[Part, ...]
-    by_label: tuple[Part, ...]
+    first_name: str
+    second_name: str
+    metrics: dict[str, PairedDifference]
+    by_size: tuple[SubsetComparison, ...]
+    by_label: tuple[SubsetComparison, ...]
 
     @property
-    def mean_iou(self) -> Paired:
-        """How the mean IoU compares: the figure that decides."""
-        return self.figures["mean_iou"]
+    def mean_iou(self) -> PairedDifference:
+        """The difference of the mean IoU, which decides the comparison."""
+        return self.metrics["mean_iou"]
 
     @property
     def differences(self) -> Floats:
-        """The first run's IoU less the second's, shape (N,)."""
+        """IoU of the first run minus that of the second, per image, shape (N,)."""
         return self.mean_iou.differences
 
     @property
     def sentence(self) -> str:
-        """What came out, for people."""
-        found, n = self.mean_iou, len(self.differences)
-        if math.isnan(found.interval.lower):
-            return f"{self.name} and {self.other} cannot be compared on so few images"
-        between = f"({100 * found.interval.level:g}% {signed(found.interval.lower)} to {signed(found.interval.upper)})"
-        often = f"better in {100 * found.better:.1f}% of resamples"
-        if not found.differences.any():
-            return f"{self.name} and {self.other} have the same IoU on every one of {n:,} images"
-        if not found.clear:
+        """The result as one sentence, without a full stop."""
+        paired, n = self.mean_iou, len(self.differences)
+        first, second, interval = self.first_name, self.second_name, paired.interval
+        if math.isnan(interval.lower):
+            return f"{n:,} images are too few to compare {first} and {second}"
+        confidence = f"{100 * interval.level:g}% CI {signed(interval.lower)} to {signed(interval.upper)}"
+        better = f"better in {100 * paired.share_better:.1f}% of resamples"
+        if not paired.differences.any():
+            return f"{first} and {second} have the same IoU on all {n:,} images"
+        if not paired.significant:
             return (
-                f"{self.name} and {self.other} cannot be told apart on these {n:,} images: they differ by "
-                f"{signed(found.difference)} mean IoU {between}, {self.name} {often}, which chance alone could give"
+                f"{first} and {second} do not differ significantly on these {n:,} images: "
+                f"{signed(paired.difference)} mean IoU ({confidence}), {first} is {better}"
             )
-        word = "better" if found.difference > 0 else "worse"
-        return f"{self.name} is {word} than {self.other} by {abs(found.difference):.3f} mean IoU {between}, {often}"
+        word = "better" if paired.difference > 0 else "worse"
+        return f"{first} is {word} than {second} by {abs(paired.difference):.3f} mean IoU ({confidence}), {better}"
 
     @property
-    def unfair(self) -> str:
-        """Where one run has seen more of the images in its training than the other: a warning; else nothing."""
-        one, other, n = self.first.n_seen, self.second.n_seen, self.first.metrics.n
-        if one == other:
+    def leakage_warning(self) -> str:
+        """A warning if one run was trained on more of the images than the other, else the empty string."""
+        first, second, n = self.first.n_seen_in_training, self.second.n_seen_in_training, self.first.metrics.n
+        if first == second:
             return ""
-        more, seen, less = (self.name, one, other) if one > other else (self.other, other, one)
+        name, more, fewer = (
+            (self.first_name, first, second) if first > second else (self.second_name, second, first)
+        )
         return (
-            f"{more} used {seen:,} of these {n:,} images in its training, the other run {less:,}: the comparison "
-            f"flatters {more}"
+            f"{name} was trained on {more:,} of these {n:,} images, the other run on {fewer:,}: the comparison is "
+            f"biased in favor of {name}"
         )
 
     def extremes(self, count: int = 6) -> tuple[list[int], list[int]]:
         """Rows of the images with the largest gains and losses, at most `count` each, the largest first.
 
-        A gain is an image on which the first run has the higher IoU; images with equal IoU are neither.
+        The first run has a higher IoU on a gain and a lower one on a loss; images with equal IoU are neither.
         """
         order = np.argsort(self.differences, kind="stable")
         gains = [int(row) for row in order[::-1][:count] if self.differences[row] > 0]
         return gains, [int(row) for row in order[:count] if self.differences[row] < 0]
 
     def to_dict(self) -> dict[str, Json]:
-        """As plain JSON values; image by image it is in neither."""
+        """The comparison as plain JSON values, without the differences per image."""
 
-        def part(of: Part) -> Json:
-            return {"n": of.n, "mean_iou": [of.first, of.second], **_plain(of.paired)}
+        def subset(one: SubsetComparison) -> Json:
+            return {"n": one.n, "mean_iou": [one.first, one.second], **_to_dict(one.paired)}
 
         return {
-            "run": self.other,
+            "run": self.second_name,
             "n": len(self.differences),
-            "n_seen": self.second.n_seen,
-            "clear": self.mean_iou.clear,
+            "n_seen_in_training": self.second.n_seen_in_training,
+            "significant": self.mean_iou.significant,
             "metrics": self.second.to_dict(),
-            "figures": {name: _plain(found) for name, found in self.figures.items()},
-            "by_size": {of.name: part(of) for of in self.by_size},
-            "by_label": {of.name: part(of) for of in self.by_label},
+            "differences": {name: _to_dict(paired) for name, paired in self.metrics.items()},
+            "by_size": {one.name: subset(one) for one in self.by_size},
+            "by_label": {one.name: subset(one) for one in self.by_label},
         }
 
 
-def compare(first: Evaluation, second: Evaluation, name: str, other: str) -> Comparison:
-    """Compare two evaluations of the same images; groups of images are drawn as one.
+def compare(first: Evaluation, second: Evaluation, first_name: str, second_name: str) -> Comparison:
+    """Compare two evaluations of the same images; whole groups of images are resampled.
 
-    name, other: what the runs are called, for people.
+    first_name, second_name: the names of the runs, for messages and the report.
 
-    Raises ValueError when they are of different images.
+    Raises ValueError if the evaluations are of different images.
     """
-    if first.dataset.images != second.dataset.images:
-        raise ValueError("two runs are compared on the same images, in the same order")
+    if not first.dataset.same_images(second.dataset):
+        raise ValueError("two runs can only be compared on the same images in the same order")
     groups = first.dataset.group
-    others = figures(second.iou)
-    of_each = {key: paired(values, others[key], groups) for key, values in figures(first.iou).items()}
+    second_metrics = per_image_metrics(second.iou)
+    metrics = {
+        name: paired_difference(values, second_metrics[name], groups)
+        for name, values in per_image_metrics(first.iou).items()
+    }
 
-    def part(rows: npt.NDArray[np.intp], called: str) -> Part:
-        one, another = first.iou[rows], second.iou[rows]
-        found = paired(one, another, [groups[row] for row in rows.tolist()])
-        return Part(called, len(rows), float(one.mean()), float(another.mean()), found)
+    def subset(rows: npt.NDArray[np.intp], name: str) -> SubsetComparison:
+        one, other = first.iou[rows], second.iou[rows]
+        paired = paired_difference(one, other, [groups[row] for row in rows.tolist()])
+        return SubsetComparison(name, len(rows), float(one.mean()), float(other.mean()), paired)
 
-    # Either run knows the sizes of the images that it could read.
+    # A run reports the size (0, 0) for an image that it could not read.
     size = np.array([p.size for p in first.predictions], dtype=np.float64).reshape(-1, 2)
     size = np.maximum(size, np.array([p.size for p in second.predictions], dtype=np.float64).reshape(-1, 2))
-    known = np.flatnonzero((size > 0).all(axis=1))
-    sides = object_sides(first.dataset.boxes[known], size[known])
+    readable = np.flatnonzero((size > 0).all(axis=1))
+    sides = object_sides(first.dataset.boxes[readable], size[readable])
+    by_size = tuple(
+        subset(readable[rows], name)
+        for name, rows in zip(SIZE_NAMES, size_terciles(sides), strict=True)
+        if len(readable) >= len(SIZE_NAMES)
+    )
     labels = np.array(first.dataset.label, dtype=object)
     names = sorted(set(first.dataset.label))
-    by_size = [part(known[rows], word) for rows, word in zip(thirds(sides), THIRDS, strict=True) if len(rows)]
-    return Comparison(
-        first=first,
-        second=second,
-        name=name,
-        other=other,
-        figures=of_each,
-        by_size=tuple(by_size) if len(by_size) == len(THIRDS) else (),
-        by_label=tuple(part(np.flatnonzero(labels == label), label) for label in names)
-        if len(names) > 1
-        else (),
-    )
+    by_label = tuple(subset(np.flatnonzero(labels == name), name) for name in names if len(names) > 1)
+    return Comparison(first, second, first_name, second_name, metrics, by_size, by_label)
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """A difference with its sign, and a true minus; no sign for what rounds to nothing."""
+    """A number with its sign, a true minus sign, and no sign if it rounds to zero."""
     text = f"{value:+.{digits}f}"
     return text[1:] if not float(text) else text.replace("-", "−")
 
 
-def _plain(of: Paired) -> dict[str, Json]:
+def _to_dict(paired: PairedDifference) -> dict[str, Json]:
     return {
-        "difference": number(of.difference),
-        "interval": of.interval.to_json(),
-        "better": number(of.better),
+        "difference": number(paired.difference),
+        "interval": paired.interval.to_json(),
+        "share_better": number(paired.share_better),
     }

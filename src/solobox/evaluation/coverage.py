@@ -1,4 +1,4 @@
-"""Whether margins hold what they promise, and what that costs: pure functions on boxes."""
+"""Coverage of the margins: how often they contain the true box, and how wide they are. Pure functions on boxes."""
 
 import math
 from collections.abc import Sequence
@@ -9,24 +9,24 @@ import numpy.typing as npt
 
 from solobox import boxes
 from solobox.boxes import Floats
-from solobox.evaluation.bootstrap import Interval, mean_intervals
+from solobox.evaluation.bootstrap import ConfidenceInterval, mean_intervals
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
 from solobox.utils.json_utils import Json, number
 
 TOLERANCE = 1e-6
-"""Pixels by which an edge may lie outside its margins and count as within: rounding, and nothing else."""
+"""Pixels that an edge may lie outside its margins and still count as covered, for rounding errors."""
 
-THIRDS = ("small", "medium", "large")
+SIZE_NAMES = ("small", "medium", "large")
 
 
 @dataclass(frozen=True, slots=True)
-class Third:
-    """The margins of a third of the images, by the size of their objects.
+class SizeCoverage:
+    """The coverage on one third of the images, by object size.
 
     name: ``small``, ``medium`` or ``large``.
     n: images.
-    sides: the least and the greatest side of an object among them, as a fraction of the image's side.
-    share: of its images, how many are covered, in [0, 1].
+    sides: the smallest and the largest relative object size among them, see `object_sides`.
+    share: share of its images that are covered, in [0, 1].
     outer_to_predicted: see `Coverage`.
     """
 
@@ -39,32 +39,33 @@ class Third:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How often margins hold the true box, and how wide they are.
+    """How often the margins contain the true box, and how wide they are.
 
-    level: the probability that the margins promise.
-    n: images that have a true box and margins, at least one.
-    share: of these, how many are covered: all four true edges lie within their margins at once; in [0, 1].
-    interval: of that share, by the bootstrap, whole groups at a time.
-    outer_to_predicted: area of the largest box that the margins allow over that of the predicted one, median.
-    outer_to_inner: over that of the smallest box that they allow, median of the images where there is one. The
-        median, since the smallest box may be next to nothing, and a mean then says nothing of the others.
-    n_inner: images where there is a smallest box.
-    thirds: by the size of the object; empty for fewer than three images. What is promised is promised over all
-        images together: thirds may lie above and below it.
+    level: the nominal coverage, which the margins were calibrated for.
+    n: images with a true box and margins, at least one.
+    share: the empirical coverage: share of images with all four true edges within their margins, in [0, 1].
+    interval: bootstrap confidence interval of `share`; whole groups are resampled.
+    outer_to_predicted: area of the outer box (the largest box within the margins) over that of the predicted box;
+        median.
+    outer_to_inner: area of the outer box over that of the inner box (the smallest within the margins); median over the
+        images that have an inner box. The median, because an inner box close to zero would dominate a mean.
+    n_inner: images that have an inner box.
+    by_size: the coverage on each third of the images, by object size; empty for fewer than three images. The nominal
+        coverage holds over all images together, not for each third.
     """
 
     level: float
     n: int
     share: float
-    interval: Interval
+    interval: ConfidenceInterval
     outer_to_predicted: float
     outer_to_inner: float
     n_inner: int
-    thirds: tuple[Third, ...]
+    by_size: tuple[SizeCoverage, ...]
 
     def to_dict(self) -> dict[str, Json]:
-        """As plain JSON values, null for what is not known."""
-        thirds: list[Json] = [
+        """The fields as plain JSON values, None for NaN."""
+        by_size: list[Json] = [
             {
                 "name": third.name,
                 "n": third.n,
@@ -72,7 +73,7 @@ class Coverage:
                 "share": number(third.share),
                 "outer_to_predicted": number(third.outer_to_predicted),
             }
-            for third in self.thirds
+            for third in self.by_size
         ]
         return {
             "level": self.level,
@@ -82,7 +83,7 @@ class Coverage:
             "outer_to_predicted": number(self.outer_to_predicted),
             "outer_to_inner": number(self.outer_to_inner),
             "n_inner": self.n_inner,
-            "thirds": thirds,
+            "by_size": by_size,
         }
 
 
@@ -98,21 +99,21 @@ def covered(truth: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) ->
 
 
 def object_sides(truth: npt.ArrayLike, size: npt.ArrayLike) -> Floats:
-    """The object's side as a fraction of the image's: square root of its share of the area, shape (N,).
+    """The relative object size: the square root of its share of the image's area, shape (N,), in [0, 1].
 
-    truth: shape (N, 4), pixels. size: shape (N, 2), width and height of the images.
+    truth: shape (N, 4), pixels. size: shape (N, 2), width and height of the images in pixels.
     """
     width, height = np.asarray(size, dtype=np.float64).T
     return np.sqrt(boxes.area(boxes.scale(truth, 1 / width, 1 / height)))
 
 
-def thirds(sides: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], ...]:
-    """Rows of the small, the medium and the large of N objects, three arrays of lengths that differ by at most 1.
+def size_terciles(sides: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], ...]:
+    """Rows of the small, the medium and the large thirds of N objects; their lengths differ by at most 1.
 
-    sides: shape (N,). Objects of one size are parted in the order given.
+    sides: shape (N,). Objects of equal size are split in the order of their rows.
     """
     order = np.argsort(np.asarray(sides, dtype=np.float64), kind="stable")
-    return tuple(np.asarray(part, dtype=np.intp) for part in np.array_split(order, 3))
+    return tuple(np.asarray(rows, dtype=np.intp) for rows in np.array_split(order, 3))
 
 
 def measure_coverage(
@@ -125,61 +126,61 @@ def measure_coverage(
     *,
     level: float = DEFAULT_LEVEL,
 ) -> Coverage | None:
-    """Look at the margins of N images.
+    """Measure the margins of N images.
 
-    truth, predicted, lower, upper: shape (N, 4), pixels; rows with a number that is not finite are left out, as images
-        without margins. A true box is cut at the frame of its image first, as margins are.
+    truth, predicted, lower, upper: shape (N, 4), pixels; rows with a value that is not finite are left out. True boxes
+        are clipped to the image first, as margins are.
     size: shape (N, 2), width and height of the images in pixels.
     groups: the group of each image, see `bootstrap.units`.
-    level: the probability that the margins were made for.
+    level: the nominal coverage of the margins.
 
-    None where no image has margins.
+    None if no image has margins.
     """
     tables = [
         np.asarray(table, dtype=np.float64).reshape(-1, 4) for table in (truth, predicted, lower, upper)
     ]
-    known = np.flatnonzero(np.isfinite(np.concatenate(tables, axis=1)).all(axis=1))
-    if not len(known):
+    rows = np.flatnonzero(np.isfinite(np.concatenate(tables, axis=1)).all(axis=1))
+    if not len(rows):
         return None
-    true, found, lowest, highest = (table[known] for table in tables)
-    sizes = np.asarray(size, dtype=np.float64).reshape(-1, 2)[known]
-    true = boxes.clip(true, sizes[:, 0], sizes[:, 1])
-    is_covered = covered(true, lowest, highest)
-    outer = boxes.area(np.concatenate([lowest[:, :2], highest[:, 2:]], axis=1))
-    inner = boxes.area(np.concatenate([highest[:, :2], lowest[:, 2:]], axis=1))
-    ratio, ratio_inner = _over(outer, boxes.area(found)), _over(outer, inner)
-    side = object_sides(true, sizes)
-    parts = [
-        Third(
+    true_boxes, predicted_boxes, low, high = (table[rows] for table in tables)
+    sizes = np.asarray(size, dtype=np.float64).reshape(-1, 2)[rows]
+    true_boxes = boxes.clip(true_boxes, sizes[:, 0], sizes[:, 1])
+    is_covered = covered(true_boxes, low, high)
+    outer = boxes.area(np.concatenate([low[:, :2], high[:, 2:]], axis=1))
+    inner = boxes.area(np.concatenate([high[:, :2], low[:, 2:]], axis=1))
+    outer_to_predicted, outer_to_inner = _ratio(outer, boxes.area(predicted_boxes)), _ratio(outer, inner)
+    side = object_sides(true_boxes, sizes)
+    by_size = [
+        SizeCoverage(
             name=name,
-            n=len(rows),
-            sides=(float(side[rows].min()), float(side[rows].max())),
-            share=float(is_covered[rows].mean()),
-            outer_to_predicted=_median(ratio[rows]),
+            n=len(third),
+            sides=(float(side[third].min()), float(side[third].max())),
+            share=float(is_covered[third].mean()),
+            outer_to_predicted=_median(outer_to_predicted[third]),
         )
-        for name, rows in zip(THIRDS, thirds(side), strict=True)
-        if len(known) >= len(THIRDS)
+        for name, third in zip(SIZE_NAMES, size_terciles(side), strict=True)
+        if len(rows) >= len(SIZE_NAMES)
     ]
     (interval,) = mean_intervals(
-        is_covered[:, None], None if groups is None else [groups[row] for row in known.tolist()]
+        is_covered[:, None], None if groups is None else [groups[row] for row in rows.tolist()]
     )
     return Coverage(
         level=level,
-        n=len(known),
+        n=len(rows),
         share=float(is_covered.mean()),
         interval=interval,
-        outer_to_predicted=_median(ratio),
-        outer_to_inner=_median(ratio_inner),
+        outer_to_predicted=_median(outer_to_predicted),
+        outer_to_inner=_median(outer_to_inner),
         n_inner=int((inner > 0).sum()),
-        thirds=tuple(parts),
+        by_size=tuple(by_size),
     )
 
 
-def _over(area: Floats, other: Floats) -> Floats:
-    """The ratio of areas, NaN where there is nothing to divide by."""
-    found = np.full(len(area), np.nan)
-    np.divide(area, other, out=found, where=other > 0)
-    return found
+def _ratio(area: Floats, other: Floats) -> Floats:
+    """The ratio of areas, NaN where the divisor is 0."""
+    ratio = np.full(len(area), np.nan)
+    np.divide(area, other, out=ratio, where=other > 0)
+    return ratio
 
 
 def _median(values: Floats) -> float:

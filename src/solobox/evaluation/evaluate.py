@@ -1,7 +1,6 @@
-"""Put a localizer before labelled images and measure it."""
+"""Run a localizer on labelled images and measure its predictions."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -9,7 +8,6 @@ import numpy as np
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
-from solobox.evaluation.report import RunFacts
 from solobox.model.localizer import Localizer
 from solobox.utils.progress import Progress, Silent
 
@@ -23,102 +21,63 @@ def evaluate(
     *,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Predict each labelled image of a split and measure the boxes, and how far they can be trusted.
+    """Predict every labelled image of a split and measure the boxes, margins, presence and familiarity.
 
-    split: see `part`; ``all`` takes every row. How many of the measured images training had seen is counted.
+    split: see `select_split`; ``all`` takes every row. `Evaluation.n_seen_in_training` counts the images that were used
+        in training.
 
-    Images without a box are predicted too, for the presence of the object alone; an unreadable one with a box counts
-    with an IoU of 0. Raises DataError when the split holds no image with a box.
+    Images without a box count for the presence metrics only. An image with a box that cannot be read counts as IoU 0.
+
+    Raises DataError ``no-boxes`` if no image of the split has a box.
     """
-    return evaluate_on(localizer, part(localizer, dataset, split), split, progress=progress)
+    return evaluate_selection(localizer, select_split(localizer, dataset, split), split, progress=progress)
 
 
-def evaluate_on(
-    localizer: Localizer, chosen: Dataset, split: SplitName, *, progress: Progress | None = None
+def evaluate_selection(
+    localizer: Localizer, selection: Dataset, split: SplitName, *, progress: Progress | None = None
 ) -> Evaluation:
-    """As `evaluate`, on images that are chosen already: two localizers are compared on the same ones.
+    """As `evaluate`, on images that are selected already, so that two localizers can be compared on the same images.
 
-    chosen: the images, at least one of them with a box. split: how they were chosen, for people.
+    selection: the images, at least one of them with a box. split: the name of the selection.
     """
     progress = progress or Silent()
     predictions = []
-    progress.start(f"evaluating: {split}", len(chosen))
-    for prediction in localizer.stream(chosen.images):
+    progress.start(f"evaluating: {split}", len(selection))
+    for prediction in localizer.stream(selection.images):
         predictions.append(prediction)
         progress.advance()
-    positives = chosen.positives().images
-    n_seen = int((localizer.fingerprints.parts(positives) != "").sum()) if localizer.fingerprints else 0
-    return replace(evaluate_predictions(chosen, predictions, split), n_seen=n_seen)
+    positives = selection.positives().images
+    seen = int((localizer.fingerprints.splits(positives) != "").sum()) if localizer.fingerprints else 0
+    return replace(evaluate_predictions(selection, predictions, split), n_seen_in_training=seen)
 
 
-def part(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
-    """The rows of `split`: as the data says, or else as the localizer's training drew them.
+def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
+    """The rows of a split: as the dataset defines it, otherwise as training split it.
 
-    Training remembers its images by their contents (see `Fingerprints`). Where the data names no test rows, ``test`` is
-    every image that training never saw: of the data it was trained on the part that was held out, of other data
-    all of it.
+    A localizer recognizes its training images by their contents (see `Fingerprints`). If the dataset defines no test
+    split, ``test`` is every image without a split that training never used: the held-out part of the training data, or
+    all of another dataset.
+
+    Raises DataError ``no-boxes`` if no image of the split has a box.
     """
-    seen = localizer.fingerprints
-    given = np.array(dataset.split, dtype=np.str_)
+    fingerprints = localizer.fingerprints
+    defined = np.array(dataset.split, dtype=np.str_)
     if split == "all":
-        found = dataset
+        selection = dataset
     elif split == "test" and "test" in dataset.split:
-        found = dataset.of_split("test")
-    elif seen is None:
-        found = dataset.of_split(split)
+        selection = dataset.of_split("test")
+    elif fingerprints is None:
+        selection = dataset.of_split(split)
         if split == "test" and not any(dataset.split):
-            found = dataset
+            selection = dataset
     else:
-        parts = seen.parts(dataset.images)
-        chosen = (parts == "") & (given == "") if split == "test" else parts == split
-        found = dataset.select(chosen if chosen.any() else given == split)
-    if not found.has_box.any():
-        what = "" if split == "all" else f" of the {split} part"
+        used = fingerprints.splits(dataset.images)
+        rows = (used == "") & (defined == "") if split == "test" else used == split
+        selection = dataset.select(rows if rows.any() else defined == split)
+    if not selection.has_box.any():
+        where = "" if split == "all" else f" of the {split} split"
         raise DataError(
-            f"no image{what} has a box: there is nothing to measure. Choose another part with --split, or `all`"
+            f"no image{where} has a box, so there is nothing to measure. Choose another split with --split, or `all`",
+            code="no-boxes",
         )
-    return found
-
-
-def run_facts(localizer: Localizer, name: str, command: str) -> RunFacts:
-    """What the report says about the training run behind a localizer."""
-    facts = localizer.metadata
-
-    def mapping(key: str) -> dict[str, object]:
-        value = facts.get(key)
-        return value if isinstance(value, dict) else {}
-
-    recipe, best, history = mapping("recipe"), mapping("best"), facts.get("history")
-    lines = [line for line in history if isinstance(line, dict)] if isinstance(history, list) else []
-    architecture = localizer.architecture
-    settings = {key: getattr(architecture, key) for key in architecture.__slots__} | recipe
-    best_epoch = next(
-        (
-            n + 1
-            for n, line in enumerate(lines)
-            if (line["stage"], line["epoch"]) == (best.get("stage"), best.get("epoch"))
-        ),
-        None,
-    )
-    return RunFacts(
-        name=name,
-        recipe=settings,
-        history=[
-            # the report's epochs are counted through the stages
-            {"epoch": n + 1} | {key: value for key, value in line.items() if key not in ("stage", "epoch")}
-            for n, line in enumerate(lines)
-        ],
-        backbone=architecture.backbone,
-        seed=int(str(recipe.get("seed", 0))),
-        data=str(facts.get("data", "")),
-        command=command,
-        versions={key: str(value) for key, value in mapping("versions").items()},
-        counts={key: int(str(value)) for key, value in mapping("counts").items()},
-        seconds={key: float(str(value)) for key, value in mapping("seconds").items()},
-        best_epoch=best_epoch,
-    )
-
-
-def default_name(run: Path) -> str:
-    """What to call a run: its folder's name."""
-    return run.resolve().name
+    return selection

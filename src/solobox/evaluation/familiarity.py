@@ -1,4 +1,4 @@
-"""How like the training images those are that were measured."""
+"""How similar the measured images are to the training images: a summary of their familiarity."""
 
 from dataclasses import dataclass
 
@@ -7,32 +7,32 @@ import numpy.typing as npt
 
 from solobox.utils.json_utils import Json
 
-STRANGE = 0.01
-"""At or below this an image is like hardly any of the training data: one in a hundred of those held out is."""
+UNFAMILIAR = 0.01
+"""An image with at most this familiarity is out of distribution: only one in a hundred held-out training images is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Familiarity:
-    """The familiarity of images, see `Prediction.familiarity`.
+class FamiliaritySummary:
+    """The familiarity of a set of images, see `Prediction.familiarity`.
 
-    n: images for which it is known, at least one.
-    median: of these, in (0, 1]; about 0.5 for images like the training ones.
-    strange: share of them at or below `STRANGE`; about that much for images like the training ones.
+    n: images that have a familiarity, at least one.
+    median: their median, in (0, 1]; about 0.5 for images like the training images.
+    share_unfamiliar: share of them at or below `UNFAMILIAR`, in [0, 1]; about 0.01 for images like the training images.
     """
 
     n: int
     median: float
-    strange: float
+    share_unfamiliar: float
 
     @classmethod
-    def of(cls, familiarity: npt.ArrayLike) -> "Familiarity | None":
-        """From the familiarity of N images, shape (N,), NaN where it is not known; None where it is for none."""
+    def from_values(cls, familiarity: npt.ArrayLike) -> "FamiliaritySummary | None":
+        """Summarize the familiarity of N images, shape (N,). NaN is left out; None if nothing remains."""
         values = np.asarray(familiarity, dtype=np.float64).reshape(-1)
-        known = values[np.isfinite(values)]
-        if not len(known):
+        values = values[np.isfinite(values)]
+        if not len(values):
             return None
-        return cls(len(known), float(np.median(known)), float((known <= STRANGE).mean()))
+        return cls(len(values), float(np.median(values)), float((values <= UNFAMILIAR).mean()))
 
     def to_dict(self) -> dict[str, Json]:
-        """As plain JSON values."""
-        return {"n": self.n, "median": self.median, "strange": self.strange}
+        """The fields as plain JSON values."""
+        return {"n": self.n, "median": self.median, "share_unfamiliar": self.share_unfamiliar}

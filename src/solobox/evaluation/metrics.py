@@ -1,4 +1,4 @@
-"""The metrics of single-box localization: pure functions on boxes, no images and no model."""
+"""The metrics of single-box localization: pure functions on boxes, without images or a model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,33 +11,32 @@ from solobox import boxes
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
 from solobox.evaluation import bootstrap
-from solobox.evaluation.bootstrap import Interval
+from solobox.evaluation.bootstrap import ConfidenceInterval
 from solobox.evaluation.coverage import Coverage, measure_coverage
-from solobox.evaluation.familiarity import Familiarity
-from solobox.evaluation.presence import THRESHOLD, Presence
+from solobox.evaluation.familiarity import FamiliaritySummary
+from solobox.evaluation.presence import THRESHOLD, PresenceMetrics
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
 from solobox.utils.json_utils import Json, number
 
-SHARES = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
+IOU_THRESHOLDS = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
 """The IoU that an image must reach to count in each share."""
 
 
 @dataclass(frozen=True)
-class Metrics:
+class BoxMetrics:
     """How well predicted boxes match the true ones.
 
-    n: number of images with a true box, unreadable ones included.
+    n: number of images with a true box, including those that could not be read.
     mean_iou: mean intersection over union, in [0, 1].
     iou50, iou75, iou90: share of images with an IoU of at least 0.5, 0.75 and 0.9, in [0, 1].
     edge_mae_px: mean absolute error in pixels over all images and the four edges.
-    center_mae_px: mean Euclidean distance in pixels between the true and the predicted centre.
-    by_label: the same for the images of each label, by name; the key is the empty string for images that
-        have no label where others have one. Empty when no image has a label.
+    center_mae_px: mean Euclidean distance in pixels between the true and the predicted centers.
+    by_label: the metrics of each label, by name; images without a label have the key ``""``. Empty if no image has a
+        label.
 
-    An image without a predicted box (it could not be read) is a failure: it counts as IoU 0 in `mean_iou`
-    and in the shares. No distance can be given for it, so the two errors in pixels are over the others. A
-    number that is a mean over nothing is NaN here and null in JSON.
+    An image without a predicted box (it could not be read) counts as IoU 0 in `mean_iou` and the shares, and is left
+    out of the two errors in pixels. The mean over no images is NaN here and null in JSON.
     """
 
     n: int
@@ -47,74 +46,74 @@ class Metrics:
     iou90: float
     edge_mae_px: float
     center_mae_px: float
-    by_label: Mapping[str, "Metrics"] = field(default_factory=dict)
+    by_label: Mapping[str, "BoxMetrics"] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Json]:
-        """Plain JSON values: null for NaN, `by_label` as a dictionary of the same (without a `by_label`)."""
-        return {**_numbers(self), "by_label": {k: _numbers(v) for k, v in self.by_label.items()}}
+        """The metrics as plain JSON values: None for NaN; the metrics of a label have no `by_label`."""
+        return {
+            **_flat_dict(self),
+            "by_label": {name: _flat_dict(one) for name, one in self.by_label.items()},
+        }
 
 
-def _numbers(metrics: Metrics) -> dict[str, Json]:
-    numbers: dict[str, float] = {
-        "mean_iou": metrics.mean_iou,
-        "iou50": metrics.iou50,
-        "iou75": metrics.iou75,
-        "iou90": metrics.iou90,
-        "edge_mae_px": metrics.edge_mae_px,
-        "center_mae_px": metrics.center_mae_px,
-    }
-    return {"n": metrics.n, **{k: number(v) for k, v in numbers.items()}}
+def _flat_dict(metrics: BoxMetrics) -> dict[str, Json]:
+    names = ("mean_iou", *IOU_THRESHOLDS, "edge_mae_px", "center_mae_px")
+    return {"n": metrics.n, **{name: number(getattr(metrics, name)) for name in names}}
 
 
-def measure(truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str] | None = None) -> Metrics:
-    """Compare predicted boxes with true ones, pair by pair.
+def measure(
+    truth: npt.ArrayLike, predicted: npt.ArrayLike, labels: Sequence[str] | None = None
+) -> BoxMetrics:
+    """Compare predicted boxes with true boxes, row by row.
 
     truth: shape (N, 4), ``x1, y1, x2, y2`` in pixels of the upright image, all finite.
-    predicted: the same; a row with a number that is not finite stands for an image without a predicted box
-        (see `Metrics` for how it counts).
-    labels: one for each row, or None; when all are the empty string there are no labels.
+    predicted: the same; a row with a value that is not finite stands for an image without a predicted box.
+    labels: one for each row, or None. There are no labels if all are the empty string.
 
-    Raises ValueError when the shapes do not fit or a true box is not finite.
+    Raises ValueError if the shapes do not match or a true box is not finite.
     """
-    true, found = _rows(truth), _rows(predicted)
-    if true.shape != found.shape:
-        raise ValueError(f"{len(true)} true boxes but {len(found)} predicted ones")
-    if not np.isfinite(true).all():
-        raise ValueError("a true box is not finite; leave images without a box out")
-    if labels is not None and len(labels) != len(true):
-        raise ValueError(f"{len(true)} boxes but {len(labels)} labels")
+    true_boxes, predicted_boxes = _as_boxes(truth), _as_boxes(predicted)
+    if true_boxes.shape != predicted_boxes.shape:
+        raise ValueError(f"{len(true_boxes)} true boxes but {len(predicted_boxes)} predicted boxes")
+    if not np.isfinite(true_boxes).all():
+        raise ValueError("a true box is not finite; leave out images without a box")
+    if labels is not None and len(labels) != len(true_boxes):
+        raise ValueError(f"{len(true_boxes)} boxes but {len(labels)} labels")
 
     names = np.asarray(labels if labels is not None else [], dtype=object)
     by_label = {
-        str(name): _measure(true[names == name], found[names == name])
+        str(name): _measure(true_boxes[names == name], predicted_boxes[names == name])
         for name in (sorted(set(names)) if any(names) else ())
     }
-    return _measure(true, found, by_label)
+    return _measure(true_boxes, predicted_boxes, by_label)
 
 
 def ious(truth: npt.ArrayLike, predicted: npt.ArrayLike) -> Floats:
-    """IoU of each pair of boxes, shape (N,); 0 where there is no predicted box."""
-    return np.nan_to_num(boxes.iou(_rows(truth), _found_or_nan(_rows(predicted))), nan=0.0)
+    """IoU of each pair of boxes, shape (N,); 0 for a predicted box that is not finite."""
+    rows = _as_boxes(predicted)
+    rows = np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.nan)
+    return np.nan_to_num(boxes.iou(_as_boxes(truth), rows), nan=0.0)
 
 
-def figures(iou: npt.ArrayLike) -> dict[str, Floats]:
-    """What the mean IoU and the shares are means of, by their names in `Metrics`: each shape (N,), in [0, 1].
+def per_image_metrics(iou: npt.ArrayLike) -> dict[str, Floats]:
+    """The values per image whose means are `mean_iou`, `iou50`, `iou75` and `iou90`: shape (N,) each, in [0, 1].
 
-    iou: shape (N,), of the images.
+    iou: shape (N,).
     """
     values = np.asarray(iou, dtype=np.float64)
-    reached = {name: (values >= least).astype(np.float64) for name, least in SHARES.items()}
+    reached = {name: (values >= least).astype(np.float64) for name, least in IOU_THRESHOLDS.items()}
     return {"mean_iou": values, **reached}
 
 
-def _measure(true: Floats, found: Floats, by_label: Mapping[str, Metrics] | None = None) -> Metrics:
-    overlap = ious(true, found)
-    has_box = np.isfinite(found).all(axis=1)
-    error = found[has_box] - true[has_box]
+def _measure(
+    truth: Floats, predicted: Floats, by_label: Mapping[str, BoxMetrics] | None = None
+) -> BoxMetrics:
+    has_box = np.isfinite(predicted).all(axis=1)
+    error = predicted[has_box] - truth[has_box]
     center = (error[:, :2] + error[:, 2:]) / 2
-    return Metrics(
-        n=len(true),
-        **{name: _mean(values) for name, values in figures(overlap).items()},
+    return BoxMetrics(
+        n=len(truth),
+        **{name: _mean(values) for name, values in per_image_metrics(ious(truth, predicted)).items()},
         edge_mae_px=_mean(np.abs(error)),
         center_mae_px=_mean(np.hypot(center[:, 0], center[:, 1])),
         by_label=by_label or {},
@@ -125,7 +124,7 @@ def _mean(values: Floats) -> float:
     return float(values.mean()) if values.size else math.nan
 
 
-def _rows(array: npt.ArrayLike) -> Floats:
+def _as_boxes(array: npt.ArrayLike) -> Floats:
     rows = np.asarray(array, dtype=np.float64)
     if rows.size == 0:
         return np.empty((0, 4))
@@ -134,112 +133,110 @@ def _rows(array: npt.ArrayLike) -> Floats:
     return rows
 
 
-def _found_or_nan(rows: Floats) -> Floats:
-    return np.where(np.isfinite(rows).all(axis=1, keepdims=True), rows, np.nan)
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Predictions beside the truth for one part of a data set.
+    """Predictions and metrics for one split of a dataset.
 
-    dataset: the images that have a true box, N of them.
-    predictions: one for each of `dataset`, in the same order.
-    metrics: over those images.
-    split: which part of the data it is, for people: ``test``, ``val``, ``train`` or ``all``.
-    n_negatives: how many images of that part have no box; no metric of boxes is about them.
+    dataset: the N images of the split that have a true box.
+    predictions: one for each image of `dataset`, in the same order.
+    metrics: of the boxes.
+    split: name of the split: ``test``, ``val``, ``train`` or ``all``.
+    n_negatives: images of the split without a box; box metrics leave them out.
     n_unreadable: how many of the N images could not be read.
     iou: shape (N,), float64; 0 for an image that could not be read.
-    n_seen: how many of the N images the model was trained on, or had its epoch chosen by.
-    negatives: what was predicted for the images without a box.
-    intervals: of `mean_iou`, `iou50`, `iou75` and `iou90`, by these names: what their means may be off by, by the
-        bootstrap, see `bootstrap.mean_intervals`; whole groups at a time where there are groups.
-    n_groups: how many groups the N images come in, an image without one counting as one; 0 where none has one.
-    presence: how good the probabilities of presence are; None where the model gives none, or where images with the
-        object or without it are missing.
-    n_missed, n_false_alarms: images with the object whose presence is below `presence.THRESHOLD`, and images
-        without it that reach it; None where the model gives no probability for any image of that kind.
-    coverage: how often the margins hold the true box; None where the model gives no margins.
-    familiarity: of the N images; None where the model has no figure for it.
+    n_seen_in_training: how many of the N images were in the model's training or validation split.
+    negatives: the predictions for the images without a box.
+    intervals: bootstrap confidence intervals of `mean_iou`, `iou50`, `iou75` and `iou90`, by name, see
+        `bootstrap.mean_intervals`; whole groups are resampled.
+    n_groups: number of groups of the N images; an image without a group counts as one. 0 if no image has a group.
+    presence: metrics of the presence probability; None if the model gives none, or without images with the object, or
+        without images without it.
+    n_missed, n_false_alarms: images with the object and a presence below `presence.THRESHOLD`, and images without it at
+        or above; None if no image of that kind has a presence probability.
+    coverage: of the margins; None if the model gives no margins.
+    familiarity: of the N images; None if the model gives none.
     """
 
     dataset: Dataset
     predictions: tuple[Prediction, ...]
-    metrics: Metrics
+    metrics: BoxMetrics
     split: str
     n_negatives: int
     n_unreadable: int
     iou: Floats
-    n_seen: int = 0
+    n_seen_in_training: int = 0
     negatives: tuple[Prediction, ...] = ()
-    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    intervals: Mapping[str, ConfidenceInterval] = field(default_factory=dict)
     n_groups: int = 0
-    presence: Presence | None = None
+    presence: PresenceMetrics | None = None
     n_missed: int | None = None
     n_false_alarms: int | None = None
     coverage: Coverage | None = None
-    familiarity: Familiarity | None = None
+    familiarity: FamiliaritySummary | None = None
 
     def to_dict(self) -> dict[str, Json]:
-        """Give the metrics and the counts as plain JSON values, null for what is not known."""
+        """The metrics and counts as plain JSON values, None for what the model does not give."""
         counts: dict[str, Json] = {
             "n_negatives": self.n_negatives,
             "n_unreadable": self.n_unreadable,
-            "n_seen": self.n_seen,
+            "n_seen_in_training": self.n_seen_in_training,
             "n_groups": self.n_groups,
             "n_missed": self.n_missed,
             "n_false_alarms": self.n_false_alarms,
         }
-        trust: dict[str, Json] = {
+        uncertainty: dict[str, Json] = {
             "intervals": {name: interval.to_json() for name, interval in self.intervals.items()},
             "coverage": self.coverage.to_dict() if self.coverage else None,
             "presence": self.presence.to_dict() if self.presence else None,
             "familiarity": self.familiarity.to_dict() if self.familiarity else None,
         }
-        return {"split": self.split, **counts, **self.metrics.to_dict(), **trust}
+        return {"split": self.split, **counts, **self.metrics.to_dict(), **uncertainty}
 
 
 def evaluate_predictions(
     dataset: Dataset, predictions: Sequence[Prediction], split: str, *, level: float = DEFAULT_LEVEL
 ) -> Evaluation:
-    """Compare predictions with the boxes of samples.
+    """Compare predictions with the true boxes of a dataset.
 
-    dataset: the images of one part of the data. Of those without a box only the presence is measured.
-    predictions: one for each of `dataset`, in the same order.
-    split: the name of that part.
-    level: the probability that the predictions' margins were made for.
+    dataset: the images of one split. Images without a box count for the presence metrics only.
+    predictions: one for each image, in the same order.
+    split: name of the split.
+    level: the nominal coverage of the predictions' margins.
 
-    Raises ValueError when their numbers differ.
+    Raises ValueError if the number of predictions differs from the number of images.
     """
     if len(dataset) != len(predictions):
-        raise ValueError(f"{len(dataset)} samples but {len(predictions)} predictions")
-    positives = dataset.positives()
-    kept = tuple(p for p, has_box in zip(predictions, dataset.has_box, strict=True) if has_box)
+        raise ValueError(f"{len(dataset)} images but {len(predictions)} predictions")
+    labelled = dataset.positives()
+    positives = tuple(p for p, has_box in zip(predictions, dataset.has_box, strict=True) if has_box)
     negatives = tuple(p for p, has_box in zip(predictions, dataset.has_box, strict=True) if not has_box)
-    found, lower, upper = (
-        np.array([getattr(p, key) for p in kept], dtype=np.float64).reshape(-1, 4)
-        for key in ("box", "lower", "upper")
+    predicted, lower, upper = (
+        np.array([getattr(p, name) for p in positives], dtype=np.float64).reshape(-1, 4)
+        for name in ("box", "lower", "upper")
     )
-    iou = ious(positives.boxes, found)
-    of_each = figures(iou)
-    intervals = bootstrap.mean_intervals(np.stack(list(of_each.values()), axis=1), positives.group)
-    grouped = any(positives.group)
-    there, absent = (np.array([p.presence for p in part], dtype=np.float64) for part in (kept, negatives))
+    iou = ious(labelled.boxes, predicted)
+    values = per_image_metrics(iou)
+    intervals = bootstrap.mean_intervals(np.stack(list(values.values()), axis=1), labelled.group)
+    grouped = any(labelled.group)
+    positive, negative = (
+        np.array([p.presence for p in some], dtype=np.float64) for some in (positives, negatives)
+    )
     return Evaluation(
-        dataset=positives,
-        predictions=kept,
-        metrics=measure(positives.boxes, found, positives.label),
+        dataset=labelled,
+        predictions=positives,
+        metrics=measure(labelled.boxes, predicted, labelled.label),
         split=split,
         n_negatives=len(negatives),
-        n_unreadable=sum(bool(p.error) for p in kept),
+        n_unreadable=sum(bool(p.error) for p in positives),
         iou=iou,
         negatives=negatives,
-        intervals=dict(zip(of_each, intervals, strict=True)),
-        n_groups=len(np.unique(bootstrap.units(len(kept), positives.group))) if grouped else 0,
-        presence=Presence.of(there, absent),
-        n_missed=int((there < THRESHOLD).sum()) if np.isfinite(there).any() else None,
-        n_false_alarms=int((absent >= THRESHOLD).sum()) if np.isfinite(absent).any() else None,
+        intervals=dict(zip(values, intervals, strict=True)),
+        n_groups=len(np.unique(bootstrap.units(len(positives), labelled.group))) if grouped else 0,
+        presence=PresenceMetrics.from_probabilities(positive, negative),
+        n_missed=int((positive < THRESHOLD).sum()) if np.isfinite(positive).any() else None,
+        n_false_alarms=int((negative >= THRESHOLD).sum()) if np.isfinite(negative).any() else None,
         coverage=measure_coverage(
-            positives.boxes, found, lower, upper, [p.size for p in kept], positives.group, level=level
+            labelled.boxes, predicted, lower, upper, [p.size for p in positives], labelled.group, level=level
         ),
-        familiarity=Familiarity.of([p.familiarity for p in kept]),
+        familiarity=FamiliaritySummary.from_values([p.familiarity for p in positives]),
     )

@@ -1,4 +1,7 @@
-"""How well the probability that the object is there tells images with it from those without: pure functions."""
+"""Metrics of the presence probability: how well it separates images with and without the object, and its calibration.
+
+All functions are pure functions on arrays.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,20 +13,20 @@ from solobox.boxes import Floats
 from solobox.utils.json_utils import Json, number
 
 BINS = 15
-"""Bins of equal width between 0 and 1, as many as in the paper: see `reliability`."""
+"""Bins of equal width between 0 and 1, as many as in Guo et al. (2017); see `reliability`."""
 
 THRESHOLD = 0.5
-"""From this probability on the object is taken to be there."""
+"""An image with at least this presence counts as one with the object."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reliability:
-    """Images sorted into bins by their probability, B of them, of equal width.
+class ReliabilityBins:
+    """Images sorted by probability into B bins of equal width.
 
-    edges: shape (B + 1,), from 0 to 1; a bin holds its lower edge, the last one also its upper.
-    counts: shape (B,), int64, images in each.
-    probability: shape (B,), the mean probability in each, NaN where it is empty.
-    share: shape (B,), the share of its images that do have the object; NaN where it is empty.
+    edges: shape (B + 1,), from 0 to 1; a bin includes its lower edge, the last bin also its upper edge.
+    counts: shape (B,), int64, images per bin.
+    probability: shape (B,), the mean probability per bin; NaN for an empty bin.
+    share: shape (B,), the share of images per bin that contain the object; NaN for an empty bin.
     """
 
     edges: Floats
@@ -33,12 +36,12 @@ class Reliability:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Presence:
-    """How good the probabilities of presence are, over images with the object and without.
+class PresenceMetrics:
+    """How good the presence probabilities are, measured on images with and without the object.
 
-    n_positives, n_negatives: images with and without the object whose probability is known, each at least one.
-    auroc: probability that of an image with the object and one without, the former has the higher probability.
-    ece: expected calibration error, in [0, 1]. brier: Brier score, in [0, 1]. For both 0 is perfect.
+    n_positives, n_negatives: images with and without the object that have a probability, each at least one.
+    auroc: area under the ROC curve, in [0, 1].
+    ece: expected calibration error, in [0, 1]. brier: Brier score, in [0, 1]. 0 is perfect for both.
     reliability: the bins that the calibration error is computed from.
     """
 
@@ -47,31 +50,33 @@ class Presence:
     auroc: float
     ece: float
     brier: float
-    reliability: Reliability
+    reliability: ReliabilityBins
 
     @classmethod
-    def of(cls, positives: npt.ArrayLike, negatives: npt.ArrayLike) -> "Presence | None":
-        """From the probabilities (P,) of images with the object and (Q,) of those without.
+    def from_probabilities(
+        cls, positives: npt.ArrayLike, negatives: npt.ArrayLike
+    ) -> "PresenceMetrics | None":
+        """Measure the probabilities of images with the object, shape (P,), and without it, shape (Q,).
 
-        NaN stands for an image of which nothing is known, and is left out. None where one kind is missing.
+        NaN is left out. None if no probability remains on one of the two sides.
         """
-        there, absent = _known(positives), _known(negatives)
-        if not len(there) or not len(absent):
+        positive, negative = _finite(positives), _finite(negatives)
+        if not len(positive) or not len(negative):
             return None
-        probability = np.concatenate([there, absent])
-        truth = np.concatenate([np.ones(len(there), dtype=np.bool_), np.zeros(len(absent), dtype=np.bool_)])
+        probability = np.concatenate([positive, negative])
+        truth = np.arange(len(probability)) < len(positive)
         bins = reliability(probability, truth)
         return cls(
-            n_positives=len(there),
-            n_negatives=len(absent),
-            auroc=auroc(there, absent),
+            n_positives=len(positive),
+            n_negatives=len(negative),
+            auroc=auroc(positive, negative),
             ece=calibration_error(bins),
             brier=brier(probability, truth),
             reliability=bins,
         )
 
     def to_dict(self) -> dict[str, Json]:
-        """As plain JSON values; of the bins only those that hold images."""
+        """The fields as plain JSON values; bins without images are left out."""
         bins = self.reliability
         rows: list[Json] = [
             {
@@ -94,54 +99,57 @@ class Presence:
 
 
 def auroc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> float:
-    """The area under the receiver operating characteristic, in [0, 1], as the rank statistic that it equals.
+    """The area under the receiver operating characteristic, in [0, 1], computed as a rank statistic.
 
-    positives: shape (P,), scores of images with the object. negatives: shape (Q,), of those without.
+    positives: shape (P,), scores of images with the object. negatives: shape (Q,), of images without it.
 
-    The share of all P times Q pairs in which the former score is the higher one, equal scores counting as half (Mann &
+    It equals the share of the P times Q pairs in which the positive has the higher score, ties counting half (Mann &
     Whitney, 1947; Hanley & McNeil, 1982, "The Meaning and Use of the Area under a Receiver Operating Characteristic
-    (ROC) Curve"). NaN where one kind is missing.
+    (ROC) Curve"). NaN if there are no positives or no negatives.
     """
-    above, below = np.asarray(positives, dtype=np.float64), np.sort(np.asarray(negatives, dtype=np.float64))
-    if not len(above) or not len(below):
+    positive, negative = (
+        np.asarray(positives, dtype=np.float64),
+        np.sort(np.asarray(negatives, dtype=np.float64)),
+    )
+    if not len(positive) or not len(negative):
         return math.nan
-    smaller, upto = np.searchsorted(below, above, "left"), np.searchsorted(below, above, "right")
-    return float((smaller + upto).mean() / 2 / len(below))
+    lower, upper = np.searchsorted(negative, positive, "left"), np.searchsorted(negative, positive, "right")
+    return float((lower + upper).mean() / 2 / len(negative))
 
 
-def reliability(probability: npt.ArrayLike, truth: npt.ArrayLike, bins: int = BINS) -> Reliability:
-    """Sort N images into bins of equal width by their probability of presence.
+def reliability(probability: npt.ArrayLike, truth: npt.ArrayLike, bins: int = BINS) -> ReliabilityBins:
+    """Sort N images into bins of equal width by their presence probability.
 
-    probability: shape (N,), in [0, 1]. truth: shape (N,), bool, whether the object is there.
+    probability: shape (N,), in [0, 1]. truth: shape (N,), bool, whether the image contains the object.
 
-    Of a class among many one asks how often the first guess is right (Naeini, Cooper & Hauskrecht, 2015, "Obtaining
-    Well Calibrated Probabilities Using Bayesian Binning"; Guo et al., 2017, "On Calibration of Modern Neural Networks",
-    with 15 bins). Here there are two, and the probability of the one is taken over its whole range, so that "there" at
-    0.9 and "not there" at 0.9 are looked at apart.
+    Multi-class calibration bins the confidence of the top class (Naeini, Cooper & Hauskrecht, 2015, "Obtaining Well
+    Calibrated Probabilities Using Bayesian Binning"; Guo et al., 2017, "On Calibration of Modern Neural Networks").
+    With two classes, this bins the probability of the positive class over its whole range, so that a confident
+    "present" and a confident "absent" do not share a bin.
 
-    Raises ValueError when the shapes differ or a number is no probability.
+    Raises ValueError if the shapes differ or a value is outside [0, 1].
     """
     values, present = np.asarray(probability, dtype=np.float64), np.asarray(truth, dtype=np.bool_)
     if values.ndim != 1 or values.shape != present.shape:
-        raise ValueError(f"{present.shape} truths go with probabilities of that shape, not {values.shape}")
+        raise ValueError(f"probability and truth have one shape (N,), not {values.shape} and {present.shape}")
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("a probability of presence is not between 0 and 1")
+        raise ValueError("a presence probability is not between 0 and 1")
     edges = np.linspace(0, 1, bins + 1)
     row = np.clip(np.searchsorted(edges, values, "right") - 1, 0, bins - 1)
     counts = np.bincount(row, minlength=bins)
 
-    def mean(of: Floats) -> Floats:
-        found = np.full(bins, np.nan)
-        np.divide(np.bincount(row, of, bins), counts, out=found, where=counts > 0)
-        return found
+    def mean(column: Floats) -> Floats:
+        means = np.full(bins, np.nan)
+        np.divide(np.bincount(row, column, bins), counts, out=means, where=counts > 0)
+        return means
 
-    return Reliability(edges, counts.astype(np.int64), mean(values), mean(present.astype(np.float64)))
+    return ReliabilityBins(edges, counts.astype(np.int64), mean(values), mean(present.astype(np.float64)))
 
 
-def calibration_error(bins: Reliability) -> float:
-    """The expected calibration error: how far a bin's share is from its mean probability, on average over images.
+def calibration_error(bins: ReliabilityBins) -> float:
+    """The expected calibration error: the gap between share and mean probability of a bin, averaged over images.
 
-    Of few images it is never 0, however good the probabilities: each bin's share is itself a guess. NaN for none.
+    It is biased upwards for few images, because the share of each bin is itself an estimate. NaN without images.
     """
     if not bins.counts.sum():
         return math.nan
@@ -151,7 +159,7 @@ def calibration_error(bins: Reliability) -> float:
 
 
 def brier(probability: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """The mean squared distance of N probabilities from what came true (Brier, 1950); NaN for none.
+    """The Brier score (Brier, 1950): the mean squared error of N probabilities; NaN without images.
 
     probability: shape (N,). truth: shape (N,), bool.
     """
@@ -159,6 +167,6 @@ def brier(probability: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(((values - present) ** 2).mean()) if len(values) else math.nan
 
 
-def _known(probability: npt.ArrayLike) -> Floats:
+def _finite(probability: npt.ArrayLike) -> Floats:
     values = np.asarray(probability, dtype=np.float64).reshape(-1)
     return values[np.isfinite(values)]

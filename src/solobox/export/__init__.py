@@ -1,6 +1,7 @@
-"""A trained localizer as a file for everywhere: ONNX, whole and checked."""
+"""Export a trained localizer as an ONNX file that runs anywhere."""
 
-from solobox.export.exporter import Accuracy, Exported, Target, export
+from solobox.export.exporter import ExportResult, Target, export
 from solobox.export.parity import Parity
+from solobox.export.quantize import Int8Accuracy
 
-__all__ = ["Accuracy", "Exported", "Parity", "Target", "export"]
+__all__ = ["ExportResult", "Int8Accuracy", "Parity", "Target", "export"]

@@ -1,4 +1,4 @@
-"""A localizer from raw pixels to boxes in pixels, margins and figures, as one module that becomes a graph."""
+"""A localizer as one module to export: from raw pixels to boxes in pixels, margins, presence and familiarity."""
 
 from collections.abc import Sequence
 
@@ -17,19 +17,21 @@ SQUARES = "squares"
 """The tensor of the resized images inside an exported graph, (N, 3, side, side) whole numbers in float32."""
 
 
-class Graph(nn.Module):
-    """(N, H, W, 3) uint8 upright RGB pixels of any H and W to what `outputs` names, in that order, all float32.
+class ExportGraph(nn.Module):
+    """From (N, H, W, 3) uint8 upright RGB pixels of any H and W to the tensors that `outputs` names, all float32.
 
-    After these `forward` gives the resized images (`SQUARES`), which are no output of an exported file.
+    `forward` also gives the resized images (`SQUARES`) as the last tensor; an exported file has no such output.
 
     boxes: (N, 4), ``x1, y1, x2, y2`` in pixels of the input, in order and within it.
     std: (N, 4), the standard deviation of each edge's distribution in pixels.
-    lower, upper: (N, L, 4), between what each edge of the true box lies at each of `levels`; outer: (N, L, 4), the box
-    that holds the whole object; all in pixels, see `solobox.uncertainty.conformal`.
+    lower, upper: (N, L, 4), the margins of each edge at each of `levels`; outer: (N, L, 4), the box that holds the
+    whole object; all in pixels, see `solobox.uncertainty.conformal`.
     presence: (N,), the calibrated probability that the object is there. familiarity: (N,), see
     `solobox.uncertainty.familiarity`.
 
-    What the model has not learned is no output.
+    There is no output for what the model has not learned.
+
+    Raises ConfigError, ``size-native``, for a model without a fixed input size.
     """
 
     def __init__(self, localizer: Localizer) -> None:
@@ -37,12 +39,13 @@ class Graph(nn.Module):
         a = localizer.architecture
         if a.size == "native":
             raise ConfigError(
-                "a model of size `native` reduces large images and enlarges small ones before it looks at them, "
-                "which no graph here does: train one of a fixed size (--size 320) to export it"
+                "a model of size `native` cannot be exported, because its input has no fixed size: train one with a "
+                "fixed size (--size 320)",
+                code="size-native",
             )
         self.localizer, self.side = localizer, a.side
-        self.margins = _Margins(localizer.calibration) if localizer.calibration else None
-        self.familiarity = _Familiarity(localizer.familiarity) if localizer.familiarity else None
+        self.margins = _MarginsModule(localizer.calibration) if localizer.calibration else None
+        self.familiarity = _FamiliarityModule(localizer.familiarity) if localizer.familiarity else None
         self.levels: tuple[float, ...] = self.margins.levels if self.margins else ()
         names = ["boxes"]
         names += ["std"] if a.head == "distribution" else []
@@ -57,24 +60,24 @@ class Graph(nn.Module):
         squares = F.interpolate(
             pixels.permute(0, 3, 1, 2).float(), size=(self.side, self.side), mode="bilinear", antialias=True
         )
-        squares = squares.round().clamp(0, 255)  # training saw 8 bits
+        squares = squares.round().clamp(0, 255)  # training images have 8 bits
         maps = self.localizer.features(squares)
         output = self.localizer.decide(maps)
         first, last = output.boxes[:, :2], output.boxes[:, 2:]
         ordered = torch.cat([torch.minimum(first, last), torch.maximum(first, last)], dim=1)
         boxes = _scaled(ordered.clamp(0, 1), width, height)
         std = _scaled(output.std(), width, height) if "std" in self.outputs else None
-        given = [boxes] if std is None else [boxes, std]
+        tensors = [boxes] if std is None else [boxes, std]
         if self.margins is not None and self.levels:
-            given += self.margins(boxes, std, width, height)
+            tensors += self.margins(boxes, std, width, height)
         if output.presence is not None and self.localizer.presence is not None:
-            given.append((output.presence / self.localizer.presence.temperature).sigmoid())
+            tensors.append((output.presence / self.localizer.presence.temperature).sigmoid())
         if self.familiarity is not None:
-            given.append(self.familiarity(maps))
-        return (*given, squares)
+            tensors.append(self.familiarity(maps))
+        return (*tensors, squares)
 
 
-class _Margins(nn.Module):
+class _MarginsModule(nn.Module):
     """`Calibration.band` at several levels."""
 
     def __init__(self, calibration: Calibration) -> None:
@@ -97,12 +100,12 @@ class _Margins(nn.Module):
         return [_within(band, width, height) for band in bands]
 
 
-class _Familiarity(nn.Module):
+class _FamiliarityModule(nn.Module):
     """`Familiarity` of feature maps."""
 
-    def __init__(self, figures: Familiarity) -> None:
+    def __init__(self, familiarity: Familiarity) -> None:
         super().__init__()
-        for name, array in figures.arrays().items():
+        for name, array in familiarity.arrays().items():
             self.register_buffer(name, torch.from_numpy(np.array(array)))
         self.mean: Tensor
         self.directions: Tensor
@@ -113,15 +116,15 @@ class _Familiarity(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         pooled = torch.cat([feature.mean(dim=(2, 3)) for feature in maps], dim=1)
         centred = pooled - self.mean
-        own = (centred @ self.directions.T).square()
-        others = (centred.square().sum(dim=1) - own.sum(dim=1)).clamp(min=0)
-        distance = (own / self.variances).sum(dim=1) + others / self.rest
+        inside = (centred @ self.directions.T).square()
+        outside = (centred.square().sum(dim=1) - inside.sum(dim=1)).clamp(min=0)
+        distance = (inside / self.variances).sum(dim=1) + outside / self.rest
         at_least = (self.distances >= distance.unsqueeze(1) * (1 - ROUNDING)).float().sum(dim=1)
         return (1 + at_least) / (self.distances.shape[0] + 1)
 
 
 def _scaled(fractions: Tensor, width: int, height: int) -> Tensor:
-    """(..., 4) fractions to pixels. Width and height stay symbols in a graph, and so are no tensor."""
+    """(..., 4) fractions to pixels. Width and height are symbols in a graph, not tensors."""
     x1, y1, x2, y2 = fractions.unbind(dim=-1)
     return torch.stack([x1 * width, y1 * height, x2 * width, y2 * height], dim=-1)
 

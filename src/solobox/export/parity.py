@@ -1,9 +1,9 @@
-"""Does the exported file say what the trained localizer says? A file that does not is not written.
+"""Whether an exported file predicts what the trained localizer predicts; one that does not is not written.
 
 The reference is `Localizer.predict`, with Pillow's resize and NumPy's margins: it shares no line with the exported
-graph but the network's own layers. A prediction depends on its input without bound (a grey value that rounds the other
+graph but the layers of the network. A prediction depends on its input without bound (a grey value that rounds the other
 way in a resize moves a wide margin by pixels), so no tolerance on "the boxes of both" can be tight. Three checks
-together cover the whole way instead, and each is tight:
+together cover the whole pipeline instead, and each is tight:
 
 resize: both resize the same full-size image. The grey values of the two squares are compared.
 network: the localizer predicts on the square that the graph itself made of the image, so that both networks look at
@@ -28,7 +28,7 @@ from PIL import Image
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
 from solobox.export.graph import SQUARES
-from solobox.images.reading import read
+from solobox.images.decode import ImageInput, decode
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import OnnxRuntime, levels_of
@@ -121,29 +121,29 @@ def synthetic_images() -> list[Pixels]:
     return [synthetic_image(seed, size) for seed, size in enumerate(SYNTHETIC_SIZES)]
 
 
-def compare(localizer: Localizer, file: Path, images: Sequence[Path]) -> Parity:
+def compare(localizer: Localizer, file: Path, images: Sequence[ImageInput]) -> Parity:
     """Run the three checks of this module on image files, and on the synthetic images.
 
     file: an exported ``.onnx`` file. images: files that cannot be read are left out.
     """
-    engine = _with_squares(file)
+    engine = _load_with_squares(file)
     difference = _Difference(localizer)
     readable = []
-    for path in images:
+    for image in images:
         try:
-            pixels = read(path).pixels
+            pixels = decode(image).pixels
         except ImageError:
             continue
         difference.add(pixels, engine)
-        readable.append(path)
-    unequal = [difference.add(image, engine) for image in synthetic_images()]
+        readable.append(image)
+    unequal = [difference.add(pixels, engine) for pixels in synthetic_images()]
     return Parity(
         count=len(readable) + len(unequal),
         real=len(readable),
         share=difference.share,
         output=difference.output,
-        presence=difference.figures["presence"],
-        familiarity=difference.figures["familiarity"],
+        presence=difference.scores["presence"],
+        familiarity=difference.scores["familiarity"],
         levels=difference.levels,
         unequal=float(np.mean(unequal)),
         files=_files_apart(localizer, OnnxModel.load(file), readable),
@@ -151,7 +151,7 @@ def compare(localizer: Localizer, file: Path, images: Sequence[Path]) -> Parity:
     )
 
 
-def require(parity: Parity) -> None:
+def require_parity(parity: Parity) -> None:
     """Raise ConfigError where a check fails."""
     if failures := parity.failures():
         raise ConfigError(
@@ -168,7 +168,7 @@ class _Difference:
     def __init__(self, localizer: Localizer) -> None:
         self._localizer = localizer
         self.share, self.output = 0.0, "boxes"
-        self.figures = {"presence": 0.0, "familiarity": 0.0}
+        self.scores = {"presence": 0.0, "familiarity": 0.0}
         self.levels = 0.0
 
     def add(self, image: Pixels, engine: OnnxRuntime) -> float:
@@ -179,10 +179,10 @@ class _Difference:
         self.levels = _larger(self.levels, float(apart.max()))
         prediction = self._localizer.predict(square.astype(np.uint8))
         height, width = image.shape[:2]
-        expected = _outputs_of(prediction, self._localizer, (width, height))
+        expected = _expected_outputs(prediction, self._localizer, (width, height))
         for name, values in outputs.items():
-            if name in self.figures:
-                self.figures[name] = _larger(self.figures[name], float(abs(values[0] - expected[name])))
+            if name in self.scores:
+                self.scores[name] = _larger(self.scores[name], float(abs(values[0] - expected[name])))
                 continue
             share = float(np.max(np.abs(values[0] - expected[name]) / [width, height, width, height]))
             if np.isnan(share) or share > self.share:
@@ -190,8 +190,10 @@ class _Difference:
         return float((apart > 0).mean())
 
 
-def _outputs_of(prediction: Prediction, localizer: Localizer, size: tuple[int, int]) -> dict[str, Floats]:
-    """What `Graph` gives of an image of this size where `prediction` is that of its square."""
+def _expected_outputs(
+    prediction: Prediction, localizer: Localizer, size: tuple[int, int]
+) -> dict[str, Floats]:
+    """What `ExportGraph` gives for an image of this size where `prediction` is that of its square."""
     factors = np.tile(np.divide(size, prediction.size), 2)
     levels = levels_of(localizer.calibration)
     options = {
@@ -213,19 +215,19 @@ def _outputs_of(prediction: Prediction, localizer: Localizer, size: tuple[int, i
     }
 
 
-def _with_squares(file: Path) -> OnnxRuntime:
-    """The exported graph, which here also gives the squares that it resizes images to."""
+def _load_with_squares(file: Path) -> OnnxRuntime:
+    """The exported graph with one more output: the resized images."""
     model = onnx.load(file)
     model.graph.output.append(onnx.helper.make_tensor_value_info(SQUARES, onnx.TensorProto.FLOAT, None))
     return OnnxRuntime(model.SerializeToString(), 0)
 
 
-def _files_apart(localizer: Localizer, model: OnnxModel, paths: Sequence[Path]) -> float:
-    """Largest difference of what both predict from encoded files, as a share of the side."""
+def _files_apart(localizer: Localizer, model: OnnxModel, images: Sequence[ImageInput]) -> float:
+    """Largest difference between predictions of both from encoded files, as a share of the side."""
     side = localizer.architecture.side
     upright, encoded = _rotated_jpeg((side * 3 // 2, side))
-    expected = localizer.predict([upright, *paths])
-    pairs = list(zip(expected, model.predict([encoded, *paths]), strict=True))
+    expected = localizer.predict([upright, *images])
+    pairs = list(zip(expected, model.predict([encoded, *images]), strict=True))
     pairs.append((expected[0], localizer.predict(encoded)))
     return max(_apart(*pair) for pair in pairs)
 

@@ -1,4 +1,4 @@
-"""Boxes drawn on images, and many images on one sheet."""
+"""Drawing boxes on images, and many images on one sheet."""
 
 import math
 import unicodedata
@@ -11,13 +11,14 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from solobox import boxes
+from solobox.images.decode import ImageInput, decode
 
 Color: TypeAlias = tuple[int, int, int]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Tile: TypeAlias = "tuple[Pixels, Sequence[Outline], str]"
 _Rectangle: TypeAlias = tuple[int, int, int, int]
 
-# Blue and orange stay apart for every common kind of colour blindness, and by lightness in grey.
+# Blue and orange differ for every common kind of colour blindness, and by lightness in grey.
 TRUTH: Color = (64, 180, 255)
 PREDICTED: Color = (255, 140, 26)
 
@@ -37,14 +38,13 @@ def _no_box() -> npt.NDArray[np.float64]:
 class Outline:
     """How one box is drawn.
 
-    box: shape (4,), ``x1, y1, x2, y2`` in pixels of the image it is drawn on. Edges past the frame are
-        drawn along the frame. Nothing is drawn for a box with NaN, with corners out of order or that lies
-        outside the image.
+    box: shape (4,), ``x1, y1, x2, y2`` in pixels of the image it is drawn on. Edges outside the image are drawn
+        along its border. Nothing is drawn for a box with NaN, with crossed corners or outside the image.
     color: of the line and of the tag behind the text.
-    text: shown on a tag at the box; nothing when empty.
-    dashed: a dashed line, so that two boxes can be told apart without colour and where they coincide.
-    lower, upper: shape (4,), between what each edge lies; the band between the inner and the outer box is then
-        tinted, below the line. NaN for no band.
+    text: shown on a tag at the box; no tag when empty.
+    dashed: a dashed line, so that two boxes differ without colour and where they coincide.
+    lower, upper: shape (4,), the margins of each edge; the band between the inner and the outer box is tinted, below
+        the line. NaN for no band.
     """
 
     box: npt.ArrayLike = field(default_factory=_no_box)
@@ -56,7 +56,7 @@ class Outline:
 
 
 def truth(box: npt.ArrayLike, text: str = "") -> Outline:
-    """Outline a true box: blue and dashed. Draw it after the predicted one, so that both stay visible."""
+    """The outline of a true box: blue and dashed. Draw it after the predicted one, so that both stay visible."""
     return Outline(box, TRUTH, text, dashed=True)
 
 
@@ -67,16 +67,16 @@ def predicted(
     lower: npt.ArrayLike | None = None,
     upper: npt.ArrayLike | None = None,
 ) -> Outline:
-    """Outline a predicted box: orange and solid, in the band of its margins where they are given."""
+    """The outline of a predicted box: orange and solid, with the band of its margins if any."""
     ends = (_no_box() if edges is None else edges for edges in (lower, upper))
     return Outline(box, PREDICTED, text, False, *ends)
 
 
 def draw_boxes(pixels: Pixels, outlines: Sequence[Outline], note: str = "") -> Image.Image:
-    """Draw outlines on a copy of an image, in the order given, and their tags above all lines.
+    """Draw outlines on a copy of an image, in their order, and their tags above all lines.
 
     pixels: shape (h, w, 3), uint8, RGB. The result has the same size; lines and letters grow with it.
-    note: what there is to say of the image as a whole: a tag in its upper left corner.
+    note: a remark on the whole image: a tag in its upper left corner.
     """
     image = Image.fromarray(pixels).convert("RGB")
     draw = ImageDraw.Draw(image, "RGBA")
@@ -87,7 +87,7 @@ def draw_boxes(pixels: Pixels, outlines: Sequence[Outline], note: str = "") -> I
     for outline, rectangle in visible:
         _draw_line(draw, rectangle, outline, width)
     tags: list[_Rectangle] = []
-    if note:  # it stands below a line at the upper edge that nobody sees
+    if note:  # it goes below an invisible line at the upper edge
         corner = (2 * width, -1, image.width, 2 * width - 1)
         tags.append(_draw_tag(draw, corner, Outline(color=PREDICTED, text=note), image.size, width, tags))
     for outline, rectangle in visible:
@@ -97,12 +97,12 @@ def draw_boxes(pixels: Pixels, outlines: Sequence[Outline], note: str = "") -> I
 
 
 def line_width(width: int, height: int) -> int:
-    """How thick a line is drawn on an image of this size, in pixels."""
+    """The width of a line on an image of this size, in pixels."""
     return max(2, round(math.sqrt(width * height) / 220))
 
 
 def _rectangle(box: npt.ArrayLike, width: int, height: int) -> _Rectangle | None:
-    """Find the outermost pixels, inclusive, of a box's line in the image; None where there is no line."""
+    """The outermost pixels, inclusive, of a box's line in the image; None where there is no line."""
     x1, y1, x2, y2 = (float(v) for v in np.asarray(box, dtype=np.float64))
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x1 > x2 or y1 > y2:
         return None
@@ -114,7 +114,7 @@ def _rectangle(box: npt.ArrayLike, width: int, height: int) -> _Rectangle | None
 
 
 def _bars(rectangle: _Rectangle, width: int, *, dashed: bool) -> list[_Rectangle]:
-    """Take a frame apart into filled rectangles, inclusive."""
+    """The lines of a frame as filled rectangles, inclusive."""
     left, top, right, bottom = rectangle
     across, down = min(width, right - left + 1), min(width, bottom - top + 1)
     spans_x = _dashes(left, right, width) if dashed else [(left, right)]
@@ -137,7 +137,7 @@ def _dashes(start: int, stop: int, width: int) -> list[tuple[int, int]]:
 
 
 def _draw_band(draw: ImageDraw.ImageDraw, outline: Outline, width: int, height: int) -> None:
-    """Tint what lies between the inner and the outer box; all of the outer one where there is no inner one."""
+    """Tint the band between the inner and the outer box; all of the outer one where there is no inner one."""
     lower, upper = (np.asarray(edges, dtype=np.float64) for edges in (outline.lower, outline.upper))
     outer = _rectangle([lower[0], lower[1], upper[2], upper[3]], width, height)
     inner = _rectangle([upper[0], upper[1], lower[2], lower[3]], width, height)
@@ -148,7 +148,7 @@ def _draw_band(draw: ImageDraw.ImageDraw, outline: Outline, width: int, height: 
         draw.rectangle(outer, fill=fill)
         return
     left, top, right, bottom = outer
-    # Four pieces that do not meet, so that none is tinted twice.
+    # Four pieces that do not overlap, so that none is tinted twice.
     a, b, c, d = inner
     for piece in (
         (left, top, right, b - 1),
@@ -164,7 +164,7 @@ def _draw_line(draw: ImageDraw.ImageDraw, rectangle: _Rectangle, outline: Outlin
     bars = _bars(rectangle, width, dashed=outline.dashed)
     halo = max(1, width // 2)
     for a, b, c, d in bars:
-        # A dash has none at its ends: on top of another line that would cut the line into beads.
+        # A dash has no halo at its ends: on top of another line that would cut the line into beads.
         x, y = (halo, halo) if not outline.dashed else (0, halo) if c - a > d - b else (halo, 0)
         draw.rectangle((a - x, b - y, c + x, d + y), fill=_HALO)
     for bar in bars:
@@ -179,33 +179,35 @@ def _draw_tag(
     width: int,
     taken: Sequence[_Rectangle],
 ) -> _Rectangle:
-    """Draw the text beside its box, where it covers no earlier tag if it can; the place that it took."""
+    """Draw the text at its box, where it covers no earlier tag if possible. Returns its rectangle."""
     pad = max(2, width)
     font = _font(max(11, round(math.sqrt(size[0] * size[1]) / 26)))
     text = _fit(outline.text, font, size[0] - 2 * pad)
     ascent, descent = font.getmetrics()
     w, h = math.ceil(font.getlength(text)) + 2 * pad, ascent + descent + pad
     left, top, _, bottom = rectangle
-    # Above the box, below it, inside at its top, inside at its foot: those the image has room for.
+    # Above the box, below it, inside at its top, inside at its bottom: where the image has room.
     rows = [top - h, bottom + 1, top + width, bottom - width - h]
-    places = [
+    candidates = [
         (x, y, x + w, y + h) for y in rows if 0 <= y <= size[1] - h for x in [max(0, min(left, size[0] - w))]
     ]
     clamped = (max(0, min(left, size[0] - w)), max(0, min(top, size[1] - h)))
-    places.append((*clamped, clamped[0] + w, clamped[1] + h))
-    place = next((p for p in places if not any(_meet(p, t) for t in taken)), places[0])
-    draw.rectangle((place[0], place[1], place[2] - 1, place[3] - 1), fill=outline.color)
+    candidates.append((*clamped, clamped[0] + w, clamped[1] + h))
+    position = next(
+        (each for each in candidates if not any(_overlap(each, other) for other in taken)), candidates[0]
+    )
+    draw.rectangle((position[0], position[1], position[2] - 1, position[3] - 1), fill=outline.color)
     draw.text(
-        (place[0] + pad, place[1] + pad / 2 + ascent),
+        (position[0] + pad, position[1] + pad / 2 + ascent),
         text,
         fill=_ink_on(outline.color),
         font=font,
         anchor="ls",
     )
-    return place
+    return position
 
 
-def _meet(a: _Rectangle, b: _Rectangle) -> bool:
+def _overlap(a: _Rectangle, b: _Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -221,14 +223,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _plain(text: str) -> str:
-    """Spell a text in the letters of Pillow's own font: accents dropped, a question mark for the rest."""
+    """A text in the letters of Pillow's font: accents dropped, a question mark for the rest."""
     text = unicodedata.normalize("NFKD", text.translate(_SPELLED))
     text = "".join(c for c in text if not unicodedata.combining(c))
     return "".join(c if " " <= c <= "~" else " " if c.isspace() else "?" for c in text)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """One line of text, its middle left out where it is too wide (file names differ at their ends)."""
+    """One line of text, shortened in the middle where it is too wide (file names differ at their ends)."""
     text = _plain(text)
     if font.getlength(text) <= width:
         return text
@@ -240,8 +242,37 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     return ""
 
 
+def draw_on(
+    image: ImageInput, outlines: Sequence[Outline], note: str = "", *, max_side: int | None = None
+) -> Image.Image:
+    """Decode an image and draw outlines on it, which are in pixels of the upright image.
+
+    note: as in `draw_boxes`. max_side: reduce the image until its longer side has at most so many pixels.
+
+    Raises ImageError, TypeError as `decode`.
+    """
+    decoded = decode(image, at_least=max_side)
+    height, width = decoded.pixels.shape[:2]
+    scaled = _scaled(outlines, width / decoded.size[0], height / decoded.size[1])
+    if max_side is None or max(width, height) <= max_side:
+        return draw_boxes(decoded.pixels, scaled, note)
+    return draw_reduced(decoded.pixels, scaled, max_side, note)
+
+
+def _scaled(outlines: Sequence[Outline], x: float, y: float) -> list[Outline]:
+    return [
+        replace(
+            outline,
+            box=boxes.scale(outline.box, x, y),
+            lower=boxes.scale(outline.lower, x, y),
+            upper=boxes.scale(outline.upper, x, y),
+        )
+        for outline in outlines
+    ]
+
+
 def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int, note: str = "") -> Image.Image:
-    """Draw on an image after bringing it to `side` pixels at its longer side, so that lines stay even.
+    """Resize an image to `side` pixels at its longer side and draw on it, so that lines are equally wide everywhere.
 
     pixels: shape (h, w, 3), uint8; the outlines are in its pixels. The aspect ratio is kept. note: as in `draw_boxes`.
     """
@@ -249,17 +280,7 @@ def draw_reduced(pixels: Pixels, outlines: Sequence[Outline], side: int, note: s
     ratio = side / max(width, height)
     w, h = max(1, round(width * ratio)), max(1, round(height * ratio))
     small = Image.fromarray(pixels).resize((w, h), Image.Resampling.LANCZOS)
-    ratio = w / width, h / height
-    moved = [
-        replace(
-            o,
-            box=boxes.scale(o.box, *ratio),
-            lower=boxes.scale(o.lower, *ratio),
-            upper=boxes.scale(o.upper, *ratio),
-        )
-        for o in outlines
-    ]
-    return draw_boxes(np.asarray(small), moved, note)
+    return draw_boxes(np.asarray(small), _scaled(outlines, w / width, h / height), note)
 
 
 def contact_sheet(
@@ -271,7 +292,7 @@ def contact_sheet(
         caption (shortened in the middle where it is too long). At least one.
     columns: images in a row; fewer are used when there are fewer images.
     tile: side of a square in pixels.
-    legend: outlines explained at the foot of the sheet by their line and text; their boxes are not used.
+    legend: outlines explained at the bottom of the sheet by their line and text; their boxes are not used.
 
     Raises ValueError when there are no tiles or a number is not positive.
     """

@@ -1,364 +1,366 @@
-"""A localizer drawn for someone who sees one for the first time: image, maps, numbers, box, with their shapes.
+"""A drawing of a localizer: image, feature maps, vectorizer, head and box with their shapes.
 
-The drawing is one SVG text that needs nothing from elsewhere: no font, no script, no image.
+It is one SVG that needs nothing from elsewhere: no font, no script, no image.
 """
 
-from __future__ import annotations
-
 import math
+import re
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-
-from solobox.model.svg import RISE, Canvas, cut, wrapped
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from solobox.model.summary import Row, Shape, Summary
 
-_PAPER, _CARD, _EDGE, _INK, _SOFT = "#fafaf9", "#ffffff", "#dcdcd7", "#2f2f2d", "#6b6b66"
+_PAPER, _CARD, _LINE, _INK, _GREY = "#fafaf9", "#ffffff", "#dcdcd7", "#2f2f2d", "#6b6b66"
 _PALE = ("#dbe7f1", "#eef4f9", "#c6d8e7", "#8fabc2")
-"""Front, top, side and line of a map that is only passed on; `_DEEP` of one that is used."""
-_DEEP = ("#5b9bd0", "#8fbfe4", "#3f7fb5", "#255a86")
-_GREEN, _ORANGE = "#3d8f6e", "#d9730d"
-_ACCENTS = {"maps": "#2f6fa5", "vectorizer": _GREEN, "head": _ORANGE, "image": _INK}
+"""Front, top, side and outline of the maps inside a module; `_DARK` of those that the next one reads."""
+_DARK = ("#5b9bd0", "#8fbfe4", "#3f7fb5", "#255a86")
+_BLUE, _GREEN, _ORANGE = "#2f6fa5", "#3d8f6e", "#d9730d"
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif"
 
-_GAP, _PAD = 34, 16
-_SIDE = 150
-"""The image's side as drawn, and the height of the zone that things are drawn in."""
-_BOX = (0.24, 0.14, 0.70, 0.80)
-"""Of the example: x1, y1, x2, y2 as fractions."""
-_NAMES = ("x1", "y1", "x2", "y2")
-_READ_THE_LAST = ("Gap", "Flatten", "Extra")
-"""Parts that read the last map alone, however many there are."""
-
-_SAYS = {
-    "Extra": "More convolutions, each of which halves the last map: fewer cells, each of which tells more.",
-    "Gap": "Turns maps into plain numbers: the average of each map. What is in the image stays, most of where it is "
-    "goes.",
-    "Flatten": "Turns maps into plain numbers: every cell of every map, side by side. This fixes the size of the "
-    "image.",
-    "Edges": "Sums up the maps along one axis at a time, once for each edge of the box, so that it is never lost where "
-    "things are.",
-    "RegressionHead": "Works the box out in fully connected layers: each new number weighs all numbers of the layer "
-    "before.",
-    "DistributionHead": "Gives each edge a curve: how likely it is at each position. The mean of the curve is where "
-    "the edge goes.",
+_TOP, _GAP, _PAD, _SIDE = 92, 34, 16, 150
+"""Of the cards: their upper edge, the space between them, their padding; and the side of the drawn image."""
+_MIDDLE = _TOP + 66 + _SIDE / 2
+_BOX = {"x1": 0.24, "y1": 0.14, "x2": 0.70, "y2": 0.80}
+"""Of the drawn object, as fractions of the image."""
+_EXPLANATIONS = {
+    "backbone": "Turns the image into feature maps. From stage to stage there are more maps with fewer cells; each "
+    "cell describes a larger part of the image. The next module reads the dark ones.",
+    "extra": "More convolutions; each one halves the last map.",
+    "gap": "Global average pooling: the mean of each map. What is in the image stays; most of where it is is lost.",
+    "flatten": "Every cell of every map, side by side. This fixes the size of the image.",
+    "edges": "Pools the maps along one axis at a time, once for each edge of the box, so that positions stay.",
+    "regression": "Computes the box in fully connected layers.",
+    "distribution": "Gives each edge a probability for each position. The edge is the mean of this distribution.",
 }
 
 
-def diagram(summary: Summary, title: str = "A localizer: one image in, one box out") -> str:
-    """The SVG of a localizer: its parts from left to right with what each one gives.
-
-    title: stands above it; any text.
-    """
-    panels = _panels(summary)
-    says = [wrapped(panel.says, panel.width - 2 * _PAD, 13) for panel in panels]
-    notes = [[x for n in panel.costs for x in wrapped(n, panel.width - 2 * _PAD, 12)] for panel in panels]
-    top = 92
-    floor = top + 66 + _SIDE  # of the zone that things are drawn in
-    bottom = floor + 86 + 18 * max(map(len, says)) + 17 * max(map(len, notes))
-    width = sum(panel.width for panel in panels) + _GAP * (len(panels) - 1) + 2 * 28
-    canvas = Canvas()
-    canvas.text(28, 42, cut(title, width - 56, 22), size=22, weight=600)
-    canvas.text(28, 66, _facts(summary), size=14, fill=_SOFT)
-    x, middle = 28.0, floor - _SIDE / 2
-    for index, panel in enumerate(panels):
-        accent = _ACCENTS[panel.role]
-        canvas.rect(x, top, panel.width, bottom - top, fill=_CARD, stroke=_EDGE, rounded=10)
-        canvas.rect(x, top, panel.width, 5, fill=accent, rounded=2)
-        canvas.text(x + _PAD, top + 30, panel.heading, size=16, weight=600, fill=accent)
-        canvas.text(x + _PAD, top + 48, cut(panel.note, panel.width - 2 * _PAD, 12), size=12, fill=_SOFT)
-        panel.paint(canvas, x, middle)
-        for row, line in enumerate(panel.gives):
-            canvas.text(
-                x + panel.width / 2, floor + 26 + 17 * row, line, size=13, weight=600, anchor="middle"
-            )
-        for row, line in enumerate(says[index]):
-            canvas.text(x + _PAD, floor + 76 + 18 * row, line, size=13)
-        for row, line in enumerate(notes[index], start=1 - len(notes[index])):
-            canvas.text(x + _PAD, bottom - 14 + 17 * row, line, size=12, fill=_SOFT)
-        if index + 1 < len(panels):
-            end = (x + panel.width + _GAP, middle + panel.leaves)
-            canvas.arrow((x + panel.width, end[1]), end, color=_DEEP[3])
-        x += panel.width + _GAP
-    canvas.text(28, bottom + 28, _LEGEND, size=12, fill=_SOFT)
-    return canvas.svg(width, bottom + 46, title, _facts(summary), paper=_PAPER)
+def diagram(summary: "Summary", title: str = "A localizer: one image in, one box out") -> str:
+    """The SVG of a localizer: its modules from left to right with the shapes of their outputs."""
+    totals = (
+        f"{format_count(summary.parameters)} parameters · {format_count(summary.macs)} multiply-adds for one image · "
+        f"{summary.weight_bytes / 1e6:,.1f} MB of weights"
+    )
+    cards = _cards(summary)
+    text = [textwrap.wrap(card.explanation, int((card.width - 2 * _PAD) / 7.2)) for card in cards]
+    text_top = _MIDDLE + _SIDE / 2 + 76
+    card_height = text_top - _TOP + 18 * max(map(len, text)) + 17 * 3 + 12
+    width = sum(card.width for card in cards) + _GAP * (len(cards) - 1) + 2 * 28
+    canvas = _Canvas(width, _TOP + card_height + 24, title, totals)
+    canvas.text(28, 42, _cut(title, width - 56, 22), size=22, bold=True)
+    canvas.text(28, 66, totals, size=14, fill=_GREY)
+    x = 28.0
+    for card, lines in zip(cards, text, strict=True):
+        canvas.add("rect", x=x, y=_TOP, width=card.width, height=card_height, rx=10, fill=_CARD, stroke=_LINE)
+        canvas.add("rect", x=x, y=_TOP, width=card.width, height=5, rx=2, fill=card.color)
+        canvas.text(x + _PAD, _TOP + 30, card.title, size=16, bold=True, fill=card.color)
+        canvas.text(x + _PAD, _TOP + 48, _cut(card.subtitle, card.width - 2 * _PAD, 12), size=12, fill=_GREY)
+        card.draw(canvas, x)
+        for row, line in enumerate(card.output):
+            canvas.text(x + card.width / 2, text_top - 50 + 17 * row, line, bold=True, anchor="middle")
+        for row, line in enumerate(lines):
+            canvas.text(x + _PAD, text_top + 18 * row, line)
+        for row, line in enumerate(card.costs):
+            y = _TOP + card_height - 14 - 17 * (len(card.costs) - 1 - row)
+            canvas.text(x + _PAD, y, line, size=12, fill=_GREY)
+        if card is not cards[-1]:
+            canvas.arrow(x + card.width, _MIDDLE, x + card.width + _GAP)
+        x += card.width + _GAP
+    return canvas.svg()
 
 
-def short(number: int) -> str:
-    """A count in three digits: 831 M, 3.55 M, 12.3 k."""
-    for step, unit in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if number >= step * 0.9995:
-            value = number / step
-            return f"{value:.{max(0, 2 - math.floor(math.log10(value) + 1e-3))}f}{unit}"
+def format_count(number: int) -> str:
+    """A count with three digits: 831 M, 3.55 M, 12.3 k."""
+    for unit, name in ((10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if number >= unit * 0.9995:
+            value = number / unit
+            return f"{value:.{max(0, 2 - math.floor(math.log10(value) + 1e-3))}f}{name}"
     return str(number)
 
 
-def shaped(shape: Shape) -> str:
+def format_shape(shape: "Shape") -> str:
     """A shape as people write it: 512 × 7 × 7."""
     return " × ".join(map(str, shape))
 
 
-_LEGEND = (
-    "A block is a stack of maps: its height follows the square root of a map's side, its thickness the logarithm of "
-    "their number. Dark blocks are read by the next part."
-)
-
-
-def _facts(summary: Summary) -> str:
-    return (
-        f"{short(summary.parameters)} parameters · {short(summary.macs)} multiply-adds for one image · "
-        f"{summary.weight_bytes / 1e6:,.1f} MB of weights"
-    )
-
-
-# What stands from left to right ------------------------------------------------------------------------
+def _cut(text: str, width: float, size: int) -> str:
+    """As much of a text as fits into a width; a letter is 0.56 of its size wide."""
+    room = int(width / (0.56 * size))
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
+class _Card:
     """A column of the drawing.
 
-    gives: stands below what is painted. costs: stands at the foot. paint: draws at the left edge x, about the middle
-    y. leaves: how far below the middle the arrow to the next one starts.
+    draw: draws onto a canvas at the left edge x. output: lines below the drawing. costs: lines at the bottom.
     """
 
-    role: str
-    heading: str
-    note: str
+    title: str
+    subtitle: str
+    color: str
     width: float
-    gives: Sequence[str]
-    says: str
+    draw: Callable[["_Canvas", float], None]
+    output: Sequence[str]
+    explanation: str
     costs: Sequence[str]
-    paint: Callable[[Canvas, float, float], None]
-    leaves: float = 0
 
 
-def _panels(summary: Summary) -> list[_Panel]:
+def _cards(summary: "Summary") -> list[_Card]:
     _, height, width = summary.input
-    panels = [
-        _Panel(
-            "image", "image", "what goes in", 186, [f"{height} × {width} pixels", "3 colours"],
-            "A photo, squashed to a square.", [f"shape {shaped(summary.input)}"], _image,
+    modules = [row for row in summary.rows if row.depth == 1 and row.outputs]
+    cards = [
+        _Card(
+            "image", "input", _INK, 186, _draw_image, [f"{height} × {width} pixels", "3 colours"],
+            "A photo, resized to a square.", [f"shape {format_shape(summary.input)}"],
         )
     ]  # fmt: skip
-    parts = [row for row in summary.rows if row.depth == 1 and row.outputs]
-    for part, follower in zip(parts, [*(row.type for row in parts[1:]), ""], strict=True):
-        stages = [row for row in summary.to_depth(2) if row.name.startswith(f"{part.name}.")]
-        if part.name in ("vectorizer", "head") or any(len(shape) != 3 for shape in part.outputs):
-            panels.append(_of_numbers(part, stages))
+    for index, module in enumerate(modules):
+        if module.name in ("vectorizer", "head") or any(len(shape) != 3 for shape in module.outputs):
+            cards.append(_vector_card(summary, module))
         else:
-            panels.append(_of_maps(part, stages, height, follower))
-    panels.append(
-        _Panel(
-            "image", "box", "what comes out", 186, ["x1, y1, x2, y2"],
-            "The left, top, right and bottom edge, as fractions of the image's sides.", ["shape 4"], _boxed,
+            # All vectorizers but `edges` read the last map only, and so do additional convolutions.
+            follower = modules[index + 1].name if index + 1 < len(modules) else ""
+            reads_last = follower != "vectorizer" or summary.architecture.vectorizer != "edges"
+            cards.append(_maps_card(summary, module, reads_last=reads_last))
+    cards.append(
+        _Card(
+            "box", "output", _INK, 186, partial(_draw_image, box=True), ["x1, y1, x2, y2"],
+            "The left, top, right and bottom edge as fractions of the image.", ["shape 4"],
         )
     )  # fmt: skip
-    return panels
+    return cards
 
 
-def _costs(part: Row) -> list[str]:
-    shapes = f"shape {', '.join(map(shaped, part.outputs))}"
-    if not part.parameters:
-        return [shapes, "nothing to learn"]
-    frozen = "" if part.trainable else ", frozen"
-    return [shapes, f"{short(part.parameters)} parameters{frozen}", f"{short(part.macs)} multiply-adds"]
+def _costs(module: "Row") -> list[str]:
+    shapes = f"shape {', '.join(map(format_shape, module.outputs))}"
+    if not module.parameters:
+        return [shapes, "no parameters"]
+    frozen = "" if module.trainable else ", frozen"
+    macs = f"{format_count(module.macs)} multiply-adds"
+    return [shapes, f"{format_count(module.parameters)} parameters{frozen}", macs]
 
 
-def _of_maps(part: Row, stages: Sequence[Row], image: int, follower: str) -> _Panel:
-    """A part that makes maps of features: a block for each size of map that it goes through."""
-    blocks = _blocks(part, stages)
-    read = part.outputs[-1:] if follower in _READ_THE_LAST else part.outputs
-    steps = [
-        max(66.0, _thickness(shape) + 0.4 * _scaled(shape[-1], image), 8.2 * len(_maps(shape))) + 8
-        for shape in blocks
-    ]
+def _maps_card(summary: "Summary", module: "Row", *, reads_last: bool) -> _Card:
+    """A module that outputs maps: a block for each resolution inside it."""
+    stages = [row for row in summary.to_depth(2) if row.name.startswith(f"{module.name}.")]
+    by_side = {
+        shape[-1]: shape
+        for shape in (*(s for row in stages for s in row.outputs), *module.outputs)
+        if len(shape) == 3 and min(shape) > 0
+    }
+    shapes = [by_side[side] for side in sorted(by_side, reverse=True)]
+    read = module.outputs[-1:] if reads_last else module.outputs
+    sides = [_SIDE / (1 + _RISE) * math.sqrt(shape[-1] / summary.input[-1]) for shape in shapes]
+    depths = [3 + 3.2 * math.log2(shape[0] + 1) for shape in shapes]
+    steps = [max(74.0, depth + 0.4 * side + 8) for side, depth in zip(sides, depths, strict=True)]
     width = max(sum(steps) + 2 * _PAD, 200)
-    several = sum(shape in read for shape in blocks) > 1
-    rail = -_SIDE / 2 - 14
 
-    def paint(canvas: Canvas, x: float, middle: float) -> None:
-        left = x + (width - sum(steps)) / 2
-        for index, (shape, step) in enumerate(zip(blocks, steps, strict=True)):
-            used, centre = shape in read, left + step / 2
-            side = _scaled(shape[-1], image)
-            if used and several:
-                start = (centre, middle - side / 2)
-                canvas.line([start, (centre, middle + rail), (x + width, middle + rail)], stroke=_DEEP[3])
-            elif used and index + 1 == len(blocks):
-                canvas.line([(centre + 0.3 * side, middle), (x + width, middle)], stroke=_DEEP[3])
-            with_title = f"{shaped(shape)}{': read by the next part' if used else ''}"
-            canvas.block(centre, middle, side, _thickness(shape), _DEEP if used else _PALE, with_title)
-            if used and several:
-                canvas.dot(centre, middle - side / 2, 3, fill=_DEEP[3])
-            label = middle + _SIDE / 2 + 26
-            ink = _DEEP[3] if used else _SOFT
-            canvas.text(centre, label, _maps(shape), size=12, weight=600, fill=ink, anchor="middle")
-            canvas.text(centre, label + 16, shaped(shape[1:]), size=12, fill=ink, anchor="middle")
-            left += step
+    def draw(canvas: _Canvas, x: float) -> None:
+        center = x + (width - sum(steps)) / 2
+        for shape, side, depth, step in zip(shapes, sides, depths, steps, strict=True):
+            center += step / 2
+            is_read = shape in read
+            ink = _DARK[3] if is_read else _GREY
+            title = f"{format_shape(shape)}{': read by the next module' if is_read else ''}"
+            canvas.block(center, side, depth, _DARK if is_read else _PALE, title)
+            label = _MIDDLE + _SIDE / 2 + 26
+            canvas.text(center, label, f"{shape[0]} maps", size=12, bold=True, fill=ink, anchor="middle")
+            canvas.text(center, label + 16, format_shape(shape[1:]), size=12, fill=ink, anchor="middle")
+            center += step / 2
 
-    says = _SAYS.get(part.type) or (
-        "Turns the image into maps of features. From stage to stage there are more maps, of fewer cells: each cell "
-        "tells more, about a wider part of the image."
-        if part.name == "backbone"
-        else "Works the maps over once more before they are turned into numbers."
-    )
-    return _Panel("maps", part.name, part.kind, width, [], says, _costs(part), paint, rail if several else 0)
+    explanation = _EXPLANATIONS.get(module.name, "")
+    return _Card(module.name, module.description, _BLUE, width, draw, [], explanation, _costs(module))
 
 
-def _blocks(part: Row, stages: Sequence[Row]) -> list[Shape]:
-    """One shape for each size of map, widest first: the one that is read by the next part, or else the last one."""
-    by_side: dict[int, Shape] = {}
-    for shape in (*(s for row in stages for s in row.outputs), *part.outputs):
-        if len(shape) == 3 and min(shape) > 0:
-            by_side[shape[-1]] = shape
-    return [by_side[side] for side in sorted(by_side, reverse=True)]
-
-
-def _maps(shape: Shape) -> str:
-    return f"{shape[0]} maps"
-
-
-def _scaled(side: int, image: int) -> float:
-    """The height of a block: with its top aslant, one as wide as the image is as high as the image."""
-    return _SIDE / (1 + RISE) * math.sqrt(side / image)
-
-
-def _thickness(shape: Shape) -> float:
-    return 3 + 3.2 * math.log2(shape[0] + 1)
-
-
-def _of_numbers(part: Row, stages: Sequence[Row]) -> _Panel:
-    """The vectorizer, the head, or whatever else gives no maps: drawn by the shapes that it gives."""
-    role = "head" if part.name == "head" else "vectorizer"
-    accent = _ACCENTS[role]
-    first, last = part.outputs[0], part.outputs[-1]
-    vectors = [row.outputs[-1][0] for row in stages if row.outputs and len(row.outputs[-1]) == 1]
-    paint: Callable[[Canvas, float, float], None]
-    if role == "head" and first == (4,) and len(last) == 2:
-        paint = partial(_curves, accent)
-        gives = ["4 curves, each over", f"{last[1]} positions"]
-    elif role == "head" and first == (4,):
-        inner = [length for length in vectors if length != 4]
-        paint = partial(_numbers, accent, inner)
-        gives = [" → ".join([*map(str, inner), "4 numbers"])]
+def _vector_card(summary: "Summary", module: "Row") -> _Card:
+    """The vectorizer, the head, or another module whose outputs are not maps."""
+    is_head = module.name == "head"
+    color = _ORANGE if is_head else _GREEN
+    first, last = module.outputs[0], module.outputs[-1]
+    draw = partial(_draw_vector, color=color)
+    output = [format_shape(shape) for shape in module.outputs[:2]]
+    if is_head and first == (4,) and len(last) == 2:
+        draw, output = partial(_draw_curves, color=color), ["4 distributions over", f"{last[1]} positions"]
+    elif is_head and first == (4,):
+        layers = [row.outputs[-1] for row in summary.rows if row.name.startswith("head.") and row.outputs]
+        hidden = [str(shape[0]) for shape in layers if len(shape) == 1 and shape != (4,)]
+        draw, output = partial(_draw_four, color=color), [" → ".join([*hidden, "4 numbers"])]
     elif len(first) == 1:
-        paint = partial(_vector, accent)
-        gives = [f"{first[0]:,} numbers"]
+        output = [f"{first[0]:,} numbers"]
     elif len(first) == 3 and first[0] == 4:
-        paint = partial(_strips, accent, first[1])
-        gives = ["4 sequences of", f"{first[1]} × {first[2]} numbers"]
-    else:
-        paint = partial(_whatever, accent)
-        gives = [shaped(shape) for shape in part.outputs[:2]]
-    says = _SAYS.get(part.type, f"{part.kind[:1].upper()}{part.kind[1:]}.")
-    return _Panel(role, part.name, part.kind, 214, gives, says, _costs(part), paint)
+        draw = partial(_draw_sequences, color=color)
+        output = ["4 sequences of", f"{first[1]} × {first[2]} numbers"]
+    kind = {"head": summary.architecture.head, "vectorizer": summary.architecture.vectorizer}.get(
+        module.name, ""
+    )
+    explanation = _EXPLANATIONS.get(kind, "")
+    return _Card(
+        module.name, kind or module.description, color, 214, draw, output, explanation, _costs(module)
+    )
 
 
 # The small drawings ------------------------------------------------------------------------------------
 
 
-def _image(canvas: Canvas, x: float, middle: float) -> None:
-    """A balloon over a field."""
-    left, top, side = x + (186 - _SIDE) / 2, middle - _SIDE / 2, float(_SIDE)
-    x1, y1, x2, y2 = (value * side for value in _BOX)
-    canvas.rect(left, top, side, side, fill="#dcecf5")
-    hill = (0.3, -0.14, 0.55, -0.03), (0.45, -0.02), 0.21
-    curve, rest = (" ".join(f"{value * side:.1f}" for value in step) for step in hill[:2])
-    canvas.path(
-        f"M{left:.1f} {top + 0.84 * side:.1f} q{curve} t{rest} v{hill[2] * side:.1f} h{-side:.1f} z",
-        fill="#bcd3a5",
-    )
-    centre, radius = left + (x1 + x2) / 2, (x2 - x1) / 2
-    canvas.dot(centre, top + y1 + radius, radius, fill="#d65a4a")
-    canvas.path(
-        f"M{centre:.1f} {top + y1:.1f} a{radius * 0.45:.1f} {radius:.1f} 0 0 1 0 {2 * radius:.1f} "
-        f"a{radius * 0.45:.1f} {radius:.1f} 0 0 1 0 {-2 * radius:.1f} z",
-        fill="#f2c14e",
-    )
-    basket = (centre - 9, top + y2 - 15, 18, 15)
-    for sign in (-1, 1):
-        start = (centre + sign * radius * 0.55, top + y1 + 1.83 * radius)
-        canvas.line([start, (centre + sign * 8, basket[1])], stroke="#7a5230")
-    canvas.rect(*basket, fill="#8a5a33")
-    canvas.rect(left, top, side, side, fill="none", stroke=_SOFT)
+def _draw_image(canvas: "_Canvas", x: float, *, box: bool = False) -> None:
+    """A balloon over a field, with or without its box."""
+    left, top = x + (186 - _SIDE) / 2, _MIDDLE - _SIDE / 2
+    x1, y1, x2, y2 = (value * _SIDE for value in _BOX.values())
+    center, radius, bottom = left + (x1 + x2) / 2, (x2 - x1) / 2, top + y2
+    canvas.add("rect", x=left, y=top, width=_SIDE, height=_SIDE, fill="#dcecf5")
+    canvas.add("rect", x=left, y=top + 0.82 * _SIDE, width=_SIDE, height=0.18 * _SIDE, fill="#bcd3a5")
+    for dx in (-1, 1):
+        rope = [(center + dx * 0.55 * radius, top + y1 + 1.83 * radius), (center + dx * 8, bottom - 15)]
+        canvas.line(rope, "#7a5230")
+    canvas.add("circle", cx=center, cy=top + y1 + radius, r=radius, fill="#d65a4a")
+    canvas.add("ellipse", cx=center, cy=top + y1 + radius, rx=radius * 0.45, ry=radius, fill="#f2c14e")
+    canvas.add("rect", x=center - 9, y=bottom - 15, width=18, height=15, fill="#8a5a33")
+    canvas.add("rect", x=left, y=top, width=_SIDE, height=_SIDE, fill="none", stroke=_GREY)
+    if box:
+        canvas.add(
+            "rect", x=left + x1, y=top + y1, width=x2 - x1, height=y2 - y1, fill="none", stroke=_ORANGE,
+            stroke_width=3,
+        )  # fmt: skip
+        canvas.text(left + x1 - 3, top + y1 - 7, "x1, y1", size=11, bold=True, anchor="middle")
+        canvas.text(left + x2 + 4, top + y2 + 16, "x2, y2", size=11, bold=True, anchor="middle")
 
 
-def _boxed(canvas: Canvas, x: float, middle: float) -> None:
-    _image(canvas, x, middle)
-    left, top = x + (186 - _SIDE) / 2, middle - _SIDE / 2
-    x1, y1, x2, y2 = (value * _SIDE for value in _BOX)
-    canvas.rect(left + x1, top + y1, x2 - x1, y2 - y1, fill="none", stroke=_ORANGE, line=3)
-    for cx, cy in ((x1, y1), (x2, y2)):
-        canvas.dot(left + cx, top + cy, 4, fill=_ORANGE)
-    canvas.text(left + x1 - 3, top + y1 - 6, "x1, y1", size=11, weight=600, anchor="middle")
-    canvas.text(left + x2 + 4, top + y2 + 15, "x2, y2", size=11, weight=600, anchor="middle")
+def _draw_sequences(canvas: "_Canvas", x: float, *, color: str) -> None:
+    """For each edge a row of cells, dark where the edge is."""
+    for row, (name, edge) in enumerate(_BOX.items()):
+        y = _MIDDLE - _SIDE / 2 + 8 + row * 38
+        canvas.text(x + 24, y + 14, name, size=12, bold=True)
+        for cell in range(20):
+            opacity = 0.12 + 0.75 * math.exp(-(((cell + 0.5) / 20 - edge) ** 2) / 0.012)
+            canvas.add(
+                "rect",
+                x=x + 50 + cell * 7,
+                y=y,
+                width=7,
+                height=20,
+                fill=color,
+                fill_opacity=opacity,
+                stroke=_CARD,
+            )
 
 
-def _strips(accent: str, length: int, canvas: Canvas, x: float, middle: float) -> None:
-    """For each edge a row of cells, the darker the more it is about the edge."""
-    cells = min(length, 24)
-    width = 140 / cells
-    for index, name in enumerate(_NAMES):
-        y = middle - _SIDE / 2 + 8 + index * 38
-        canvas.text(x + 24, y + 13, name, size=12, weight=600)
-        for cell in range(cells):
-            near = math.exp(-(((cell + 0.5) / cells - _BOX[index]) ** 2) / 0.012)
-            canvas.rect(
-                x + 50 + cell * width, y, width, 20,
-                fill=accent, opacity=0.12 + 0.75 * near, stroke=_CARD, line=0.8,
-            )  # fmt: skip
-
-
-def _curves(accent: str, canvas: Canvas, x: float, middle: float) -> None:
-    """For each edge a curve, with a line at its mean."""
+def _draw_curves(canvas: "_Canvas", x: float, *, color: str) -> None:
+    """For each edge a distribution, with a line at its mean."""
     left, width = x + 50, 140
-    for index, name in enumerate(_NAMES):
-        base, mean = middle - _SIDE / 2 + 30 + index * 38, _BOX[index]
-        canvas.text(x + 24, base - 3, name, size=12, weight=600)
-        points = [
-            (left + width * t / 70, base - 24 * math.exp(-((t / 70 - mean) ** 2) / 0.006)) for t in range(71)
+    for row, (name, edge) in enumerate(_BOX.items()):
+        base = _MIDDLE - _SIDE / 2 + 30 + row * 38
+        canvas.text(x + 24, base - 3, name, size=12, bold=True)
+        curve = [
+            (left + width * t / 70, base - 24 * math.exp(-((t / 70 - edge) ** 2) / 0.006)) for t in range(71)
         ]
-        drawn = " ".join(f"L{px:.1f} {py:.1f}" for px, py in points)
-        canvas.path(
-            f"M{left:.1f} {base:.1f} {drawn} L{left + width:.1f} {base:.1f} z", fill=accent, opacity=0.3
-        )
-        canvas.line(points, stroke=accent)
-        canvas.line([(left, base), (left + width, base)], stroke=_SOFT, width=0.8)
-        canvas.line([(left + width * mean, base - 27), (left + width * mean, base + 4)], stroke=_INK)
+        canvas.line(curve, color)
+        canvas.line([(left, base), (left + width, base)], _GREY)
+        canvas.line([(left + width * edge, base - 27), (left + width * edge, base + 4)], _INK)
 
 
-def _numbers(accent: str, inner: Sequence[int], canvas: Canvas, x: float, middle: float) -> None:
-    """Vectors on the way, and four numbers at the end, each tied to all."""
-    ends = [(x + 158, middle - 54 + 36 * index) for index in range(4)]
-    starts = [x + 40 + 84 * index / max(len(inner) - 1, 1) for index in range(len(inner))][:3]
-    for start in starts[-1:]:
-        for end in ends:
-            for step in range(-3, 4):
-                canvas.line([(start + 9, middle + step * 20), end], stroke=_EDGE, width=0.8)
-    for start in starts:
-        _column(accent, canvas, start, middle)
-    for (cx, cy), name in zip(ends, _NAMES, strict=True):
-        canvas.dot(cx, cy, 15, fill=accent)
-        canvas.text(cx, cy + 4, name, size=12, weight=600, fill="#ffffff", anchor="middle")
+def _draw_four(canvas: "_Canvas", x: float, *, color: str) -> None:
+    """A vector, and four numbers that each depend on all of it."""
+    for row, name in enumerate(_BOX):
+        y = _MIDDLE - 54 + 36 * row
+        for start in range(-60, 61, 20):
+            canvas.line([(x + 60, _MIDDLE + start), (x + 158, y)], _LINE)
+        canvas.add("circle", cx=x + 158, cy=y, r=15, fill=color)
+        canvas.text(x + 158, y + 4, name, size=12, bold=True, fill=_CARD, anchor="middle")
+    _draw_vector(canvas, x - 56, color=color)
 
 
-def _vector(accent: str, canvas: Canvas, x: float, middle: float) -> None:
-    _column(accent, canvas, x + 107, middle)
-
-
-def _column(accent: str, canvas: Canvas, x: float, middle: float) -> None:
-    """A column of numbers, more than can be drawn."""
-    for index in range(14):
-        y = middle - 70 + index * 10
-        if index in (6, 7):
-            canvas.dot(x, y + 5, 1.6, fill=_SOFT)
+def _draw_vector(canvas: "_Canvas", x: float, *, color: str) -> None:
+    """A column of numbers, too many to draw them all."""
+    for row in range(14):
+        y = _MIDDLE - 70 + row * 10
+        if row in (6, 7):
+            canvas.add("circle", cx=x + 107, cy=y + 5, r=1.6, fill=_GREY)
         else:
-            canvas.rect(x - 9, y, 18, 9, fill=accent, opacity=0.2 + 0.07 * ((index * 7) % 10))
+            opacity = 0.2 + 0.07 * (row * 7 % 10)
+            canvas.add("rect", x=x + 98, y=y, width=18, height=9, fill=color, fill_opacity=opacity)
 
 
-def _whatever(accent: str, canvas: Canvas, x: float, middle: float) -> None:
-    canvas.rect(x + 57, middle - 40, 100, 80, fill=accent, rounded=8)
+_RISE = 0.26
+"""How far the top of a block rises, as a share of its side."""
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class _Canvas:
+    """An SVG with its elements in the order of painting; lengths in pixels, y points down."""
+
+    def __init__(self, width: float, height: float, title: str, description: str) -> None:
+        self._root = ET.Element(
+            "svg", xmlns="http://www.w3.org/2000/svg", width=f"{width:.0f}", height=f"{height:.0f}",
+            viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", attrib={"font-family": _FONT},
+        )  # fmt: skip
+        self.add("title", _xml_text(title))
+        self.add("desc", _xml_text(description))
+        self.add("rect", width="100%", height="100%", fill=_PAPER)
+
+    def add(self, tag: str, text: str = "", **attributes: float | str) -> ET.Element:
+        """Add an element; ``fill_opacity`` becomes ``fill-opacity``."""
+        written = {
+            name.replace("_", "-"): f"{value:.2f}" if isinstance(value, float) else str(value)
+            for name, value in attributes.items()
+        }
+        element = ET.SubElement(self._root, tag, written)
+        element.text = text or None
+        return element
+
+    def text(
+        self, x: float, y: float, text: str, *, size: int = 13, bold: bool = False, fill: str = _INK,
+        anchor: str = "start",
+    ) -> None:  # fmt: skip
+        """Text at a point of its baseline."""
+        weight = 600 if bold else 400
+        self.add(
+            "text",
+            _xml_text(text),
+            x=x,
+            y=y,
+            font_size=size,
+            font_weight=weight,
+            fill=fill,
+            text_anchor=anchor,
+        )
+
+    def line(self, points: Sequence[tuple[float, float]], color: str) -> None:
+        """A line through points."""
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.add("polyline", points=joined, fill="none", stroke=color, stroke_width=1.5)
+
+    def arrow(self, x: float, y: float, end: float) -> None:
+        """An arrow to the right."""
+        self.line([(x, y), (end - 8, y)], _DARK[3])
+        self.add("path", d=f"M{end} {y} l-10 -5.5 v11 z", fill=_DARK[3])
+
+    def block(self, x: float, side: float, depth: float, colors: Sequence[str], title: str) -> None:
+        """A cuboid around (x, `_MIDDLE`): as thick as there are maps."""
+        dx, dy = 0.4 * side, _RISE * side
+        left, right = x - (depth + dx) / 2, x + (depth - dx) / 2
+        top, bottom = _MIDDLE - (side - dy) / 2, _MIDDLE + (side + dy) / 2
+        faces = (
+            [(left, top), (right, top), (right, bottom), (left, bottom)],
+            [(left, top), (left + dx, top - dy), (right + dx, top - dy), (right, top)],
+            [(right, top), (right + dx, top - dy), (right + dx, bottom - dy), (right, bottom)],
+        )
+        group = self.add("g", stroke=colors[3])
+        ET.SubElement(group, "title").text = title
+        for face, fill in zip(faces, colors[:3], strict=True):
+            points = " ".join(f"{px:.1f},{py:.1f}" for px, py in face)
+            ET.SubElement(group, "polygon", points=points, fill=fill)
+
+    def svg(self) -> str:
+        """The whole file."""
+        ET.indent(self._root, space="")
+        return ET.tostring(self._root, encoding="unicode") + "\n"
+
+
+def _xml_text(text: str) -> str:
+    """Text without the characters that XML cannot hold."""
+    return _NOT_XML.sub("\ufffd", text)

@@ -34,7 +34,7 @@ from solobox.uncertainty.conformal import Calibration
 from solobox.uncertainty.familiarity import Familiarity
 
 if TYPE_CHECKING:
-    from solobox.export import Exported
+    from solobox.export import ExportResult
 
 _BATCH_SIZE = 16
 _FAMILIARITY = "familiarity."
@@ -87,7 +87,7 @@ class Localizer(Predictor, nn.Module):
         channels = self.extra.channels
         self.vectorizer: Gap | Flatten | Edges
         if a.vectorizer == "edges":
-            self.vectorizer = Edges(channels, width=a.width, blocks=a.blocks, dropout=a.dropout)
+            self.vectorizer = Edges(channels, width=a.width)
         elif a.vectorizer == "gap":
             self.vectorizer = Gap(channels)
         else:
@@ -218,7 +218,7 @@ class Localizer(Predictor, nn.Module):
             }
         saving.save(Path(folder), self.architecture, state, margins | self.metadata, self.fingerprints)
 
-    def export(self, path: str | Path, **options: Any) -> "Exported":
+    def export(self, path: str | Path, **options: Any) -> "ExportResult":
         """Write one ONNX file that runs without PyTorch; see `solobox.export.export` for its options and errors."""
         from solobox.export import export
 

@@ -83,6 +83,9 @@ def _centre_term(a: Tensor, b: Tensor) -> Tensor:
     return between.square().sum(dim=-1) / diagonal
 
 
+SIGMA = 0.0115
+"""The standard deviation of `kl`'s target distribution: see `Loss`."""
+
 _BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
@@ -102,17 +105,17 @@ class Loss:
     """A weighted sum of losses; a `BoxLoss`.
 
     terms: weights and names, see `config.losses.parse`.
-    sigma: for ``kl``, as a fraction of the input's side.
+    sigma: standard deviation of the target distribution of ``kl``, as a fraction of the input's side.
     beta: for ``smooth_l1``, as a fraction of the input's side: below it the loss is a square, beyond it a line. With
         PyTorch's 1 it would be MSE in disguise.
     """
 
     terms: tuple[tuple[float, str], ...]
-    sigma: float
+    sigma: float = SIGMA
     beta: float = 0.1
 
     @classmethod
-    def parse(cls, text: str, *, sigma: float, beta: float = 0.1) -> "Loss":
+    def parse(cls, text: str, *, sigma: float = SIGMA, beta: float = 0.1) -> "Loss":
         """Read the sum."""
         return cls(parse(text), sigma, beta)
 

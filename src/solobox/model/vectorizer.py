@@ -69,7 +69,7 @@ class Edges(nn.Module):
     kind: Kind = "sequences"
 
     def __init__(
-        self, channels: Sequence[int], *, width: int = 96, blocks: int = 2, dropout: float = 0.1
+        self, channels: Sequence[int], *, width: int = 96, blocks: int = 1, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.finest = nn.Conv2d(channels[0], width, 2, 2, bias=False)

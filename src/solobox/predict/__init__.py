@@ -1,1 +1,1 @@
-"""Using a localizer: which images to read, and where the boxes go. Imports no torch."""
+"""From images to boxes in a file: inputs, predictors, the job, writers, clips. Imports no torch."""

@@ -1,7 +1,7 @@
-"""An image for each row, in a folder: drawn boxes, or the objects cut out.
+"""An image for each row, in a folder: drawn boxes, or crops of the objects.
 
-Images are decoded, drawn and saved in threads while the model is at work on the next ones. Each appears under its
-name whole or not at all, and none takes the place of another file.
+Images are decoded, drawn and saved in threads while the model predicts the next ones. Each appears under its name whole
+or not at all, and none replaces another file.
 """
 
 import json
@@ -26,28 +26,31 @@ from solobox.utils.atomic import explained, unfinished
 from solobox.utils.concurrency import threaded_map
 
 DRAWN_SIDE = 1600
-"""Longer side of a drawn image in pixels, at most: for looking at, not for printing."""
+"""Longer side of a drawn image in pixels, at most: for the screen, not for printing."""
 
-_LONGEST_STEM = 200  # bytes: most disks allow 255 in a name, and a number and an ending come to it
+_LONGEST_STEM = 200  # bytes: most disks allow 255 in a name, and a number and an ending are added
 
 Job: TypeAlias = Callable[[], None]
-Artist: TypeAlias = "Callable[[int, Prediction], Job | None]"
+ImageWriter: TypeAlias = "Callable[[int, Prediction], Job | None]"
 
 
-def illustrated(
+def write_images(
     predictions: Iterable[Prediction],
-    artists: Sequence[Artist],
+    image_writers: Sequence[ImageWriter],
     say: Callable[[str], None],
     *,
     first: int = 0,
 ) -> Iterator[Prediction]:
     """Hand the predictions on, in order, each once its images are on the disk.
 
-    artists: each says what there is to do for a row, or None. say: is told of images that could not be made, since
-        the image cannot be read any more; the row stands. first: the number of the first row.
+    image_writers: each gives the job for a row, or None. say: called with a remark for each image that could not be
+        made, since its source cannot be read any more; the row stays. first: the number of the first row.
     """
     todo = (
-        (prediction, [job for artist in artists if (job := artist(row, prediction)) is not None])
+        (
+            prediction,
+            [job for image_writer in image_writers if (job := image_writer(row, prediction)) is not None],
+        )
         for row, prediction in enumerate(predictions, first)
     )
     for prediction, remarks in threaded_map(_made, todo):
@@ -67,11 +70,11 @@ def _made(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]
     return prediction, remarks
 
 
-class Names:
-    """Names for the images of rows, in one folder: the image's own, with a number where that is taken.
+class ImageNames:
+    """Names for the images of rows, in one folder: that of the source, with a number where it is taken.
 
-    journal: a file that keeps which row has which name, so that a run that was killed and goes on gives the same rows
-        the same names, and its own images take each other's place but never that of another file.
+    journal: a file that keeps the name of each row, so that a run which continues after it was killed uses the same
+        names, and replaces its own images but no other file.
     """
 
     def __init__(self, folder: Path, journal: Path | None = None) -> None:
@@ -80,13 +83,13 @@ class Names:
         self._folder = folder
         self._journal = journal
         self._next: dict[str, int] = {}
-        self._given = _given(journal) if journal is not None else {}
-        self._taken = {name.casefold() for name in self._given.values()}
+        self._names = _read_journal(journal) if journal is not None else {}
+        self._taken = {name.casefold() for name in self._names.values()}
         self._sweep()
 
     def of(self, row: int, image: str, ending: str) -> Path:
-        """Where the image of a row goes."""
-        name = self._given.get(row)
+        """The path for the image of a row."""
+        name = self._names.get(row)
         if name is None or Path(name).suffix != ending:
             stem = Path(image).stem.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore") or "image"
             name = self._free(stem, ending)
@@ -97,7 +100,7 @@ class Names:
 
     def _free(self, stem: str, ending: str) -> str:
         while True:
-            # Names that differ in case alone are the same on many disks.
+            # ImageNames that differ in case alone are the same on many disks.
             key = f"{stem}{ending}".casefold()
             number = self._next[key] = self._next.get(key, 0) + 1
             name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
@@ -106,22 +109,22 @@ class Names:
                 return name
 
     def _sweep(self) -> None:
-        """Remove the unfinished images that a killed run left: they are its own where the name is one it gave."""
+        """Remove the unfinished images that a killed run left: those whose name is in the journal."""
         with suppress(OSError):
             for path in self._folder.iterdir():
-                found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.part", path.name, re.DOTALL)
-                if found and found[1].casefold() in self._taken:
+                leftover = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.part", path.name, re.DOTALL)
+                if leftover and leftover[1].casefold() in self._taken:
                     path.unlink()
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """Draws each image with its box and the band of its margins, or the remark that the object is not there."""
+class DrawnImages:
+    """Draws each image with its box and margins, or with a note that there is no object."""
 
-    names: Names
+    names: ImageNames
 
     def __call__(self, row: int, prediction: Prediction) -> Job | None:
-        """What is to do for a row."""
+        """The job for a row."""
         if prediction.error:
             return None
         path = self.names.of(row, prediction.image, ".jpg")
@@ -130,18 +133,17 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """Cuts each object out of the upright image at its full resolution: JPEG from a JPEG, else PNG.
+    """Crops each object from the upright image at full resolution: JPEG from a JPEG, else PNG.
 
-    pad: how much more than the box on each side, as a share of the box's width and height.
-    outer: by the outer box of the margins instead of the box.
+    pad: added on each side, as a share of the box's width and height. outer: crop the outer box of the margins.
     """
 
-    names: Names
+    names: ImageNames
     pad: float = 0.0
     outer: bool = False
 
     def __call__(self, row: int, prediction: Prediction) -> Job | None:
-        """What is to do for a row; nothing where there is no box."""
+        """The job for a row; None where there is no box."""
         box = prediction.outer if self.outer else prediction.box
         window = crop_window(box, prediction.size, self.pad)
         if prediction.error or window is None:
@@ -151,7 +153,7 @@ class Crops:
         except ImageError as error:
             return _raising(error)
         path = self.names.of(row, prediction.image, ending)
-        return lambda: _cut(prediction.image, window, path)
+        return lambda: _crop(prediction.image, window, path)
 
 
 def crop_window(
@@ -189,16 +191,16 @@ def _draw(prediction: Prediction, path: Path) -> None:
     _save(draw_reduced(image.pixels, outlines, side, note), path, "JPEG", quality=90)
 
 
-def _cut(image: str, window: tuple[int, int, int, int], path: Path) -> None:
+def _crop(image: str, window: tuple[int, int, int, int], path: Path) -> None:
     left, top, right, bottom = window
     pixels = read(image).pixels[top:bottom, left:right]
     if 0 in pixels.shape:
-        raise ImageError(f"{image}: it was replaced by a smaller image meanwhile")
-    cut = Image.fromarray(pixels)
+        raise ImageError(f"{image}: it was replaced by a smaller image meanwhile", code="image-changed")
+    crop = Image.fromarray(pixels)
     if path.suffix == ".jpg":
-        _save(cut, path, "JPEG", quality=95, subsampling=0)
+        _save(crop, path, "JPEG", quality=95, subsampling=0)
     else:
-        _save(cut, path, "PNG")
+        _save(crop, path, "PNG")
 
 
 def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
@@ -219,14 +221,14 @@ def _raising(error: ImageError) -> Job:
     return job
 
 
-def _given(journal: Path) -> dict[int, str]:
-    """The names that a journal keeps; a last line that was being written when the power went is none."""
-    given: dict[int, str] = {}
+def _read_journal(journal: Path) -> dict[int, str]:
+    """The names in a journal; a last line that was cut off by a kill does not count."""
+    names: dict[int, str] = {}
     if not journal.exists():
-        return given
+        return names
     with explained(journal), journal.open(encoding="utf-8") as file:
         for line in file:
             with suppress(ValueError):
                 row, name = json.loads(line)
-                given[row] = name
-    return given
+                names[row] = name
+    return names

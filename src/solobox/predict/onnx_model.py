@@ -1,4 +1,4 @@
-"""An exported localizer, one ``.onnx`` file, in use: images in, one box each out. No torch."""
+"""Predict with an exported localizer, one ``.onnx`` file. No torch."""
 
 import json
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 
 from solobox.errors import ConfigError
 from solobox.images.decode import ImageInput
-from solobox.predict.onnx_runtimes import Engine, OnnxRuntime, OpenVino, RuntimeName
+from solobox.predict.onnx_runtimes import OnnxRuntime, OpenVino, RuntimeName, Session
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import (
     NetworkInput,
@@ -26,67 +26,79 @@ from solobox.uncertainty.conformal import Calibration
 from solobox.utils.concurrency import processors, threaded_map
 
 FORMAT = 1
-"""Of the exported files that this version writes and reads."""
+"""Version of the exported files that this program writes and reads."""
 
 _BATCH_SIZE = 4
-"""Images that a thread decodes and runs through the graph at once: few enough for a processor's own cache."""
+"""Images that a thread decodes and runs through the graph together: they fit a processor's cache."""
 
 
 class OnnxModel(Predictor):
     """Exactly one box for each image, by an exported localizer.
 
-    path: of the file. facts: what it says of itself: versions, metrics, classes, the licence of its weights.
-    side: pixels of the square that it looks at. calibration: what its margins are made of, or None.
+    path: of the file. metadata: of its training: versions, metrics, classes, the licence of its weights.
+    side: of the square that images are resized to, in pixels. calibration: what its margins are made from, or None.
     """
 
     def __init__(
-        self, path: Path, engine: Engine, about: Mapping[str, object], *, threads: int, runtime: RuntimeName
+        self,
+        path: Path,
+        session: Session,
+        header: Mapping[str, object],
+        *,
+        threads: int,
+        runtime: RuntimeName,
     ) -> None:
         self.path = path
-        self._engine, self._threads, self._runtime = engine, threads, runtime
-        self._single: Engine | None = engine if 1 in (threads, processors()) else None
-        self._making = threading.Lock()
-        side, margins, facts = about.get("side"), about.get("margins"), about.get("facts")
-        if not isinstance(side, int) or not isinstance(facts, dict) or "boxes" not in engine.outputs:
-            raise ConfigError(f"{path} is damaged: what it says of itself is incomplete. Export it again")
-        self.side, self.facts = side, facts
+        self._session, self._threads, self._runtime = session, threads, runtime
+        self._single: Session | None = session if 1 in (threads, processors()) else None
+        self._single_lock = threading.Lock()
+        side, margins, metadata = header.get("side"), header.get("margins"), header.get("metadata")
+        if not isinstance(side, int) or not isinstance(metadata, dict) or "boxes" not in session.outputs:
+            raise ConfigError(
+                f"{path} is damaged: its metadata are incomplete. Export it again", code="model-damaged"
+            )
+        self.side, self.metadata = side, metadata
         self.calibration = Calibration.from_dict(margins) if isinstance(margins, dict) else None
-        self._wanted = tuple(
-            name for name in ("boxes", "std", "presence", "familiarity") if name in engine.outputs
+        self._outputs = tuple(
+            name for name in ("boxes", "std", "presence", "familiarity") if name in session.outputs
         )
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 0, runtime: RuntimeName = "onnxruntime") -> "OnnxModel":
         """Read what `solobox export` wrote.
 
-        threads: that work on an image, 0 for as many as there are processors. With 1, `stream` keeps to one as well:
-            for processes that share a machine.
+        threads: for each image, 0 for as many as there are processors. With 1, `stream` uses a single thread too: for
+            processes that share a machine.
 
-        Raises ConfigError for a file that is missing, damaged or of other origin.
+        Raises ConfigError: ``model-missing``, ``model-damaged``, ``model-foreign`` for a file that something else
+        wrote, ``model-outdated`` for one of another version.
         """
         path = Path(path)
         if not path.is_file():
-            raise ConfigError(f"there is no file {path}: give one that `solobox export` wrote")
-        engine: Engine = OnnxRuntime(path, threads)
-        about = _about(path, engine.metadata)
-        if runtime == "openvino" and isinstance(about.get("side"), int):
-            engine = _openvino(path, threads, about)
-        return cls(path, engine, about, threads=threads, runtime=runtime)
+            raise ConfigError(
+                f"there is no file {path}: give one that `solobox export` wrote", code="model-missing"
+            )
+        session: Session = OnnxRuntime(path, threads)
+        header = _header(path, session.metadata)
+        side = header.get("side")
+        if runtime == "openvino" and isinstance(side, int):
+            session = OpenVino(path, threads, side)
+        return cls(path, session, header, threads=threads, runtime=runtime)
 
     @property
     def runtime(self) -> str:
-        """What it runs by, in words."""
-        return self._engine.name
+        """Name and version of what runs the graph."""
+        return self._session.name
 
     @property
     def has_presence(self) -> bool:
         """Whether it learned to tell images without the object."""
-        return "presence" in self._wanted
+        return "presence" in self._outputs
 
     @property
     def has_familiarity(self) -> bool:
-        """Whether it knows what its training images look like."""
-        return "familiarity" in self._wanted
+        """Whether it can tell how like its training images an image is."""
+        return "familiarity" in self._outputs
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -98,11 +110,11 @@ class OnnxModel(Predictor):
         return resize_to_square(image, self.side)
 
     def infer(self, pixels: Pixels) -> RawOutput:
-        """See `Predictor`. All processors work on it together; any thread may call."""
-        return self._run(self._engine, pixels)
+        """See `Predictor`. All processors work on one batch; any thread may call."""
+        return self._run(self._session, pixels)
 
-    def _run(self, engine: Engine, pixels: Pixels) -> RawOutput:
-        outputs = engine.run(pixels, self._wanted)
+    def _run(self, session: Session, pixels: Pixels) -> RawOutput:
+        outputs = session.run(pixels, self._outputs)
         unknown = np.full(len(pixels), np.nan)
         boxes = outputs["boxes"].astype(np.float64) / self.side
         return RawOutput(
@@ -119,48 +131,43 @@ class OnnxModel(Predictor):
     ) -> Iterator[Sequence[Prediction]]:
         """Images are decoded ahead, in threads."""
         first = list(islice(images, _BATCH_SIZE + 1))
-        if len(first) <= _BATCH_SIZE:  # too few to keep every processor busy with images of its own
+        if len(first) <= _BATCH_SIZE:  # too few to keep every processor busy with a batch
             if first:
                 yield self.predict_batch(first, options)
             return
-        engine = self._of_one_thread()
+        session = self._single_threaded()
         yield from threaded_map(
-            lambda batch: self.predict_batch(batch, options, infer=lambda pixels: self._run(engine, pixels)),
+            lambda batch: self.predict_batch(batch, options, infer=lambda pixels: self._run(session, pixels)),
             batched(chain(first, images), _BATCH_SIZE),
             workers=1 if self._threads == 1 else 0,
         )
 
-    def _of_one_thread(self) -> Engine:
-        """Another copy of the graph, for threads that each decode and look at images of their own.
+    def _single_threaded(self) -> Session:
+        """Another copy of the graph, for threads that each decode and predict their own images.
 
-        A layer that several threads share makes them wait for one another, in every layer.
+        Threads that share a layer wait for each other in every layer.
         """
-        with self._making:
+        with self._single_lock:
             if self._single is None:
-                about: Mapping[str, object] = {"side": self.side}
-                self._single = (
-                    _openvino(self.path, 1, about)
-                    if self._runtime == "openvino"
-                    else OnnxRuntime(self.path, 1)
-                )
+                is_openvino = self._runtime == "openvino"
+                self._single = OpenVino(self.path, 1, self.side) if is_openvino else OnnxRuntime(self.path, 1)
             return self._single
 
 
-def _about(path: Path, metadata: str | None) -> Mapping[str, object]:
+def _header(path: Path, metadata: str | None) -> Mapping[str, object]:
     if metadata is None:
-        raise ConfigError(f"{path} was not written by `solobox export`: its input or its metadata are others")
+        raise ConfigError(
+            f"{path} was not written by `solobox export`: its input or its metadata are others",
+            code="model-foreign",
+        )
     try:
-        about = json.loads(metadata)
+        header = json.loads(metadata)
     except ValueError as error:
         raise ConfigError(
-            f"{path} is damaged: its metadata are no JSON ({error}). Export it again"
+            f"{path} is damaged: its metadata are no JSON ({error}). Export it again", code="model-damaged"
         ) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise ConfigError(f"{path} is no export of this version (format {FORMAT}): export it again")
-    return about
-
-
-def _openvino(path: Path, threads: int, about: Mapping[str, object]) -> Engine:
-    side = about["side"]
-    assert isinstance(side, int)  # noqa: S101  (callers have looked)
-    return OpenVino(path, threads, side, metadata=None)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} is no export of this version (format {FORMAT}): export it again", code="model-outdated"
+        )
+    return header

@@ -20,33 +20,33 @@ PIXELS = "pixels"
 """The graph's one input: (N, H, W, 3) uint8, upright RGB."""
 
 METADATA = "solobox"
-"""The key under which the file says what it is, as JSON."""
+"""Key of the file's metadata, a JSON object."""
 
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
-"""Levels of the margins that a graph gives, where it was calibrated for them; see `levels_of`."""
+"""Levels of the margins that a graph computes, where its calibration allows; see `levels_of`."""
 
 
 def levels_of(calibration: Calibration | None) -> tuple[float, ...]:
-    """The levels whose margins a graph with this calibration gives, in the order of its outputs."""
+    """The levels whose margins a graph with this calibration computes, in the order of its outputs."""
     return tuple(level for level in LEVELS if calibration is not None and level in calibration.two_sided)
 
 
-class Engine(Protocol):
+class Session(Protocol):
     """A loaded graph. Any thread may call it."""
 
     @property
     def name(self) -> str:
-        """Runtime and processors in words."""
+        """Name and version of the runtime, and the processor."""
         ...
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what the graph gives."""
+        """Names of the graph's outputs."""
         ...
 
     @property
     def metadata(self) -> str | None:
-        """What the file says of itself, None for a file of other origin."""
+        """The JSON under `METADATA`, None for a file that something else wrote."""
         ...
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
@@ -64,7 +64,7 @@ class OnnxRuntime:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        # Left to itself it starts a thread for each core of the machine, also for a process that may use one.
+        # By default it starts a thread for each core of the machine, even where the process may use only one.
         options.intra_op_num_threads = threads or processors()
         options.log_severity_level = (
             3  # its warnings are about graphs, which no user of this program can act on
@@ -79,31 +79,32 @@ class OnnxRuntime:
             )
         except Exception as error:  # what a damaged file makes it raise is not a documented set
             name = "the content" if isinstance(model, bytes) else model
-            raise ConfigError(f"{name} is no model that can be loaded: {_first_line(error)}") from error
-        inputs = [given.name for given in self._session.get_inputs()]
-        self.outputs = tuple(given.name for given in self._session.get_outputs())
-        # Before anything is said of a file that is not ours.
+            raise ConfigError(
+                f"{name} is no model that can be loaded: {_first_line(error)}", code="model-damaged"
+            ) from error
+        inputs = [each.name for each in self._session.get_inputs()]
+        self.outputs = tuple(each.name for each in self._session.get_outputs())
+        # A graph with another input is none of ours, whatever its metadata.
         self.metadata: str | None = (
             self._session.get_modelmeta().custom_metadata_map.get(METADATA) if inputs == [PIXELS] else None
         )
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
-        """See `Engine`."""
-        found = self._session.run(list(names), {PIXELS: pixels})
-        return dict(zip(names, found, strict=True))
+        """See `Session`."""
+        arrays = self._session.run(list(names), {PIXELS: pixels})
+        return dict(zip(names, arrays, strict=True))
 
 
 class OpenVino:
-    """OpenVINO's compiled model on the CPU, which is shown squares of one side alone.
+    """OpenVINO's compiled model on the CPU. side: it takes squares of this side only.
 
     threads: in a layer, 0 for as many as this process may use.
     """
 
-    def __init__(self, model: Path, threads: int, side: int, *, metadata: str | None) -> None:
+    def __init__(self, model: Path, threads: int, side: int) -> None:
         core = openvino_core()
-        # What was agreed on is float32: bf16, which it would choose by itself where there is hardware for it, moves
-        # boxes by more than an export may differ.
+        # Float32: bf16, which it chooses where the hardware has it, moves boxes by more than an export may differ.
         options: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
@@ -111,18 +112,20 @@ class OpenVino:
         }
         try:
             graph = core.read_model(model)
-            # The antialiased resize to the size that it has already is nothing; and fixed shapes are faster.
+            # The resize in the graph is then the identity, and fixed shapes are faster.
             graph.reshape({PIXELS: [-1, side, side, 3]})
             self._compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
-            raise ConfigError(f"OpenVINO cannot load {model}: {_first_line(error)}") from error
-        # A tensor may have several names here, in no order.
-        self.outputs = tuple(name for given in self._compiled.outputs for name in sorted(given.get_names()))
-        self.metadata = metadata
+            raise ConfigError(
+                f"OpenVINO cannot load {model}: {_first_line(error)}", code="model-damaged"
+            ) from error
+        # A tensor may have several names, in no order.
+        self.outputs = tuple(name for output in self._compiled.outputs for name in sorted(output.get_names()))
+        self.metadata: str | None = None  # OpenVINO does not read it
         self.name = f"openvino {version('openvino')} cpu"
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
-        """See `Engine`."""
+        """See `Session`."""
         request = self._compiled.create_infer_request()
         request.infer({PIXELS: pixels})
         return {name: np.array(request.get_tensor(name).data) for name in names}

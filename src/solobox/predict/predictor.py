@@ -158,15 +158,18 @@ class Predictor(ABC):
         if inputs:
             output = (infer or self.infer)(np.stack([each.pixels for each in inputs]))
             names = [predictions[row].image for row in rows]
-            found = self.postprocess(output, [each.size for each in inputs], names, options)
-            for row, prediction in zip(rows, found, strict=True):
+            finished = self.postprocess(output, [each.size for each in inputs], names, options)
+            for row, prediction in zip(rows, finished, strict=True):
                 predictions[row] = prediction
         return predictions
 
     def stream(
         self, images: Iterable[ImageInput], options: PredictOptions | None = None
     ) -> Iterator[Prediction]:
-        """As `predict` for many images, one by one and in constant memory."""
+        """As `predict` for any number of images, one by one and in constant memory.
+
+        Raises ConfigError at once for options that this model cannot meet; see `check`.
+        """
         options = self.check(options or PredictOptions())
         return (each for batch in self._batches(iter(images), options) for each in batch)
 
@@ -177,26 +180,49 @@ class Predictor(ABC):
             yield self.predict_batch(batch, options)
 
     @overload
-    def predict(self, images: ImageInput, options: PredictOptions | None = None) -> Prediction: ...
+    def predict(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
+        self,
+        images: ImageInput,
+        *,
+        margins: float | None = None,
+        outer: float | None = None,
+        min_presence: float | None = None,
+    ) -> Prediction: ...
 
     @overload
     def predict(
-        self, images: Sequence[ImageInput], options: PredictOptions | None = None
+        self,
+        images: Sequence[ImageInput],
+        *,
+        margins: float | None = None,
+        outer: float | None = None,
+        min_presence: float | None = None,
     ) -> list[Prediction]: ...
 
     def predict(
-        self, images: ImageInput | Sequence[ImageInput], options: PredictOptions | None = None
+        self,
+        images: ImageInput | Sequence[ImageInput],
+        *,
+        margins: float | None = None,
+        outer: float | None = None,
+        min_presence: float | None = None,
     ) -> Prediction | list[Prediction]:
         """One box for each image: one image gives one `Prediction`, a list of them a list in the same order.
 
         images: see `ImageInput`; several in a list or a tuple. An image that cannot be read has its `error` set.
+            An image in memory is kept in `Prediction.source`.
+        margins, outer, min_presence: see `PredictOptions`.
 
         Raises ConfigError for options that this model cannot meet, TypeError for what is no image.
         """
-        if isinstance(images, list | tuple):
-            return list(self.stream(images, options))
-        (prediction,) = self.stream([images], options)  # type: ignore[list-item]
-        return prediction
+        options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
+        several = isinstance(images, list | tuple)
+        inputs: Sequence[ImageInput] = images if several else [images]  # type: ignore[assignment,list-item]
+        predictions = [
+            prediction if isinstance(image, str | Path) else replace(prediction, source=image)
+            for image, prediction in zip(inputs, self.stream(inputs, options), strict=True)
+        ]
+        return predictions if several else predictions[0]
 
     def check(self, options: PredictOptions) -> PredictOptions:
         """The same options. Raises ConfigError for what this model cannot give.

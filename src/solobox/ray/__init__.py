@@ -1,10 +1,8 @@
-"""Predicting for millions of images from any store, shard by shard, on one machine or many. Imports no torch.
+"""Predicting for millions of images from any store on one machine or many. Imports no torch.
 
-`prepare` writes the plan into the output folder, `run` works off what is left of it. All that workers need lies in
-that folder: which images belong to which shard, the settings, and the model.
+`prepare` writes the plan into the output folder; `solobox.predict.job.run` does what is left of it.
 """
 
-from solobox.ray.plan import Plan, Settings, prepare
-from solobox.ray.running import Summary, here, run
+from solobox.ray.folder_job import FolderJob, prepare
 
-__all__ = ["Plan", "Settings", "Summary", "here", "prepare", "run"]
+__all__ = ["FolderJob", "prepare"]

@@ -1,6 +1,6 @@
-"""The shards of a plan on Ray: Ray Data over the shards, a pool of actors with a model each.
+"""The shards of a job on Ray: Ray Data over the shards, a pool of actors with a model each.
 
-A lost machine's shards are done again elsewhere. What is written decides, not what Ray says: see `run`.
+A lost machine's shards are done again elsewhere. What counts is what is written, not what Ray says: see `job.run`.
 """
 
 import contextlib
@@ -8,36 +8,86 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from solobox.errors import ConfigError, DataError
-from solobox.ray.plan import Plan
-from solobox.ray.running import Engine, Outcome, Task, attempted
-from solobox.ray.shard import Load, Part, Worker
+from solobox.errors import ConfigError, DataError, SoloboxError, reason
+from solobox.predict.job import Engine, Job, Outcome, Part, Task, check_reachable, predict_names
+from solobox.predict.predictor import Predictor
+from solobox.ray.folder_job import FolderJob
 from solobox.utils.concurrency import processors
 
+Load: TypeAlias = Callable[[bytes], Predictor]
+"""Makes a predictor from the bytes of a model's file. It must be importable where workers run."""
+
 _ATTEMPTS = 4
-"""Times that a shard is begun in one pass when each time its actor, or machine, is lost over it."""
-_MOST_BLOCKS = 5000
-"""Shards are handed out one by one up to this number, and several together of more."""
+"""Times that a shard is begun in one pass when each time its actor, or machine, is lost."""
+_MAX_BLOCKS = 5000
+"""Up to so many shards are handed out one by one, more of them several together."""
 _STORE_BYTES = 200_000_000
-"""Shared memory of a Ray of our own: only numbers of shards and counts of rows pass through it."""
+"""Shared memory of a Ray that is started here: only numbers of shards and counts of rows pass through it."""
+
+
+class Worker:
+    """Does shard after shard of the job in an output folder; the model is loaded once, with the first.
+
+    begin: is called with each shard before any of its images is looked at, and may refuse it by a DataError.
+    """
+
+    def __init__(self, output: str, load: Load, begin: Callable[[int], None] | None = None) -> None:
+        self._output, self._load, self._begin = output, load, begin
+        self._job: FolderJob | None = None
+        self._model: Predictor | None = None
+
+    def do(self, task: Task) -> Part:
+        """Put the part of a shard, unless it is there. Raises whatever is wrong with the shard as a whole."""
+        job = self._job = self._job or FolderJob.open(self._output)
+        if job is None:
+            raise DataError(
+                f"{self._output}: the plan of the run is not there. All machines have to see the same output folder: "
+                "give one in an object store or a shared file system",
+                code="plan-missing",
+            )
+        if not task.again and job.has_part(task.shard):
+            return job.read_part(task.shard)  # a machine was lost after it was written
+        if self._begin is not None:
+            self._begin(task.shard)
+        model = self._model = self._model or self._load(job.read_model())
+        unreachable: dict[str, str] = {}
+        rows = list(predict_names(model, job.names(task.shard), job.plan.options, unreachable))
+        check_reachable(rows, unreachable)
+        return job.put(task.shard, rows)
+
+    def attempt(self, task: Task) -> Outcome:
+        """`do`; what went wrong with a shard is its outcome and not an exception: the others go on."""
+        try:
+            return Outcome(task.shard, self.do(task))
+        except Exception as error:  # noqa: BLE001
+            why = (
+                str(error) if isinstance(error, SoloboxError) else f"{type(error).__name__}: {reason(error)}"
+            )
+            return Outcome(task.shard, None, why)
+
+
+def _url_of(job: Job) -> str:
+    if not isinstance(job, FolderJob):
+        raise TypeError(f"workers do the job of a folder, not {type(job).__name__}")
+    return job.folder.url
 
 
 class _Attempts:
-    """How often each shard was begun, in an actor of its own.
+    """Counts how often each shard was begun, in an actor of its own.
 
-    Ray begins lost ones again without end, and there may be an image that ends every process that looks at it.
+    Ray begins lost ones again without end, and an image may end every process that looks at it.
     """
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
 
     def begin(self, shard: int) -> int:
-        """Take note of one more; gives how often it was begun before."""
+        """Count one more; gives how often it was begun before."""
         self._begun[shard] += 1
         return self._begun[shard] - 1
 
@@ -55,30 +105,33 @@ class _Actor:
         if (before := ray.get(self._attempts.begin.remote(shard))) >= self._most:
             raise DataError(
                 f"its worker ended before it was done, at each of {before} attempts: by one of its images, for want "
-                "of memory, or with its machine"
+                "of memory, or with its machine",
+                code="worker-lost",
             )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         tasks = [
             Task(int(shard), bool(again)) for shard, again in zip(batch["shard"], batch["again"], strict=True)
         ]
-        outcomes = [attempted(self._worker, task) for task in tasks]
+        outcomes = [self._worker.attempt(task) for task in tasks]
+        counts = [outcome.part or Part(-1, -1, -1) for outcome in outcomes]
         return {
             "shard": np.array([outcome.shard for outcome in outcomes]),
-            "rows": np.array([outcome.part.rows if outcome.part else -1 for outcome in outcomes]),
-            "errors": np.array([outcome.part.errors if outcome.part else -1 for outcome in outcomes]),
+            "rows": np.array([part.rows for part in counts]),
+            "errors": np.array([part.errors for part in counts]),
+            "absent": np.array([part.absent for part in counts]),
             "failure": np.array([outcome.failure for outcome in outcomes], dtype=object),
         }
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """A connection to Ray while the block runs: one that is there, else the cluster of RAY_ADDRESS, else a Ray here.
+    """A connection to Ray while the block runs: one that is open, else the cluster of RAY_ADDRESS, else a Ray here.
 
-    No usage statistics are sent by a Ray that is started here. Raises ConfigError where a cluster cannot be reached.
+    A Ray that is started here sends no usage statistics. Raises ConfigError ``ray-unreachable``.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes past Python to the screen
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes to the screen, past Python
     os.environ.setdefault(
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
     )  # else it warns of a change in its future
@@ -94,7 +147,7 @@ def connected() -> Iterator[None]:
             "num_cpus": processors(), "include_dashboard": False, "object_store_memory": _STORE_BYTES,
         }  # fmt: skip
     try:
-        with _nothing_on_stderr():
+        with _silent_stderr():
             ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = (
@@ -102,7 +155,7 @@ def connected() -> Iterator[None]:
             if address == "local"
             else f"no Ray cluster at RAY_ADDRESS={address}"
         )
-        raise ConfigError(f"{where}: {error}") from error
+        raise ConfigError(f"{where}: {error}", code="ray-unreachable") from error
     try:
         yield
     finally:
@@ -110,27 +163,27 @@ def connected() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing_on_stderr() -> Iterator[None]:
-    """Without what Ray's C++ says while it starts, past Python and whatever level of logging it is told."""
+def _silent_stderr() -> Iterator[None]:
+    """Discard what Ray's C++ writes while it starts, past Python and at any level of logging."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device)
             os.dup2(nothing.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def on_ray(load: Load) -> Engine:
     """An engine on the Ray that this process is `connected` to, with an actor for each processor of the cluster.
 
-    `load`, and Solobox itself, have to be importable on all machines. Raises ConfigError where Ray gives up: what is
-    written by then stays.
+    `load`, and Solobox itself, must be importable on all machines. Raises ConfigError ``ray-failed`` where Ray gives
+    up: finished parts stay.
     """
 
-    def engine(plan: Plan, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
         import ray
         from ray.exceptions import RayError
 
@@ -139,11 +192,11 @@ def on_ray(load: Load) -> Engine:
             actors = max(1, min(len(tasks), int(resources.get("CPU", 1))))
             try:
                 attempts = _counting()
-                outcomes = _dataset(tasks, (plan.place.url, load, attempts, _ATTEMPTS), actors)
+                outcomes = _dataset(tasks, (_url_of(job), load, attempts, _ATTEMPTS), actors)
                 for batch in outcomes.iter_batches(batch_size=None, prefetch_batches=0):
                     yield from _outcomes(batch)
             except RayError as error:
-                raise ConfigError(f"Ray gave up: {_told(error)}") from error
+                raise ConfigError(f"Ray gave up: {_cause(error)}", code="ray-failed") from error
 
     return engine
 
@@ -152,7 +205,7 @@ def _counting() -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = ray.get_runtime_context().get_node_id()  # what is lost with this machine is everything
+    here = ray.get_runtime_context().get_node_id()  # without this machine everything is lost anyway
     counting: Any = ray.remote(_Attempts)
     return counting.options(
         num_cpus=0,
@@ -166,15 +219,15 @@ def _dataset(tasks: Sequence[Task], arguments: tuple[Any, ...], actors: int) -> 
     from ray import data
 
     rows = [{"shard": task.shard, "again": task.again} for task in tasks]
-    shards = data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
+    shards = data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS))
     return shards.map_batches(
         _Actor,
         fn_constructor_args=arguments,
         batch_size=None,
         num_cpus=1,
-        # An actor that was lost waits for a free processor to come back on, with its shard: the others have to
-        # make room when there is nothing else left, so the pool may shrink to one. And no shard waits behind another
-        # one at an actor: with the last shards, that would leave other actors idle.
+        # A lost actor waits for a free processor to restart on, with its shard: the others have to make room when
+        # nothing else is left, so the pool may shrink to one. And no shard waits behind another one at an actor: with
+        # the last shards, that would leave other actors idle.
         compute=data.ActorPoolStrategy(
             min_size=1, max_size=actors, initial_size=actors, max_tasks_in_flight_per_actor=1
         ),
@@ -182,23 +235,23 @@ def _dataset(tasks: Sequence[Task], arguments: tuple[Any, ...], actors: int) -> 
 
 
 def _outcomes(batch: dict[str, np.ndarray]) -> Iterator[Outcome]:
-    columns = (batch[name] for name in ("shard", "rows", "errors", "failure"))
-    for shard, rows, errors, failure in zip(*columns, strict=True):
-        part = None if failure else Part(int(rows), int(errors))
+    columns = (batch[name] for name in ("shard", "rows", "errors", "absent", "failure"))
+    for shard, rows, errors, absent, failure in zip(*columns, strict=True):
+        part = None if failure else Part(int(rows), int(errors), int(absent))
         yield Outcome(int(shard), part, str(failure))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data without its bars and remarks; what it cannot do is left out and not an error, see `run`."""
+    """Ray Data without its bars and remarks. A failed block is no error here: `run` finds what is missing."""
     from ray.data import DataContext
 
     logger, context = logging.getLogger("ray.data"), DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
-    before = {name: getattr(context, name) for name in wanted if hasattr(context, name)}
+    settings = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": -1}
+    before = {name: getattr(context, name) for name in settings if hasattr(context, name)}
     level = logger.level
     for name in before:
-        setattr(context, name, wanted[name])
+        setattr(context, name, settings[name])
     logger.setLevel(logging.CRITICAL)
     try:
         yield
@@ -208,7 +261,7 @@ def _quiet() -> Iterator[None]:
             setattr(context, name, value)
 
 
-def _told(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     last = (lines[-1] if lines else type(error).__name__).rstrip(".")
     if "ModuleNotFoundError" in last:

@@ -1,1 +1,1 @@
-"""A model behind HTTP: limits, micro-batches, a page for people and two protocols for programs. Imports no torch."""
+"""Serve a model over HTTP: limits, dynamic batching, a page for people and two protocols for programs. No torch."""

@@ -1,4 +1,4 @@
-"""The application: routes, errors in one shape, and the front."""
+"""The FastAPI application: routes, middleware, and one shape for all errors."""
 
 import difflib
 from collections.abc import AsyncIterator
@@ -9,98 +9,95 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.requests import ClientDisconnect
 
-from solobox.serve.errors import Problem, internal
-from solobox.serve.health import house_routes
-from solobox.serve.middleware import OPEN, Front, response
-from solobox.serve.open_inference import v2_routes
-from solobox.serve.predict import Query_, predict_routes
-from solobox.serve.service import Service
-from solobox.serve.uploads import ClientLeft
+from solobox.serve.context import ServerContext
+from solobox.serve.errors import HTTPError, internal_error
+from solobox.serve.health import health_routes
+from solobox.serve.middleware import KEYLESS_PATHS, GuardMiddleware
+from solobox.serve.open_inference import open_inference_routes
+from solobox.serve.predict import predict_routes
+from solobox.serve.schemas import PredictQuery
 
 
-def build(service: Service) -> FastAPI:
+def build_app(context: ServerContext) -> FastAPI:
     """The whole application for one model."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.engine.start()
+        await context.batcher.start()
         yield
-        await service.engine.close()
+        await context.batcher.close()
 
-    # The pages of documentation that FastAPI has would load scripts from elsewhere.
+    # The documentation pages of FastAPI would load scripts from other hosts.
     app = FastAPI(
         title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, redirect_slashes=False,
         lifespan=lifespan,
         description="Finds the one object of interest in each image.",
     )  # fmt: skip
-    for made in (predict_routes, v2_routes, house_routes):
-        app.include_router(made(service))
-    _explain(app)
-    if service.settings.api_key is not None:
+    for routes in (predict_routes, open_inference_routes, health_routes):
+        app.include_router(routes(context))
+    _add_error_handlers(app)
+    if context.settings.api_key is not None:
         _describe_key(app)
-    app.add_middleware(_front, service=service)
+    app.add_middleware(GuardMiddleware, context=context)
     return app
 
 
-def _front(app: ASGIApp, service: Service) -> Front:
-    return Front(app, service.settings, service.metrics, service.state)
-
-
 def _describe_key(app: FastAPI) -> None:
-    """Tell of the key in the OpenAPI description."""
-    described = app.openapi()  # which is kept
-    described["components"]["securitySchemes"] = {
+    """Add the API key to the OpenAPI description."""
+    description = app.openapi()  # FastAPI keeps and serves this object
+    description["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    for path, operations in described["paths"].items():
+    for path, operations in description["paths"].items():
         for operation in operations.values():
-            operation["security"] = [] if path in OPEN else [{"bearer": []}, {"header": []}]
+            operation["security"] = [] if path in KEYLESS_PATHS else [{"bearer": []}, {"header": []}]
 
 
-def _explain(app: FastAPI) -> None:
-    """Give every error the one shape."""
+def _add_error_handlers(app: FastAPI) -> None:
+    def respond(request: Request, error: HTTPError) -> Response:
+        body, headers = error.response(request.url.path)
+        return Response(body, error.status, headers)
 
-    def told(request: Request, problem: Problem) -> Response:
-        body, headers = response(problem, request.url.path)
-        return Response(body, problem.status, headers)
-
-    @app.exception_handler(Problem)
-    async def problem(request: Request, error: Problem) -> Response:
-        return told(request, error)
+    @app.exception_handler(HTTPError)
+    async def solobox_error(request: Request, error: HTTPError) -> Response:
+        return respond(request, error)
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> Response:
-        code, message, what_to_do = {
-            404: ("not_found", "there is nothing at this address", "GET /openapi.json lists what there is."),
-            405: ("wrong_method", "this address has another method", "See the header Allow."),
-        }.get(error.status_code, ("bad_request", str(error.detail), "See GET /openapi.json."))
-        return told(request, Problem(error.status_code, code, message, what_to_do, error.headers))
+    async def http_exception(request: Request, error: HTTPException) -> Response:
+        code, message, hint = {
+            404: ("not-found", "there is nothing at this address", "GET /openapi.json lists all addresses."),
+            405: ("method-not-allowed", "this address has another method", "See the header Allow."),
+        }.get(error.status_code, ("bad-request", str(error.detail), "See GET /openapi.json."))
+        return respond(request, HTTPError(error.status_code, code, message, hint, error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def parameters(request: Request, error: RequestValidationError) -> Response:
-        return told(request, _of_parameters(error))
+        return respond(request, _invalid_parameter(error))
 
-    @app.exception_handler(ClientLeft)
-    async def gone(_: Request, __: ClientLeft) -> Response:
-        return Response(status_code=499)  # which nobody reads, but the metrics count
+    @app.exception_handler(ClientDisconnect)
+    async def disconnected(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=499)  # nobody reads it, but the metrics count it
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, _: Exception) -> Response:
-        return told(request, internal())  # the traceback goes to the log
+        return respond(request, internal_error())  # the traceback goes to the log
 
 
-def _of_parameters(error: RequestValidationError) -> Problem:
+def _invalid_parameter(error: RequestValidationError) -> HTTPError:
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    known = list(Query_.model_fields)
+    names = list(PredictQuery.model_fields)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, known, n=1)
-        advice = f"Is it {near[0]}?" if near else f"There are {', '.join(known)}."
-        return Problem(422, "wrong_parameter", f"there is no parameter {name[:80]!r}", advice)
-    given = str(first.get("input"))[:80]
-    return Problem(
-        422, "wrong_parameter", f"{name}={given!r} is none: {first['msg']}", "Give a number, such as 0.9."
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"Is it {close[0]}?" if close else f"There are {', '.join(names)}."
+        return HTTPError(422, "invalid-parameter", f"there is no parameter {name[:80]!r}", hint)
+    value = str(first.get("input"))[:80]
+    return HTTPError(
+        422,
+        "invalid-parameter",
+        f"{name}={value!r} is invalid: {first['msg']}",
+        "Send a number, such as 0.9.",
     )

@@ -1,4 +1,4 @@
-"""Images in, predictions out: decoding in threads, and whatever is ready goes through the model together."""
+"""Dynamic batching: images are decoded in threads, and those that are ready go through the model together."""
 
 import asyncio
 import logging
@@ -8,121 +8,87 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from solobox.errors import ImageError
-from solobox.images import reading
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import Answer
-from solobox.serve.errors import Problem, busy
-from solobox.serve.metrics import Metrics
-from solobox.serve.settings import Settings
-from solobox.uncertainty.conformal import Calibration
+from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.predictor import NetworkInput, Pixels, RawOutput, resize_to_square
+from solobox.serve.errors import HTTPError, server_busy
+from solobox.serve.prometheus import ServerMetrics
+from solobox.serve.settings import ServerSettings
 from solobox.utils.concurrency import processors
 
-Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
 _LOG = logging.getLogger("solobox.serve")
 
 
-class Model(Protocol):
-    """What the server uses of `solobox.predict.onnx_model.Model`."""
-
-    @property
-    def side(self) -> int:
-        """Pixels of the squares."""
-
-    @property
-    def calibration(self) -> Calibration | None:
-        """For margins."""
-
-    @property
-    def has_presence(self) -> bool:
-        """Whether it tells presence."""
-
-    @property
-    def has_familiarity(self) -> bool:
-        """Whether it tells familiarity."""
-
-    def answer(self, squares: Pixels, /) -> Answer:
-        """What it says of (B, side, side, 3) uint8 RGB."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Square:
-    """An image as the model sees it, and its width and height in pixels as it is."""
-
+class _QueuedImage:
     pixels: Pixels
-    size: tuple[int, int]
+    output: "asyncio.Future[RawOutput]"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Job:
-    pixels: Pixels
-    row: "asyncio.Future[tuple[Answer, int]]"
+class Batcher:
+    """The model and the queue before it. Create and use it in one event loop.
 
-
-class Engine:
-    """The model, and the queue before it. Made and used in one event loop.
-
-    An image holds a place (`admitted`) from when its request is taken until it is answered or given up. Decoding
-    runs in a thread for each processor, the model in `runners` threads of its own, and each of these takes its share of
-    the images that are ready when it is, up to `max_batch`: nobody waits for a batch to fill. Work whose caller was
-    cancelled is dropped.
+    An image occupies a slot (`slots`) from when its request is accepted until it is answered or given up. Images are
+    decoded by one thread for each processor. The model runs in `workers` threads; each takes its share of the images
+    that are ready, up to `max_batch`, and never waits for a batch to fill. Work whose caller was cancelled is dropped.
     """
 
-    def __init__(self, model: Model, settings: Settings, metrics: Metrics, runners: int = 1) -> None:
+    def __init__(
+        self, model: OnnxModel, settings: ServerSettings, metrics: ServerMetrics, workers: int = 1
+    ) -> None:
         self.model = model
         self._settings, self._metrics = settings, metrics
         self.pending = 0
-        self._ready: asyncio.Queue[_Job] = asyncio.Queue()
+        """Occupied slots."""
+        self.has_std = False
+        """Whether the model gives a standard deviation of each edge; known once it has run."""
+        self._queue: asyncio.Queue[_QueuedImage] = asyncio.Queue()
         self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
-        self._runner = ThreadPoolExecutor(runners, thread_name_prefix="model")
-        self._runners = runners
+        self._runners = ThreadPoolExecutor(workers, thread_name_prefix="model")
+        self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
-        self._seconds_each = 0.0
-        """A running mean of what the model takes for an image, for Retry-After."""
-        self.has_spread = False
-        """Whether the model tells how sure it is of each edge; known once it has run."""
+        self._seconds_per_image = 0.0  # a running mean, for Retry-After
 
     async def start(self) -> None:
-        """Run the model once, so that the first client does not wait for its warming up, and begin."""
+        """Warm the model up, so that the first client does not wait for that, and start."""
         side = self.model.side
         blank = np.full((1, side, side, 3), 127, np.uint8)
-        answer = await asyncio.get_running_loop().run_in_executor(self._runner, self.model.answer, blank)
-        self.has_spread = not bool(np.isnan(answer.std).any())
-        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._runners)]
+        output = await asyncio.get_running_loop().run_in_executor(self._runners, self.model.infer, blank)
+        self.has_std = not bool(np.isnan(output.std).any())
+        self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
 
     async def close(self) -> None:
-        """Stop; what still waits is cancelled."""
+        """Stop; waiting images are cancelled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pool in (self._decoders, self._runner):
+        for pool in (self._decoders, self._runners):
             pool.shutdown(wait=False, cancel_futures=True)
 
     @property
-    def well(self) -> bool:
-        """Whether it takes work."""
+    def healthy(self) -> bool:
+        """Whether all workers run."""
         return bool(self._tasks) and not any(task.done() for task in self._tasks)
 
     @property
-    def ready(self) -> int:
-        """Images that are decoded and wait for the model."""
-        return self._ready.qsize()
+    def queued(self) -> int:
+        """Decoded images that wait for the model."""
+        return self._queue.qsize()
 
     def refuse_if_full(self, count: int = 1) -> None:
-        """Raise Problem (429) where there is no place; for before a body is read."""
+        """Raise HTTPError (429) where there are no `count` free slots; call it before a body is read."""
         if self.pending + count > self._settings.max_queue:
             self._metrics.refused.inc(count)
-            raise busy(max(1, math.ceil(self.pending * self._seconds_each)))
+            raise server_busy(max(1, math.ceil(self.pending * self._seconds_per_image)))
 
     @contextmanager
-    def admitted(self, count: int) -> Iterator[None]:
-        """Places for that many images while the block runs. Raises Problem (429)."""
+    def slots(self, count: int) -> Iterator[None]:
+        """Occupy `count` slots while the block runs. Raises HTTPError (429)."""
         self.refuse_if_full(count)
         self.pending += count
         self._metrics.queue.set(self.pending)
@@ -133,60 +99,60 @@ class Engine:
             self._metrics.queue.set(self.pending)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
-        """Run it in a decoding thread; one that has not begun when the caller is cancelled never does."""
+        """Run `work` in a decoding thread; work that waits for a thread is dropped when the caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
-    async def decoded(self, content: bytes) -> Square:
-        """An image file as the model sees it. Raises Problem for one that cannot be read."""
+    async def preprocess(self, content: bytes) -> NetworkInput:
+        """Decode an image file and resize it for the model. Raises HTTPError for one that cannot be read."""
+        side, limits = self.model.side, self._settings
         try:
-            return await self.in_thread(lambda: self._decode(content))
+            return await self.in_thread(
+                lambda: resize_to_square(
+                    content, side, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
+                )
+            )
         except ImageError as error:
-            raise Problem.of_image(error) from None
+            raise HTTPError.from_image_error(error) from None
 
-    def _decode(self, content: bytes) -> Square:
-        limits, side = self._settings, self.model.side
-        image = reading.read(content, at_least=side, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
-        return Square(reading.to_square(image.pixels, side), image.size)
-
-    async def predicted(self, square: Square, name: str = "") -> Prediction:
-        """What the model says of it, without margins. Raises Problem (503) where the model fails."""
-        job = _Job(square.pixels, asyncio.get_running_loop().create_future())
-        self._ready.put_nowait(job)
-        answer, row = await job.row
-        return answer.of(row, name, square.size)
+    async def infer(self, pixels: Pixels) -> RawOutput:
+        """Run the model on one image, (S, S, 3) uint8, together with others. Raises HTTPError (503) where it fails."""
+        job = _QueuedImage(pixels, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(job)
+        return await job.output
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            waiting = [await self._ready.get()]
-            share = math.ceil((1 + self._ready.qsize()) / self._runners)
-            while len(waiting) < min(share, self._settings.max_batch) and not self._ready.empty():
-                waiting.append(self._ready.get_nowait())
-            jobs = [job for job in waiting if not job.row.done()]  # the others' callers have given up
+            taken = [await self._queue.get()]
+            share = math.ceil((1 + self._queue.qsize()) / self._workers)
+            while len(taken) < min(share, self._settings.max_batch) and not self._queue.empty():
+                taken.append(self._queue.get_nowait())
+            jobs = [job for job in taken if not job.output.done()]  # the callers of the others have given up
             if not jobs:
                 continue
-            squares = np.stack([job.pixels for job in jobs])
+            batch = np.stack([job.pixels for job in jobs])
             started = time.perf_counter()
             try:
-                answer = await loop.run_in_executor(self._runner, self.model.answer, squares)
+                output = await loop.run_in_executor(self._runners, self.model.infer, batch)
             except Exception:  # noqa: BLE001  (one batch must not end the work)
                 _LOG.exception("the model failed on a batch of %d", len(jobs))
-                _settle(jobs, None)
+                _resolve(jobs, None)
                 continue
             seconds = time.perf_counter() - started
-            self._seconds_each += 0.1 * (seconds / len(jobs) / self._runners - self._seconds_each)
+            self._seconds_per_image += 0.1 * (seconds / len(jobs) / self._workers - self._seconds_per_image)
             self._metrics.model.observe(seconds)
             self._metrics.batch.observe(len(jobs))
-            _settle(jobs, answer)
+            _resolve(jobs, output)
 
 
-def _settle(jobs: Sequence[_Job], answer: Answer | None) -> None:
+def _resolve(jobs: Sequence[_QueuedImage], output: RawOutput | None) -> None:
     for row, job in enumerate(jobs):
-        if job.row.done():
+        if job.output.done():
             continue
-        if answer is not None:
-            job.row.set_result((answer, row))
-        else:
-            job.row.set_exception(
-                Problem(503, "model_failed", "the model could not be run", "Send it again in a while.")
+        if output is None:
+            job.output.set_exception(
+                HTTPError(503, "model-failed", "the model could not be run", "Send it again later.")
             )
+        else:
+            fields = (output.boxes, output.std, output.presence, output.familiarity)
+            job.output.set_result(RawOutput(*(field[row : row + 1] for field in fields)))

@@ -1,45 +1,51 @@
-"""Routes about the server itself: the page, health, metrics, what the model can tell."""
+"""Routes about the server: the page, health, metrics, what the model predicts."""
+
+import base64
+import hashlib
+import re
+from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from solobox.serve.documented_errors import NOT_READY, only
-from solobox.serve.page import PAGE, POLICY
-from solobox.serve.service import Service
+from solobox.serve.context import ServerContext
+from solobox.serve.errors import NOT_READY, UNAUTHORIZED
 
 
-class Health(BaseModel):
-    """How the server is."""
+class HealthBody(BaseModel):
+    """The state of the server."""
 
     status: str
 
 
-class Model(BaseModel):
-    """What the model can tell, and what the server accepts."""
+class ModelBody(BaseModel):
+    """What the model predicts, and what the server accepts."""
 
     name: str
-    side: int = Field(description="Pixels of the square that images are squashed to for the model")
+    side: int = Field(description="Side in pixels of the square that the model resizes images to")
     presence: bool
     familiarity: bool
-    margins: list[float] = Field(description="Levels that it has margins for")
-    outer: list[float] = Field(description="Levels that it has outer boxes for")
+    margins: list[float] = Field(description="Levels that margins are calibrated for")
+    outer: list[float] = Field(description="Levels that outer boxes are calibrated for")
     max_bytes: int
     max_pixels: int
     max_images: int
 
 
-def house_routes(service: Service) -> APIRouter:
-    """All of them, for one model."""
+def health_routes(context: ServerContext) -> APIRouter:
+    """The routes for one model."""
     router = APIRouter()
-    model, settings = service.model, service.settings
+    model, settings = context.model, context.settings
+    page_html = (files("solobox.serve") / "page.html").read_bytes()
+    page_headers = _page_headers(page_html)
 
     @router.get(
-        "/v1/model", summary="What the model can tell, and what the server accepts", responses=only(401)
+        "/v1/model", summary="What the model predicts, and what the server accepts", responses=UNAUTHORIZED
     )
-    async def about() -> Model:
-        return Model(
-            name=service.name,
+    async def model_info() -> ModelBody:
+        return ModelBody(
+            name=context.name,
             side=model.side,
             presence=model.has_presence,
             familiarity=model.has_familiarity,
@@ -52,28 +58,43 @@ def house_routes(service: Service) -> APIRouter:
 
     @router.get("/", include_in_schema=False)
     async def page() -> Response:
-        return Response(PAGE, media_type="text/html; charset=utf-8", headers=POLICY)
+        return Response(page_html, media_type="text/html; charset=utf-8", headers=page_headers)
 
-    @router.get("/health/live", summary="Whether the process answers")
-    async def live() -> Health:
-        return Health(status="live")
+    @router.get("/health/live", summary="Whether the process runs")
+    async def live() -> HealthBody:
+        return HealthBody(status="live")
 
-    @router.get(
-        "/health/ready",
-        summary="Whether new requests should come here",
-        responses=NOT_READY,
-    )
-    async def ready() -> Health:
-        service.check_ready()
-        return Health(status="ready")
+    @router.get("/health/ready", summary="Whether the server accepts new requests", responses=NOT_READY)
+    async def ready() -> HealthBody:
+        context.check_ready()
+        return HealthBody(status="ready")
 
     @router.get(
         "/metrics",
-        summary="For Prometheus",
+        summary="ServerMetrics for Prometheus",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **only(401)},
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **UNAUTHORIZED},
     )
     async def metrics() -> Response:
-        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(context.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router
+
+
+def _page_headers(page: bytes) -> dict[str, str]:
+    """Headers of the page, whose policy allows its script and styles and nothing else."""
+
+    def hashes(tag: str) -> str:
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
+        return " ".join(
+            f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'" for content in contents
+        )
+
+    return {
+        "Content-Security-Policy": (
+            f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src blob: data:; "
+            "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+        "Cache-Control": "no-cache",
+    }

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol v2, as clients of KServe and Triton speak it."""
+"""Routes of the Open Inference Protocol v2, which clients of KServe and Triton speak."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,21 +12,24 @@ from pydantic import BaseModel
 
 from solobox.boxes import Floats
 from solobox.images.reading import to_square
+from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.onnx_runtimes import PIXELS, levels_of
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import with_margins
+from solobox.predict.predictor import Pixels, PredictOptions, RawOutput
 from solobox.serve import tensors
-from solobox.serve.batching import Pixels, Square
-from solobox.serve.documented_errors import V2_FAULTS, V2_NOT_READY, V2_READ
-from solobox.serve.errors import Problem
-from solobox.serve.service import Service
-from solobox.serve.timeouts import in_time
-from solobox.uncertainty.conformal import Calibration
+from solobox.serve.context import ServerContext
+from solobox.serve.errors import (
+    V2_INFER_ERRORS,
+    V2_MODEL_ERRORS,
+    V2_NOT_READY,
+    V2_UNAUTHORIZED,
+    HTTPError,
+)
+from solobox.serve.limits import with_deadline
 
 _BODY = {
     "requestBody": {
         "required": True,
-        "description": "With the header Inference-Header-Content-Length: so many bytes of JSON, then the tensor's",
+        "description": "JSON; with the header Inference-Header-Content-Length the tensor's bytes follow it",
         "content": {
             "application/json": {
                 "schema": {
@@ -68,175 +71,185 @@ _BODY = {
 }
 
 
-class ServerFacts(BaseModel):
-    """Of the server."""
+class ServerMetadata(BaseModel):
+    """About the server."""
 
     name: str
     version: str
     extensions: list[str]
 
 
-class TensorFacts(BaseModel):
-    """Of an input or output; -1 for sides of any length."""
+class TensorMetadata(BaseModel):
+    """An input or output; -1 for dimensions of any length."""
 
     name: str
     datatype: str
     shape: list[int]
 
 
-class ModelFacts(BaseModel):
-    """Of the model."""
+class ModelMetadata(BaseModel):
+    """About the model."""
 
     name: str
     versions: list[str]
     platform: str
-    inputs: list[TensorFacts]
-    outputs: list[TensorFacts]
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
     parameters: dict[str, list[float]]
 
 
-class Tensor(TensorFacts):
+class OutputTensor(TensorMetadata):
     """An output. data: flat."""
 
     data: list[float] | None = None
     parameters: dict[str, Any] | None = None
 
 
-class Response_(BaseModel):  # noqa: N801 (Response is FastAPI's)
-    """The outputs that were asked for, or all."""
+class InferenceResponse(BaseModel):
+    """The requested outputs, or all."""
 
     model_name: str
     model_version: str
     id: str | None = None
-    outputs: list[Tensor]
+    outputs: list[OutputTensor]
 
 
-class Live(BaseModel):
-    """Whether the process answers."""
+class LiveBody(BaseModel):
+    """Whether the process runs."""
 
     live: bool
 
 
-class Ready(BaseModel):
-    """Whether requests should come here."""
+class ReadyBody(BaseModel):
+    """Whether the server accepts requests."""
 
     ready: bool
 
 
-def shapes(service: Service) -> dict[str, list[int]]:
-    """The outputs that this model has figures for, as the exported graph has them, with their shapes."""
-    model, levels = service.model, len(levels_of(service.model.calibration))
-    found: dict[str, list[int]] = {"boxes": [-1, 4]}
-    if service.engine.has_spread:
-        found["std"] = [-1, 4]
-    if levels:
-        found |= {name: [-1, levels, 4] for name in ("lower", "upper", "outer")}
-    if model.has_presence:
-        found["presence"] = [-1]
-    if model.has_familiarity:
-        found["familiarity"] = [-1]
-    return found
-
-
-def v2_routes(service: Service) -> APIRouter:
-    """All of them, for one model."""
+def open_inference_routes(context: ServerContext) -> APIRouter:
+    """The routes for one model."""
     router = APIRouter(prefix="/v2")
-    engine, model, settings = service.engine, service.model, service.settings
+    batcher, model, settings = context.batcher, context.model, context.settings
 
-    def check(name: str) -> None:
-        if name != service.name:
-            raise Problem(
-                404, "no_such_model", "there is no model of this name", f"The model here is {service.name}."
+    def check_name(name: str) -> None:
+        if name != context.name:
+            raise HTTPError(
+                404, "model-not-found", "there is no model of this name", f"The model here is {context.name}."
             )
 
-    @router.get("", summary="The server", responses={401: V2_FAULTS[401]})
-    async def server() -> ServerFacts:
-        return ServerFacts(name="solobox", version=version("solobox"), extensions=["binary_tensor_data"])
+    @router.get("", summary="About the server", responses=V2_UNAUTHORIZED)
+    async def server() -> ServerMetadata:
+        return ServerMetadata(name="solobox", version=version("solobox"), extensions=["binary_tensor_data"])
 
-    @router.get("/health/live", summary="Whether the process answers")
-    async def live() -> Live:
-        return Live(live=True)
+    @router.get("/health/live", summary="Whether the process runs")
+    async def live() -> LiveBody:
+        return LiveBody(live=True)
 
-    @router.get("/health/ready", summary="Whether requests should come here", responses=V2_NOT_READY)
-    async def ready() -> Ready:
-        service.check_ready()
-        return Ready(ready=True)
+    @router.get("/health/ready", summary="Whether the server accepts requests", responses=V2_NOT_READY)
+    async def ready() -> ReadyBody:
+        context.check_ready()
+        return ReadyBody(ready=True)
 
-    @router.get("/models/{name}", summary="The model: its inputs and outputs", responses=V2_READ)
-    async def about(name: str) -> ModelFacts:
-        check(name)
-        return ModelFacts(
-            name=service.name,
+    @router.get("/models/{name}", summary="The model: its inputs and outputs", responses=V2_MODEL_ERRORS)
+    async def metadata(name: str) -> ModelMetadata:
+        check_name(name)
+        return ModelMetadata(
+            name=context.name,
             versions=["1"],
             platform="onnxruntime_onnx",
-            inputs=[TensorFacts(name=PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3])],
+            inputs=[TensorMetadata(name=PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3])],
             outputs=[
-                TensorFacts(name=each, datatype="FP32", shape=shape)
-                for each, shape in shapes(service).items()
+                TensorMetadata(name=output, datatype="FP32", shape=shape)
+                for output, shape in _output_shapes(context).items()
             ],
             parameters={"levels": list(levels_of(model.calibration))},
         )
 
     @router.get(
-        "/models/{name}/ready", summary="Whether the model can be used", responses=V2_READ | V2_NOT_READY
+        "/models/{name}/ready",
+        summary="Whether the model accepts requests",
+        responses=V2_MODEL_ERRORS | V2_NOT_READY,
     )
-    async def model_ready(name: str) -> Ready:
-        check(name)
-        service.check_ready()
-        return Ready(ready=True)
+    async def model_ready(name: str) -> ReadyBody:
+        check_name(name)
+        context.check_ready()
+        return ReadyBody(ready=True)
 
     @router.post(
         "/models/{name}/infer",
         summary="One box for each image of a tensor",
-        response_model=Response_,
-        responses=V2_FAULTS,
+        response_model=InferenceResponse,
+        responses=V2_INFER_ERRORS,
         openapi_extra=_BODY,
     )
     async def infer(
         name: str,
         request: Request,
         inference_header_content_length: Annotated[
-            str | None, Header(description="Bytes of JSON, where bytes of the tensor follow it")
+            str | None, Header(description="Bytes of JSON, where the bytes of the tensor follow it")
         ] = None,
     ) -> Response:
-        """`pixels` are (N, H, W, 3) UINT8, RGB, upright; boxes come in these pixels.
+        """`pixels` are (N, H, W, 3) UINT8, upright RGB; boxes are in these pixels.
 
-        Of `lower`, `upper` and `outer` there is one for each level of the model's parameter `levels`.
+        `lower`, `upper` and `outer` have one box for each level of the model's parameter `levels`.
         """
-        check(name)
-        engine.refuse_if_full()
-        with service.uploads.holding(request) as upload:
+        check_name(name)
+        batcher.refuse_if_full()
+        with context.uploads.upload(request) as upload:
             body = await upload.read()
-            return await in_time(inferred(body, inference_header_content_length), request, settings.deadline)
+            work = infer_body(body, inference_header_content_length)
+            return await with_deadline(work, request, settings.deadline)
 
-    async def inferred(body: bytes, header: str | None) -> Response:
-        names = list(shapes(service))
-        asked = await engine.in_thread(lambda: tensors.parse(body, header, names, settings))
-        with engine.admitted(len(asked.pixels)):
-            found = await asyncio.gather(*(answered(pixels) for pixels in asked.pixels))
-        content, headers = tensors.render(asked, service.name, _tensors(found, model.calibration))
+    async def infer_body(body: bytes, header: str | None) -> Response:
+        names = list(_output_shapes(context))
+        inference = await batcher.in_thread(lambda: tensors.parse_request(body, header, names, settings))
+        with batcher.slots(len(inference.pixels)):
+            outputs = await asyncio.gather(*(infer_one(pixels) for pixels in inference.pixels))
+        height, width = inference.pixels.shape[1:3]
+        arrays = _output_arrays(model, outputs, (width, height))
+        content, headers = tensors.build_response(inference, context.name, arrays)
         return Response(content, headers=headers)
 
-    async def answered(pixels: Pixels) -> Prediction:
-        height, width = pixels.shape[:2]
-        square = await engine.in_thread(lambda: to_square(pixels, model.side))
-        return await engine.predicted(Square(square, (width, height)))
+    async def infer_one(pixels: Pixels) -> RawOutput:
+        return await batcher.infer(await batcher.in_thread(lambda: to_square(pixels, model.side)))
 
     return router
 
 
-def _tensors(found: Sequence[Prediction], calibration: Calibration | None) -> dict[str, Floats]:
-    def banded(*, outer: bool) -> list[list[Prediction]]:
-        levels = levels_of(calibration)
-        return [[with_margins(one, calibration, level, outer=outer) for level in levels] for one in found]
+def _output_shapes(context: ServerContext) -> dict[str, list[int]]:
+    """The outputs of this model, as in the exported graph, with their shapes."""
+    model, levels = context.model, len(levels_of(context.model.calibration))
+    shapes: dict[str, list[int]] = {"boxes": [-1, 4]}
+    if context.batcher.has_std:
+        shapes["std"] = [-1, 4]
+    if levels:
+        shapes |= {name: [-1, levels, 4] for name in ("lower", "upper", "outer")}
+    if model.has_presence:
+        shapes["presence"] = [-1]
+    if model.has_familiarity:
+        shapes["familiarity"] = [-1]
+    return shapes
 
-    both = banded(outer=False)
-    return {
-        "boxes": np.array([one.box for one in found]),
-        "std": np.array([one.std for one in found]),
-        "lower": np.array([[one.lower for one in levels] for levels in both]),
-        "upper": np.array([[one.upper for one in levels] for levels in both]),
-        "outer": np.array([[one.outer for one in levels] for levels in banded(outer=True)]),
-        "presence": np.array([one.presence for one in found]),
-        "familiarity": np.array([one.familiarity for one in found]),
+
+def _output_arrays(
+    model: OnnxModel, outputs: Sequence[RawOutput], size: tuple[int, int]
+) -> dict[str, Floats]:
+    """All outputs, in pixels, for N images of one size."""
+    fields = ("boxes", "std", "presence", "familiarity")
+    output = RawOutput(*(np.concatenate([getattr(each, field) for each in outputs]) for field in fields))
+    sizes, names = [size] * len(output), [""] * len(output)
+    plain = model.postprocess(output, sizes, names)
+    arrays = {
+        "boxes": np.array([each.box for each in plain]),
+        "std": np.array([each.std for each in plain]),
+        "presence": output.presence,
+        "familiarity": output.familiarity,
     }
+    levels = levels_of(model.calibration)
+    two_sided = [model.postprocess(output, sizes, names, PredictOptions(margins=level)) for level in levels]
+    one_sided = [model.postprocess(output, sizes, names, PredictOptions(outer=level)) for level in levels]
+    if levels:
+        arrays["lower"] = np.stack([[each.lower for each in level] for level in two_sided], axis=1)
+        arrays["upper"] = np.stack([[each.upper for each in level] for level in two_sided], axis=1)
+        arrays["outer"] = np.stack([[each.outer for each in level] for level in one_sided], axis=1)
+    return arrays

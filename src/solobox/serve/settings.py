@@ -6,25 +6,25 @@ from dataclasses import dataclass, field
 from solobox.errors import ConfigError
 
 KEY_VARIABLE = "SOLOBOX_API_KEY"
-_SHORTEST_KEY = 16
-_MAKE_ONE = "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+_MIN_KEY_LENGTH = 16
+_CREATE_KEY = "Create one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ServerSettings:
     """What the server accepts, and how long it waits. Sizes in bytes or pixels, times in seconds.
 
-    max_bytes: the body of a request. max_pixels: width times height of an image, read from its header.
-    max_images: images in one request. max_queue: images that wait or are worked on; more get a 429.
+    max_bytes: body of a request. max_pixels: width times height of an image, read from its header.
+    max_images: images in one request. max_queue: images that wait or are in work; further ones get a 429.
     max_batch: images that go through the model together. max_connections: open connections.
-    deadline: from the last byte of a request to its answer, else 504.
-    drain: from SIGTERM to the exit; `settle` of it new connections are still taken, with readiness off, for the time
-        that load balancers need.
-    head: for the head of a request. pause: between two pieces of a body. upload: for a whole body. linger: how long
-        the rest of a refused body is taken and thrown away, so that its sender gets to read why.
-    api_key: what every request but those for the page and for health must carry; None for none.
+    deadline: from the last byte of a request to its response, else 504.
+    drain: from SIGTERM to the exit. drain_delay: the first part of it, in which new connections are still accepted with
+        readiness off, as long as load balancers need to notice.
+    head_timeout: for the head of a request. read_timeout: between two pieces of a body. body_timeout: for a whole body.
+    linger: how long the rest of a refused body is read and discarded, so that its sender gets to read why.
+    api_key: what every request must carry, except for the page and for health checks; None for no key.
 
-    Raises ConfigError for values that make no sense.
+    Raises ConfigError (``out-of-range``) for impossible values.
     """
 
     max_bytes: int = 32_000_000
@@ -35,47 +35,49 @@ class Settings:
     max_connections: int = 256
     deadline: float = 10.0
     drain: float = 20.0
-    settle: float = 1.0
-    head: float = 10.0
-    pause: float = 10.0
-    upload: float = 60.0
+    drain_delay: float = 1.0
+    head_timeout: float = 10.0
+    read_timeout: float = 10.0
+    body_timeout: float = 60.0
     linger: float = 2.0
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if name != "api_key" and not value > 0 and not (value == 0 and name in ("settle", "linger")):
-                raise ConfigError(f"{name} is more than 0, not {value}")
+            if name != "api_key" and not value > 0 and not (value == 0 and name in ("drain_delay", "linger")):
+                raise ConfigError(f"{name} is more than 0, not {value}", code="out-of-range")
         if self.max_queue < self.max_images:
             raise ConfigError(
                 f"a queue of {self.max_queue} images cannot hold a request of {self.max_images}: make the queue "
-                "longer"
+                "longer",
+                code="out-of-range",
             )
 
     @property
-    def max_held(self) -> int:
-        """Bytes of bodies in memory at once, over all requests; beyond it new ones get a 429."""
+    def max_body_memory(self) -> int:
+        """Bytes of all bodies in memory together; beyond it new requests get a 429."""
         return 16 * self.max_bytes
 
 
-def checked_key(given: str | None) -> str | None:
-    """The API key as the environment gives it; None where the variable is not set.
+def parse_api_key(value: str | None) -> str | None:
+    """The API key from the value of the environment variable; None where it is not set.
 
-    Raises ConfigError for a key that cannot be sent in a header or that anyone could guess.
+    Raises ConfigError (``api-key-invalid``) for a key that does not fit into a header or is easy to guess.
     """
-    if given is None:
+    if value is None:
         return None
-    key = given.strip()
+    key = value.strip()
     if not key:
-        raise ConfigError(
-            f"{KEY_VARIABLE} is set, but empty. Unset it to ask for no key, or give it one. {_MAKE_ONE}"
-        )
+        raise _invalid_key(f"{KEY_VARIABLE} is set, but empty. Unset it to use no key, or give it one.")
     if not set(key) <= set(string.ascii_letters + string.digits + string.punctuation):
-        raise ConfigError(f"{KEY_VARIABLE} is ASCII without spaces, to fit into a header. {_MAKE_ONE}")
-    if len(key) < _SHORTEST_KEY:
-        raise ConfigError(
-            f"{KEY_VARIABLE} has {len(key)} characters, which can be guessed: give it {_SHORTEST_KEY} or more. "
-            f"{_MAKE_ONE}"
+        raise _invalid_key(f"{KEY_VARIABLE} must be ASCII without spaces, to fit into a header.")
+    if len(key) < _MIN_KEY_LENGTH:
+        raise _invalid_key(
+            f"{KEY_VARIABLE} has {len(key)} characters and is easy to guess: give it {_MIN_KEY_LENGTH} or more."
         )
     return key
+
+
+def _invalid_key(text: str) -> ConfigError:
+    return ConfigError(f"{text} {_CREATE_KEY}", code="api-key-invalid")

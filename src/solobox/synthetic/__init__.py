@@ -1,10 +1,10 @@
-"""Drawn images with one thing each, whose box is known exactly: for the demo, tests and benchmarks."""
+"""Drawn images with one object each and its exact box: for the demo, tests and benchmarks."""
 
-from solobox.synthetic.generate import Scene, draw
 from solobox.synthetic.objects import KINDS
-from solobox.synthetic.writing import ANNOTATIONS, write
+from solobox.synthetic.scene import Scene, draw
+from solobox.synthetic.write import ANNOTATIONS, write
 
 LABELS = tuple(sorted(KINDS))
-"""The kinds of thing that are drawn."""
+"""The kinds of objects that are drawn."""
 
 __all__ = ["ANNOTATIONS", "LABELS", "Scene", "draw", "write"]

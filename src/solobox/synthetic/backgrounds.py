@@ -1,7 +1,7 @@
-"""What is behind: rooms, meadows, the sea, desks, towns at dusk, blurred lights.
+"""Backgrounds: rooms, meadows, the sea, desks, blurred lights.
 
-Each painter gives planes of shape (3, h, w), float32, about 0 to 255, and the height of the ground's far edge
-as a share of the image's: things that stand do so below it.
+Each painter returns planes of shape (3, h, w), float32, about 0 to 255, and the y of the horizon as a fraction of the
+image's height: objects that stand are placed below it.
 """
 
 import functools
@@ -21,7 +21,7 @@ _GRAIN = 640
 
 @functools.cache
 def _noise() -> Planes:
-    """White noise, shape (3, 640, 640), mean 0, the planes alike in part. One for all: drawing it is slow."""
+    """White noise, shape (3, 640, 640), mean 0, the planes correlated. Cached, because drawing it is slow."""
     rng = np.random.default_rng(20240)
     noise = rng.standard_normal((3, _GRAIN, _GRAIN), dtype=np.float32) * np.float32(0.5)
     noise += rng.standard_normal((_GRAIN, _GRAIN), dtype=np.float32)
@@ -42,7 +42,7 @@ def _cloud_image() -> Image.Image:
 
 
 def grain(rng: Generator, width: int, height: int) -> Planes:
-    """Give white noise of shape (3, h, w), mean 0 and deviation about 1.1, the three planes alike in part."""
+    """White noise of shape (3, h, w), mean 0 and deviation about 1.1, the three planes correlated."""
     x = int(rng.integers(max(_GRAIN - width, 0) + 1))
     y = int(rng.integers(max(_GRAIN - height, 0) + 1))
     if x + width <= _GRAIN and y + height <= _GRAIN:
@@ -76,7 +76,7 @@ def _any(rng: Generator) -> Colour:
 
 
 def _blend(planes: Planes, colour: Colour, share: Planes) -> None:
-    """Draw planes, in place, towards a colour, by a share for each pixel."""
+    """Blend planes, in place, with a colour by a share for each pixel."""
     for plane, part in zip(planes, colour, strict=True):
         plane += (np.float32(part) - plane) * share
 
@@ -85,13 +85,13 @@ def _blend(planes: Planes, colour: Colour, share: Planes) -> None:
 
 
 def _wall(rng: Generator, planes: Planes, height: int) -> None:
-    """Put a pattern on the upper part of an image."""
+    """Paint a pattern on the upper rows of an image."""
     wall = planes[:, :height]
     width = wall.shape[2]
     other = mix(tuple(float(c) for c in wall[:, 0, 0]), _pale(rng), rng.uniform(0.3, 0.9))  # type: ignore[arg-type]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
     step = max(planes.shape[1] * rng.uniform(0.06, 0.2), 6)
-    choice = int(rng.integers(6))
+    choice = int(rng.integers(4))
     share: Planes
     if choice == 0:  # stripes
         share = np.broadcast_to((x / step % 1 < rng.uniform(0.2, 0.6))[None], (height, width)).astype(
@@ -106,19 +106,13 @@ def _wall(rng: Generator, planes: Planes, height: int) -> None:
         shift = (y // tall % 2)[:, None] * step / 2
         joint = ((x[None] + shift) % step < 2) | (y % tall < 2)[:, None]
         share = joint.astype(np.float32) * 0.8
-    elif choice == 3:  # tiles, some of them of the other colour
-        pick = rng.random((int(height / step) + 2, int(width / step) + 2)) < rng.uniform(0.1, 0.5)
-        share = pick[(y / step).astype(int)[:, None], (x / step).astype(int)].astype(np.float32) * 0.7
-    elif choice == 4:  # zigzag
-        wave = np.abs(x / step % 1 - 0.5)[None] * step + y[:, None]
-        share = (wave / step % 1 < 0.4).astype(np.float32)
     else:
         return
     _blend(wall, other, share * np.float32(rng.uniform(0.3, 0.9)))
 
 
 def _floor(rng: Generator, planes: Planes, top: int) -> None:
-    """Lay boards or tiles that run away from us on the lower part of an image."""
+    """Paint boards or tiles in perspective on the lower rows of an image."""
     floor = planes[:, top:]
     height, width = floor.shape[1:]
     depth = 1 / (np.arange(height, dtype=np.float32) + 0.25 * height + 4)
@@ -166,11 +160,11 @@ def room(rng: Generator, width: int, height: int) -> tuple[Planes, float]:
     return planes, horizon
 
 
-# --- out of doors ---------------------------------------------------------------------------------
+# --- outdoors -------------------------------------------------------------------------------------
 
 
 def _ridge(rng: Generator, width: int, y: float, swing: float) -> Planes:
-    """Give a wavy line: the height at each column, shape (w,)."""
+    """A wavy line: the height at each column, shape (w,)."""
     x = np.linspace(0, 1, width)
     line = np.full(width, y)
     for wave in range(1, 5):
@@ -179,7 +173,7 @@ def _ridge(rng: Generator, width: int, y: float, swing: float) -> Planes:
 
 
 def _below(line: Planes, height: int) -> Planes:
-    """Tell how far each pixel lies below a line at each column: 0 or 1 but for the line's own pixel."""
+    """1 for pixels below a line, 0 above it, and a fraction on it."""
     depth: Planes = np.arange(height, dtype=np.float32)[:, None] - line
     return np.clip(depth, 0, 1)
 
@@ -277,50 +271,6 @@ def sea(rng: Generator, width: int, height: int) -> tuple[Planes, float]:
     return planes, horizon
 
 
-def town(rng: Generator, width: int, height: int) -> tuple[Planes, float]:
-    """Paint a street at dusk or by night, with lit windows, and stars above."""
-    horizon = rng.uniform(0.62, 0.85)
-    hue = rng.uniform(0.58, 0.8)
-    planes = _ramp(
-        hsv(hue, 0.7, rng.uniform(0.12, 0.35)),
-        hsv(rng.uniform(0.85, 1.08), 0.5, rng.uniform(0.4, 0.9)),
-        width,
-        height,
-    )
-    star = grain(rng, width, height)[0] > 3.3
-    planes += star * np.linspace(180, 0, height, dtype=np.float32)[:, None]
-    left = -rng.uniform(0, 0.1) * width
-    while left < width:
-        wide, tall = width * rng.uniform(0.07, 0.2), height * rng.uniform(0.15, 0.6)
-        _house(
-            planes,
-            rng,
-            (int(left), int(height * horizon - tall), int(left + wide), int(height * horizon)),
-            hue,
-        )
-        left += wide * rng.uniform(0.85, 1.3)
-    top = round(height * horizon)
-    stone = hsv(rng.uniform(0, 1), rng.uniform(0.05, 0.3), rng.uniform(0.25, 0.5))
-    planes[:, top:] = _ramp(dark(stone, 0.4), light(stone, 0.1), width, height - top)
-    planes[:, top:] += (
-        clouds(rng, width, height - top, 0.7, 0.08) * 24 + grain(rng, width, height - top)[0] * 5
-    )
-    return planes, horizon
-
-
-def _house(planes: Planes, rng: Generator, at: tuple[int, int, int, int], hue: float) -> None:
-    x1, y1, x2, y2 = max(at[0], 0), max(at[1], 0), min(at[2], planes.shape[2]), min(at[3], planes.shape[1])
-    if x1 >= x2 or y1 >= y2:
-        return
-    house = planes[:, y1:y2, x1:x2]
-    house[:] = np.array(hsv(hue + rng.uniform(-0.08, 0.08), 0.45, rng.uniform(0.12, 0.4)))[:, None, None]
-    step = max(planes.shape[1] / rng.uniform(16, 30), 5)
-    x, y = np.arange(x2 - x1) / step, np.arange(y2 - y1) / step
-    lit = rng.random((int(y[-1]) + 1, int(x[-1]) + 1)) < rng.uniform(0.2, 0.7)
-    pane = (x % 1 > 0.45)[None] & (y % 1 > 0.4)[:, None] & lit[y.astype(int)[:, None], x.astype(int)]
-    _blend(house, hsv(rng.uniform(0.08, 0.15), 0.5, 0.95), pane.astype(np.float32))
-
-
 # --- others ---------------------------------------------------------------------------------------
 
 
@@ -373,11 +323,10 @@ BACKGROUNDS: dict[str, Painter] = {
     "room": room,
     "meadow": meadow,
     "sea": sea,
-    "town": town,
     "desk": desk,
     "lights": lights,
 }
 """The painters, by name."""
 
-COMMON = ["room", "room", "meadow", "meadow", "sea", "town", "desk", "lights"]
-"""Their names, those that are to be seen more often twice."""
+COMMON = ["room", "room", "meadow", "meadow", "sea", "desk", "lights"]
+"""Their names, the more frequent ones twice."""

@@ -2,8 +2,7 @@
 
 Outlines are closed polygons, shape (n, 2), in pixels, x to the right and y down. Images are planar float32,
 shape (channels, h, w), 0 to 255 in the colours: numpy works along whole rows that way, several times faster
-than on interleaved pixels. A fourth channel, where there is one, is the alpha, 0 to 1, and the colours are
-then premultiplied by it.
+than on interleaved pixels. An optional fourth channel is alpha, 0 to 1; the colours are then premultiplied by it.
 """
 
 import colorsys
@@ -25,24 +24,24 @@ INK: Colour = (28.0, 24.0, 32.0)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Give the colour of a hue (any number, one turn a unit), a saturation and a value in 0..1."""
+    """The colour of a hue (any number, one turn a unit), a saturation and a value in 0..1."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0), 1), min(max(value, 0), 1))
     return red * 255, green * 255, blue * 255
 
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """Go from one colour to another, by a share in 0..1."""
+    """A colour between two others; share 0 is the first, 1 the second."""
     red, green, blue = (p + (q - p) * share for p, q in zip(a, b, strict=True))
     return red, green, blue
 
 
 def dark(colour: Colour, share: float = 0.35) -> Colour:
-    """Give a darker shade, a little to the blue, as shadows are."""
+    """A darker shade, slightly blue, as shadows are."""
     return mix(colour, (20.0, 18.0, 38.0), share)
 
 
 def light(colour: Colour, share: float = 0.35) -> Colour:
-    """Give a lighter tint."""
+    """A lighter tint."""
     return mix(colour, (255.0, 252.0, 240.0), share)
 
 
@@ -50,7 +49,7 @@ def light(colour: Colour, share: float = 0.35) -> Colour:
 
 
 def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, points: int = 36) -> Outline:
-    """Give an ellipse about ``(x, y)``, turned by an angle in radians."""
+    """An ellipse around ``(x, y)``, turned by an angle in radians."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     a, b = rx * np.cos(angle), ry * np.sin(angle)
     c, s = math.cos(turn), math.sin(turn)
@@ -58,7 +57,7 @@ def ellipse(x: float, y: float, rx: float, ry: float, turn: float = 0.0, points:
 
 
 def rounded(x: float, y: float, width: float, height: float, radius: float, taper: float = 0.0) -> Outline:
-    """Give a rectangle about ``(x, y)`` with round corners; by `taper` the top is wider than the bottom."""
+    """A rectangle around ``(x, y)`` with round corners; by `taper` the top is wider than the bottom."""
     radius = min(radius, width / 2, height / 2)
     angle = np.linspace(0, np.pi / 2, 6)
     parts = []
@@ -73,7 +72,7 @@ def rounded(x: float, y: float, width: float, height: float, radius: float, tape
 
 
 def smooth(points: Sequence[tuple[float, float]] | Outline, steps: int = 6) -> Outline:
-    """Give the closed smooth curve (Catmull-Rom) through some points."""
+    """The closed smooth curve (Catmull-Rom) through some points."""
     p = np.asarray(points, dtype=np.float64)
     before, after, beyond = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
     t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
@@ -83,7 +82,7 @@ def smooth(points: Sequence[tuple[float, float]] | Outline, steps: int = 6) -> O
 
 
 def bend(start: tuple[float, float], middle: tuple[float, float], end: tuple[float, float]) -> Outline:
-    """Give the open curve of 12 points from `start` to `end` that is drawn towards `middle` (a Bezier)."""
+    """The open Bezier curve of 12 points from `start` to `end` with the control point `middle`."""
     t = np.linspace(0, 1, 12)[:, None]
     curve: Outline = (
         (1 - t) ** 2 * np.array(start) + 2 * t * (1 - t) * np.array(middle) + t**2 * np.array(end)
@@ -92,7 +91,7 @@ def bend(start: tuple[float, float], middle: tuple[float, float], end: tuple[flo
 
 
 def tube(path: Outline, width: float | NDArray[np.float64]) -> Outline:
-    """Give the outline of a stroke along an open path, shape (n, 2), of one width or a width a point."""
+    """The outline of a stroke along an open path, shape (n, 2), with one width or a width per point."""
     along = np.gradient(path, axis=0)
     along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
     half = np.stack([-along[:, 1], along[:, 0]], axis=1) * (np.asarray(width) / 2).reshape(-1, 1)
@@ -104,7 +103,7 @@ def tube(path: Outline, width: float | NDArray[np.float64]) -> Outline:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamp:
-    """How much of each pixel a shape covers: mask of shape (h, w), 0..1, whose corner lies at ``(x, y)``."""
+    """How much of each pixel a shape covers: mask of shape (h, w), 0..1, with its corner at ``(x, y)``."""
 
     x: int
     y: int
@@ -113,17 +112,17 @@ class Stamp:
 
 @dataclass(slots=True, eq=False)
 class Canvas:
-    """Something to paint on.
+    """An image to paint on.
 
     planes: shape (3 or 4, h, w), float32; see above. Painted in place.
-    light: direction towards the light on the image, a unit vector.
+    light: direction towards the light in the image plane, a unit vector.
     """
 
     planes: Planes
     light: tuple[float, float] = (-0.6, -0.8)
 
     def cover(self, outlines: Sequence[Outline]) -> Stamp | None:
-        """Rasterise outlines as one shape; None if it lies outside."""
+        """Rasterize outlines as one shape; None if it is outside."""
         height, width = self.planes.shape[1:]
         lower, upper = _extent(outlines)
         x1, y1 = max(math.floor(lower[0]), 0), max(math.floor(lower[1]), 0)
@@ -149,20 +148,15 @@ class Canvas:
         round_: float = 0.10,
         gloss: float = 0.0,
         opacity: float = 1.0,
-        pen: float = 0.0,
         clip: Stamp | None = None,
     ) -> Stamp | None:
         """Paint a shape, of one outline or several.
 
         lit: how much brighter it grows towards the light. round_: how much darker towards its rim.
-        gloss: strength of a highlight. pen: width in pixels of a dark line about it, 0 for none.
-        clip: paint only where this earlier shape is. Gives the shape, to clip others by.
+        gloss: strength of a highlight. clip: paint only where this earlier shape is. Returns the shape, to clip
+        others by.
         """
         outlines = [shape] if isinstance(shape, np.ndarray) else shape
-        if pen > 0 and clip is None:
-            around = self.cover([_grown(outline, pen) for outline in outlines])
-            if around is not None:
-                self._lay(around, dark(colour, 0.75), around.mask)
         stamp = self.cover(outlines)
         if stamp is not None and clip is not None:
             stamp = _overlap(stamp, clip)
@@ -181,7 +175,7 @@ class Canvas:
         return stamp
 
     def shadow(self, x: float, y: float, rx: float, ry: float, strength: float) -> None:
-        """Darken a soft ellipse about ``(x, y)``: where something stands."""
+        """Darken a soft ellipse around ``(x, y)``, where something stands."""
         height, width = self.planes.shape[1:]
         x1, x2 = max(int(x - 2 * rx), 0), min(int(x + 2 * rx) + 1, width)
         y1, y2 = max(int(y - 2 * ry), 0), min(int(y + 2 * ry) + 1, height)
@@ -204,26 +198,14 @@ class Canvas:
             window[3] += mask
 
 
-def _grown(outline: Outline, by: float) -> Outline:
-    """Move each corner of an outline outwards."""
-    edges = np.roll(outline, -1, axis=0) - outline
-    outwards = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
-    outwards /= np.maximum(np.hypot(edges[:, 0], edges[:, 1]), 1e-9)[:, None]
-    normals = outwards + np.roll(outwards, 1, axis=0)
-    normals /= np.maximum(np.hypot(normals[:, 0], normals[:, 1]), 0.2)[:, None]
-    x, y = outline[:, 0], outline[:, 1]
-    clockwise = np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)) > 0
-    return outline + normals * (by if clockwise else -by)
-
-
 def _extent(outlines: Sequence[Outline]) -> tuple[Outline, Outline]:
-    """Give the least and the greatest corner of outlines, shape (2,) each."""
+    """The minimum and maximum corner of outlines, shape (2,) each."""
     points = outlines[0] if len(outlines) == 1 else np.concatenate(outlines)
     return points.min(axis=0), points.max(axis=0)
 
 
 def _axes(stamp: Stamp, centre: Outline, reach: Outline) -> tuple[Planes, Planes]:
-    """Give the coordinates of the stamp's columns and rows in -1..1 of the whole shape."""
+    """The coordinates of the stamp's columns and rows, -1..1 across the whole shape."""
     height, width = stamp.mask.shape
     u = (np.arange(width) + (stamp.x + 0.5 - centre[0])) / reach[0]
     v = (np.arange(height) + (stamp.y + 0.5 - centre[1])) / reach[1]
@@ -242,10 +224,10 @@ def _overlap(stamp: Stamp, other: Stamp) -> Stamp | None:
 
 @dataclass(slots=True, eq=False)
 class Brush:
-    """Paints what is described about an origin, in units of its own, somewhere on a canvas.
+    """Paints shapes described around an origin, in units, at a position on a canvas.
 
-    x, y: where the origin lies, in pixels. scale: pixels a unit. turn: radians, clockwise. mirror: left for
-    right. stretch: height over width, beside the description's. pen: width of dark lines, in units.
+    x, y: the origin in pixels. scale: pixels per unit. turn: radians, clockwise. mirror: left for
+    right. stretch: height over width, relative to the description's.
     """
 
     canvas: Canvas
@@ -255,7 +237,6 @@ class Brush:
     turn: float = 0.0
     mirror: bool = False
     stretch: float = 1.0
-    pen: float = 0.0
     matrix: Outline = field(init=False)
 
     def __post_init__(self) -> None:
@@ -284,6 +265,5 @@ class Brush:
             round_=round_,
             gloss=gloss,
             opacity=opacity,
-            pen=self.pen * self.scale,
             clip=clip,
         )

@@ -1,6 +1,6 @@
-"""What lies about beside the thing to find, and what stands in front of it.
+"""Distractors around the object, and occluders in front of it.
 
-None of it has the shape of a thing to find, though it may share its colours.
+None of them has the shape of an object to find, but they may have its colours.
 """
 
 from collections.abc import Callable
@@ -56,14 +56,6 @@ def _can(brush: Brush, rng: Generator, colour: Colour) -> None:
     brush.fill(ellipse(0, -tall + 0.06, 0.55, 0.14), (188, 190, 196), lit=-0.2)
 
 
-def _cone(brush: Brush, rng: Generator, colour: Colour) -> None:
-    base = brush.fill(
-        smooth([(-0.1, -0.9), (0.1, -0.9), (0.7, 0.75), (0, 0.95), (-0.7, 0.75)], 3), colour, lit=0.3
-    )
-    for y in rng.uniform(-0.5, 0.6, 2):
-        brush.fill(tube(bend((-1, y), (0, y + 0.2), (1, y)), 0.18), light(colour, 0.5), clip=base)
-
-
 def _book(brush: Brush, _rng: Generator, colour: Colour) -> None:
     brush.fill(rounded(0.03, 0.04, 1.5, 1.9, 0.04), dark(colour, 0.5))
     brush.fill(rounded(0.02, 0.0, 1.44, 1.8, 0.02), WHITE, lit=0.05)
@@ -72,33 +64,12 @@ def _book(brush: Brush, _rng: Generator, colour: Colour) -> None:
     brush.fill(rounded(0.05, -0.35, 0.8, 0.34, 0.02), light(colour, 0.6), lit=0)
 
 
-def _star(brush: Brush, rng: Generator, colour: Colour) -> None:
-    tips = int(rng.integers(5, 8))
-    angle = np.linspace(0, 2 * np.pi, 2 * tips, endpoint=False)
-    radius = np.where(np.arange(2 * tips) % 2 == 0, 0.98, rng.uniform(0.4, 0.6))
-    brush.fill(np.stack([radius * np.sin(angle), -radius * np.cos(angle)], axis=1), colour, lit=0.3)
-
-
-def _ring(brush: Brush, rng: Generator, colour: Colour) -> None:
-    angle = np.linspace(0, 2 * np.pi, 40)
-    path = np.stack([0.68 * np.cos(angle), 0.68 * np.sin(angle)], axis=1)
-    brush.fill(tube(path, rng.uniform(0.25, 0.5)), colour, lit=0.3)
-
-
 def _stone(brush: Brush, rng: Generator, _colour: Colour) -> None:
     grey = hsv(rng.uniform(0, 1), rng.uniform(0.02, 0.2), rng.uniform(0.35, 0.75))
     angle = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     radius = rng.uniform(0.65, 1.0, 8)
     blob = smooth(np.stack([radius * np.cos(angle), 0.75 * radius * np.sin(angle)], axis=1), 5)
     brush.fill(blob, grey, lit=0.35, round_=0.12)
-
-
-def _pencil(brush: Brush, rng: Generator, colour: Colour) -> None:
-    half = rng.uniform(0.09, 0.14)
-    brush.fill(rounded(-0.06, 0, 1.5, 2 * half, 0.0), colour, lit=0.3, round_=0.25)
-    brush.fill(np.array([[0.69, -half], [1.0, 0], [0.69, half]]), (226, 190, 140))
-    brush.fill(np.array([[0.91, -half * 0.3], [1.0, 0], [0.91, half * 0.3]]), dark(colour, 0.7))
-    brush.fill(rounded(-0.84, 0, 0.2, 2.2 * half, 0.04), (226, 130, 140))
 
 
 def _bush(brush: Brush, rng: Generator, _colour: Colour) -> None:
@@ -115,11 +86,11 @@ def _block(brush: Brush, rng: Generator, colour: Colour) -> None:
         brush.fill(ellipse(x, rng.uniform(-0.2, 0.2), 0.14, 0.14, points=18), light(colour, 0.5))
 
 
-LYING: list[Painter] = [_ball, _crate, _can, _cone, _book, _star, _ring, _stone, _pencil, _bush, _block]
-"""Painters of distractors, each within about one unit of the origin."""
+DISTRACTORS: list[Painter] = [_ball, _crate, _can, _book, _stone, _bush, _block]
+"""Each paints within about one unit of the origin."""
 
 
-# --- in front -------------------------------------------------------------------------------------
+# --- occluders -----------------------------------------------------------------------------------
 
 
 def _grass(brush: Brush, rng: Generator, _colour: Colour) -> None:
@@ -128,10 +99,6 @@ def _grass(brush: Brush, rng: Generator, _colour: Colour) -> None:
         path = bend((x * 0.5, 1.0), (x * 0.6, 0.0), (x + rng.uniform(-0.3, 0.3), rng.uniform(-1.0, -0.2)))
         blade = np.linspace(rng.uniform(0.1, 0.22), 0.01, len(path))
         brush.fill(tube(path, blade), light(green, rng.uniform(0, 0.3)), lit=0.2)
-
-
-def _post(brush: Brush, rng: Generator, colour: Colour) -> None:
-    brush.fill(rounded(0, 0, rng.uniform(0.12, 0.24), 9.0, 0.02), colour, lit=0.3, round_=0.25)
 
 
 def _branch(brush: Brush, rng: Generator, _colour: Colour) -> None:
@@ -145,5 +112,5 @@ def _branch(brush: Brush, rng: Generator, _colour: Colour) -> None:
         brush.fill(leaf, light(green, rng.uniform(0, 0.3)), lit=0.3)
 
 
-BEFORE: list[Painter] = [_grass, _post, _branch, _ball, _crate, _stone, _bush, _block]
-"""Painters of what hides a part of the thing to find."""
+OCCLUDERS: list[Painter] = [_grass, _branch, _ball, _crate, _stone, _bush, _block]
+"""Each hides some of the object."""

@@ -17,7 +17,7 @@ from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
 from solobox.training.distributed import Distributed
-from solobox.training.loggers import HistoryCsv, Logger
+from solobox.training.loggers import Logger, write_history
 from solobox.training.loop import Epoch, FitResult
 from solobox.training.run_folder import CHECKPOINT, HISTORY
 
@@ -48,7 +48,6 @@ class CheckpointManager:
         self._stage = ""
         self._stage_start: dict[str, Tensor] | None = None
         self._fingerprints: dict[str, Tensor] = {}
-        self._csv = HistoryCsv(folder / HISTORY)
         self._saved: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
         self.history = [Epoch(**row) for row in self._saved["history"]] if self._saved else []
         self.best: int = self._saved["best"] if self._saved else 0
@@ -124,7 +123,7 @@ class CheckpointManager:
         checkpoint.save(
             self._folder / CHECKPOINT,
             {
-                "recipe": self._recipe.flat(),
+                "recipe": self._recipe.to_dict(),
                 "fingerprints": self._fingerprints,
                 "history": [epoch.to_dict() for epoch in self.history],
                 "best": self.best,
@@ -134,7 +133,7 @@ class CheckpointManager:
             },
         )
         rows = [epoch.to_dict() for epoch in (*self.history, *history)]
-        self._csv.write(rows)
+        write_history(self._folder / HISTORY, rows)
         if state["batch"] == 0:
             figures = {name: value for name, value in rows[-1].items() if name not in ("stage", "epoch")}
             for logger in self._loggers:
@@ -155,4 +154,4 @@ class CheckpointManager:
 
 def saved_recipe(folder: Path) -> Recipe:
     """The recipe of the run that was paused in `folder`. Raises ConfigError as `checkpoint.load`."""
-    return Recipe.named("quick", checkpoint.load(folder / CHECKPOINT)["recipe"])
+    return Recipe.from_preset("quick", checkpoint.load(folder / CHECKPOINT)["recipe"])

@@ -31,7 +31,7 @@ from solobox.model.losses import BoxLoss, Loss
 from solobox.model.presence import Presence, temperature
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import postprocess
+from solobox.predict.predictor import name_of, postprocess
 from solobox.training.calibrate import MAX_IMAGES
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
@@ -76,7 +76,7 @@ class OutOfFold:
         with torch.inference_mode():
             output = _concatenated([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
-        return _predictions(output, [str(self.dataset.images[row])], [size])[0]
+        return _predictions(output, [name_of(self.dataset.images[row])], [size])[0]
 
     def write(self, path: Path) -> None:
         """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box."""
@@ -155,7 +155,7 @@ class CrossValidator:
             images, backbone, recipe, crops_per_image=recipe.crops_per_image(min_images or len(dataset)), budget=budget,
             folder=folder, progress=progress, stage="features",
         ).to_device(fabric.device)  # fmt: skip
-        loss = Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+        loss = Loss.parse(recipe.loss)
         return cls(images, features, backbone, LocalizerHead(localizer), recipe, loss, fabric, progress)
 
     def fit(self, images: npt.ArrayLike, name: str = "head", *, seed: int | None = None) -> LocalizerHead:
@@ -207,7 +207,7 @@ class CrossValidator:
         return self._predictions(self.outputs(head, rows), rows)
 
     def _predictions(self, output: Output, rows: Sequence[int] | Rows) -> list[Prediction]:
-        names = [str(self.images.dataset.images[row]) for row in rows]
+        names = [name_of(self.images.dataset.images[row]) for row in rows]
         sizes = self.images.sizes
         return _predictions(output, names, [sizes[row] for row in rows])
 
@@ -216,7 +216,7 @@ class CrossValidator:
         dataset = self.images.dataset
         fold = np.where(self.images.readable, assign_folds(dataset, folds), -1)
         predictions = [
-            Prediction(str(image), error=error)
+            Prediction(name_of(image), error=error)
             for image, error in zip(dataset.images, self.images.errors, strict=True)
         ]
         readable = np.flatnonzero(fold >= 0)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
-from solobox.data.fingerprints import fingerprint, fingerprint_of_bytes
+from solobox.data.fingerprints import fingerprint
 from solobox.errors import DataError, ImageError
+from solobox.images.decode import ImageInput, decode
 from solobox.images.reading import DecodedImage, read, read_bytes, to_square
 from solobox.model import native_size
 from solobox.training.augment import Pixels
@@ -65,9 +66,9 @@ class ImageSource(ABC):
         return self._cached(row) if record and record.size else None if record else self._decoded(row)
 
     def _decoded(self, row: int) -> Pixels | None:
-        path = self.dataset.images[row]
+        source = self.dataset.images[row]
         try:
-            image, record = self._read(path)
+            image, record = self._read(source)
             pixels = self._resized(image)
         except ImageError as error:
             if not self._skip_bad:
@@ -75,16 +76,19 @@ class ImageSource(ABC):
                     f"{self.dataset.where[row]}: {error} Replace it, or leave such images out with --skip-bad.",
                     code="image-unreadable",
                 ) from error
-            self._records[row] = ImageRecord(fingerprint(path), error=str(error))
+            self._records[row] = ImageRecord(fingerprint(source), error=str(error))
             return None
         self._keep(row, pixels)
         self._records[row] = record
         return pixels
 
-    def _read(self, path: Path) -> tuple[DecodedImage, ImageRecord]:
-        data = read_bytes(path)
-        image = read(data, at_least=self._min_side, name=str(path))
-        return image, ImageRecord(fingerprint_of_bytes(data), image.size)
+    def _read(self, source: ImageInput) -> tuple[DecodedImage, ImageRecord]:
+        if isinstance(source, Path):
+            data = read_bytes(source)  # once, for the pixels and the fingerprint
+            image = read(data, at_least=self._min_side, name=str(source))
+            return image, ImageRecord(fingerprint(data), image.size)
+        image = decode(source, at_least=self._min_side)
+        return image, ImageRecord(fingerprint(source), image.size)
 
     @property
     @abstractmethod

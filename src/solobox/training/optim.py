@@ -185,7 +185,7 @@ def make_optimizer(config: OptimizerConfig, groups: list[Group]) -> "torch.optim
         return AdamW(groups, lr=config.lr)
     if config.optimizer == "adam":
         return Adam(groups, lr=config.lr)
-    return SGD(groups, lr=config.lr, momentum=config.momentum)
+    return SGD(groups, lr=config.lr, momentum=0.9)
 
 
 def set_learning_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:

@@ -1,8 +1,14 @@
-"""What a run's folder holds, by name; without PyTorch, which takes seconds to load."""
+"""The files of a run's folder, and the record of the data that it was trained on; imports no torch."""
 
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
+from solobox.data.dataset import Dataset
+from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
+from solobox.utils.atomic import replacing
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -13,24 +19,82 @@ CHECKPOINT = "checkpoint.pt"
 HISTORY = "history.csv"
 """A row for each epoch."""
 
-
 OUT_OF_FOLD = "out_of_fold.csv"
-"""A row for each training image, of a head that did not learn from it; where folds were asked for."""
+"""A row for each training image, predicted by a head that did not learn from it; where the recipe has folds."""
+
+DATA_SOURCE = "data_source.json"
+"""A `DataSource`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where a run's labelled images come from: what `Dataset.read` takes; the run's folder keeps it for `--resume`.
+
+    data: the annotations. images: the folder of the images, None for the annotations' folder.
+    keep: which box of an image with several. skip_bad: whether to leave out unusable rows.
+    """
+
+    data: Path
+    images: Path | None = None
+    keep: Keep | None = None
+    skip_bad: bool = False
+
+    def read(self) -> Dataset:
+        """The images; see `Dataset.read` for errors."""
+        return Dataset.read(self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad)
+
+    def to_args(self) -> list[str]:
+        """The arguments of a `solobox` command that reads the same images."""
+        args = [str(self.data)]
+        args += ["--images", str(self.images)] if self.images else []
+        args += ["--keep", self.keep] if self.keep else []
+        return args + (["--skip-bad"] if self.skip_bad else [])
+
+    def save(self, folder: Path) -> None:
+        """Write it into a run's folder, with absolute paths. Raises DataError where that fails."""
+        paths = {
+            "data": str(self.data.resolve()),
+            "images": str(self.images.resolve()) if self.images else None,
+        }
+        with replacing(folder / DATA_SOURCE) as file:
+            json.dump(asdict(self) | paths, file, indent=2)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote. Raises ConfigError (``data-source-missing``) where it is missing or damaged."""
+        path = folder / DATA_SOURCE
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            images = Path(values["images"]) if values["images"] else None
+            return cls(Path(values["data"]), images, values["keep"], values["skip_bad"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path} is missing or damaged, so the run's data is not known: `solobox train` writes it, "
+                "solobox.train in Python does not",
+                code="data-source-missing",
+            ) from error
 
 
 def must_be_vacant(folder: Path) -> None:
-    """Raise ConfigError where a new run would write over another."""
+    """Raise ConfigError (``run-exists``, ``run-unfinished``) where a new run would overwrite another."""
     if (folder / CONFIG).exists():
-        raise ConfigError(f"{folder} already holds a model: choose another folder, or remove this one first")
+        raise ConfigError(
+            f"{folder} already holds a model: choose another folder, or remove this one first",
+            code="run-exists",
+        )
     if (folder / CHECKPOINT).exists():
         raise ConfigError(
-            f"{folder} holds a run that is not finished: `solobox train --resume {folder}` continues it; or remove it"
+            f"{folder} holds an unfinished run: continue it with `solobox train --resume {folder}`, or remove it",
+            code="run-unfinished",
         )
 
 
 def must_be_unfinished(folder: Path) -> None:
-    """Raise ConfigError where there is nothing to go on with."""
+    """Raise ConfigError (``run-finished``, ``run-missing``) where there is nothing to resume."""
     if (folder / CONFIG).exists():
-        raise ConfigError(f"the run in {folder} is finished: there is nothing to go on with")
+        raise ConfigError(f"the run in {folder} is finished: there is nothing to resume", code="run-finished")
     if not (folder / CHECKPOINT).exists():
-        raise ConfigError(f"{folder} holds no {CHECKPOINT}: no epoch was finished there; train anew")
+        raise ConfigError(
+            f"{folder} holds no {CHECKPOINT}: no epoch was finished there; start a new run",
+            code="run-missing",
+        )

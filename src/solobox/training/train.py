@@ -14,7 +14,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from solobox.config.recipe import Recipe, options_of
+from solobox.config.options import options_of
+from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, DataError
@@ -109,7 +110,7 @@ def train(
     localizer.to(fabric.device).eval()
     localizer.backbone.requires_grad_(False)
     timer.lap("model")
-    box_loss = loss if callable(loss) else Loss.parse(recipe.loss, sigma=recipe.sigma, beta=recipe.beta)
+    box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
     run = _Run(
         recipe, box_loss, out, fabric, progress if group.is_rank_zero else Silent(), manager, timer, group, callbacks
     )  # fmt: skip
@@ -123,7 +124,7 @@ def train(
     group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
     timer.lap("calibration")
     best = manager.history[manager.best]
-    recipe_options = recipe.flat()
+    recipe_options = recipe.to_dict()
     for name in options_of(type(recipe.architecture)):  # config.json holds the architecture by itself
         del recipe_options[name]
     localizer.metadata = {
@@ -151,10 +152,10 @@ def train(
 def _choose_recipe(out: Path, recipe: Recipe | None, options: dict[str, Any], *, resume: bool) -> Recipe:
     """The recipe to train with. Raises ConfigError where the folder does not fit."""
     if recipe is not None and options:
-        recipe = Recipe.named("quick", recipe.flat() | options)
+        recipe = Recipe.from_preset("quick", recipe.to_dict() | options)
     if not resume:
         must_be_vacant(out)
-        return recipe or Recipe.named("quick", options)
+        return recipe or Recipe.from_preset("quick", options)
     must_be_unfinished(out)
     saved = saved_recipe(out)
     if (recipe is not None and recipe != saved) or (recipe is None and options):
@@ -201,14 +202,15 @@ def _check_group(recipe: Recipe, group: Distributed) -> None:
 
 def _sample_images(training: Dataset) -> list[str]:
     """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
-    rows = np.linspace(0, len(training) - 1, min(_SAMPLE_IMAGES, len(training))).round().astype(int)
-    return [str(training.images[row].absolute()) for row in rows]
+    paths = [image for image in training.images if isinstance(image, Path)]
+    rows = np.linspace(0, len(paths) - 1, min(_SAMPLE_IMAGES, len(paths))).round().astype(int)
+    return [str(paths[row].absolute()) for row in rows]
 
 
 def _start_loggers(trackers: list[Logger], recipe: Recipe, out: Path) -> None:
     trackers += loggers(recipe.loggers, out, out.resolve().name)
     for tracker in trackers:
-        tracker.log_hyperparams(recipe.flat())
+        tracker.log_hyperparams(recipe.to_dict())
 
 
 def _finish(localizer: Localizer, out: Path, trackers: Sequence[Logger]) -> None:

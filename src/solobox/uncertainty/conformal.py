@@ -136,7 +136,10 @@ class Calibration:
     def factor(self, level: float, *, outer: bool = False) -> float:
         """What scales are multiplied by at a level. Raises ConfigError where too few images were held out."""
         if not LEVELS[0] <= level <= LEVELS[-1]:
-            raise ConfigError(f"a level of margins is from {LEVELS[0]:g} to {LEVELS[-1]:g}, not {level:g}")
+            raise ConfigError(
+                f"a level of margins is from {LEVELS[0]:g} to {LEVELS[-1]:g}, not {level:g}",
+                code="out-of-range",
+            )
         # Of levels between two that are kept, the next higher one: it holds what is promised, and a little more.
         nearest = next(known for known in LEVELS if known >= level - 1e-9)
         table = self.outer if outer else self.two_sided
@@ -145,7 +148,8 @@ class Calibration:
             highest = f" The highest level it has is {max(table):g}." if table else ""
             raise ConfigError(
                 f"margins at {nearest:g} need {needed(nearest)} held-out {what}, and this model was calibrated on "
-                f"{self.units}.{highest} Hold more out when training (--val), or label more"
+                f"{self.units}.{highest} Hold more out when training (--val), or label more",
+                code="margins-need-more-images",
             )
         # An outer box that were smaller than the box itself would puzzle; a larger one holds what is promised.
         return max(table[nearest], 0.0) if outer else table[nearest]

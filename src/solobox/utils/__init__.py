@@ -1,1 +1,1 @@
-"""Small helpers without a home of their own: atomic files, threads, progress, JSON."""
+"""Helpers for all layers: atomic files, threads, progress, JSON."""

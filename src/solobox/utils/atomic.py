@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and the lines of those that are CSV."""
+"""Atomic files, which appear complete or not at all, and a CSV writer."""
 
 import contextlib
 import csv
@@ -15,9 +15,10 @@ from solobox.errors import DataError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Open a text file that takes the place of `path` once it is complete and on the disk.
+    """Open a text file that replaces `path` once it is complete and on the disk.
 
-    Folders above are made. When anything fails, what was at `path` before is still there, and nothing else.
+    Missing folders are created. When anything fails, `path` stays as it was, and no other file is left. ``DataError``
+    where it cannot be written.
     """
     with _beside(path) as beside, beside.open("x", encoding="utf-8", newline="") as file:
         yield file
@@ -27,7 +28,7 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
-    """As `replacing`, for a file that is no text."""
+    """The same as `replacing`, for a binary file."""
     with _beside(path) as beside, beside.open("xb") as file:
         yield file
         file.flush()
@@ -44,20 +45,20 @@ def _beside(path: Path) -> Iterator[Path]:
             beside.replace(path)
             sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # it is gone already, or could not be made
+        with contextlib.suppress(OSError):  # already moved, or never created
             beside.unlink()
 
 
 class CsvLines:
-    """Writes a CSV: lines end with a line feed, and a text that holds an end of line of any kind is in quotes."""
+    """Writes a CSV: lines end with a line feed; text with a line feed or a carriage return is quoted."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        # Python's writer quotes those characters alone that it ends a line with, and file names hold both.
+        # Python's writer quotes only the characters of its line terminator, and file names may hold both.
         self._writer = csv.writer(self, lineterminator="\r\n")
 
     def write(self, line: str) -> None:
-        """What the library's writer calls."""
+        """Called by Python's CSV writer."""
         self._file.write(f"{line[:-2]}\n")
 
     def put(self, cells: Iterable[object]) -> None:
@@ -66,8 +67,8 @@ class CsvLines:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system has a way to: a rename is safe only then."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, and some disks sync none
+    """Flush the names in a folder to the disk, where the system supports it: a rename is durable only then."""
+    with contextlib.suppress(OSError):  # Windows cannot open folders, and some file systems cannot sync them
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -76,13 +77,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def unfinished(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else uses, for its new contents until they are complete."""
+    """A unique hidden name in the folder of `path`, for its new contents until they are complete."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into a ``DataError`` that names `path`."""
+    """Turn an error of the file system into a ``DataError`` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -92,10 +93,10 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove the unfinished files, and folders of such, that killed processes left beside `path`.
+    """Remove the unfinished files and folders that killed processes left for `path`.
 
-    For a file that only one process at a time writes: another one's unfinished file looks the same. What cannot be
-    removed stays; it harms nobody.
+    Only for a file that one process at a time writes: the unfinished file of another process looks the same. What
+    cannot be removed stays, and does no harm.
     """
     leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
     with contextlib.suppress(OSError):

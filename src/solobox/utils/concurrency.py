@@ -1,10 +1,10 @@
-"""What this machine gives this process."""
+"""Processors, processes and threads."""
 
 import functools
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,14 +13,14 @@ R = TypeVar("R")
 
 
 def processors() -> int:
-    """Processors that this process may use, which may be fewer than the machine has."""
+    """How many processors this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_main_process() -> bool:
     """Whether this is the first of the processes that torchrun, SLURM or training itself started together.
 
-    The others do the same work and say nothing.
+    The others work as well, but print nothing.
     """
     return all(
         os.environ.get(name, "0") == "0" for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")
@@ -28,18 +28,18 @@ def is_main_process() -> bool:
 
 
 def processes_have_met() -> bool:
-    """Whether the processes that were started together are in touch: from then on the first one speaks for all."""
+    """Whether the processes that were started together are connected: then the first one reports for all."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 @functools.cache
 def openvino_core() -> Any:
-    """OpenVINO's core, one for the whole life of the process. Raises ImportError where it is not installed.
+    """OpenVINO's core, one for the life of the process; ``ImportError`` where OpenVINO is not installed.
 
-    On processors with AVX-512 its CPU plugin gives the thread that loads it an alternate stack for signals, and puts
-    back the stack before when it goes. Of two plugins that come and go, the last one puts back memory that the other
-    has freed, and the next Ctrl-C is a segmentation fault. One that never goes puts nothing back.
+    On processors with AVX-512 its CPU plugin gives the thread that loads it another stack for signals, and restores
+    the previous one when it is unloaded. If two plugins come and go, the second one restores memory that the first
+    has freed, and the next Ctrl-C is a segmentation fault. A plugin that stays restores nothing.
     """
     import openvino
 
@@ -48,10 +48,10 @@ def openvino_core() -> Any:
 
 def threaded_map(
     work: Callable[[T], R], items: Iterable[T], *, workers: int = 0, beside: int = 1
-) -> Iterator[R]:
-    """`work` on each item in order, in threads, a few items ahead of the reader: at most twice as many as threads.
+) -> Generator[R, None, None]:
+    """Apply `work` to each item in threads, in order, with at most twice as many items in memory as threads.
 
-    workers: threads, 0 for as many as there are processors. beside: how many processes do so on this machine; they
+    workers: threads; 0 for one per processor. beside: how many processes on this machine do the same at once; they
     share the processors.
     """
     workers = workers or max(processors() // beside, 1)
@@ -65,5 +65,5 @@ def threaded_map(
             while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:  # the reader has had enough: do not make it wait for what it will not read
+            for future in waiting:  # the caller stopped early: results that nobody reads are not computed
                 future.cancel()

@@ -1,4 +1,4 @@
-"""Results as plain JSON values."""
+"""Numbers and types of JSON."""
 
 import math
 from typing import TypeAlias
@@ -7,5 +7,5 @@ Json: TypeAlias = "str | int | float | list[Json] | dict[str, Json] | None"
 
 
 def number(value: float) -> float | None:
-    """A number as JSON has it: null for one that is not finite."""
+    """A number for JSON: None, which becomes null, for one that is not finite."""
     return float(value) if math.isfinite(value) else None

@@ -1,7 +1,6 @@
 """Small labelled sets for the checks's tests, drawn and written out."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -78,13 +77,13 @@ class ImageSet:
     def annotations(self) -> Annotations:
         return Annotations(self.folder / "boxes.csv", self.format, "as it is", tuple(self.records))
 
-    def check(self, images: Literal["none", "headers", "all"] = "all") -> Diagnosis:
-        return checks.check(self.annotations(), images=images)
+    def check(self, level: checks.CheckLevel = "pixels") -> Diagnosis:
+        return checks.check(self.annotations(), level)
 
-    def codes(self, images: Literal["none", "headers", "all"] = "all") -> list[str]:
-        return [finding.code for finding in self.check(images).findings]
+    def codes(self, level: checks.CheckLevel = "pixels") -> list[str]:
+        return [finding.code for finding in self.check(level).findings]
 
-    def only(self, images: Literal["none", "headers", "all"] = "all") -> Finding:
+    def only(self, level: checks.CheckLevel = "pixels") -> Finding:
         """The one finding there is."""
-        (finding,) = self.check(images).findings
+        (finding,) = self.check(level).findings
         return finding

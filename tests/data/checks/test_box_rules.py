@@ -61,7 +61,7 @@ def test_one_box(data: ImageSet, box: Box, code: str | None) -> None:
 def test_one_box_without_images(data: ImageSet) -> None:
     for number, box in enumerate([(nan, 1, 9, 9), (10, 10, 10, 20), (10, 10, 20, 12), (10, 10, 5000, 5000)]):
         data.add(f"odd{number}.png", box)
-    assert data.codes("none") == ["box-not-numbers", "empty-box", "tiny-box"]
+    assert data.codes("numbers") == ["box-not-numbers", "empty-box", "tiny-box"]
 
 
 def test_what_the_file_wrote_is_what_is_shown(data: ImageSet) -> None:
@@ -84,7 +84,7 @@ def test_a_yolo_box_is_not_to_blame_for_its_image(tmp_path: Path) -> None:
         assert data.codes() == ["missing-file"] + ["box-not-numbers"] * (name == "csv")
 
 
-def test_negatives_have_no_box_to_judge(data: ImageSet) -> None:
+def test_negatives_have_no_box_to_check(data: ImageSet) -> None:
     data.add("empty.png", None)
     assert data.codes() == []
 
@@ -96,20 +96,20 @@ def test_swapped_corners_are_mended_only_where_the_file_leaves_no_doubt(
     tmp_path: Path, data: ImageSet
 ) -> None:
     data.add("odd.png", (60, 20, 10, 60))
-    assert [remedy.box for remedy in data.check("headers").remedies] == [(10, 20, 60, 60)]
+    assert [fix.box for fix in data.check("headers").fixes] == [(10, 20, 60, 60)]
     (tmp_path / "alone").mkdir()
     alone = ImageSet(tmp_path / "alone")
     alone.add("odd.png", (60, 20, 10, 60))  # may as well be 10 wide and 60 high
     diagnosis = alone.check("headers")
     assert [finding.code for finding in diagnosis.findings] == ["corners-swapped"]
-    assert [remedy.box for remedy in diagnosis.remedies] == [None]
+    assert [fix.box for fix in diagnosis.fixes] == [None]
 
 
 def test_swapped_corners_of_a_box_outside_are_an_error_once(data: ImageSet) -> None:
     data.add("odd.png", (160, 20, 10, 60))
     diagnosis = data.check("headers")
     assert [finding.code for finding in diagnosis.findings] == ["corners-swapped"]
-    assert [remedy.box for remedy in diagnosis.remedies] == [None]
+    assert [fix.box for fix in diagnosis.fixes] == [None]
 
 
 def sizes_file(data: ImageSet, count: int) -> None:
@@ -129,15 +129,15 @@ def test_a_file_of_x_y_width_height_is_one_error_and_all_rows_are_bad(tmp_path: 
     assert "x, y, width, height" in finding.message
     assert diagnosis.bad_rows == tuple(range(40))
     x, y, width, height = data.records[7].box or (0, 0, 0, 0)
-    assert diagnosis.remedies[7].box == pytest.approx((x, y, x + width, y + height))
+    assert diagnosis.fixes[7].box == pytest.approx((x, y, x + width, y + height))
 
 
 def test_without_sizes_of_images_it_is_told_but_not_mended(tmp_path: Path) -> None:
     data = ImageSet(tmp_path)
     sizes_file(data, 40)
-    diagnosis = data.check("none")
+    diagnosis = data.check("numbers")
     assert [finding.code for finding in diagnosis.findings] == ["not-corners"]
-    assert all(remedy.box is None for remedy in diagnosis.remedies)
+    assert all(fix.box is None for fix in diagnosis.fixes)
 
 
 def test_a_few_swapped_rows_do_not_make_the_file_one_of_sizes(data: ImageSet) -> None:
@@ -178,7 +178,7 @@ def test_fractions_are_one_error_and_are_mended_by_each_images_size(tmp_path: Pa
     (finding,) = diagnosis.findings
     assert (finding.code, finding.level, finding.row) == ("normalised-boxes", "error", 0)
     assert diagnosis.bad_rows == tuple(range(12))
-    assert diagnosis.remedies[3].box == pytest.approx((0.4 * 103, 0.33 * 80, 0.9 * 103, 0.8 * 80))
+    assert diagnosis.fixes[3].box == pytest.approx((0.4 * 103, 0.33 * 80, 0.9 * 103, 0.8 * 80))
 
 
 def test_yolo_fractions_in_a_csv_are_known_by_their_order(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_yolo_fractions_in_a_csv_are_known_by_their_order(tmp_path: Path) -> Non
     assert "centre x, centre y" in finding.message
     x, y, width, height = data.records[0].box or (0, 0, 0, 0)
     expected = (100 * (x - width / 2), 80 * (y - height / 2), 100 * (x + width / 2), 80 * (y + height / 2))
-    assert diagnosis.remedies[0].box == pytest.approx(expected)
+    assert diagnosis.fixes[0].box == pytest.approx(expected)
 
 
 def test_one_row_of_fractions_among_pixels_is_a_tiny_box_with_a_hint(data: ImageSet) -> None:
@@ -233,7 +233,7 @@ def test_a_box_of_the_unrotated_image_is_told_and_turned(data: ImageSet) -> None
     (finding,) = diagnosis.findings
     assert (finding.code, finding.level) == ("unrotated-box", "error")
     assert "EXIF" in finding.message
-    assert [remedy.box for remedy in diagnosis.remedies] == [(10, 60, 50, 95)]
+    assert [fix.box for fix in diagnosis.fixes] == [(10, 60, 50, 95)]
 
 
 def test_a_box_of_the_upright_image_is_fine(data: ImageSet) -> None:

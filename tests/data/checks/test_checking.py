@@ -10,6 +10,7 @@ from PIL import Image
 
 from solobox.data import checks, formats
 from solobox.data.formats.records import Annotations, Record
+from solobox.utils.progress import Silent
 
 
 @st.composite
@@ -39,13 +40,25 @@ def test_valid_boxes_of_whatever_image_give_no_error(
     assert checks.check(annotations).errors == ()
 
 
-def test_progress_hears_of_each_image_once(tmp_path: Path) -> None:
+class Counted(Silent):
+    """Counts the steps."""
+
+    total = done = 0
+
+    def start(self, stage: str, total: int | None) -> None:
+        self.total = total or 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+
+
+def test_progress_advances_once_for_each_image(tmp_path: Path) -> None:
     data = ImageSet(tmp_path)
     data.fine(4)
     data.add("fine0.png", (1, 1, 30, 30))
-    heard: list[tuple[int, int]] = []
-    checks.check(data.annotations(), progress=lambda done, of: heard.append((done, of)))
-    assert heard == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    progress = Counted()
+    checks.check(data.annotations(), progress=progress)
+    assert (progress.total, progress.done) == (4, 4)
 
 
 def test_checking_changes_nothing(tmp_path: Path) -> None:
@@ -56,7 +69,7 @@ def test_checking_changes_nothing(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_ten_thousand_rows_are_judged_together(tmp_path: Path) -> None:
+def test_ten_thousand_rows_are_checked_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     start = rng.uniform(0, 300, (10_000, 2))
     boxes = np.concatenate([start, start + rng.uniform(20, 300, (10_000, 2))], axis=1)
@@ -65,7 +78,7 @@ def test_ten_thousand_rows_are_judged_together(tmp_path: Path) -> None:
         Record(row, f"boxes.csv, row {row}", f"{row}.png", tmp_path / f"{row}.png", (x1, y1, x2, y2))
         for row, (x1, y1, x2, y2) in enumerate(boxes.tolist(), start=2)
     )
-    diagnosis = checks.check(Annotations(tmp_path / "boxes.csv", "csv", "", records), images="none")
+    diagnosis = checks.check(Annotations(tmp_path / "boxes.csv", "csv", "", records), level="numbers")
     assert [finding.code for finding in diagnosis.errors] == ["empty-box"]
     assert diagnosis.bad_rows == (7,)
     assert diagnosis.n_images == 10_000

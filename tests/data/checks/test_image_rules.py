@@ -59,7 +59,7 @@ def test_when_no_image_is_there_the_folder_is_at_fault_once(tmp_path: Path) -> N
 
 def test_nothing_is_looked_at_when_told_so(data: ImageSet) -> None:
     data.add("gone.png", BOX, draw=False)
-    assert data.codes("none") == []
+    assert data.codes("numbers") == []
 
 
 def test_a_truncated_image_is_found_by_decoding_and_not_by_its_header(data: ImageSet) -> None:

@@ -99,37 +99,42 @@ def test_a_bad_bbox_is_nan(tmp_path: Path, bbox: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "match"),
+    ("value", "code", "where"),
     [
-        (content(annotations=[{"image_id": 99, "bbox": [1, 2, 3, 4]}]), "annotation 1: image_id 99 is none"),
+        (content(annotations=[{"image_id": 99, "bbox": [1, 2, 3, 4]}]), "bad-reference", "annotation 1"),
         (
             content(annotations=[{"image_id": 7, "category_id": 5, "bbox": [1, 2, 3, 4]}]),
-            "annotation 1: category_id 5 is none",
+            "bad-reference",
+            "annotation 1",
         ),
-        (content(images=[{"id": 7}]), "image 1: 'id' or 'file_name' is missing"),
+        (content(images=[{"id": 7}]), "missing-key", "image 1"),
         (
             content(images=[{"id": 7, "file_name": "a"}, {"id": 7, "file_name": "b"}]),
-            "image 2: the id 7 is another",
+            "duplicate-id",
+            "image 2",
         ),
-        (content(images={}), "'images' is not a list"),
-        (content(annotations=[3]), "'annotations' is not a list of objects"),
-        (content(images=[]), "lists no images"),
-        ({"images": [{"id": 7, "file_name": "a"}]}, "lists no annotations"),
+        (content(images={}), "bad-coco", "images"),
+        (content(annotations=[3]), "bad-coco", "annotations"),
+        (content(images=[]), "bad-coco", "images"),
+        ({"images": [{"id": 7, "file_name": "a"}]}, "bad-coco", "annotations"),
         (
             content(images=[{"id": 7, "file_name": "a", "split": "holdout"}], annotations=[]),
-            "image 1: the split",
+            "unknown-split",
+            "image 1",
         ),
     ],
 )
-def test_files_that_contradict_themselves_are_refused(tmp_path: Path, value: object, match: str) -> None:
-    with pytest.raises(DataError, match=match):
+def test_files_that_contradict_themselves_are_refused(
+    tmp_path: Path, value: object, code: str, where: str
+) -> None:
+    with pytest.raises(DataError, match=where, check=lambda error: error.code == code):
         formats.read(put(tmp_path / "a.json", value))
 
 
 def test_broken_json_is_refused_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"images": [\n}')
-    with pytest.raises(DataError, match=r"a.json, line 2, column 1: broken JSON"):
+    with pytest.raises(DataError, match="line 2, column 1", check=lambda error: error.code == "bad-json"):
         formats.read(path)
 
 

@@ -102,7 +102,7 @@ def test_words_for_splits(tmp_path: Path, word: str, split: str) -> None:
 def test_an_unknown_split_is_refused_with_its_row(tmp_path: Path) -> None:
     path = put(tmp_path, "image,x1,y1,x2,y2,split\na.jpg,1,2,3,4,train\nb.jpg,1,2,3,4,holdout\n")
     with pytest.raises(
-        DataError, match=r"boxes.csv, row 3: the split 'holdout' is unknown.*train, val, test"
+        DataError, match=r"boxes\.csv, row 3", check=lambda error: error.code == "unknown-split"
     ):
         csv.read(path)
 
@@ -120,21 +120,23 @@ def test_missing_columns_are_named_with_the_likely_ones(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_header_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="looks like data"):
+    with pytest.raises(
+        DataError, match="looks like data", check=lambda error: error.code == "missing-column"
+    ):
         formats.read(put(tmp_path, "a.jpg,1,2,3,4\n"))
 
 
 @pytest.mark.parametrize(
-    ("text", "match"),
+    ("text", "code"),
     [
-        ("image,x1,y1,x2,y2,X1\n", "'x1' appears twice"),
-        ("image,x1,y1,x2,y2\n,1,2,3,4\n", "row 2: the image's name is empty"),
-        (b"image,x1,y1,x2,y2\n\xe4.jpg,1,2,3,4\n", "UTF-8"),
-        ('image,x1,y1,x2,y2\n"' + "a" * 200_000, "quotation mark"),
+        ("image,x1,y1,x2,y2,X1\n", "duplicate-column"),
+        ("image,x1,y1,x2,y2\n,1,2,3,4\n", "empty-image-name"),
+        (b"image,x1,y1,x2,y2\n\xe4.jpg,1,2,3,4\n", "not-utf8"),
+        ('image,x1,y1,x2,y2\n"' + "a" * 200_000, "bad-csv"),
     ],
 )
-def test_broken_files_are_refused(tmp_path: Path, text: str | bytes, match: str) -> None:
-    with pytest.raises(DataError, match=match):
+def test_broken_files_are_refused(tmp_path: Path, text: str | bytes, code: str) -> None:
+    with pytest.raises(DataError, check=lambda error: error.code == code):
         formats.read(put(tmp_path, text))
 
 
@@ -160,7 +162,7 @@ def test_written_columns_are_those_with_something_in_them(tmp_path: Path) -> Non
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = put(tmp_path, "precious")
-    with pytest.raises(DataError, match=r"a\.jpg \(row 7\) has a box of no numbers"):
+    with pytest.raises(DataError, match="row 7", check=lambda error: error.code == "box-not-finite"):
         csv.write(path, [record(tmp_path / "a.jpg", (1, 2, math.nan, 4), row=7)])
     with pytest.raises(DataError, match="UTF-8"):
         csv.write(path, [record(tmp_path / "a.jpg", (1, 2, 3, 4), label="\ud800")])

@@ -27,42 +27,42 @@ def test_nothing_that_fits_says_what_was_looked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "match"),
+    ("name", "content", "code"),
     [
-        ("empty.csv", b"", "the file is empty"),
-        ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF,\x00", "no format that is known"),
-        ("a.json", b'{"shapes": []}', "no format that is known"),
-        ("a.json", b"[1, 2, 3]", "lacks image, x1"),
-        ("a.xml", b"<html/>", "no format that is known"),
-        ("a.yaml", b"key: value", "no format that is known"),
+        ("empty.csv", b"", "unknown-format"),
+        ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF,\x00", "unknown-format"),
+        ("a.json", b'{"shapes": []}', "unknown-format"),
+        ("a.json", b"[1, 2, 3]", "missing-column"),
+        ("a.xml", b"<html/>", "unknown-format"),
+        ("a.yaml", b"key: value", "unknown-format"),
     ],
 )
-def test_other_files(tmp_path: Path, name: str, content: bytes, match: str) -> None:
+def test_other_files(tmp_path: Path, name: str, content: bytes, code: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=match):
+    with pytest.raises(DataError, check=lambda error: error.code == code):
         formats.read(tmp_path / name)
 
 
 def test_a_folder_of_tables_names_them(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="it is empty"):
+    with pytest.raises(DataError, check=lambda error: error.code == "unknown-format"):
         formats.read(tmp_path)
     (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
-    with pytest.raises(DataError, match=r"give one of its files \(boxes.csv\)"):
+    with pytest.raises(DataError, match=r"boxes\.csv", check=lambda error: error.code == "unknown-format"):
         formats.read(tmp_path)
 
 
 def test_what_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2\n")
-    with pytest.raises(DataError, match=r"does not exist; is it 'boxes.csv'\?"):
+    with pytest.raises(DataError, match=r"boxes\.csv", check=lambda error: error.code == "not-found"):
         formats.read(tmp_path / "box.csv")
-    with pytest.raises(DataError, match=r"does not exist$"):
+    with pytest.raises(DataError, check=lambda error: error.code == "not-found"):
         formats.read(tmp_path / "no" / "such")
-    with pytest.raises(DataError, match="is no folder of images"):
+    with pytest.raises(DataError, check=lambda error: error.code == "not-found"):
         formats.read(tmp_path / "boxes.csv", tmp_path / "nowhere")
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'json'; known are article, coco, csv, voc, yolo"):
+    with pytest.raises(ConfigError, check=lambda error: error.code == "unknown-format"):
         formats.write(tmp_path / "a", [], "json")
 
 

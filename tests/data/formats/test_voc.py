@@ -115,7 +115,7 @@ def test_splits_of_lists(tmp_path: Path) -> None:
     for data in (tmp_path, tmp_path / "Annotations"):
         assert [each.split for each in formats.read(data).records] == ["train", "val", "test", ""]
     (main / "test.txt").write_text("c\n")
-    with pytest.raises(DataError, match="two splits: c"):
+    with pytest.raises(DataError, check=lambda error: error.code == "split-conflict"):
         formats.read(tmp_path)
 
 
@@ -167,9 +167,9 @@ def test_nothing_is_written_over_or_by_halves(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")
     before = snapshot(tmp_path)
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, check=lambda error: error.code == "already-exists"):
         voc.write(tmp_path / "out", [record(tmp_path / "a.png", (1, 2, 3, 4))])
-    with pytest.raises(DataError, match="XML cannot hold"):
+    with pytest.raises(DataError, check=lambda error: error.code == "bad-image-name"):
         voc.write(tmp_path / "new", [record(tmp_path / "a.png", (1, 2, 3, 4), label="\x00")])
     assert snapshot(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

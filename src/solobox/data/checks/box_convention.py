@@ -1,4 +1,4 @@
-"""Which four numbers a file holds, told from all its rows together: corners or sizes, pixels or fractions.
+"""Which four numbers a file holds, judged by all its rows together: corners or sizes, pixels or fractions.
 
 One odd row proves nothing. A file of true corners never has ``x2 < x1`` but for a few slips, and its third
 and fourth numbers, read as a width and a height, run out of the image for every object right of or below
@@ -23,54 +23,53 @@ ENOUGH_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """How the four numbers of a file read.
+class BoxConvention:
+    """What the four numbers of each box in a file mean.
 
     unit: ``pixels`` or ``fractions`` (of the image's width and height).
     order: the convention that the numbers follow.
-    sure: whether `order` is clear enough for a program to convert the file by it.
-    perhaps: another order that a file taken as corners may well follow; None where nothing speaks for one.
-    corners_proven: the rows together cannot be anything but corners, so that a row with its corners swapped
-        may be put in order.
+    sure: whether `order` is clear enough to convert the file automatically.
+    alternative: another order that a file taken as corners may well follow; None where nothing speaks for one.
+    corners_proven: the rows together can only be corners, so that swapped corners of a row can be put in order.
     """
 
     unit: Literal["pixels", "fractions"] = "pixels"
     order: Convention = "xyxy"
     sure: bool = True
-    perhaps: Convention | None = None
+    alternative: Convention | None = None
     corners_proven: bool = False
 
 
 def tolerance(sizes: Floats) -> Floats:
-    """Give how far an edge may lie outside and still be a slip, in pixels: (n, 2) for sizes (n, 2)."""
+    """How far an edge may lie outside and still be a slip, in pixels: (n, 2) for sizes (n, 2)."""
     return np.maximum(TOLERANCE_PX, TOLERANCE_SHARE * sizes)
 
 
 def overhang(boxes: Floats, sizes: Floats) -> Floats:
-    """Give how far boxes (n, 4) reach out of images of sizes (n, 2): (n, 2), negative inside."""
+    """How far boxes (n, 4) reach out of images of sizes (n, 2): (n, 2), negative inside."""
     return np.maximum(-boxes[:, :2], boxes[:, 2:] - sizes)
 
 
 def fits(boxes: Floats, sizes: Floats, slack: Floats) -> Mask:
-    """Tell which boxes have their corners in order and, but for `slack` (n, 2), lie in their images."""
+    """Which boxes have their corners in order and, but for `slack` (n, 2), lie in their images."""
     inside = (overhang(boxes, sizes) <= slack).all(axis=-1)
     return np.asarray(geometry.is_valid(boxes) & inside, dtype=np.bool_)
 
 
 def finite_rows(values: Floats) -> Mask:
-    """Tell which rows hold finite numbers alone."""
+    """Which rows hold finite numbers only."""
     return np.asarray(np.isfinite(values).all(axis=-1), dtype=np.bool_)
 
 
 def fraction_rows(numbers: Floats) -> Mask:
-    """Tell which rows of (n, 4) can be fractions of an image: all four numbers about 0 to 1."""
+    """Which rows of (n, 4) can be fractions of an image: all four numbers about 0 to 1."""
     return np.asarray(
         ((numbers >= -FRACTION_SLACK) & (numbers <= 1 + FRACTION_SLACK)).all(axis=-1), dtype=np.bool_
     )
 
 
-def recognise(numbers: Floats, sizes: Floats) -> Layout:
-    """Tell the layout of a file from all its boxes as they stand there.
+def detect_convention(numbers: Floats, sizes: Floats) -> BoxConvention:
+    """The convention of a file, judged by all its boxes.
 
     numbers: shape (n, 4), NaN where unreadable. sizes: shape (n, 2), width and height of the upright images
     in pixels, NaN where unknown.
@@ -78,7 +77,7 @@ def recognise(numbers: Floats, sizes: Floats) -> Layout:
     finite = finite_rows(numbers)
     numbers, sizes = numbers[finite], sizes[finite]
     if not len(numbers):
-        return Layout()
+        return BoxConvention()
     fractions = fraction_rows(numbers)
     # a few slips among many rows change nothing; among a handful every row must agree
     if fractions.all() or (len(numbers) >= 10 and fractions.mean() >= 0.9):
@@ -96,8 +95,8 @@ def _reversed(numbers: Floats) -> Mask:
     return np.asarray((numbers[:, 2:] < numbers[:, :2]).any(axis=-1), dtype=np.bool_)
 
 
-def _order(numbers: Floats, sizes: Floats, slack: Floats, usual: Convention) -> Layout:
-    """Tell the order; `usual` is the one of the two with sizes that people use with this unit."""
+def _order(numbers: Floats, sizes: Floats, slack: Floats, usual: Convention) -> BoxConvention:
+    """Find the order; `usual` is the one of the two with sizes that people use with this unit."""
     n = len(numbers)
     other: Convention = "cxcywh" if usual == "xywh" else "xywh"
     misfits: dict[Convention, int] = {}
@@ -110,44 +109,43 @@ def _order(numbers: Floats, sizes: Floats, slack: Floats, usual: Convention) -> 
     fewest = min(misfits.values())
     if int(_reversed(numbers).sum()) >= max(3, 0.1 * n) and fewest <= 0.05 * n:
         if max(misfits.values()) >= 3 * fewest + 3:
-            return Layout(order=min(misfits, key=lambda order: misfits[order]))
-        # Both fit small objects. What people write is believed where the objects' place clearly agrees.
+            return BoxConvention(order=min(misfits, key=lambda order: misfits[order]))
+        # Both fit small objects. What people write is believed where the positions of the objects clearly agree.
         margin = 0.03 + 2 * float(np.hypot(*((numbers[:, :2] / sizes).std(axis=0) / np.sqrt(n))))
-        return Layout(order=usual, sure=n >= ENOUGH_ROWS and off[other] > off[usual] + margin)
+        return BoxConvention(order=usual, sure=n >= ENOUGH_ROWS and off[other] > off[usual] + margin)
     # Large objects with sizes read as corners stay in order (w > x), so only two things give them away: no
     # box ever leaves its image, and so read they lie in the middle, where photographers put things.
     # A row that is wrong in any reading (a box without height) speaks for none.
     as_corners = n - int(fits(numbers, sizes, slack).sum())
     fitting = [order for order in (usual, other) if misfits[order] <= as_corners + 0.01 * n]
-    near = [order for order in fitting if off[order] < 0.12 and off_as_corners > off[order] + 0.05]
-    if near and n >= ENOUGH_ROWS:
-        return Layout(sure=False, perhaps=near[0])
+    likely = [order for order in fitting if off[order] < 0.12 and off_as_corners > off[order] + 0.05]
+    if likely and n >= ENOUGH_ROWS:
+        return BoxConvention(sure=False, alternative=likely[0])
     in_place = n >= ENOUGH_ROWS and all(off[order] > off_as_corners + 0.05 for order in fitting)
     proven = in_place or (n >= 5 and fewest - as_corners > 0.2 * n)
-    return Layout(sure=not fitting or in_place, corners_proven=proven)
+    return BoxConvention(sure=not fitting or in_place, corners_proven=proven)
 
 
 def _off_middle(boxes: Floats, sizes: Floats) -> float:
-    """Tell how far the mean centre of boxes (n, 4) lies from the middle, as a share of the sides."""
+    """How far the mean centre of boxes (n, 4) lies from the middle, as a share of the sides."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / sizes
     return float(np.hypot(*(centres.mean(axis=0) - 0.5)))
 
 
-def _order_without_sizes(numbers: Floats) -> Layout:
+def _order_without_sizes(numbers: Floats) -> BoxConvention:
     positive = (numbers[:, 2:] > 0).all(axis=-1)
     if len(numbers) >= 8 and _reversed(numbers).mean() >= 0.25 and positive.all():
-        return Layout(order="xywh", sure=False)
-    return Layout()
+        return BoxConvention(order="xywh", sure=False)
+    return BoxConvention()
 
 
-def apply(layout: Layout, numbers: Floats, sizes: Floats) -> Floats:
-    """Turn numbers (n, 4) of this layout into boxes ``x1, y1, x2, y2`` in pixels.
+def to_pixels(convention: BoxConvention, numbers: Floats, sizes: Floats) -> Floats:
+    """Convert numbers (n, 4) of this convention to boxes ``x1, y1, x2, y2`` in pixels.
 
-    In a file of fractions the rows that cannot be fractions, and those whose image's size is unknown, come
-    out as NaN.
+    In a file of fractions, rows that cannot be fractions and rows whose image size is unknown become NaN.
     """
-    boxes = geometry.convert(numbers, layout.order, "xyxy")
-    if layout.unit == "fractions":
+    boxes = geometry.convert(numbers, convention.order, "xyxy")
+    if convention.unit == "fractions":
         boxes = geometry.scale(boxes, sizes[:, 0], sizes[:, 1])
         boxes[~fraction_rows(numbers)] = np.nan
     return boxes

@@ -1,16 +1,16 @@
-"""Rules about one box and its image. Each finds its rows for the whole file at once.
+"""Rules about one box and its image. Each rule works on the whole file at once.
 
-The order matters: a rule that condemns a box takes it from the later ones, and a rule that mends a box leaves
-the mended one to them.
+The order matters: a rule that rejects a box hides it from the later rules, and a rule that fixes a box passes the
+fixed box on to them.
 """
 
 import numpy as np
 
 from solobox import boxes as geometry
 from solobox.boxes import Floats
-from solobox.data.checks import box_convention as layouts
-from solobox.data.checks.box_convention import Layout, Mask, finite_rows
-from solobox.data.checks.context import PIXEL_FORMATS, Case, number, say
+from solobox.data.checks import box_convention
+from solobox.data.checks.box_convention import BoxConvention, Mask, finite_rows
+from solobox.data.checks.context import TABLE_FORMATS, CheckContext, format_box, format_number
 
 WHOLE_FRAME_SHARE = 0.005
 TINY_PX = 4.0
@@ -28,125 +28,130 @@ _ORDER_WORDS = {
 _TO_CORNERS = {"xywh": "x2 = x + width, y2 = y + height", "cxcywh": "x1 = x - width / 2, x2 = x + width / 2"}
 
 
-def judge_boxes(case: Case) -> None:
+def check_boxes(context: CheckContext) -> None:
     """Every rule about boxes, in order."""
-    _numbers(case)
-    layout = _layout(case)
-    _order(case, layout)
-    _rotation(case)
-    _frame(case)
-    _size(case)
-    _aspect(case)
+    _numbers(context)
+    convention = _convention(context)
+    _order(context, convention)
+    _rotation(context)
+    _frame(context)
+    _size(context)
+    _aspect(context)
 
 
-def _rows(case: Case, mask: Mask) -> list[int]:
-    return [int(index) for index in np.flatnonzero(mask & case.judged)]
+def _rows(context: CheckContext, mask: Mask) -> list[int]:
+    return [int(index) for index in np.flatnonzero(mask & context.active)]
 
 
-def _text(case: Case, index: int) -> str:
-    record = case.records[index]
-    return record.text or (say(record.box) if record.box is not None else "")
+def _text(context: CheckContext, index: int) -> str:
+    record = context.records[index]
+    return record.text or (format_box(record.box) if record.box is not None else "")
 
 
-def _numbers(case: Case) -> None:
-    for index in _rows(case, ~finite_rows(case.boxes)):
-        case.judged[index] = False
-        seen = case.looks.get(case.keys[index])
-        if case.annotations.format == "yolo" and seen is not None and (seen.missing or seen.problem):
+def _numbers(context: CheckContext) -> None:
+    for index in _rows(context, ~finite_rows(context.boxes)):
+        context.active[index] = False
+        info = context.image_info.get(context.keys[index])
+        if context.annotations.format == "yolo" and info is not None and (info.missing or info.problem):
             continue  # fractions of an image that cannot be read are no pixels: the image is at fault
-        case.note(
+        context.add(
             "box-not-numbers",
             index,
-            f"the box is not four finite numbers: {_text(case, index) or 'empty'}",
+            f"the box is not four finite numbers: {_text(context, index) or 'empty'}",
             "write four numbers in pixels, or leave all four empty for an image without the object",
         )
 
 
-def _layout(case: Case) -> Layout:
-    if case.annotations.format not in PIXEL_FORMATS:
-        return Layout(corners_proven=True)
-    numbers = np.where(case.judged[:, None], case.boxes, np.nan)
-    layout = layouts.recognise(numbers, case.size)
-    rows = _rows(case, case.judged)
-    if layout.perhaps and layout.unit == "pixels":
-        case.note(
+def _convention(context: CheckContext) -> BoxConvention:
+    if context.annotations.format not in TABLE_FORMATS:
+        return BoxConvention(corners_proven=True)
+    numbers = np.where(context.active[:, None], context.boxes, np.nan)
+    convention = box_convention.detect_convention(numbers, context.size)
+    rows = _rows(context, context.active)
+    if convention.alternative and convention.unit == "pixels":
+        context.add(
             "maybe-not-corners",
             -1,
-            f"the boxes look like {_ORDER_WORDS[layout.perhaps]}: read so, all lie in their images and "
-            "around the middle; read as corners, the objects stand aside, towards the upper left",
-            "look at a few drawn boxes; if so, write corners x1, y1, x2, y2 instead",
+            f"the boxes look like {_ORDER_WORDS[convention.alternative]}: read so, all lie in their images and "
+            "around the middle; read as corners, the objects lie towards the upper left",
+            "draw a few boxes to see; if it is so, write corners x1, y1, x2, y2 instead",
         )
-    if layout.unit == "pixels" and layout.order == "xyxy":
-        return layout
-    converted = layouts.apply(layout, case.boxes, case.size)
+    if convention.unit == "pixels" and convention.order == "xyxy":
+        return convention
+    converted = box_convention.to_pixels(convention, context.boxes, context.size)
     usable = [index for index in rows if np.isfinite(converted[index]).all()]
-    mends = [(index, converted[index]) for index in usable] if layout.sure else []
-    words = _ORDER_WORDS[layout.perhaps or layout.order]
-    example = _text(case, rows[0])
-    if layout.unit == "fractions":
+    fixed_boxes = [(index, converted[index]) for index in usable] if convention.sure else []
+    words = _ORDER_WORDS[convention.alternative or convention.order]
+    example = _text(context, rows[0])
+    if convention.unit == "fractions":
         code, message = "normalised-boxes", f"the boxes are fractions of the image ({words}), not pixels"
         how = "multiply x by the image's width and y by its height"
     else:
         code, message = "not-corners", f"the boxes are {words}, not corners x1, y1, x2, y2"
-        how = f"make corners x1, y1, x2, y2 of them ({_TO_CORNERS[layout.order]})"
-    if layout.sure:
+        how = f"make corners x1, y1, x2, y2 of them ({_TO_CORNERS[convention.order]})"
+    if convention.sure:
         advice = f"{how}; --fix does it"
     else:
         message += "; or another order: these rows cannot tell"
-        advice = f"{how}, after a look at what the numbers mean; --fix does not guess"
-    case.note(code, -1, f"{message}: e.g. {example}", advice, bad=rows, mends=mends)
-    case.boxes = np.where(case.judged[:, None], converted, case.boxes)
-    # what a guess says about single boxes is worth nothing
-    case.judged &= finite_rows(case.boxes) & layout.sure
-    return layout
+        advice = f"{how}, once you know what the numbers mean; --fix does not guess"
+    context.add(code, -1, f"{message}: e.g. {example}", advice, bad=rows, fixed_boxes=fixed_boxes)
+    context.boxes = np.where(context.active[:, None], converted, context.boxes)
+    # a guess says nothing about single boxes
+    context.active &= finite_rows(context.boxes) & convention.sure
+    return convention
 
 
-def _order(case: Case, layout: Layout) -> None:
-    x1, y1, x2, y2 = case.boxes.T
-    for index in _rows(case, (x1 == x2) | (y1 == y2)):
+def _order(context: CheckContext, convention: BoxConvention) -> None:
+    x1, y1, x2, y2 = context.boxes.T
+    for index in _rows(context, (x1 == x2) | (y1 == y2)):
         side = "width" if x1[index] == x2[index] else "height"
-        case.note(
+        context.add(
             "empty-box",
             index,
-            f"the box has no {side}: {_text(case, index)}",
-            "draw the box again, or take the row out",
+            f"the box has no {side}: {_text(context, index)}",
+            "draw the box again, or remove the row",
         )
-        case.judged[index] = False
+        context.active[index] = False
     swapped = (x2 < x1) | (y2 < y1)
     if not swapped.any():
         return
     ordered = np.concatenate(
-        [np.minimum(case.boxes[:, :2], case.boxes[:, 2:]), np.maximum(case.boxes[:, :2], case.boxes[:, 2:])],
+        [
+            np.minimum(context.boxes[:, :2], context.boxes[:, 2:]),
+            np.maximum(context.boxes[:, :2], context.boxes[:, 2:]),
+        ],
         axis=-1,
     )
     # where the rows are few, "x, y, w, h" is as good a reading of such a row, and only a person can tell
-    as_sizes = layouts.fits(
-        geometry.convert(case.boxes, "xywh", "xyxy"), case.size, layouts.tolerance(case.size)
+    as_sizes = box_convention.fits(
+        geometry.convert(context.boxes, "xywh", "xyxy"), context.size, box_convention.tolerance(context.size)
     )
-    mendable = layouts.fits(ordered, case.size, layouts.tolerance(case.size))
-    if not layout.corners_proven:
-        mendable &= ~as_sizes
-    for index in _rows(case, swapped):
+    fixable = box_convention.fits(ordered, context.size, box_convention.tolerance(context.size))
+    if not convention.corners_proven:
+        fixable &= ~as_sizes
+    for index in _rows(context, swapped):
         axis = " and ".join(
             name
             for name, is_off in (("x2 < x1", x2[index] < x1[index]), ("y2 < y1", y2[index] < y1[index]))
             if is_off
         )
-        if mendable[index]:
+        if fixable[index]:
             advice = "swap the corners; --fix does it"
-            mends = [(index, ordered[index])]
+            fixed_boxes = [(index, ordered[index])]
         else:
             advice = "swap the corners, or add x and y if the last two are a width and a height"
-            mends = []
-        case.note("corners-swapped", index, f"{axis}: {_text(case, index)}", advice, mends=mends)
-        if mends:
-            case.boxes[index] = ordered[index]
+            fixed_boxes = []
+        context.add(
+            "corners-swapped", index, f"{axis}: {_text(context, index)}", advice, fixed_boxes=fixed_boxes
+        )
+        if fixed_boxes:
+            context.boxes[index] = ordered[index]
         else:
-            case.judged[index] = False
+            context.active[index] = False
 
 
 def rotate(box: Floats, orientation: int, stored: tuple[float, float] | Floats) -> Floats:
-    """Carry a box of the stored image (width, height) into the upright one, by EXIF orientation 1 to 8."""
+    """Move a box from the stored image (width, height) to the upright one, by EXIF orientation 1 to 8."""
     width, height = float(stored[0]), float(stored[1])
     x1, y1, x2, y2 = (float(value) for value in box)
     if orientation in (2, 3, 7, 8):
@@ -158,133 +163,135 @@ def rotate(box: Floats, orientation: int, stored: tuple[float, float] | Floats) 
     return np.array([x1, y1, x2, y2])
 
 
-def _rotation(case: Case) -> None:
-    turned = (case.orientation > 1) & (case.orientation <= 8) & case.judged
+def _rotation(context: CheckContext) -> None:
+    turned = (context.orientation > 1) & (context.orientation <= 8) & context.active
     if not turned.any():
         return
-    upright = layouts.fits(case.boxes, case.size, layouts.tolerance(case.size))
-    unrotated = layouts.fits(case.boxes, case.stored, layouts.tolerance(case.stored))
-    proof = _rows(case, turned & unrotated & ~upright)
+    upright = box_convention.fits(context.boxes, context.size, box_convention.tolerance(context.size))
+    unrotated = box_convention.fits(context.boxes, context.stored, box_convention.tolerance(context.stored))
+    proof = _rows(context, turned & unrotated & ~upright)
     for index in proof:
-        case.note(
+        context.add(
             "unrotated-box",
             index,
-            f"the box {_text(case, index)} fits the image as stored ({_by(case.stored[index])}), not "
-            f"upright ({_by(case.size[index])}): its EXIF orientation is {case.orientation[index]}",
+            f"the box {_text(context, index)} fits the image as stored ({_size_text(context.stored[index])}), not "
+            f"upright ({_size_text(context.size[index])}): its EXIF orientation is {context.orientation[index]}",
             "give the box in the upright image; --fix turns it",
-            mends=[(index, rotate(case.boxes[index], int(case.orientation[index]), case.stored[index]))],
+            fixed_boxes=[
+                (index, rotate(context.boxes[index], int(context.orientation[index]), context.stored[index]))
+            ],
         )
-        case.judged[index] = False
+        context.active[index] = False
     # who drew one box on an un-rotated image drew the others so too, unless one of them says otherwise
     if proof and not (turned & upright & ~unrotated).any():
-        for index in _rows(case, turned & upright):
-            case.note(
+        for index in _rows(context, turned & upright):
+            context.add(
                 "maybe-unrotated",
                 index,
                 "the box fits the image both upright and as stored (EXIF orientation "
-                f"{case.orientation[index]}); other boxes of this file fit such images only as stored",
-                "look at it; --fix leaves it out",
+                f"{context.orientation[index]}); other boxes of this file fit such images only as stored",
+                "check it by eye; --fix leaves it out",
                 leave_out=(index,),
             )
 
 
-def _by(size: Floats) -> str:
+def _size_text(size: Floats) -> str:
     return f"{size[0]:.0f} x {size[1]:.0f}"
 
 
-def _frame(case: Case) -> None:
-    known = finite_rows(case.size)
-    x1, y1, x2, y2 = case.boxes.T
-    width, height = case.size.T
+def _frame(context: CheckContext) -> None:
+    known = finite_rows(context.size)
+    x1, y1, x2, y2 = context.boxes.T
+    width, height = context.size.T
     with np.errstate(invalid="ignore"):
         off = known & ((x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0))
-        reach = layouts.overhang(case.boxes, case.size)
-        far = known & (reach > layouts.tolerance(case.size)).any(axis=-1) & ~off
+        reach = box_convention.overhang(context.boxes, context.size)
+        far = known & (reach > box_convention.tolerance(context.size)).any(axis=-1) & ~off
         over = known & (reach > NEGLIGIBLE_PX).any(axis=-1) & ~off & ~far
-    for index in _rows(case, off):
-        case.note(
+    for index in _rows(context, off):
+        context.add(
             "box-off-image",
             index,
-            f"the box {_text(case, index)} lies wholly outside the image ({_by(case.size[index])})",
-            "draw the box again; is it another image's, or drawn at another size?",
+            f"the box {_text(context, index)} lies wholly outside the image ({_size_text(context.size[index])})",
+            "draw the box again; does it belong to another image, or to another size of this one?",
         )
-    for index in _rows(case, far):
-        case.note(
+    for index in _rows(context, far):
+        context.add(
             "box-outside",
             index,
-            f"the box {_text(case, index)} reaches {number(reach[index].max())} px out of the image "
-            f"({_by(case.size[index])})",
-            "draw the box again; is it another image's, or drawn at another size?",
+            f"the box {_text(context, index)} reaches {format_number(reach[index].max())} px out of the image "
+            f"({_size_text(context.size[index])})",
+            "draw the box again; does it belong to another image, or to another size of this one?",
         )
-    clipped = geometry.clip(case.boxes, width, height)
-    for index in _rows(case, over):
-        case.note(
+    clipped = geometry.clip(context.boxes, width, height)
+    for index in _rows(context, over):
+        context.add(
             "box-over-edge",
             index,
-            f"the box {_text(case, index)} reaches {number(reach[index].max())} px over the edge of the "
-            f"image ({_by(case.size[index])})",
+            f"the box {_text(context, index)} reaches {format_number(reach[index].max())} px over the edge of the "
+            f"image ({_size_text(context.size[index])})",
             "end it at the edge; --fix does it",
-            mends=[(index, clipped[index])],
+            fixed_boxes=[(index, clipped[index])],
         )
-    case.judged &= ~(off | far)
-    case.boxes = np.where((known & case.judged)[:, None], clipped, case.boxes)
+    context.active &= ~(off | far)
+    context.boxes = np.where((known & context.active)[:, None], clipped, context.boxes)
 
 
-def _size(case: Case) -> None:
-    known = finite_rows(case.size)
-    sides = case.boxes[:, 2:] - case.boxes[:, :2]
+def _size(context: CheckContext) -> None:
+    known = finite_rows(context.size)
+    sides = context.boxes[:, 2:] - context.boxes[:, :2]
     with np.errstate(invalid="ignore"):
-        slack = np.maximum(1.0, WHOLE_FRAME_SHARE * case.size)
-        at_frame = (case.boxes[:, :2] <= slack) & (case.boxes[:, 2:] >= case.size - slack)
-        least = np.fmax(TINY_PX, TINY_SHARE * case.size)
+        slack = np.maximum(1.0, WHOLE_FRAME_SHARE * context.size)
+        at_frame = (context.boxes[:, :2] <= slack) & (context.boxes[:, 2:] >= context.size - slack)
+        least = np.fmax(TINY_PX, TINY_SHARE * context.size)
         tiny: Mask = np.asarray((sides < least).any(axis=-1), dtype=np.bool_)
         whole: Mask = np.asarray(at_frame.all(axis=-1), dtype=np.bool_) & known & ~tiny
-    for index in _rows(case, whole):
-        case.note(
+    for index in _rows(context, whole):
+        context.add(
             "whole-frame",
             index,
-            f"the box is the whole image ({_by(case.size[index])})",
+            f"the box is the whole image ({_size_text(context.size[index])})",
             "right if the object fills the image; else draw the box",
         )
-    fraction = layouts.fraction_rows(case.boxes)
-    for index in _rows(case, tiny):
-        image = f" of an image of {_by(case.size[index])}" if known[index] else ""
+    fraction = box_convention.fraction_rows(context.boxes)
+    for index in _rows(context, tiny):
+        image = f" of an image of {_size_text(context.size[index])}" if known[index] else ""
         if fraction[index]:
             advice = "the numbers look like fractions: multiply by the image's width and height"
         else:
-            advice = "look at it: a slip of the mouse? If so draw it again, or take the row out"
-        size = f"{number(sides[index, 0])} x {number(sides[index, 1])} px"
-        case.note("tiny-box", index, f"the box is only {size}{image}", advice)
-    case.judged &= ~(tiny & case.judged)
+            advice = "was it a slip of the mouse? Then draw it again, or remove the row"
+        size = f"{format_number(sides[index, 0])} x {format_number(sides[index, 1])} px"
+        context.add("tiny-box", index, f"the box is only {size}{image}", advice)
+    context.active &= ~(tiny & context.active)
 
 
-def _aspect(case: Case) -> None:
-    labels = np.array([record.label for record in case.records], dtype=object)
-    for label in dict.fromkeys(labels[case.judged]):
-        rows = np.flatnonzero(case.judged & (labels == label))
+def _aspect(context: CheckContext) -> None:
+    labels = np.array([record.label for record in context.records], dtype=object)
+    for label in dict.fromkeys(labels[context.active]):
+        rows = np.flatnonzero(context.active & (labels == label))
         if len(rows) < ASPECT_MIN_ROWS:
             continue
-        width, height = (case.boxes[rows, 2:] - case.boxes[rows, :2]).T
+        width, height = (context.boxes[rows, 2:] - context.boxes[rows, :2]).T
         aspect = np.log(width / height)
         odd, usual = _outliers(aspect)
         # an upright image of an upright object is rare, not wrong: its box is usual for the image's shape
-        of_image = np.log(case.size[rows, 0] / case.size[rows, 1])
+        of_image = np.log(context.size[rows, 0] / context.size[rows, 1])
         known = np.isfinite(of_image)
         if known.sum() >= ASPECT_MIN_ROWS:
             odd[known] &= _outliers((aspect - of_image)[known])[0]
         of_label = f" of {label!r}" if label else ""
         for at in np.flatnonzero(odd):
-            case.note(
+            context.add(
                 "odd-aspect",
                 int(rows[at]),
                 f"the box is {np.exp(aspect[at]):.2g} times as wide as high; the boxes{of_label} are "
                 f"usually {np.exp(usual):.2g}",
-                "look at it: is an edge misplaced?",
+                "check whether an edge is misplaced",
             )
 
 
 def _outliers(values: Floats) -> tuple[Mask, float]:
-    """Tell which values lie far from the usual one, by their own spread, and give the usual one."""
+    """Which values lie far from the median, measured by their own spread; and the median."""
     usual = float(np.median(values))
     deviation = np.abs(values - usual)
     # 1.4826 makes a standard deviation of the median one; the floor keeps a very uniform set quiet

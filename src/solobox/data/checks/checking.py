@@ -1,33 +1,42 @@
-"""`check`: all the rules, one after the other, over one set of annotations."""
+"""`check`: all rules, one after the other, on one set of annotations."""
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeAlias
 
-from solobox.data.checks.box_rules import judge_boxes
-from solobox.data.checks.context import Case
-from solobox.data.checks.findings import Diagnosis
-from solobox.data.checks.image_info import Progress, look
-from solobox.data.checks.image_rules import judge_files
-from solobox.data.checks.set_rules import judge_sets
+from solobox.data.checks.box_rules import check_boxes
+from solobox.data.checks.context import CheckContext
+from solobox.data.checks.diagnosis import Diagnosis
+from solobox.data.checks.image_info import read_image_info
+from solobox.data.checks.image_rules import check_files
+from solobox.data.checks.set_rules import check_rows
 from solobox.data.formats.records import Annotations
+from solobox.images.decode import ImageInput
+from solobox.utils.progress import Progress
+
+CheckLevel: TypeAlias = Literal["numbers", "headers", "pixels"]
 
 
 def check(
     annotations: Annotations,
+    level: CheckLevel = "pixels",
     *,
-    images: Literal["none", "headers", "all"] = "all",
+    in_memory: Mapping[Path, ImageInput] | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
-    """Say what is wrong with labelled images. Reads, never writes, and raises nothing about bad data.
+    """Find what is wrong with labelled images. Writes nothing, and raises nothing about bad data.
 
-    images: ``none`` judges the numbers alone; ``headers`` opens each file for its format and size, which
-        finds missing files and boxes outside their image; ``all`` also decodes every image and compares
-        the files' bytes, which finds truncated ones and the same image in two splits under two names.
-    progress: called with (images looked at, of how many) after each image.
+    level: ``numbers`` checks the boxes alone; ``headers`` also opens each file for its format and size, which finds
+        missing files and boxes outside their image; ``pixels`` also decodes every image and compares the files'
+        bytes, which finds truncated files and one image under two names.
+    in_memory: images that are no files, by `Record.path`.
+    progress: advanced once for each image.
     """
-    case = Case(annotations)
-    if images != "none":
-        case.see(look(list(case.images), decode=images == "all", progress=progress))
-        judge_files(case)
-    judge_boxes(case)
-    judge_sets(case)
-    return case.diagnosis()
+    context = CheckContext(annotations)
+    if level != "numbers":
+        images = {key: (in_memory or {}).get(key, key) for key in context.images}
+        context.add_image_info(read_image_info(images, decode_pixels=level == "pixels", progress=progress))
+        check_files(context)
+    check_boxes(context)
+    check_rows(context)
+    return context.diagnosis()

@@ -1,10 +1,10 @@
-"""`fix`: a clean copy of annotations, and beside it a list of what was left out or changed and why."""
+"""`fix`: a clean copy of annotations, and a list of what was left out or changed, and why."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from solobox.data.checks.context import say
-from solobox.data.checks.findings import Box, Diagnosis, Remedy
+from solobox.data.checks.context import format_box
+from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import DataError
@@ -31,80 +31,84 @@ class FixReport:
 def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path) -> FixReport:
     """Write a clean CSV copy of the annotations that `diagnosis` is about.
 
-    Left out: records with an error that has no safe cure, repeated rows but for the first, and rows that only
-    a person can judge. Changed: boxes in another layout, with swapped corners, a little over the edge, or
-    drawn on the un-rotated image. All else is kept as it is, other columns included; image names become
-    relative to the copy's folder. ``OUT.left-out.csv`` beside it tells the story.
+    Left out: records with an error that has no safe fix, repeated rows except the first, and rows that only a person
+    can decide. Changed: boxes in another convention, with swapped corners, a little over the edge, or drawn on the
+    unrotated image. Everything else is kept, other columns included; image names become relative to the copy's folder.
+    ``OUT.left-out.csv`` beside it lists what was left out or changed, and why.
 
-    ``DataError`` when `out` is not a ``.csv``, would replace the file that was checked, or would be empty.
+    Raises DataError: ``not-csv`` for another suffix, ``replaces-original``, ``nothing-left``.
     The original and the images are never touched, and nothing is half written.
     """
     if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
         raise ValueError("the diagnosis is of other annotations")
     left_out = out.with_name(f"{out.stem}.left-out.csv")
     _refuse_to_replace(annotations, out, left_out)
-    story = _story(diagnosis)
+    fixes_of = _fixes_by_record(diagnosis)
     kept = [
-        replace(record, box=_last_box(story.get(index, []), record.box))
+        replace(record, box=_last_box(fixes_of.get(index, []), record.box))
         for index, record in enumerate(annotations.records)
-        if not _is_gone(story.get(index, []))
+        if not _is_gone(fixes_of.get(index, []))
     ]
     if not kept:
         raise DataError(
-            f"{annotations.path}: nothing would be left of {diagnosis.n_records} records; "
-            "mend what the check lists by hand"
+            f"{annotations.path}: nothing would be left of {diagnosis.n_records} records: correct by hand "
+            "what the check lists",
+            code="nothing-left",
         )
     with replacing(left_out) as file:
         writer = CsvLines(file)
         writer.put(LEFT_OUT_COLUMNS)
-        for index in sorted(story):
-            writer.put(_line(annotations.records[index], story[index]))
-        # inside, so that the story appears only once the copy it tells of is there
+        for index in sorted(fixes_of):
+            writer.put(_line(annotations.records[index], fixes_of[index]))
+        # inside, so that the list appears only once the copy exists
         csv_format.write(out, kept)
     n_left_out = diagnosis.n_records - len(kept)
-    return FixReport(out, left_out, len(kept), n_left_out, len(story) - n_left_out)
+    return FixReport(out, left_out, len(kept), n_left_out, len(fixes_of) - n_left_out)
 
 
 def _refuse_to_replace(annotations: Annotations, out: Path, left_out: Path) -> None:
     if out.suffix.lower() != ".csv":
-        raise DataError(f"{out}: the clean copy is a CSV; give it a name that ends in .csv")
+        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
     originals = {annotations.path, *(record.path for record in annotations.records)}
     taken = {path.resolve() for path in originals}
     for target in (out, left_out):
         same_file = target.exists() and annotations.path.exists() and target.samefile(annotations.path)
         if same_file or target.resolve() in taken:
-            raise DataError(f"{target}: is the original; name another file for the clean copy")
+            raise DataError(
+                f"{target}: is an original file: name another file for the clean copy",
+                code="replaces-original",
+            )
 
 
-def _story(diagnosis: Diagnosis) -> dict[int, list[Remedy]]:
-    """Gather the remedies of each record that has any, in their order."""
-    story: dict[int, list[Remedy]] = {}
-    for remedy in diagnosis.remedies:
-        story.setdefault(remedy.index, []).append(remedy)
-    return story
+def _fixes_by_record(diagnosis: Diagnosis) -> dict[int, list[Fix]]:
+    """The fixes of each record that has any, in their order."""
+    fixes_of: dict[int, list[Fix]] = {}
+    for fix in diagnosis.fixes:
+        fixes_of.setdefault(fix.index, []).append(fix)
+    return fixes_of
 
 
-def _is_gone(remedies: list[Remedy]) -> bool:
-    return any(remedy.box is None for remedy in remedies)
+def _is_gone(fixes: list[Fix]) -> bool:
+    return any(fix.box is None for fix in fixes)
 
 
-def _last_box(remedies: list[Remedy], box: Box | None) -> Box | None:
-    for remedy in remedies:
-        box = remedy.box
+def _last_box(fixes: list[Fix], box: Box | None) -> Box | None:
+    for fix in fixes:
+        box = fix.box
     return box
 
 
-def _line(record: Record, remedies: list[Remedy]) -> list[str]:
-    gone = _is_gone(remedies)
-    box = _last_box(remedies, record.box)
-    told = [remedy for remedy in remedies if remedy.box is None] if gone else remedies
+def _line(record: Record, fixes: list[Fix]) -> list[str]:
+    gone = _is_gone(fixes)
+    box = _last_box(fixes, record.box)
+    shown = [fix for fix in fixes if fix.box is None] if gone else fixes
     return [
         str(record.row),
         record.where,
         record.image,
         "left out" if gone else "changed",
-        "; ".join(remedy.code for remedy in told),
-        "; ".join(remedy.reason for remedy in told),
-        record.text or (say(record.box) if record.box is not None else ""),
-        "" if gone or box is None else say(box),
+        "; ".join(fix.code for fix in shown),
+        "; ".join(fix.reason for fix in shown),
+        record.text or (format_box(record.box) if record.box is not None else ""),
+        "" if gone or box is None else format_box(box),
     ]

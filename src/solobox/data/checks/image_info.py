@@ -1,29 +1,28 @@
-"""What the images themselves say: there or not, readable or not, how large, which bytes."""
+"""What each image file says by itself: whether it exists, can be read, how large it is, which bytes it holds."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from solobox.errors import ImageError
 from solobox.images import reading
-
-Progress: TypeAlias = Callable[[int, int], None]
+from solobox.images.decode import ImageInput, decode
+from solobox.utils.progress import Progress, Silent
 
 _THREADS = 2
-_SMALL = 64
+_REDUCED_SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen of one image file.
+class ImageInfo:
+    """What is known of one image.
 
-    header: what the file's first bytes say; None when it is missing or unreadable.
-    missing: no file of that name. problem: why it cannot be read, or the empty string. advice: what to do.
-    digest: SHA-256 of the file's bytes; empty unless the image was decoded whole.
+    header: format, size and orientation; None for an image that is missing or unreadable.
+    missing: whether there is no file of that name. problem: why it cannot be read, or ``""``. advice: what to do.
+    digest: SHA-256 of the file's bytes (of the pixels, for an image in memory); empty unless it was decoded.
     """
 
     header: reading.Header | None = None
@@ -33,34 +32,52 @@ class Look:
     digest: bytes = b""
 
 
-def look(paths: Sequence[Path], *, decode: bool, progress: Progress | None) -> dict[Path, Look]:
-    """Look at each file once; with `decode`, every pixel of it. `progress` hears (done, of how many)."""
-    found: dict[Path, Look] = {}
-    for path, seen in zip(paths, _seen(paths, decode=decode), strict=True):
-        found[path] = seen
-        if progress is not None:
-            progress(len(found), len(paths))
-    return found
+def read_image_info(
+    images: Mapping[Path, ImageInput], *, decode_pixels: bool, progress: Progress | None = None
+) -> dict[Path, ImageInfo]:
+    """Open each image once; with `decode_pixels`, decode all of it.
 
-
-def _seen(paths: Sequence[Path], *, decode: bool) -> Iterator[Look]:
+    images: by the key of the result. Raises TypeError for what is no image.
+    """
+    progress = progress or Silent()
+    progress.start("checking the images", len(images))
+    infos: dict[Path, ImageInfo] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        yield from pool.map(partial(_look, decode=decode), paths)
+        read = pool.map(partial(_read, decode_pixels=decode_pixels), images.values())
+        for key, info in zip(images, read, strict=True):
+            infos[key] = info
+            progress.advance()
+    return infos
 
 
-def _look(path: Path, *, decode: bool) -> Look:
+def _read(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
     try:
-        if not path.is_file():
-            return Look(missing=True)
-        header = reading.probe(path)
-        if not decode:
-            return Look(header)
-        # a reduced decode still reads a JPEG to its last byte, so that a truncated one is found
-        reading.read(path, at_least=_SMALL)
-        with path.open("rb") as stream:
-            return Look(header, digest=hashlib.file_digest(stream, "sha256").digest())
+        if isinstance(image, str | Path):
+            return _read_file(Path(image), decode_pixels=decode_pixels)
+        return _read_memory(image, decode_pixels=decode_pixels)
     except (ImageError, OSError) as error:
-        # an image's error reads "name: reason. Remedy."; the name has a column of its own here
-        text = str(error).removeprefix(f"{path}: ")
-        reason, _, remedy = text.rpartition(". ")
-        return Look(problem=reason or text, advice=remedy if reason else "")
+        # an image's error reads "name: reason. Advice."; the name has a column of its own here
+        text = str(error).removeprefix(f"{image}: ") if isinstance(image, str | Path) else str(error)
+        reason, _, advice = text.rpartition(". ")
+        return ImageInfo(problem=reason or text, advice=advice if reason else "")
+
+
+def _read_file(path: Path, *, decode_pixels: bool) -> ImageInfo:
+    if not path.is_file():
+        return ImageInfo(missing=True)
+    header = reading.probe(path)
+    if not decode_pixels:
+        return ImageInfo(header)
+    # a reduced decode still reads a JPEG to its last byte, so that a truncated one is found
+    reading.read(path, at_least=_REDUCED_SIDE)
+    with path.open("rb") as stream:
+        return ImageInfo(header, digest=hashlib.file_digest(stream, "sha256").digest())
+
+
+def _read_memory(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
+    if isinstance(image, bytes) and not decode_pixels:
+        return ImageInfo(reading.probe(image))
+    decoded = decode(image)
+    digest = hashlib.sha256(decoded.pixels.tobytes()).digest() if decode_pixels else b""
+    # pixels in memory are upright already
+    return ImageInfo(reading.Header("", decoded.size, decoded.size, 1), digest=digest)

@@ -1,64 +1,64 @@
-"""Rules about the image files themselves."""
+"""Rules about the image files."""
 
 from pathlib import Path
 
-from solobox.data.checks.context import Case
+from solobox.data.checks.context import CheckContext
 from solobox.images.reading import FORMATS, SUFFIXES, is_image_name
 
 # other image formats' suffixes: a JPEG called .heic is common where a phone converted it on the way
 _OTHERS = {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".ppm", ".pgm", ".ico", ".psd", ".svg"}
 _IMAGE_SUFFIXES = SUFFIXES | _OTHERS
 
-_GIVE_IMAGES = "say where the images are with --images DIR"
+_USE_IMAGES_OPTION = "give the folder of the images with --images DIR"
 
 
-def judge_files(case: Case) -> None:
-    """Missing files, unreadable images, and names that say another format than the bytes."""
-    missing = [key for key in case.images if case.looks[key].missing]
-    # one wrong folder is one mistake, not one a row
-    if missing and len(missing) == len(case.images) > 1:
-        case.note(
+def check_files(context: CheckContext) -> None:
+    """Find missing files, unreadable images, and suffixes that contradict the content."""
+    missing = [key for key in context.images if context.image_info[key].missing]
+    # one wrong folder is one mistake, not one per row
+    if missing and len(missing) == len(context.images) > 1:
+        context.add(
             "no-images",
             -1,
-            f"none of the {len(missing)} images is there; the first was looked for at {missing[0]}",
-            _GIVE_IMAGES,
-            bad=range(len(case.records)),
+            f"none of the {len(missing)} images exists; the first should be at {missing[0]}",
+            _USE_IMAGES_OPTION,
+            bad=range(len(context.records)),
         )
         return
     folders: dict[Path, dict[str, str]] = {}
-    for key, indices in case.images.items():
-        seen = case.looks[key]
+    for key, indices in context.images.items():
+        info = context.image_info[key]
         index = indices[0]
-        if seen.missing:
-            case.note(
+        if info.missing:
+            context.add(
                 "missing-file",
                 index,
                 f"there is no file {key}",
                 _missing_advice(key, folders),
                 bad=indices,
             )
-        elif seen.problem:
-            case.note(
+        elif info.problem:
+            context.add(
                 "unreadable-image",
                 index,
-                seen.problem,
-                seen.advice or "replace the file by a whole one, or take its rows out",
+                info.problem,
+                info.advice or "replace the file by an intact one, or remove its rows",
                 bad=indices,
             )
-        elif seen.header is not None:
-            _judge_suffix(case, index, key, seen.header.format)
+        elif info.header is not None:
+            _check_suffix(context, index, key, info.header.format)
 
 
-def _judge_suffix(case: Case, index: int, path: Path, content: str) -> None:
+def _check_suffix(context: CheckContext, index: int, path: Path, content: str) -> None:
     suffix = path.suffix.lower()
     fitting = FORMATS.get(content)
     if fitting is None or suffix in fitting or suffix not in _IMAGE_SUFFIXES:
         return
-    case.note(
+    context.add(
         "wrong-extension",
         index,
         f"the name ends in {path.suffix}, the bytes are {content}",
-        "it is read by its bytes; other programs may not: rename the file and mend its row",
+        "Solobox reads it by its content, other programs may not: rename the file and correct its row",
     )
 
 
@@ -69,12 +69,12 @@ def _missing_advice(path: Path, folders: dict[Path, dict[str, str]]) -> str:
     names = folders[folder]
     name = names.get(path.name.casefold()) or names.get(path.stem.casefold())
     if name is not None:
-        return f"{name} is beside it: mend the name"
-    return f"mend the name, take the row out, or {_GIVE_IMAGES}"
+        return f"{name} is in the same folder: correct the name"
+    return f"correct the name, remove the row, or {_USE_IMAGES_OPTION}"
 
 
 def _names(folder: Path) -> dict[str, str]:
-    """Look up files by their name in any case, or by an image's name without its ending."""
+    """ImageInfo up files by their name in any case, or by an image's name without its ending."""
     try:
         files = sorted(entry.name for entry in folder.iterdir())
     except OSError:

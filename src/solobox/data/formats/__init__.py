@@ -1,6 +1,6 @@
-"""Annotation formats: one module each, with the same two verbs, `read` and `write`.
+"""Annotation formats: one module each, with the same functions `read` and `write`.
 
-`formats.read` finds the format out by looking; `formats.write` takes its name.
+`formats.read` detects the format; `formats.write` takes its name. `detect.read` lists the codes of their errors.
 """
 
 from solobox.data.formats.detect import FORMATS, Format, read, write

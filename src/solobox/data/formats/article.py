@@ -1,7 +1,7 @@
 """The reference article's CSV: an image's path, then its box as the text ``[x1, y1, x2, y2]``.
 
-Read with or without a header, whatever it says. The text may have been left unquoted, and the numbers may be
-parted by spaces alone (as NumPy prints them). An empty text or ``[]`` lists an image without the object.
+Read with or without a header, whatever it says. The text may be unquoted, and the numbers may be separated by spaces
+only (as NumPy prints them). An empty text or ``[]`` lists an image without the object.
 """
 
 import csv
@@ -25,19 +25,19 @@ from solobox.utils.atomic import CsvLines, replacing
 
 NAME = "article"
 LOOKS_LIKE = "a CSV of two columns, a path and the text [x1, y1, x2, y2]"
-CONVENTION = "corners [x1, y1, x2, y2] in pixels, as they are"
+CONVENTION = "corners [x1, y1, x2, y2] in pixels"
 
 _BRACKETED = re.compile(r"[\[(].*[\])]", re.DOTALL)
 _NUMBERS = re.compile(r"[\[(][\s\d.,;eE+-]*[\])]")
 _SCALAR = re.compile(r"np\.\w+\(([^()]*)\)")  # how NumPy 2 prints the numbers of a list
-_LINES_LOOKED_AT = 200
+_SNIFFED_LINES = 200
 
 
 def fits(path: Path) -> bool:
-    """Whether rows of two cells with a bracketed text come at the start of the file."""
+    """Whether the file starts with rows of two cells, the second a bracketed text."""
     if not path.is_file():
         return False
-    lines = [line for line in head(path).splitlines() if line.strip()][:_LINES_LOOKED_AT]
+    lines = [line for line in head(path).splitlines() if line.strip()][:_SNIFFED_LINES]
     delimiter = _delimiter(lines)
     rows = [_halves(cells) for cells in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
     return any(_NUMBERS.fullmatch(_SCALAR.sub(r"\1", text)) for name, text in rows if name)
@@ -46,13 +46,13 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read the article's CSV; paths are relative to `images`, or else to the file's folder.
 
-    A text that does not hold four numbers is a box of NaN. ``DataError`` for a file that cannot be decoded,
-    or a row without a path.
+    A text that is not four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row
+    without a path.
     """
     path_of = locate(images or path.parent)
     records: list[Record] = []
     with opened(path) as file:
-        delimiter = _delimiter(head(path).splitlines()[:_LINES_LOOKED_AT])
+        delimiter = _delimiter(head(path).splitlines()[:_SNIFFED_LINES])
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         line, first = reader.line_num, True
         for cells in reader:
@@ -66,7 +66,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             first = False
             where = f"{path.name}, row {row}"
             if not name:
-                raise DataError(f"{where}: the image's path is empty")
+                raise DataError(f"{where}: the image path is empty", code="empty-image-name")
             records.append(Record(row, where, name, path_of(name), _box(text), text))
     return Annotations(path, NAME, CONVENTION, tuple(records))
 
@@ -74,8 +74,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write the article's CSV, with the header ``image,box``.
 
-    It has no room for splits, groups, labels, sources and extra columns: these are left out. Paths are
-    relative to the file's folder where there is a way. Numbers read back exactly. ``DataError`` for a box
+    It has no columns for splits, groups, labels, sources and others: these are left out. Paths are relative to the
+    file's folder where possible. Numbers read back exactly. ``DataError`` for a box
     that is not four finite numbers, or where the file cannot be written.
     """
     writable(rows, path)
@@ -89,13 +89,13 @@ def write(path: Path, rows: Sequence[Record]) -> None:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Find what parts the path from the first bracket."""
+    """The delimiter between the path and the first bracket."""
     for line in lines:
         before = re.split(r"[\[(]", line, maxsplit=1)
         if len(before) == 2:
-            parted = before[0].rstrip('" ')
-            if parted[-1:] in {",", ";", "\t"}:
-                return parted[-1]
+            start = before[0].rstrip('" ')
+            if start[-1:] in {",", ";", "\t"}:
+                return start[-1]
     return ","
 
 

@@ -1,9 +1,9 @@
 """COCO JSON: ``images``, ``annotations`` with ``bbox`` as x, y, width, height in pixels, ``categories``.
 
 Read: one file, or a folder that holds several (``train.json``, ``annotations/instances_val2017.json``,
-``valid/_annotations.coco.json``), each file's split taken from its name or its folder's. An image that no
-annotation speaks of is an image without the object. Crowd annotations (``iscrowd``) are skipped, and so is
-an image that has no others; the convention says how many.
+``valid/_annotations.coco.json``), the split of each file taken from its name or its folder's. An image without
+annotations is an image without the object. Crowd annotations (``iscrowd``) are skipped, and so is an image that has no
+others; the convention says how many.
 """
 
 import json
@@ -43,16 +43,21 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read COCO; file names are relative to `images`, or else to the folder where the first one is found.
+    """Read COCO; file names are relative to `images`, or else to the folder that has the first one.
 
-    That folder is the file's own, or one of the usual places beside it. A `bbox` that is not four numbers
-    is a box of NaN. ``split``, ``group``, ``source`` and ``extra``, which `write` adds, are read where
-    there. The records come in the order of the images. ``DataError`` for a file that is no COCO JSON, or
-    names an image or a category that it does not hold.
+    That is the file's folder or one of the usual folders near it. A `bbox` that is not four numbers gives a box of NaN.
+    ``split``, ``group``, ``source`` and ``extra``, which `write` adds, are read too. The records come in the order of
+    the images.
+
+    Raises DataError: ``no-annotations``, ``bad-json``, ``bad-coco``, ``missing-key``, ``duplicate-id``,
+    ``bad-reference`` for an id that does not exist, ``unknown-split``.
     """
     files = _files(path)
     if not files:
-        raise DataError(f"{path}: is no COCO JSON with images and annotations, and no folder that holds one")
+        raise DataError(
+            f"{path}: is no COCO JSON with images and annotations, and no folder with one",
+            code="no-annotations",
+        )
     records: list[Record] = []
     crowds = 0
     for file in files:
@@ -69,11 +74,12 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write one COCO JSON.
 
-    Beside COCO's own keys an image holds ``split`` and ``group``, and an annotation (or an image without
-    one) ``source`` and ``extra``, each where there is something to say. A box without a label is of the
+    In addition to COCO's keys an image has ``split`` and ``group``, and an annotation (or an image without
+    one) ``source`` and ``extra``, each where not empty. A box without a label has the
     category ``object``. ``width`` and ``height`` are those of the upright image, and left out where it
-    cannot be read. Numbers read back to the last few digits. ``DataError`` for a box that is not four
-    finite numbers, or where the file cannot be written.
+    cannot be read. Numbers read back except for the last digits.
+
+    Raises DataError: ``box-not-finite``, and where the file cannot be written.
     """
     writable(rows, path)
     name_of = relative_to(path.parent)
@@ -88,7 +94,7 @@ def write(path: Path, rows: Sequence[Record]) -> None:
         images.append(image)
         for record in records:
             if record.box is None:
-                image |= _facts(record)
+                image |= _metadata(record)
                 continue
             x, y, width, height = (float(value) for value in convert(record.box, "xyxy", "xywh"))
             annotation = {
@@ -99,7 +105,7 @@ def write(path: Path, rows: Sequence[Record]) -> None:
                 "area": width * height,
                 "iscrowd": 0,
             }
-            annotations.append(annotation | _facts(record))
+            annotations.append(annotation | _metadata(record))
     content = {
         "images": images,
         "annotations": annotations,
@@ -118,9 +124,9 @@ def _size(image: Path) -> dict[str, int]:
     return {"width": width, "height": height}
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    facts = {"source": record.source, "extra": dict(record.extra)}
-    return {key: value for key, value in facts.items() if value}
+def _metadata(record: Record) -> dict[str, Any]:
+    metadata = {"source": record.source, "extra": dict(record.extra)}
+    return {key: value for key, value in metadata.items() if value}
 
 
 def _files(path: Path) -> list[Path]:
@@ -130,7 +136,7 @@ def _files(path: Path) -> list[Path]:
         return []
     for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json"):
         found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
-        # COCO's own folder also holds captions and keypoints of the same images.
+        # The folder of COCO itself also has captions and keypoints of the same images.
         instances = [file for file in found if file.name.startswith("instances")]
         if found:
             return instances or found
@@ -144,7 +150,7 @@ def _looks_like(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """One file's lists, each checked to be a list of objects, and what points from one to another."""
+    """The lists of one file, each checked to be a list of objects, and the references between them."""
 
     file: Path
     images: tuple[Mapping[str, Any], ...]
@@ -159,16 +165,17 @@ class _Content:
             content = json.loads(read_text(file))
         except json.JSONDecodeError as error:
             raise DataError(
-                f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}"
+                f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}",
+                code="bad-json",
             ) from None
         except RecursionError:
-            raise DataError(f"{file}: broken JSON: nested too deeply") from None
+            raise DataError(f"{file}: broken JSON: nested too deeply", code="bad-json") from None
         if not isinstance(content, dict):
-            raise DataError(f"{file}: is no COCO JSON: it holds no object at the top")
+            raise DataError(f"{file}: is no COCO JSON: its top level is no object", code="bad-coco")
         lists = {key: _list(file, content, key) for key in ("images", "annotations", "categories")}
         if not lists["images"] or "annotations" not in content:
             missing = "annotations" if lists["images"] else "images"
-            raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}")
+            raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}", code="bad-coco")
         names = {str(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
         of_image = _image_ids(file, lists["images"])
         crowds = 0
@@ -176,9 +183,10 @@ class _Content:
             identity = str(annotation.get("image_id"))
             if identity not in of_image:
                 raise DataError(
-                    f"{file.name}, annotation {index + 1}: image_id {identity} is none of the images' ids"
+                    f"{file.name}, annotation {index + 1}: there is no image with image_id {identity}",
+                    code="bad-reference",
                 )
-            # A crowd is remembered: its image is no image without the object.
+            # A crowd is kept in mind: its image is no image without the object.
             crowd = annotation.get("iscrowd") == 1
             crowds += crowd
             of_image[identity].append(_CROWD if crowd else index)
@@ -188,7 +196,7 @@ class _Content:
 def _list(file: Path, content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
     entries = content.get(key, [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects")
+        raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects", code="bad-coco")
     return tuple(entries)
 
 
@@ -197,23 +205,25 @@ def _image_ids(file: Path, images: Sequence[Mapping[str, Any]]) -> dict[str, lis
     for index, image in enumerate(images, start=1):
         where = f"{file.name}, image {index}"
         if "id" not in image or not isinstance(image.get("file_name"), str) or not image["file_name"].strip():
-            raise DataError(f"{where}: 'id' or 'file_name' is missing")
+            raise DataError(f"{where}: 'id' or 'file_name' is missing", code="missing-key")
         if str(image["id"]) in ids:
-            raise DataError(f"{where}: the id {image['id']} is another image's too")
+            raise DataError(f"{where}: another image has the id {image['id']} too", code="duplicate-id")
         ids[str(image["id"])] = []
     return ids
 
 
 def _folder(content: _Content, split: str) -> Path:
-    """Where the images are: the first usual place that holds the first one, else the file's own folder."""
+    """The first usual folder that has the first image, or else the file's folder."""
     here = content.file.parent
     first = image_name(content.images[0]["file_name"])
-    # instances_train2017.json speaks of images in ../train2017 or ../images/train2017.
+    # instances_train2017.json is about images in ../train2017 or ../images/train2017.
     name = content.file.stem.removeprefix("instances_")
-    places = [here, here / "images"]
+    candidates = [here, here / "images"]
     for root in (here, here / ".."):
-        places += [root / part for part in (name, f"images/{name}", split, f"images/{split}", "images", "")]
-    return next((place for place in places if (place / first).is_file()), here)
+        candidates += [
+            root / part for part in (name, f"images/{name}", split, f"images/{split}", "images", "")
+        ]
+    return next((each for each in candidates if (each / first).is_file()), here)
 
 
 def _records(content: _Content, images: Path | None, split: str) -> Iterator[Record]:
@@ -267,7 +277,7 @@ def _label(content: _Content, entry: Mapping[str, Any], where: str) -> str:
         return ""
     identity = str(entry["category_id"])
     if content.names and identity not in content.names:
-        raise DataError(f"{where}: category_id {identity} is none of the categories' ids")
+        raise DataError(f"{where}: there is no category with category_id {identity}", code="bad-reference")
     return content.names.get(identity, identity)
 
 

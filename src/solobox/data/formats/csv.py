@@ -1,8 +1,8 @@
 """CSV: a header with ``image,x1,y1,x2,y2`` in any order, one box a row, corners in pixels.
 
-Read: ``split``, ``group``, ``label`` and ``source`` where there; every other column is kept as text.
-Commas, semicolons or tabs; header names in any case; UTF-8 with or without a mark; spaces around values are
-dropped. A row whose four coordinates are empty lists an image without the object.
+Read: also ``split``, ``group``, ``label`` and ``source``; every other column is kept as text. Commas, semicolons or
+tabs; header names in any case; UTF-8 with or without a mark; spaces around values are dropped. A row whose four
+coordinates are empty lists an image without the object.
 """
 
 import csv
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 NAME = "csv"
 LOOKS_LIKE = "a CSV whose header has image,x1,y1,x2,y2"
-CONVENTION = "corners x1,y1,x2,y2 in pixels, as they are"
+CONVENTION = "corners x1,y1,x2,y2 in pixels"
 
 REQUIRED = ("image", "x1", "y1", "x2", "y2")
 OPTIONAL = ("split", "group", "label", "source")
 DELIMITERS = (",", ";", "\t")
 
-# What other tools call these columns, for a hint where the names are too far apart to be nearest matches.
+# What other tools call these columns, for a hint where the names are not similar.
 _ALSO_CALLED = {
     "image": ("filename", "file", "file_name", "path", "filepath", "image_path", "img", "image", "name"),
     "x1": ("xmin", "x_min", "left", "x0", "bbox_x1"),
@@ -85,7 +85,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write a CSV with commas. Columns that no row fills are left out, the image and the box excepted.
 
-    Image names are relative to the file's folder where there is a way. Numbers read back exactly.
+    Image names are relative to the file's folder where possible. Numbers read back exactly.
     ``DataError`` for a box that is not four finite numbers, or where the file cannot be written.
     """
     writable(rows, path)
@@ -98,10 +98,10 @@ def write(path: Path, rows: Sequence[Record]) -> None:
 
 @contextmanager
 def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterator[Callable[[Record], None]]:
-    """Write a CSV row by row, for more rows than should be held in memory; as `write` otherwise.
+    """Write a CSV row by row, for more rows than fit in memory; otherwise as `write`.
 
     optional: those of `OPTIONAL` that become columns. extra: other columns, filled from `Record.extra`.
-    Gives the function that adds a row, which may have any box. The file appears when the block ends well.
+    Yields the function that adds a row, which may have any box. The file appears when the block ends without an error.
     """
     name_of = relative_to(path.parent)
     with replacing(path) as file:
@@ -123,22 +123,26 @@ def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterat
 
 @contextmanager
 def opened(path: Path) -> Iterator[TextIO]:
-    """Open a delimited file in its encoding; whatever breaks while reading it becomes a ``DataError``."""
+    """Open a delimited file in its encoding. Raises DataError: ``not-utf8``, ``bad-csv``, ``unreadable-file``."""
     try:
         with path.open("rb") as start:
             encoding = encoding_of(start.read(2))
         with path.open(encoding=encoding, newline="") as file:
             yield file
     except UnicodeDecodeError:
-        raise DataError(f"{path}: is not UTF-8; save it as CSV UTF-8") from None
+        raise DataError(f"{path}: is not UTF-8: save it as CSV UTF-8", code="not-utf8") from None
     except csv.Error as error:
-        raise DataError(f"{path}: is broken as a CSV: {error} (is a quotation mark left open?)") from None
+        raise DataError(
+            f"{path}: is broken as a CSV: {error} (is a quotation mark not closed?)", code="bad-csv"
+        ) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="unreadable-file"
+        ) from None
 
 
 def sniff(file: TextIO) -> str:
-    """Find the delimiter of the first line with text, and leave the file at its start."""
+    """The delimiter of the first line with text; the file is left at its start."""
     while (line := file.readline()) and not line.strip():
         pass
     file.seek(0)
@@ -156,10 +160,12 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
     lower = [name.lower() for name in names]
     twice = sorted({name for name in lower if name and lower.count(name) > 1})
     if twice:
-        raise DataError(f"{path}: the column {twice[0]!r} appears twice in the header")
+        raise DataError(
+            f"{path}: the column {twice[0]!r} appears twice in the header", code="duplicate-column"
+        )
     missing = [name for name in REQUIRED if name not in lower]
     if missing:
-        raise DataError(f"{path}: {_missing(missing, names)}")
+        raise DataError(f"{path}: {missing_columns(missing, names)}", code="missing-column")
     at = {name: index for index, name in enumerate(lower)}
     known = {*REQUIRED, *OPTIONAL}
     end = len(names)
@@ -172,16 +178,17 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
     )
 
 
-def _missing(missing: Sequence[str], found: Sequence[str]) -> str:
+def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
+    """Say which columns are missing, and which of the others they may be."""
     hints = []
     for name in missing:
-        lower = {cell.lower(): cell for cell in found if cell.lower() not in REQUIRED}
+        lower = {cell.lower(): cell for cell in names if cell.lower() not in REQUIRED}
         called = [cell for cell in _ALSO_CALLED[name] if cell in lower]
-        near = called or difflib.get_close_matches(name, lower, n=1, cutoff=0.6)
-        hints.append(f"{name} (is it {lower[near[0]]!r}?)" if near else name)
-    text = f"the header lacks {', '.join(hints)}; its columns are {', '.join(map(repr, found)) or 'none'}"
-    if any(cell.replace(".", "", 1).isdigit() for cell in found):
-        text += "; the first line looks like data: put the line image,x1,y1,x2,y2 above it"
+        similar = called or difflib.get_close_matches(name, lower, n=1, cutoff=0.6)
+        hints.append(f"{name} (is it {lower[similar[0]]!r}?)" if similar else name)
+    text = f"the header has no {', '.join(hints)}; its columns are {', '.join(map(repr, names)) or 'none'}"
+    if any(cell.replace(".", "", 1).isdigit() for cell in names):
+        text += "; the first line looks like data: add the line image,x1,y1,x2,y2 above it"
     return text
 
 
@@ -200,16 +207,16 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
             if not any(map(str.strip, cells)):
                 continue
             cells, overflow = cells[:width] + [""] * (width - len(cells)), cells[width:]
-        cells.append("")  # the cell past the end, which stands for each optional column that is not there
+        cells.append("")  # the cell past the end stands for each missing optional column
         where = f"{prefix}{row}"
         image = image_name(cells[columns.image])
         if not image:
             if not any(map(str.strip, cells)):
                 continue
-            raise DataError(f"{where}: the image's name is empty")
+            raise DataError(f"{where}: the image name is empty", code="empty-image-name")
         text, box = _box(cells[x1], cells[y1], cells[x2], cells[y2])
         if overflow and any(map(str.strip, overflow)):
-            # More cells than columns: a stray delimiter moved the values, so none of them can be trusted.
+            # More cells than columns: a stray delimiter shifted the values, so none can be trusted.
             text = f"{', '.join(cells[:width] + overflow)} ({width} columns expected)"
             box = NOT_A_BOX
         word = cells[split_at]
@@ -237,7 +244,7 @@ def _box(a: str, b: str, c: str, d: str) -> tuple[str, tuple[float, float, float
         box = float(a), float(b), float(c), float(d)
     except ValueError:
         return (text, box_of((a, b, c, d))) if text.strip(", ") else ("", None)
-    # Nearly every row ends here; what is left is text that Python takes for a number and people do not.
+    # Nearly every row ends here; the rest is text that Python accepts as a number and people do not.
     if "_" in text or not math.isfinite(sum(box)):
         return text, box_of((a, b, c, d))
     return text, box

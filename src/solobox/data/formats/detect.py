@@ -1,4 +1,4 @@
-"""Find out by looking which annotation format a file or a folder is in."""
+"""Detect the annotation format of a file or a folder by its content."""
 
 import difflib
 import gc
@@ -15,7 +15,7 @@ from solobox.errors import ConfigError, DataError
 
 
 class Format(Protocol):
-    """What each format's module offers: its two verbs, and a way to recognise its files.
+    """What each format's module offers: `read`, `write`, and a way to recognize its files.
 
     NAME: the format's name, as in `Annotations.format`.
     LOOKS_LIKE: what its files look like, in words, for messages.
@@ -36,31 +36,34 @@ class Format(Protocol):
         """Write records so that `read` gives the same images and boxes; whole or not at all."""
 
 
-# The most particular first: nearly any table of text looks like a CSV.
+# The most specific first: nearly any table of text looks like a CSV.
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {module.NAME: module for module in (yolo, coco, voc, article, csv)}
 )
 
 
 def read(data: Path, images: Path | None = None) -> Annotations:
-    """Read a data set, its format found out by its content.
+    """Read a dataset; its format is detected by its content.
 
     data: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
         ``data.yaml``.
     images: the folder that names of images are relative to, in place of the format's own.
 
-    ``DataError`` where nothing is there, no format fits, or the file is broken.
+    Raises DataError: ``not-found``, ``unknown-format``, and the codes of the formats: ``bad-csv``, ``bad-json``,
+    ``bad-coco``, ``bad-yaml``, ``bad-reference``, ``duplicate-column``, ``duplicate-id``, ``empty-image-name``,
+    ``missing-column``, ``missing-key``, ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unknown-class``,
+    ``unknown-split``, ``unreadable-file``.
     """
     if not data.exists():
-        raise DataError(f"{data}: does not exist{_nearest(data)}")
+        raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")
     if images is not None and not images.is_dir():
-        raise DataError(f"{images}: is no folder of images")
+        raise DataError(f"{images}: is no folder of images", code="not-found")
     for module in FORMATS.values():
         if module.fits(data):
             with _collector_paused():
                 return module.read(data, images)
-    looked = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
-    raise DataError(f"{data}: {_instead(data)}. It is none of these:{looked}")
+    supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
+    raise DataError(f"{data}: {_describe(data)}. It is none of these:{supported}", code="unknown-format")
 
 
 def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
@@ -68,17 +71,20 @@ def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # n
 
     path: a file for csv, article and coco, a folder for voc and yolo.
 
-    ``ConfigError`` for an unknown format, ``DataError`` for what the format cannot hold.
+    Raises ConfigError: ``unknown-format``; DataError for what the format cannot hold: ``already-exists``,
+    ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``.
     """
     if format not in FORMATS:
-        raise ConfigError(f"unknown annotation format {format!r}; known are {', '.join(sorted(FORMATS))}")
+        raise ConfigError(
+            f"unknown annotation format {format!r}: use {', '.join(sorted(FORMATS))}", code="unknown-format"
+        )
     FORMATS[format].write(path, rows)
 
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    # A million records hold no cycles, yet the collector looks through all of them again and again while they
-    # are made, which takes nearly as long as reading them.
+    # A million records hold no cycles, yet the collector scans all of them again and again while they are made,
+    # which takes nearly as long as reading them.
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -88,24 +94,22 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _nearest(path: Path) -> str:
+def _similar_name(path: Path) -> str:
     try:
-        names = [place.name for place in parent_of(path).iterdir()]
+        names = [entry.name for entry in parent_of(path).iterdir()]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; is it {near[0]!r}?" if near else ""
+    similar = difflib.get_close_matches(path.name, names, n=1)
+    return f"; is it {similar[0]!r}?" if similar else ""
 
 
-def _instead(data: Path) -> str:
-    """Say what is there, in place of data that can be read."""
+def _describe(data: Path) -> str:
+    """What the path is, instead of data that can be read."""
     if data.is_file():
-        return (
-            "the file is empty" if data.stat().st_size == 0 else "the file is in no format that is known here"
-        )
+        return "the file is empty" if data.stat().st_size == 0 else "the format of the file is unknown"
     if not data.is_dir():
         return "is neither a file nor a folder"
-    names = sorted(place.name for place in data.iterdir())
+    names = sorted(entry.name for entry in data.iterdir())
     tables = [name for name in names if name.lower().endswith((".csv", ".tsv"))]
     if tables:
         return f"is a folder; give one of its files ({some(tables)})"

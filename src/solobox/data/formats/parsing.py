@@ -1,4 +1,4 @@
-"""What the readers share: numbers, splits and image names as people write them."""
+"""What the readers share: parsing of numbers, splits and image names."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from solobox.data.formats.records import SPLITS
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 
-NO_EXTRA: Mapping[str, str] = {}  # one for all records; a dict can be pickled
+NO_EXTRA: Mapping[str, str] = {}  # shared by all records; a dict can be pickled
 NOT_A_BOX = (math.nan, math.nan, math.nan, math.nan)
 
 _SPLIT_WORDS = {
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z]+")
 
 
 def number(value: object) -> float:
-    """Read a number written as a number or as text, or NaN; ``1_000`` and ``True`` are none."""
+    """The number in a number or a text, or NaN; ``1_000`` and ``True`` are no numbers."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     if isinstance(value, str) and "_" in value:
@@ -41,7 +41,7 @@ def number(value: object) -> float:
 
 
 def box_of(values: Iterable[object]) -> tuple[float, float, float, float]:
-    """Four numbers, with NaN for each that is none; all NaN when there are not four values."""
+    """Four numbers, NaN for each value that is no number; all NaN when there are not four values."""
     numbers = [number(value) for value in values]
     if len(numbers) != 4:
         return NOT_A_BOX
@@ -49,29 +49,30 @@ def box_of(values: Iterable[object]) -> tuple[float, float, float, float]:
 
 
 def split_of(word: str, where: str) -> str:
-    """Translate a word to the split it names; ``DataError`` at `where` for a word that names none."""
+    """The split that a word names. Raises DataError: ``unknown-split``, at `where`."""
     try:
         return _SPLIT_WORDS[word.strip().lower()]
     except KeyError:
         known = ", ".join(SPLITS)
         raise DataError(
-            f"{where}: the split {word.strip()!r} is unknown; write one of {known}, or leave it empty"
+            f"{where}: the split {word.strip()!r} is unknown: write one of {known}, or leave it empty",
+            code="unknown-split",
         ) from None
 
 
 def split_in_name(name: str) -> str:
-    """Find the split in the name of a file or a folder (``instances_train2017``: ``train``), or ``""``."""
-    found = {_SPLIT_WORDS[word] for word in _WORD.findall(name.lower()) if word in _SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else ""
+    """The split in the name of a file or a folder (``instances_train2017``: ``train``), or ``""``."""
+    splits = {_SPLIT_WORDS[word] for word in _WORD.findall(name.lower()) if word in _SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else ""
 
 
 def image_name(text: str) -> str:
-    """Write an image's name with ``/`` between folders, whichever system wrote it."""
+    """An image's name with ``/`` between folders, whichever system wrote it."""
     return text.strip().replace("\\", "/")
 
 
 def locate(folder: Path) -> Callable[[str], Path]:
-    """Make the function from an image's name to its path in `folder`; an absolute name stays as it is."""
+    """A function from an image's name to its path in `folder`; an absolute name stays as it is."""
     # Joining paths is the slowest step of reading a long list, and most lists name few folders.
     parents: dict[str, Path] = {}
 
@@ -79,42 +80,42 @@ def locate(folder: Path) -> Callable[[str], Path]:
         parent, slash, last = name.rpartition("/")
         if last in {"", ".", ".."}:
             return folder / name
-        known = parents.get(parent + slash)
-        if known is None:
-            known = parents[parent + slash] = folder / (parent + slash)
-        return known / last
+        cached = parents.get(parent + slash)
+        if cached is None:
+            cached = parents[parent + slash] = folder / (parent + slash)
+        return cached / last
 
     return path_of
 
 
 def parent_of(folder: Path) -> Path:
-    """Name the folder above, also of ``.`` and ``..``, whose `Path.parent` is not it."""
+    """The folder above, also of ``.`` and ``..``, whose `Path.parent` is another."""
     return folder.parent if folder.name not in {"", ".."} else folder / ".."
 
 
 class Listings:
-    """Which names folders hold, each folder listed once: far cheaper than asking for every image."""
+    """The names in folders. Each folder is listed once: far cheaper than a system call for every image."""
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
         self._stems: dict[str, dict[str, str]] = {}
 
     def names(self, folder: Path) -> frozenset[str]:
-        """List the names in a folder; none when it cannot be listed."""
+        """The names in a folder; none when it cannot be listed."""
         key = str(folder)
         if key not in self._names:
             try:
-                self._names[key] = frozenset(os.listdir(folder))  # noqa: PTH208 (names are all that is asked for)
+                self._names[key] = frozenset(os.listdir(folder))  # noqa: PTH208 (only names are needed)
             except OSError:
                 self._names[key] = frozenset()
         return self._names[key]
 
     def has(self, path: Path) -> bool:
-        """Tell whether a path exists."""
+        """Whether a path exists."""
         return path.name in self.names(path.parent)
 
     def image_named(self, folder: Path, stem: str) -> Path | None:
-        """Find the image in a folder whose name without its suffix is `stem`."""
+        """The image in a folder whose name without its suffix is `stem`."""
         key = str(folder)
         if key not in self._stems:
             images = (name for name in sorted(self.names(folder)) if is_image_name(name))
@@ -124,7 +125,7 @@ class Listings:
 
 
 def head(path: Path, size: int = 1 << 16) -> str:
-    """Read the first characters of a file, as well as they decode; empty for what is no readable file."""
+    """The first characters of a file, undecodable bytes replaced; empty for what is no readable file."""
     try:
         with path.open("rb") as file:
             start = file.read(size)
@@ -134,22 +135,26 @@ def head(path: Path, size: int = 1 << 16) -> str:
 
 
 def encoding_of(start: bytes) -> str:
-    """Tell UTF-8, with or without its mark, from the UTF-16 that spreadsheets save as "Unicode text"."""
+    """UTF-8, with or without its mark, or the UTF-16 that spreadsheets save as "Unicode text"."""
     return "utf-16" if start[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
 
 
 def read_text(path: Path) -> str:
-    """Read a whole text file; ``DataError`` when it cannot be read or is no UTF-8."""
+    """Read a whole text file. Raises DataError: ``unreadable-file``, ``not-utf8``."""
     try:
         content = path.read_bytes()
         return content.decode(encoding_of(content))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="unreadable-file"
+        ) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+        raise DataError(
+            f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8", code="not-utf8"
+        ) from None
 
 
 def some(items: Sequence[str], limit: int = 5) -> str:
-    """Join a list for a message, cut after `limit` items with a word on how many more there are."""
+    """A list for a message, cut after `limit` items with the number of the others."""
     more = len(items) - limit
     return ", ".join(items[:limit]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,7 +1,7 @@
-"""What every annotation format is read into: one record for each box, before anything is judged.
+"""What every annotation format is read into: one record for each box, unchecked.
 
-Readers translate, they do not decide: a record may hold a box that is upside down, text that is no number, or
-an image that does not exist. `solobox.data.dataset` refuses such records and `solobox.data.checks` explains them.
+Readers only convert: a record may have a box with swapped corners, text that is no number, or an image that does not
+exist. `solobox.data.checks` finds such records.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One box as a file states it, or one image that a file lists with no box.
+    """One box of a file, or one image that a file lists without a box.
 
     row: line number in a CSV (the first line is 1, the header counts), else the running number of the
         annotation in its file, from 1.
-    where: the place for a person, e.g. ``boxes.csv, row 12`` or ``00001.xml, object 2``.
+    where: the location for people, e.g. ``boxes.csv, row 12`` or ``00001.xml, object 2``.
     image: the image as the file names it, with ``/`` between folders.
-    path: where that image is looked for.
+    path: where that image should be.
     box: ``x1, y1, x2, y2`` in continuous pixels of the upright image; NaN for a number that could not be
         read; None when the image is listed without a box (a negative).
     text: the box as the file wrote it, for messages.
@@ -42,11 +42,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Annotations:
-    """All records of one data set, in the order of the file.
+    """All records of one dataset, in the order of the file.
 
     path: the file or folder that was read.
-    format: ``csv``, ``article``, ``coco``, ``voc`` or ``yolo``.
-    convention: the coordinate convention it came from, in words, for reports.
+    format: ``csv``, ``article``, ``coco``, ``voc`` or ``yolo``; ``arrays`` for data that was not read from a file.
+    convention: the coordinate convention of the file, in words, for reports.
     """
 
     path: Path

@@ -1,8 +1,8 @@
-"""Pascal VOC: a folder of XML files, one an image, corners from 1 and inclusive.
+"""Pascal VOC: a folder of XML files, one for each image; corners count from 1 and are inclusive.
 
 Read: a folder that holds the files, or one above it (``Annotations`` beside ``JPEGImages``, ``annots``
 beside ``images``, ``train`` and ``valid``, ...). Splits come from ``ImageSets/Main/{train,val,test}.txt``
-where there, or from folders named so. An XML without an object is an image without the object.
+where these exist, or from the names of folders. An XML without an object is an image without the object.
 """
 
 import re
@@ -50,34 +50,36 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read a folder of VOC files in the order of their names, or a single one.
 
-    An image is looked for by its ``<filename>`` in `images`, or else beside the XML, in ``../images``,
-    ``../JPEGImages`` and ``images``; where it is in none of them, by the XML's own name. ``<path>`` speaks of
-    another computer and is ignored. A file that is no XML, and corners that are no numbers, are boxes of NaN.
-    ``DataError`` where there is no XML file, or the splits contradict each other.
+    An image is searched by its ``<filename>`` in `images`, or else next to the XML, in ``../images``,
+    ``../JPEGImages`` and ``images``; where it is in none of them, by the name of the XML. ``<path>`` belongs to another
+    computer and is ignored. A file that is no XML, and corners that are no numbers, give boxes of NaN.
+
+    Raises DataError: ``no-annotations``, ``split-conflict``.
     """
     folders = [path.parent] if path.is_file() else _folders(path)
     if not folders:
-        raise DataError(f"{path}: holds no Pascal VOC XML files")
+        raise DataError(f"{path}: holds no Pascal VOC XML files", code="no-annotations")
     listings = Listings()
     records: list[Record] = []
     for folder in folders:
         splits = _splits(folder)
         beside = split_in_name(folder.name)
-        places = _places(folder, images)
+        image_folders = _image_folders(folder, images)
         files = [path] if path.is_file() else sorted(folder.glob("*.xml"))
         for file in files:
-            records.extend(_records(file, places, listings, splits.get(file.stem, beside)))
+            records.extend(_records(file, image_folders, listings, splits.get(file.stem, beside)))
     return Annotations(path, NAME, CONVENTION, tuple(records))
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write ``Annotations/*.xml`` and, where there are splits, ``ImageSets/Main/*.txt`` into a folder.
 
-    ``<filename>`` leads from the XML's folder to the image, which stays where it is. An edge that is no
-    whole pixel is written with its fraction, so that it reads back exactly. A box without a label is an
-    ``object``. ``<size>`` is that of the upright image, and left out where it cannot be read. VOC has no
-    room for groups, sources and extra columns: these are left out. ``DataError`` where `path` already holds
-    something, for a box that is not four finite numbers, or for a name that XML cannot hold.
+    ``<filename>`` leads from the XML's folder to the image, which stays where it is. An edge between
+    pixels is written with its fraction, so that it reads back exactly. A box without a label is an ``object``.
+    ``<size>`` is that of the upright image, and left out where it cannot be read. VOC has no place for groups, sources
+    and extra columns: these are left out.
+
+    Raises DataError: ``already-exists``, ``box-not-finite``, ``bad-image-name`` for a name that XML cannot hold.
     """
     images = by_image(writable(rows, path))
     stems = unique_stems(images)
@@ -100,29 +102,29 @@ def write(path: Path, rows: Sequence[Record]) -> None:
 
 
 def _folders(path: Path) -> list[Path]:
-    """Find the folders whose XML files make up the data: the folder itself, else the ones in it."""
+    """The folders with the XML files: the folder itself, or else the ones in it."""
     if not path.is_dir():
         return []
     if any(path.glob("*.xml")):
         return [path]
-    below = [folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
-    usual = [folder for folder in below if folder.name.lower() in _USUAL]
-    return usual or below
+    subfolders = [
+        folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))
+    ]
+    usual = [folder for folder in subfolders if folder.name.lower() in _USUAL]
+    return usual or subfolders
 
 
-def _places(folder: Path, images: Path | None) -> list[Path]:
-    """Where the images of an XML's folder may be, the likeliest first."""
+def _image_folders(folder: Path, images: Path | None) -> list[Path]:
+    """Where the images of an XML's folder may be, the most likely first."""
     if images is not None:
         return [images]
-    above = parent_of(folder)
-    elsewhere = [
-        place for place in (above / "images", above / "JPEGImages", folder / "images") if place.is_dir()
-    ]
-    return [*elsewhere, folder]
+    parent = parent_of(folder)
+    usual = (parent / "images", parent / "JPEGImages", folder / "images")
+    return [*(each for each in usual if each.is_dir()), folder]
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Read the split of each XML's stem from the lists beside the folder."""
+    """The split of each XML's stem, from the lists in ``../ImageSets/Main``."""
     splits: dict[str, str] = {}
     both: list[str] = []
     for split in SPLITS:
@@ -130,18 +132,20 @@ def _splits(folder: Path) -> dict[str, str]:
         if not file.is_file():
             continue
         for line in read_text(file).splitlines():
-            # Lists of one class say after the name whether it is there: "000012 -1".
+            # Lists of one class have a flag after the name: "000012 -1".
             stem = re.sub(r"\s+-?[01]$", "", line.strip())
             if stem and splits.setdefault(stem, split) != split:
                 both.append(stem)
     if both:
-        raise DataError(f"{parent_of(folder) / 'ImageSets'}: listed in two splits: {some(both)}")
+        raise DataError(
+            f"{parent_of(folder) / 'ImageSets'}: listed in two splits: {some(both)}", code="split-conflict"
+        )
     return splits
 
 
-def _records(file: Path, places: Sequence[Path], listings: Listings, split: str) -> Iterator[Record]:
+def _records(file: Path, image_folders: Sequence[Path], listings: Listings, split: str) -> Iterator[Record]:
     name, objects = _content(file)
-    path = _find(name, file, places, listings)
+    path = _find(name, file, image_folders, listings)
     if path.name != name.rpartition("/")[2]:
         name = path.name
     if not objects:
@@ -152,7 +156,7 @@ def _records(file: Path, places: Sequence[Path], listings: Listings, split: str)
 
 
 def _content(file: Path) -> tuple[str, list[tuple[str, str, tuple[float, float, float, float]]]]:
-    """Read the image's name and, for each object, its label, its box as text and its box."""
+    """The image's name and, for each object, its label, its box as text and its box."""
     try:
         root = parse(file).getroot()
     except (ET.ParseError, DefusedXmlException, OSError, ValueError) as error:
@@ -170,29 +174,31 @@ def _content(file: Path) -> tuple[str, list[tuple[str, str, tuple[float, float, 
     return image_name(root.findtext("filename") or "") or file.stem, objects
 
 
-def _find(name: str, file: Path, places: Sequence[Path], listings: Listings) -> Path:
-    """Find the image that an XML speaks of; where there is none, where it should be."""
+def _find(name: str, file: Path, image_folders: Sequence[Path], listings: Listings) -> Path:
+    """The path of an XML's image; where there is no such file, where it should be."""
     last = name.rpartition("/")[2]
     stem = last.rpartition(".")[0] or last
-    for place in (*places, file.parent):
-        if listings.has(place / name):
-            return place / name
-    for place in places:
-        if listings.has(place / last):
-            return place / last
-    for wanted in (file.stem, stem):
-        for place in places:
-            found = listings.image_named(place, wanted)
+    for folder in (*image_folders, file.parent):
+        if listings.has(folder / name):
+            return folder / name
+    for folder in image_folders:
+        if listings.has(folder / last):
+            return folder / last
+    for name_without_suffix in (file.stem, stem):
+        for folder in image_folders:
+            found = listings.image_named(folder, name_without_suffix)
             if found is not None:
                 return found
-    return places[0] / name
+    return image_folders[0] / name
 
 
 def _annotation(image: Path, name: str, records: Sequence[Record]) -> ET.Element:
     def add(parent: ET.Element, tag: str, text: str = "") -> ET.Element:
         bad = _NOT_XML.search(text)
         if bad:
-            raise DataError(f"{image}: {text!r} holds {bad[0]!r}, which XML cannot hold; rename it")
+            raise DataError(
+                f"{image}: {text!r} holds {bad[0]!r}, which XML cannot hold: rename it", code="bad-image-name"
+            )
         element = ET.SubElement(parent, tag)
         element.text = text or None
         return element

@@ -1,4 +1,4 @@
-"""What the writers share: files that appear whole or not at all, and names for images."""
+"""What the writers share: folders that appear whole or not at all, and names for images."""
 
 import contextlib
 import os
@@ -19,18 +19,18 @@ from solobox.utils.atomic import explained
 def building(folder: Path) -> Iterator[Path]:
     """Fill a folder that appears as `folder` once it is complete.
 
-    Gives a temporary folder beside, so that relative links in it hold after the renaming. ``DataError`` when
-    `folder` already holds something.
+    Yields a temporary folder beside it, so that relative links in it stay valid after renaming. Raises DataError:
+    ``already-exists`` when `folder` is not empty.
     """
     with explained(folder):
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
-            raise DataError(f"{folder}: is there already; name a folder that is empty or does not exist yet")
+            raise DataError(f"{folder}: exists already: name an empty or a new folder", code="already-exists")
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
         beside.mkdir()
         try:
             yield beside
-            # One sync for all: to sync thousands of small files one by one takes minutes on a hard disk.
+            # One sync for all: syncing thousands of small files one by one takes minutes on a hard disk.
             if hasattr(os, "sync"):
                 os.sync()
             if folder.is_dir():
@@ -42,15 +42,18 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:
-    """Check that each box is four finite numbers (else ``DataError``), and give the rows back."""
+    """The same rows. Raises DataError: ``box-not-finite`` for a box that is not four finite numbers."""
     for record in rows:
         if record.box is not None and not np.isfinite(record.box).all():
-            raise DataError(f"{path}: {record.image} ({record.where}) has a box of no numbers: {record.box}")
+            raise DataError(
+                f"{path}: {record.image} ({record.where}) has a box that is not four finite numbers: {record.box}",
+                code="box-not-finite",
+            )
     return rows
 
 
 def by_image(rows: Sequence[Record]) -> dict[Path, list[Record]]:
-    """Group records by image, images in the order they first appear."""
+    """Records by image, images in the order they first appear."""
     groups: dict[Path, list[Record]] = {}
     for record in rows:
         groups.setdefault(record.path, []).append(record)
@@ -58,28 +61,28 @@ def by_image(rows: Sequence[Record]) -> dict[Path, list[Record]]:
 
 
 def relative_to(folder: Path) -> Callable[[Path], str]:
-    """Make the function that names an image relative to `folder`, or absolutely where there is no way.
+    """A function that names an image relative to `folder`, or absolutely where no relative path exists.
 
-    An image below the folder as both are spelt is named just so; for others the folders' symbolic links are
-    followed first, since ``..`` after a link leads elsewhere.
+    An image below the folder is named by its path as written; for others symbolic links are resolved first, since
+    ``..`` after a link leads elsewhere.
     """
-    spelt = os.path.abspath(folder)  # noqa: PTH100 (resolve would follow links)
+    written = os.path.abspath(folder)  # noqa: PTH100 (resolve would follow links)
     real = os.path.realpath(folder)
     parents: dict[str, str] = {}
 
     def name_of(path: Path) -> str:
         parent, name = os.path.split(Path.cwd() / path)
         if parent not in parents:
-            parents[parent] = _way(parent, spelt, real)
+            parents[parent] = _relative(parent, written, real)
         return Path(parents[parent], name).as_posix()
 
     return name_of
 
 
-def _way(parent: str, spelt: str, real: str) -> str:
+def _relative(parent: str, written: str, real: str) -> str:
     try:
         if ".." not in Path(parent).parts:
-            below = os.path.relpath(parent, spelt)
+            below = os.path.relpath(parent, written)
             if Path(below).parts[:1] != ("..",):
                 return below
         return os.path.relpath(os.path.realpath(parent), real)
@@ -88,20 +91,20 @@ def _way(parent: str, spelt: str, real: str) -> str:
 
 
 def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
-    """Give each path a file name without suffix.
+    """A unique file name without suffix for each path.
 
-    It is its own where no other path has the same, else one with its folder's before it. Names that differ in
-    case alone count as the same, as they do on many disks.
+    It is the path's stem where no other path has the same, or else that with the folder's name before it. Names that
+    differ in case only count as equal, as they do on many disks.
     """
     paths = list(dict.fromkeys(paths))
-    own: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for path in paths:
-        own[path.stem.casefold()] = own.get(path.stem.casefold(), 0) + 1
-    taken = {stem for stem, count in own.items() if count == 1}
+        counts[path.stem.casefold()] = counts.get(path.stem.casefold(), 0) + 1
+    taken = {stem for stem, count in counts.items() if count == 1}
     stems = {}
     for path in paths:
         stem = path.stem
-        if own[stem.casefold()] > 1:
+        if counts[stem.casefold()] > 1:
             base = stem = re.sub(r"[^\w.-]+", "_", f"{path.parent.name}_{path.stem}")
             count = 1
             while stem.casefold() in taken:
@@ -113,6 +116,6 @@ def unique_stems(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def plain(value: float) -> str:
-    """Write the shortest text that reads back as exactly this number, without ``.0``."""
+    """The shortest text that reads back as exactly this number, without ``.0``."""
     number = float(value)
     return str(int(number)) if number.is_integer() and abs(number) < 1e15 else repr(number)

@@ -49,14 +49,15 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read a ``data.yaml``, or the one in a folder.
 
-    Its ``path`` (or `images` in its place) is the folder that ``train``, ``val`` and ``test`` are relative
-    to; without it, or where it does not exist here, it is the file's own folder. A line that is not
-    numbers, and any line of an image that cannot be read, is a box of NaN. ``DataError`` for a YAML that
-    is broken or names what does not exist, and for a class without a name.
+    ``train``, ``val`` and ``test`` are relative to its ``path`` (or to `images`); where that does not exist
+    here, to the file's folder. A line that is not numbers, and any line of an image that cannot be read, gives a box of
+    NaN.
+
+    Raises DataError: ``no-annotations``, ``bad-yaml``, ``missing-key``, ``not-found``, ``unknown-class``.
     """
     file = _file(path)
     if file is None:
-        raise DataError(f"{path}: holds none of {', '.join(_FILES)}")
+        raise DataError(f"{path}: holds none of {', '.join(_FILES)}", code="no-annotations")
     setup = _Setup.load(file, images)
     records: list[Record] = []
     for split, paths in setup.listed:
@@ -68,12 +69,13 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write ``data.yaml``, ``images/<split>/*`` and ``labels/<split>/*.txt`` into the folder `path`.
 
-    YOLO finds a label by its image's path, so the images have to lie in this layout, and yours must not
-    move: ``images`` is filled with symbolic links to them, or with copies where the system allows no links.
-    Rows without a split go to ``train``, and a box without a label is of the class ``object``. YOLO has no
-    room for groups, sources and extra columns: these are left out. ``DataError`` where `path` already holds
-    something, for a box that is not four finite numbers, for an image with a box that cannot be read (its
-    size is needed), and for an image that is in two splits.
+    YOLO finds a label by its image's path, so images must lie in this layout, and yours must not move: ``images`` gets
+    symbolic links to them, or copies where the system allows no links. Rows without a split go to ``train``, and a box
+    without a label has the class ``object``. YOLO has no place for groups, sources and extra columns: these are left
+    out.
+
+    Raises DataError: ``already-exists``, ``box-not-finite``, ``bad-image-name``, ``split-conflict``, and
+    ``unreadable-image`` for an image with a box whose size cannot be read.
     """
     by_path = by_image(writable(rows, path))
     labels = sorted({record.label or UNNAMED for record in rows if record.box is not None}) or [UNNAMED]
@@ -87,9 +89,13 @@ def write(path: Path, rows: Sequence[Record]) -> None:
         for image, records in by_path.items():
             splits = {record.split or "train" for record in records}
             if not is_image_name(image):
-                raise DataError(f"{image}: YOLO knows images by the ending of their name; rename it")
+                raise DataError(
+                    f"{image}: YOLO needs image files with an image suffix: rename it", code="bad-image-name"
+                )
             if len(splits) > 1:
-                raise DataError(f"{image}: is in two splits ({' and '.join(sorted(splits))})")
+                raise DataError(
+                    f"{image}: is in two splits ({' and '.join(sorted(splits))})", code="split-conflict"
+                )
             split = splits.pop()
             link = folder / "images" / split / f"{stems[image]}{image.suffix}"
             _link(image, link, name_of[split](image))
@@ -111,7 +117,7 @@ def _file(path: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What a data.yaml says: the images of each split, and the classes' names by number."""
+    """The content of a data.yaml: the images of each split, and the names of the classes by number."""
 
     file: Path
     listed: tuple[tuple[str, tuple[Path, ...]], ...]
@@ -123,23 +129,25 @@ class _Setup:
         try:
             content = yaml.safe_load(read_text(file))
         except yaml.YAMLError as error:
-            raise DataError(f"{file}: broken YAML: {error}") from None
+            raise DataError(f"{file}: broken YAML: {error}", code="bad-yaml") from None
         if not isinstance(content, dict):
-            raise DataError(f"{file}: is no YOLO data file: it holds no keys")
+            raise DataError(f"{file}: is no YOLO data file: it has no keys", code="bad-yaml")
         named = [(key, content[key]) for key in _SPLIT_KEYS if content.get(key)]
         if not named:
-            raise DataError(f"{file}: names no images: it has none of the keys train, val and test")
+            raise DataError(
+                f"{file}: names no images: it has none of the keys train, val and test", code="missing-key"
+            )
         listings = Listings()
         root = images or _root(file, content.get("path"))
         listed = [(split_of(key, str(file)), _images(file, root, key, value)) for key, value in named]
         return cls(file, tuple(listed), _names(file, content.get("names")), listings)
 
 
-def _root(file: Path, given: object) -> Path:
-    if given is None:
+def _root(file: Path, path: object) -> Path:
+    if path is None:
         return file.parent
-    root = file.parent / str(given)
-    # A `path` that is not here is another computer's, or relative to another tool's folder of data sets.
+    root = file.parent / str(path)
+    # A `path` that does not exist belongs to another computer, or to another tool's folder of datasets.
     return root if root.is_dir() else file.parent
 
 
@@ -150,36 +158,39 @@ def _names(file: Path, names: object) -> dict[int, str]:
         return {index: str(name) for index, name in enumerate(names)}
     if isinstance(names, dict) and all(isinstance(key, int) for key in names):
         return {int(key): str(name) for key, name in names.items()}
-    raise DataError(f"{file}: 'names' is neither a list nor a table from numbers to names")
+    raise DataError(f"{file}: 'names' is neither a list nor a mapping from numbers to names", code="bad-yaml")
 
 
 def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]:
     entries = value if isinstance(value, list) else [value]
-    found: list[Path] = []
+    images: list[Path] = []
     for entry in entries:
-        place = _existing(root, str(entry))
-        if place is None:
-            raise DataError(f"{file}: {key}: {root / str(entry)} does not exist; mend it, or give --images")
-        if place.is_dir():
-            found.extend(_in_folder(place))
-        elif place.suffix.lower() == ".txt":
-            found.extend(_in_list(place, root))
+        existing = _existing(root, str(entry))
+        if existing is None:
+            raise DataError(
+                f"{file}: {key}: {root / str(entry)} does not exist: correct it, or use --images",
+                code="not-found",
+            )
+        if existing.is_dir():
+            images.extend(_in_folder(existing))
+        elif existing.suffix.lower() == ".txt":
+            images.extend(_in_list(existing, root))
         else:
-            found.append(place)
-    return tuple(dict.fromkeys(found))
+            images.append(existing)
+    return tuple(dict.fromkeys(images))
 
 
 def _existing(root: Path, entry: str) -> Path | None:
-    # Some exports say ../train/images where train/images is meant; YOLO's own tools read it so too.
+    # Some exports write ../train/images for train/images; the tools of YOLO accept it too.
     tries = (entry, entry.removeprefix("../"))
     return next((root / each for each in tries if (root / each).exists()), None)
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(filter(is_image_name, names)):
-            yield Path(place, name)
+            yield Path(parent, name)
 
 
 def _in_list(file: Path, root: Path) -> Iterator[Path]:
@@ -229,7 +240,7 @@ def _label(word: str, where: str, setup: _Setup) -> str:
     if not value.is_integer():
         return ""
     if setup.names and int(value) not in setup.names:
-        raise DataError(f"{where}: class {int(value)} has no name in {setup.file}")
+        raise DataError(f"{where}: class {int(value)} has no name in {setup.file}", code="unknown-class")
     return setup.names.get(int(value), str(int(value)))
 
 
@@ -254,7 +265,9 @@ def _lines(image: Path, records: Sequence[Record], labels: Sequence[str]) -> Ite
     try:
         width, height = probe(image).size
     except ImageError as error:
-        raise DataError(f"YOLO needs the size of every image with a box: {error}") from None
+        raise DataError(
+            f"YOLO needs the size of every image with a box: {error}", code="unreadable-image"
+        ) from None
     for label, box in boxes:
         fractions = scale(convert(box, "xyxy", "cxcywh"), 1 / width, 1 / height)
         yield f"{labels.index(label)} {' '.join(repr(float(value)) for value in fractions)}\n"

@@ -1,1 +1,1 @@
-"""The audit of labels: which ones look wrong, and a fixed copy."""
+"""The audit of labels: which ones look wrong, their review by a person, and a corrected copy of the data."""

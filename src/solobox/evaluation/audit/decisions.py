@@ -1,4 +1,4 @@
-"""From an audit to clean labels: decisions, made by a person or by rule, and a new CSV; the data is never changed."""
+"""Decisions about the labels of an audit, by a person or a rule, and a corrected copy of the data."""
 
 import json
 import math
@@ -14,17 +14,22 @@ from solobox.boxes import Floats, is_valid
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import plain
 from solobox.errors import DataError
-from solobox.evaluation.audit.findings import Audit
+from solobox.evaluation.audit.label_audit import Audit
 from solobox.utils.atomic import CsvLines, replacing
 
 FORMAT = "solobox audit decisions 1"
-"""What a file of decisions says it is."""
+"""The value of ``format`` in a file of decisions."""
 
-STORY_COLUMNS = ("where", "image", "done", "kind", "why", "box_before", "box_after")
+AUDIT_COLUMNS = (
+    "image", "rank", "score", "flagged", "kind", "iou", "x1", "y1", "x2", "y2", "model_x1", "model_y1", "model_x2",
+    "model_y2", "why",
+)  # fmt: skip
+
+LEFT_OUT_COLUMNS = ("where", "image", "done", "kind", "why", "box_before", "box_after")
 
 
 class Choice(StrEnum):
-    """What becomes of a label."""
+    """What to do with a label."""
 
     ACCEPT = "accept"
     MODEL = "model"
@@ -32,102 +37,115 @@ class Choice(StrEnum):
     EMPTY = "empty"
 
 
+_REASONS = {
+    Choice.ACCEPT: "accepted",
+    Choice.MODEL: "replaced by the predicted box",
+    Choice.DROP: "image dropped",
+    Choice.EMPTY: "marked as an image without the object",
+}
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Decision:
-    """What becomes of one image's label.
+    """What to do with the label of one image.
 
-    image: the image as its data names it. choice: accept the label, take the model's box, drop the image, or
-        list the image as one without the object.
-    label: shape (4,), the label that was judged; NaN where there was none. model: shape (4,), the model's box, which
-        `Choice.MODEL` takes; NaN where there is none.
-    kind: what the audit found. why: a sentence for the story.
+    image: name of the image in the dataset. choice: accept the label, replace it by the predicted box, drop the image,
+        or mark the image as one without the object.
+    label: shape (4,), the label that was reviewed; NaN if there was none. predicted: shape (4,), the predicted box, for
+        `Choice.MODEL`; NaN if there is none.
+    kind: of the label error. why: explanation in one sentence.
     """
 
     image: str
     choice: Choice
     label: Floats
-    model: Floats
+    predicted: Floats
     kind: str
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """What `apply` wrote: the new data, the story beside it, and counts of rows."""
+class AppliedDecisions:
+    """The files that `apply_decisions` wrote, and its counts of rows."""
 
     out: Path
-    story: Path
+    left_out: Path
     n_kept: int
     n_dropped: int
     n_changed: int
 
 
-def by_rule(audit: Audit, dataset: Dataset) -> list[Decision]:
-    """Decisions without a person: every flagged image is dropped.
+def drop_flagged(audit: Audit, dataset: Dataset) -> list[Decision]:
+    """Decisions without a person: drop every flagged image.
 
-    The model's boxes are not taken in place of labels: where it errs with all its kind it would teach itself the
-    error, and measured training on what is left is as good (bench/LOG.md).
+    Labels are not replaced by predicted boxes: a systematic error of the model would then be learned from them, and
+    training on the remaining images measured as good (bench/LOG.md).
     """
     return [
         Decision(
-            dataset.names[finding.row],
-            Choice.DROP,
-            finding.label,
-            finding.model,
-            finding.kind.value,
-            finding.why,
+            image=dataset.names[finding.row],
+            choice=Choice.DROP,
+            label=finding.label,
+            predicted=finding.predicted,
+            kind=finding.kind.value,
+            why=finding.why,
         )
         for finding in audit.flagged
     ]
 
 
 def read_decisions(path: Path) -> list[Decision]:
-    """Read the file that the audit's page saves.
+    """Read the file of decisions that the audit page saves.
 
-    ``DataError``, naming the entry, for what is not such a file: no JSON, an entry without an image, an unknown
-    decision, a box that is none, two decisions about one image.
+    Raises DataError ``decisions-unreadable`` for a file that is not JSON or not a file of decisions, and
+    ``decision-invalid``, naming the entry, for an entry without an image, an unknown decision, an invalid box, or two
+    decisions for one image.
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror or error}", code="decisions-unreadable"
+        ) from None
     except ValueError as error:
         raise DataError(
-            f"{path}: is no JSON ({error}); save the decisions anew from the audit's page"
+            f"{path}: is not JSON ({error}); save the decisions again from the audit page",
+            code="decisions-unreadable",
         ) from None
-    if (
-        not isinstance(tree, dict)
-        or tree.get("format") != FORMAT
-        or not isinstance(tree.get("decisions"), list)
-    ):
-        raise DataError(f"{path}: is no file of decisions that an audit's page saved ({FORMAT!r})")
-    found: dict[str, Decision] = {}
-    for number, entry in enumerate(tree["decisions"], 1):
+    entries = tree.get("decisions") if isinstance(tree, dict) and tree.get("format") == FORMAT else None
+    if not isinstance(entries, list):
+        raise DataError(
+            f"{path}: is not a file of decisions saved by an audit page (format {FORMAT!r})",
+            code="decisions-unreadable",
+        )
+    decisions: dict[str, Decision] = {}
+    for number, entry in enumerate(entries, 1):
         image = entry.get("image") if isinstance(entry, dict) else None
         where = f"{path}, entry {number}" + (f" ({image})" if isinstance(image, str) else "")
         if not isinstance(entry, dict) or not isinstance(image, str) or not image:
-            raise DataError(f"{where}: names no image; an entry has image, decision, label and model")
-        if image in found:
-            raise DataError(f"{where}: this image was decided on already; leave one of the entries")
-        found[image] = _decision(entry, image, where)
-    return list(found.values())
+            raise _invalid(f"{where}: has no image; an entry has image, decision, label and model")
+        if image in decisions:
+            raise _invalid(f"{where}: there is a decision for this image already; remove one of the entries")
+        decisions[image] = _decision(entry, image, where)
+    return list(decisions.values())
 
 
 def _decision(entry: Mapping[str, Any], image: str, where: str) -> Decision:
     word = entry.get("decision")
     if word not in tuple(Choice):
-        raise DataError(f"{where}: the decision {word!r} is none of {', '.join(Choice)}")
-    label, model = (_box(entry, name, where) for name in ("label", "model"))
-    if word == Choice.MODEL and np.isnan(model).any():
-        raise DataError(f"{where}: takes the model's box, and there is none")
-    kind = str(entry.get("kind", ""))
-    said = {
-        Choice.ACCEPT: "accepted as it is",
-        Choice.MODEL: "the model's box was taken",
-        Choice.DROP: "the image was dropped",
-        Choice.EMPTY: "listed as an image without the object",
-    }
-    return Decision(image, Choice(word), label, model, kind, f"decided by a person: {said[Choice(word)]}")
+        raise _invalid(f"{where}: the decision is {word!r}, not one of {', '.join(Choice)}")
+    label, predicted = (_box(entry, name, where) for name in ("label", "model"))
+    choice = Choice(word)
+    if choice is Choice.MODEL and np.isnan(predicted).any():
+        raise _invalid(f"{where}: takes the predicted box, but there is none")
+    return Decision(
+        image,
+        choice,
+        label,
+        predicted,
+        str(entry.get("kind", "")),
+        f"reviewed by a person: {_REASONS[choice]}",
+    )
 
 
 def _box(entry: Mapping[str, Any], name: str, where: str) -> Floats:
@@ -138,79 +156,98 @@ def _box(entry: Mapping[str, Any], name: str, where: str) -> Floats:
         isinstance(item, int | float) and not isinstance(item, bool) for item in value
     )
     if not numbers or len(value) != 4 or not is_valid(value):
-        raise DataError(
-            f"{where}: {name} is four numbers x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {value!r}"
+        raise _invalid(
+            f"{where}: {name} must be four numbers x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {value!r}"
         )
     return np.array(value, dtype=np.float64)
 
 
-def apply(
-    dataset: Dataset, decisions: Sequence[Decision], out: Path, *, never: Sequence[Path] = ()
-) -> Applied:
-    """Write a new CSV of the samples by some decisions, and ``OUT.left-out.csv`` beside it, which tells the story.
+def _invalid(text: str) -> DataError:
+    return DataError(text, code="decision-invalid")
 
-    Images without a decision keep their rows as they are. never: other files that must not be replaced.
 
-    ``DataError`` when `out` is not a ``.csv``, would replace the data, an image or one of `never`, or would be
-    empty; and for a decision about an image that is not there or whose label is another one now. Nothing is half
-    written.
+def apply_decisions(
+    dataset: Dataset, decisions: Sequence[Decision], out: Path, *, protected: Sequence[Path] = ()
+) -> AppliedDecisions:
+    """Write the dataset with the decisions applied to a new CSV, and all changes to ``OUT.left-out.csv`` beside it.
+
+    Images without a decision keep their labels. protected: files that must not be overwritten, beside the data and the
+    images. Both files are written completely or not at all.
+
+    Raises DataError ``output-not-csv`` if `out` does not end in ``.csv``, ``output-is-input`` if it would overwrite the
+    data, an image or a protected file, ``decision-outdated`` for a decision about an image that is not in the dataset
+    or whose label has changed, and ``nothing-left`` if no image would remain.
     """
-    story = out.with_name(f"{out.stem}.left-out.csv")
+    left_out = out.with_name(f"{out.stem}.left-out.csv")
     if out.suffix.lower() != ".csv":
-        raise DataError(f"{out}: the clean copy is a CSV; give it a name that ends in .csv")
-    for target in (out, story):
-        refuse_to_replace(target, dataset, never)
+        raise DataError(
+            f"{out}: the corrected copy is a CSV; use a name that ends in .csv", code="output-not-csv"
+        )
+    for target in (out, left_out):
+        must_not_overwrite(target, dataset, protected)
     row_of = {name: row for row, name in enumerate(dataset.names)}
-    boxes, keep, lines = dataset.boxes.copy(), np.ones(len(dataset), dtype=np.bool_), []
+    boxes, keep, changes = dataset.boxes.copy(), np.ones(len(dataset), dtype=np.bool_), []
     for number, decision in enumerate(decisions, 1):
         row = row_of.get(decision.image)
         if row is None:
-            raise DataError(f"decision {number} ({decision.image}): the data lists no such image")
+            raise DataError(
+                f"decision {number} ({decision.image}): the data has no such image", code="decision-outdated"
+            )
         before = dataset.boxes[row]
         if not np.allclose(before, decision.label, rtol=0, atol=1e-6, equal_nan=True):
             raise DataError(
-                f"decision {number} ({decision.image}): was about the label {_said(decision.label)}, which is "
-                f"{_said(before)} now; audit the data anew"
+                f"decision {number} ({decision.image}): was made for the label {_text(decision.label)}, which is "
+                f"{_text(before)} now; audit the data again",
+                code="decision-outdated",
             )
         if decision.choice is Choice.ACCEPT:
             continue
         keep[row] = decision.choice is not Choice.DROP
         if keep[row]:
-            boxes[row] = decision.model if decision.choice is Choice.MODEL else np.nan
+            boxes[row] = decision.predicted if decision.choice is Choice.MODEL else np.nan
         where = dataset.where[row] or f"row {row + 1}"
         done = "changed" if keep[row] else "left out"
-        after = _said(boxes[row]) if keep[row] else ""
-        lines.append((row, (where, decision.image, done, decision.kind, decision.why, _said(before), after)))
+        after = _text(boxes[row]) if keep[row] else ""
+        changes.append(
+            (row, (where, decision.image, done, decision.kind, decision.why, _text(before), after))
+        )
     if not keep.any():
-        raise DataError(f"{out}: nothing would be left of {len(dataset):,} images; accept some of the labels")
-    clean = Dataset(
+        raise DataError(
+            f"{out}: none of {len(dataset):,} images would remain; accept some of the labels",
+            code="nothing-left",
+        )
+    corrected = Dataset(
         dataset.images, boxes, dataset.split, dataset.group, dataset.label, dataset.source, dataset.extra,
         dataset.names, dataset.where, dataset.notes,
     ).select(keep)  # fmt: skip
-    with replacing(story) as file:
+    with replacing(left_out) as file:
         writer = CsvLines(file)
-        writer.put(STORY_COLUMNS)
-        for _, line in sorted(lines):
+        writer.put(LEFT_OUT_COLUMNS)
+        for _, line in sorted(changes):
             writer.put(line)
-        clean.write(out)  # inside, so that the story appears only once the copy it tells of is there
-    dropped = len(dataset) - len(clean)
-    return Applied(out, story, len(clean), dropped, len(lines) - dropped)
+        corrected.write(out)  # inside, so that the list of changes appears only if the copy does
+    dropped = len(dataset) - len(corrected)
+    return AppliedDecisions(out, left_out, len(corrected), dropped, len(changes) - dropped)
 
 
-def refuse_to_replace(target: Path, dataset: Dataset, never: Sequence[Path] = ()) -> None:
-    """``DataError`` where `target` is the data that the samples were read from, one of its images or of `never`."""
-    data = [dataset.notes.path] if dataset.notes.path is not None else []
-    for path in (*data, *never):
+def must_not_overwrite(target: Path, dataset: Dataset, protected: Sequence[Path] = ()) -> None:
+    """Raise DataError ``output-is-input`` if `target` is the dataset's file, one of its images or a protected file."""
+    inputs = [dataset.notes.path] if dataset.notes.path is not None else []
+    for path in (*inputs, *protected):
         if target.resolve() == path.resolve() or (
             target.exists() and path.exists() and target.samefile(path)
         ):
-            raise DataError(f"{target}: is one of the files that are read; name another one to write to")
-    if target.resolve() in {image.resolve() for image in dataset.images}:
-        raise DataError(f"{target}: is one of the images; name another file")
+            raise DataError(
+                f"{target}: is an input file; use another name for the output", code="output-is-input"
+            )
+    if target.resolve() in {image.resolve() for image in dataset.images if isinstance(image, Path)}:
+        raise DataError(
+            f"{target}: is one of the images; use another name for the output", code="output-is-input"
+        )
 
 
 def write_audit(path: Path, audit: Audit, dataset: Dataset) -> None:
-    """Write the findings as a CSV, worst first, images as the data names them. Whole or not at all."""
+    """Write the findings as a CSV, worst first, with image names as in the dataset; completely or not at all."""
     with replacing(path) as file:
         writer = CsvLines(file)
         writer.put(AUDIT_COLUMNS)
@@ -221,20 +258,14 @@ def write_audit(path: Path, audit: Audit, dataset: Dataset) -> None:
                     f"{finding.score:.3f}" if math.isfinite(finding.score) else "inf",
                     "yes" if finding.flagged else "no", finding.kind.value,
                     "" if math.isnan(finding.iou) else f"{finding.iou:.4f}",
-                    *_cells(finding.label), *_cells(np.round(finding.model, 2)), finding.why,
+                    *_cells(finding.label), *_cells(np.round(finding.predicted, 2)), finding.why,
                 ]
             )  # fmt: skip
-
-
-AUDIT_COLUMNS = (
-    "image", "rank", "score", "flagged", "kind", "iou", "x1", "y1", "x2", "y2", "model_x1", "model_y1", "model_x2",
-    "model_y2", "why",
-)  # fmt: skip
 
 
 def _cells(box: Floats) -> list[str]:
     return [""] * 4 if np.isnan(box).any() else [plain(value) for value in box.tolist()]
 
 
-def _said(box: Floats) -> str:
+def _text(box: Floats) -> str:
     return ", ".join(plain(round(value, 2)) for value in box.tolist()) if not np.isnan(box).any() else "none"

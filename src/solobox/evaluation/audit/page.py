@@ -1,7 +1,7 @@
-"""The audit's page: the worst labels first, each with the model's box, and a decision for every one of them.
+"""The audit page: a person reviews the worst labels, each beside the predicted box, and decides what to do with them.
 
-One HTML file that needs nothing else and loads nothing. Decisions are made with keys or buttons, stay in the browser
-while they are made, and are saved as a JSON file, which `solobox.evaluation.audit.decisions` reads.
+One HTML file that loads nothing else. Decisions are made with keys or buttons, stay in the browser's storage, and are
+saved as a JSON file, which `solobox.evaluation.audit.decisions` reads.
 """
 
 import base64
@@ -21,31 +21,32 @@ from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
 from solobox.errors import ImageError
 from solobox.evaluation.audit.decisions import FORMAT
-from solobox.evaluation.audit.findings import Audit, Finding, Kind
-from solobox.images import drawing, reading
+from solobox.evaluation.audit.label_audit import Audit, AuditFinding, ErrorKind
+from solobox.images import drawing
+from solobox.images.decode import decode
 from solobox.utils.atomic import replacing
 
-SHOWN = 300
-"""Labels on a page, at most: more would make a file that browsers are slow with."""
+MAX_CARDS = 300
+"""Labels on a page, at most: a larger file would be slow in a browser."""
 
-_BELOW = 12  # labels shown beyond the flagged ones, so that one sees where the line was drawn
-_SIDE = 640  # of an image's longer side in pixels, at most
+_UNFLAGGED = 12  # labels shown after the flagged ones, so that a person can judge the threshold
+_SIDE = 640  # longer side of an image in pixels, at most
 _QUALITY = 75
 
 
 def write_audit_page(path: Path, audit: Audit, dataset: Dataset, *, title: str, data: str) -> None:
     """Write the page of an audit.
 
-    The same audit of the same images gives the same bytes. The file appears whole or not at all.
+    The same audit of the same images gives the same bytes. The file is written completely or not at all.
 
-    path: of the HTML file; its folder is made, and a file of that name is replaced.
-    dataset: those that were audited; their images are read anew, and one that is gone since is said on the page.
-    title: heading. data: how a person names the data on the command line, for the commands that the page tells of.
+    path: of the HTML file; missing folders are created, and an existing file is replaced.
+    dataset: the audited dataset; its images are read again, and the page says which are missing by now.
+    title: heading. data: the arguments that name the data on the command line, for the command shown on the page.
 
-    Raises ``DataError`` when the file cannot be written.
+    Raises DataError if the file cannot be written.
     """
     flagged = len(audit.flagged)
-    shown = audit.findings[: min(flagged + _BELOW, SHOWN)]
+    shown = audit.findings[: min(flagged + _UNFLAGGED, MAX_CARDS)]
     script = resources.files("solobox.evaluation.audit").joinpath("templates/audit.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     environment = Environment(
@@ -55,35 +56,36 @@ def write_audit_page(path: Path, audit: Audit, dataset: Dataset, *, title: str, 
     text = environment.get_template("audit.html.j2").render(
         title=title,
         data=data,
-        cards=[_card(finding, dataset) for finding in shown],
+        cards=[_label_card(finding, dataset) for finding in shown],
         n=len(dataset),
         flagged=flagged,
         flagged_hidden=max(flagged - len(shown), 0),
         kinds=_counts(audit),
-        script=Markup(script),  # noqa: S704 (our own file, which its hash below is made of)
+        script=Markup(script),  # noqa: S704 (a file of this package, allowed by its hash)
         digest=digest,
-        # Not in the page's text but read by its script, so it is made safe for a script and not for text.
-        facts=Markup(_facts(shown, dataset, data)),  # noqa: S704
+        # It is inside a script element, so it is escaped for that and not as HTML.
+        audit_json=Markup(_audit_json(shown, dataset, data)),  # noqa: S704
         truth_color="#{:02x}{:02x}{:02x}".format(*drawing.TRUTH),
         predicted_color="#{:02x}{:02x}{:02x}".format(*drawing.PREDICTED),
     )
     with replacing(Path(path)) as file:
-        # File names may hold bytes that are no UTF-8; a page must not fail for them.
+        # A file name may contain bytes that are not UTF-8, which Python decodes to surrogates.
         file.write(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class LabelCard:
     """One label on the page.
 
-    label, model, second: ``x, y, width, height`` in pixels of the full image, or None. uri: the image, without
-    boxes; empty where it cannot be read. width, height: of the full image. line: of a box's line, in its pixels.
+    label, predicted, second: ``x, y, width, height`` in pixels of the full image, or None. uri: the image without boxes
+    as a data URI; empty if it cannot be read. width, height: of the full image. line: width of an outline in pixels.
+    error: why the image cannot be read.
     """
 
     name: str
-    finding: Finding
+    finding: AuditFinding
     label: list[float] | None
-    model: list[float] | None
+    predicted: list[float] | None
     second: list[float] | None
     uri: str = ""
     width: int = 0
@@ -92,17 +94,17 @@ class Card:
     error: str = ""
 
 
-def _card(finding: Finding, dataset: Dataset) -> Card:
+def _label_card(finding: AuditFinding, dataset: Dataset) -> LabelCard:
     row = finding.row
-    card = Card(
+    card = LabelCard(
         dataset.names[row],
         finding,
         _rectangle(finding.label),
-        _rectangle(finding.model),
+        _rectangle(finding.predicted),
         _rectangle(finding.second),
     )
     try:
-        decoded = reading.read(dataset.images[row], at_least=_SIDE)
+        decoded = decode(dataset.images[row], at_least=_SIDE)
     except ImageError as error:
         return replace(card, error=str(error))
     image = Image.fromarray(decoded.pixels)
@@ -123,23 +125,23 @@ def _rectangle(box: Floats) -> list[float] | None:
 
 def _counts(audit: Audit) -> list[tuple[str, int]]:
     kinds = [finding.kind for finding in audit.flagged]
-    counts = [(kind.value, kinds.count(kind)) for kind in Kind]
+    counts = [(kind.value, kinds.count(kind)) for kind in ErrorKind]
     return sorted(((kind, count) for kind, count in counts if count), key=lambda pair: -pair[1])
 
 
-def _facts(shown: tuple[Finding, ...], dataset: Dataset, data: str) -> str:
-    """What the page's script has to know, as JSON in which nothing can end the script."""
+def _audit_json(shown: tuple[AuditFinding, ...], dataset: Dataset, data: str) -> str:
+    """The data of the page's script, as JSON that cannot end the script element."""
     items = [
         {
             "image": dataset.names[finding.row],
             "kind": finding.kind.value,
             "label": _numbers(finding.label),
-            "model": _numbers(finding.model),
+            "model": _numbers(finding.predicted),
         }
         for finding in shown
     ]
     text = json.dumps({"format": FORMAT, "data": data, "items": items})
-    # Decisions of another audit, even of the same data, must not be taken for this one's.
+    # The key of the browser's storage: decisions of another audit must not appear on this page.
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return json.dumps({"key": f"solobox-audit-{key}"} | json.loads(text)).replace("<", "\\u003c")
 

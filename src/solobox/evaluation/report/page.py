@@ -1,4 +1,4 @@
-"""The page of the report: what stands on it, its images, and writing it."""
+"""The page of the report: its content, and writing it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from markupsafe import Markup
 from solobox import boxes
 from solobox.boxes import Floats
 from solobox.evaluation import bootstrap
-from solobox.evaluation.compare import Comparison, signed
-from solobox.evaluation.metrics import Evaluation, Metrics
-from solobox.evaluation.report import charts, statistics, trust
-from solobox.evaluation.report.statistics import Measured, RunFacts
-from solobox.evaluation.report.thumbnails import Shot, shoot
+from solobox.evaluation.compare import Comparison, SubsetComparison, signed
+from solobox.evaluation.metrics import BoxMetrics, Evaluation
+from solobox.evaluation.report import charts, gallery, statistics
+from solobox.evaluation.report.metadata import RunMetadata
+from solobox.evaluation.report.statistics import MatchedBoxes
 from solobox.images import drawing
 from solobox.utils.atomic import replacing
 
@@ -25,23 +25,23 @@ def write_report(
     evaluation: Evaluation,
     *,
     title: str,
-    run: RunFacts | None,
+    run: RunMetadata | None,
     comparison: Comparison | None = None,
 ) -> None:
-    """Write the report of an evaluation: one HTML file that needs nothing else and loads nothing.
+    """Write the report of an evaluation as one HTML file that loads nothing else.
 
-    The same evaluation gives the same bytes. The file appears whole or not at all.
+    The same evaluation gives the same bytes. The file is written completely or not at all.
 
-    path: of the HTML file; its folder is made, and a file of that name is replaced.
+    path: of the HTML file; missing folders are created, and an existing file is replaced.
     title: heading of the page.
-    run: how the model came about; None leaves those parts out, and the page says so.
-    comparison: of this evaluation with that of another run, see `comparing.compare`; None leaves that part out.
+    run: metadata of the training run; None leaves those sections empty.
+    comparison: with another run, see `compare`; None leaves that section out.
 
-    Raises ``DataError`` when the file cannot be written.
+    Raises DataError if the file cannot be written.
     """
     text = _environment().get_template("report.html.j2").render(_context(evaluation, title, run, comparison))
     with replacing(Path(path)) as file:
-        # File names may hold bytes that are no UTF-8; a page must not fail for them.
+        # A file name may contain bytes that are not UTF-8, which Python decodes to surrogates.
         file.write(text.encode("utf-8", "replace").decode("utf-8"))
 
 
@@ -58,106 +58,149 @@ def _environment() -> Environment:
 
 
 def _context(
-    evaluation: Evaluation, title: str, run: RunFacts | None, comparison: Comparison | None
+    evaluation: Evaluation, title: str, run: RunMetadata | None, comparison: Comparison | None
 ) -> dict[str, object]:
-    known = statistics.measured(evaluation)
-    best, worst = statistics.extremes(known.iou)
+    matched = statistics.matched_boxes(evaluation)
+    best, worst = ([int(matched.index[row]) for row in rows] for rows in statistics.extremes(matched.iou))
     return {
         "title": title,
         "run": run,
         "evaluation": evaluation,
         "metrics": evaluation.metrics,
         "labels": _by_label(evaluation.metrics),
-        "summary": _summary(evaluation, known),
-        "intervals": {name: of for name, of in evaluation.intervals.items() if np.isfinite(of.lower)},
+        "summary": _summary(evaluation, matched),
+        "intervals": {
+            name: interval for name, interval in evaluation.intervals.items() if np.isfinite(interval.lower)
+        },
         "resamples": bootstrap.RESAMPLES,
-        "charts": _charts(evaluation, known, run, comparison),
-        "compared": trust.compared(comparison) if comparison else None,
-        "least_familiar": trust.least_familiar(evaluation),
-        "best": [_shot(evaluation, known, i) for i in best],
-        "worst": [_shot(evaluation, known, i) for i in worst],
+        "charts": _charts(evaluation, matched, run, comparison),
+        "comparison": _comparison(comparison) if comparison else None,
+        "least_familiar": gallery.least_familiar(evaluation),
+        "best": gallery.by_iou(evaluation, best),
+        "worst": gallery.by_iou(evaluation, worst),
         "unreadable": [
             (name, prediction.error)
             for name, prediction in zip(evaluation.dataset.names, evaluation.predictions, strict=True)
             if prediction.error
         ],
-        "spans": _spans(known),
+        "ranges": _ranges(matched),
         "recipe": [(name, _value(value)) for name, value in run.recipe.items()] if run else [],
         "timings": [(stage, _duration(s)) for stage, s in run.seconds.items()] if run else [],
         "history_keys": list(dict.fromkeys(key for row in run.history for key in row)) if run else [],
         "truth_color": "#{:02x}{:02x}{:02x}".format(*drawing.TRUTH),
         "predicted_color": "#{:02x}{:02x}{:02x}".format(*drawing.PREDICTED),
-        "other_color": "#{:02x}{:02x}{:02x}".format(*trust.OTHER),
+        "other_color": "#{:02x}{:02x}{:02x}".format(*gallery.OTHER),
     }
 
 
-def _by_label(metrics: Metrics) -> list[tuple[str, Metrics]]:
-    """Sort the labels with their metrics, the worst first."""
+def _by_label(metrics: BoxMetrics) -> list[tuple[str, BoxMetrics]]:
+    """Sort the labels and their metrics by mean IoU, the worst first."""
     return sorted(metrics.by_label.items(), key=lambda item: (item[1].mean_iou, item[0]))
 
 
-def _summary(evaluation: Evaluation, known: Measured) -> dict[str, float]:
-    """Compute the numbers of the plain sentences beneath the headline."""
-    iou, n = evaluation.iou, len(known.iou)
+def _summary(evaluation: Evaluation, matched: MatchedBoxes) -> dict[str, float]:
+    """Compute the numbers of the sentences below the headline."""
+    iou = evaluation.iou
     summary = {
         "close": int((iou >= 0.9).sum()),
         "missed": int((iou < 0.5).sum()),
         "edge_percent": float("nan"),
-        "fixed_iou": float("nan"),
+        "baseline_iou": float("nan"),
     }
-    if n:
-        fixed = statistics.fixed_box(known.fractions)
-        summary["edge_percent"] = float(np.abs(statistics.edge_errors(known.truth, known.predicted)).mean())
-        summary["fixed_iou"] = float(boxes.iou(fixed, known.fractions).mean())
+    if len(matched.iou):
+        median_box = statistics.median_box(matched.normalized)
+        errors = statistics.edge_errors(matched.truth, matched.predicted)
+        summary["edge_percent"] = float(np.abs(errors).mean())
+        summary["baseline_iou"] = float(boxes.iou(median_box, matched.normalized).mean())
     return summary
 
 
+def _comparison(comparison: Comparison) -> dict[str, object]:
+    gains, losses = comparison.extremes()
+    everything = SubsetComparison(
+        "all",
+        len(comparison.differences),
+        comparison.first.metrics.mean_iou,
+        comparison.second.metrics.mean_iou,
+        comparison.mean_iou,
+    )
+    return {
+        "result": comparison,
+        "subsets": [everything, *comparison.by_size],
+        "labels": comparison.by_label,
+        "gains": gallery.of_two_runs(comparison, gains),
+        "losses": gallery.of_two_runs(comparison, losses),
+        "equal": int((comparison.differences == 0).sum()),
+        "higher": int((comparison.differences > 0).sum()),
+        "lower": int((comparison.differences < 0).sum()),
+    }
+
+
 def _charts(
-    evaluation: Evaluation, known: Measured, run: RunFacts | None, comparison: Comparison | None
+    evaluation: Evaluation, matched: MatchedBoxes, run: RunMetadata | None, comparison: Comparison | None
 ) -> dict[str, Markup | int]:
-    """Draw every chart that there is something to draw for."""
-    drawn, all_iou = trust.charts_of(evaluation), evaluation.iou
-    beside, dots = trust.compared_charts(comparison) if comparison else ({}, 0)
-    drawn |= beside
-    shown, median = 0, (np.empty(0), np.empty(0))
-    if len(known.iou):
-        side = known.object_side
-        fixed = statistics.fixed_box(known.fractions)
-        drawn["iou"] = charts.iou_histogram(all_iou, "iou")
-        drawn["success"] = charts.success_curve(all_iou, "success")
-        median = statistics.running_median(side, known.iou)
-        drawn["size"], shown = charts.iou_by_size(side, known.iou, median, "size")
-        drawn["edges"] = charts.edge_boxes(statistics.edge_errors(known.truth, known.predicted), "edges")
-        drawn["objects"] = charts.object_sizes(side, "objects")
-        drawn["where"] = charts.coverage_map(statistics.coverage(known.fractions), fixed, "where")
+    """Draw every chart that there is data for; the counts are for the captions."""
+    svgs, notes = _uncertainty_charts(evaluation), {"points": 0, "comparison_points": 0, "median": 0}
+    if comparison and len(comparison.differences):
+        svgs["scatter"], notes["comparison_points"] = charts.iou_against_iou(
+            comparison.first.iou, comparison.second.iou, "scatter"
+        )
+        svgs["differences"] = charts.differences(comparison.differences, "differences")
+        if comparison.by_size:
+            svgs["intervals"] = charts.intervals(comparison.by_size, "intervals")
+    if len(matched.iou):
+        side, normalized = matched.object_side, matched.normalized
+        svgs["iou"] = charts.iou_histogram(evaluation.iou, "iou")
+        svgs["success"] = charts.success_curve(evaluation.iou, "success")
+        median = statistics.running_median(side, matched.iou)
+        notes["median"] = len(median[0])
+        svgs["size"], notes["points"] = charts.iou_by_size(side, matched.iou, median, "size")
+        errors = statistics.edge_errors(matched.truth, matched.predicted)
+        svgs["edges"] = charts.edge_boxes(errors, "edges")
+        svgs["objects"] = charts.object_sizes(side, "objects")
+        median_box = statistics.median_box(normalized)
+        svgs["heatmap"] = charts.heatmap(statistics.box_heatmap(normalized), median_box, "heatmap")
     if run is not None:
-        drawn["training"] = charts.training_curve(run.history, run.best_epoch, "training")
-    notes: dict[str, Markup | int] = {"shown": shown, "dots": dots, "median": len(median[0])}
-    return notes | {name: Markup(svg) for name, svg in drawn.items() if svg}  # noqa: S704
+        svgs["training"] = charts.training_curve(run.history, run.best_epoch, "training")
+    return {**notes, **{name: Markup(svg) for name, svg in svgs.items() if svg}}  # noqa: S704
 
 
-def _spans(known: Measured) -> list[tuple[str, Floats]]:
-    """Smallest, median and largest of what describes the data, in words."""
-    if not len(known.iou):
+def _uncertainty_charts(evaluation: Evaluation) -> dict[str, str]:
+    """Draw the charts of margins, presence and familiarity."""
+    svgs: dict[str, str] = {}
+    if evaluation.coverage is not None:
+        svgs["margins"] = charts.coverage_bars(evaluation.coverage, "margins")
+    if evaluation.presence is not None:
+        svgs["reliability"] = charts.reliability_diagram(evaluation.presence.reliability, "reliability")
+    positive, negative = (
+        values[np.isfinite(values)]
+        for values in (
+            np.array([p.presence for p in some], dtype=np.float64)
+            for some in (evaluation.predictions, evaluation.negatives)
+        )
+    )
+    if len(positive) or len(negative):
+        svgs["presence"] = charts.presence_histogram(positive, negative, "presence")
+    if evaluation.familiarity is not None:
+        values = gallery.familiarity(evaluation)
+        svgs["familiarity"] = charts.familiarity_histogram(values[np.isfinite(values)], "familiarity")
+    return svgs
+
+
+def _ranges(matched: MatchedBoxes) -> list[tuple[str, Floats]]:
+    """Smallest, median and largest value of the properties of the images, by name."""
+    if not len(matched.iou):
         return []
-    size = known.truth[:, 2:] - known.truth[:, :2]
-    rows = {
-        "image width, px": known.size[:, 0],
-        "image height, px": known.size[:, 1],
+    size = matched.truth[:, 2:] - matched.truth[:, :2]
+    properties = {
+        "image width, px": matched.size[:, 0],
+        "image height, px": matched.size[:, 1],
         "object width, px": size[:, 0],
         "object height, px": size[:, 1],
-        "object's share of the area, %": 100 * known.object_side**2,
+        "object area, % of the image": 100 * matched.object_side**2,
         "object width / height": size[:, 0] / size[:, 1],
     }
-    return [(name, np.percentile(values, [0, 50, 100])) for name, values in rows.items()]
-
-
-def _shot(evaluation: Evaluation, known: Measured, i: int) -> Shot:
-    row = int(known.index[i])
-    name, iou = evaluation.dataset.names[row], float(known.iou[i])
-    outlines = [drawing.predicted(known.predicted[i]), drawing.truth(known.truth[i])]
-    alt = f"{name} with the true and the predicted box; their IoU is {iou:.2f}"
-    return shoot(evaluation.dataset.images[row], name, outlines, f"IoU {iou:.2f}", alt)
+    return [(name, np.percentile(values, [0, 50, 100])) for name, values in properties.items()]
 
 
 def _share(value: float) -> str:
@@ -169,7 +212,7 @@ def _fixed(value: float, digits: int) -> str:
 
 
 def _value(value: object) -> str:
-    """Write a setting as a person would."""
+    """Format the value of an option."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
     if isinstance(value, float):

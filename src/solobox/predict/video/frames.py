@@ -1,11 +1,12 @@
-"""Images of a clip or a camera, one after the other: upright RGB with their times. PyAV (FFmpeg) decodes.
+"""Frames of a clip or a camera, one after the other: upright RGB with their times. PyAV (FFmpeg) decodes.
 
-Constant memory: one image is held at a time. What cannot be decoded in between is told of in its place, and the rest
-goes on.
+Constant memory: one frame is held at a time. A frame that cannot be decoded is an error in its place, and the others
+follow.
 """
 
-import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,23 +14,21 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solobox.errors import ConfigError, DataError, reason
 from solobox.images.reading import MAX_PIXELS
+from solobox.predict.inputs import is_camera
 
 if TYPE_CHECKING:
     import av
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-SUFFIXES: Final = frozenset((".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v"))
-"""Endings of clips' names, in lower case, with the dot."""
-
-_PATIENCE = 10.0
+_TIMEOUT = 10.0
 """Seconds that a camera may take for an image."""
 
 
@@ -37,8 +36,8 @@ _PATIENCE = 10.0
 class Frame:
     """One image of a clip.
 
-    number: from 0, in the order in which they are shown; also of those that could not be decoded.
-    time: seconds since the first one; NaN where the clip does not say.
+    number: from 0, in display order; frames that could not be decoded count.
+    time: seconds since the first frame; NaN where the clip does not say.
     pixels: shape (h, w, 3), uint8, RGB, upright, C-contiguous; None where `error` is set.
     error: why it could not be decoded, or the empty string.
     """
@@ -49,32 +48,23 @@ class Frame:
     error: str = ""
 
 
-def is_video(text: str) -> bool:
-    """Whether an input is a clip by its name's ending (in any case), or the number of a camera."""
-    return is_camera(text) or Path(text).suffix.lower() in SUFFIXES
-
-
-def is_camera(text: str) -> bool:
-    """Whether an input is the number of a camera: digits alone."""
-    return re.fullmatch(r"[0-9]{1,3}", text) is not None
-
-
 def pyav() -> ModuleType:
-    """PyAV. Raises ConfigError, which names the extra, where it is not installed."""
+    """PyAV. Raises ConfigError ``missing-package`` where it is not installed."""
     try:
         import av
     except ModuleNotFoundError as error:
         raise ConfigError(
-            "clips and cameras need PyAV (av), which is not installed: install Solobox with its [video] extra"
+            "clips and cameras need PyAV (av), which is not installed: install Solobox with its [video] extra",
+            code="missing-package",
         ) from error
     return av
 
 
 class Clip:
-    """An open clip or camera; see `opened`.
+    """An open clip or camera; see `open_clip`.
 
-    name: as it was given. rate: images a second on average, None where it does not say.
-    time_base: the unit of its times in seconds. count: images that its header promises, 0 where it does not say.
+    name: its path or number. rate: mean frame rate in hertz, None where it does not say.
+    time_base: the unit of its times in seconds. count: frames that its header announces, 0 where it does not say.
     """
 
     def __init__(self, name: str, container: "InputContainer", stream: "VideoStream") -> None:
@@ -88,15 +78,15 @@ class Clip:
         self._start: int | None = None
 
     def frames(self) -> Iterator[Frame]:
-        """Its images in the order in which they are shown; those of a camera without end. To be called once.
+        """Its frames in display order; a camera has no end. To be called once.
 
-        An image that cannot be decoded comes in its place with the reason as its `Frame.error`, and so does the end
-        of a clip that breaks off: before as many came as its header promises, or a camera that gives no more. The
-        display matrix is honoured (turns by right angles and mirroring); pixels that are not square stay as stored.
+        A frame that cannot be decoded comes in its place with the reason as its `Frame.error`, and so does the early
+        end of a clip, before as many frames as its header announces, or of a camera that stops. The display matrix is
+        applied (rotation by right angles and mirroring); pixels that are not square stay as stored.
 
-        Raises DataError when there is no image at all.
+        Raises DataError ``clip-damaged`` where no frame can be decoded.
         """
-        broken: list[tuple[int, str]] = []  # times of those not decoded, until their turn comes
+        broken: list[tuple[int, str]] = []  # times of frames that were not decoded, until their turn comes
         whole = False
         count = 0
         for packet in self._packets():
@@ -119,20 +109,21 @@ class Clip:
                         broken.remove(item)
                         yield self._lost(*item)
                 whole = whole or not bad
-                yield self._lost(frame.pts, bad) if bad else self._shown(frame)
+                yield self._lost(frame.pts, bad) if bad else self._decoded(frame)
         for item in sorted(broken):
             yield self._lost(*item)
         if not self._ended and count < self.count:
-            self._ended = f"its header promises {self.count} images, and {count} are there"
+            self._ended = f"its header announces {self.count} images, and it has {count}"
         if not whole:
             raise DataError(
-                f"{self.name}: no image could be decoded ({self._ended or 'is the file damaged?'})"
+                f"{self.name}: no image could be decoded ({self._ended or 'is the file damaged?'})",
+                code="clip-damaged",
             )
         if self._ended:
             yield Frame(self._number, float("nan"), None, f"{self.name}: ends early: {self._ended}")
 
     def _packets(self) -> Iterator["av.Packet[VideoStream]"]:
-        """Compressed images; the last one is empty and asks the decoder for what it still has."""
+        """Compressed frames; the last packet is empty and flushes the decoder."""
         av = pyav()
         waited_since = time.monotonic()
         while True:
@@ -141,16 +132,16 @@ class Clip:
                     waited_since = time.monotonic()
                     yield packet
                 return
-            except av.error.BlockingIOError:  # some cameras say that there is nothing yet, and do not wait
-                if time.monotonic() - waited_since > _PATIENCE:
-                    self._ended = f"no image came in {_PATIENCE:g} s"
+            except av.error.BlockingIOError:  # some cameras do not wait for the next frame
+                if time.monotonic() - waited_since > _TIMEOUT:
+                    self._ended = f"no image came in {_TIMEOUT:g} s"
                     return
                 time.sleep(0.005)
             except av.FFmpegError as error:
                 self._ended = reason(error)
                 return
 
-    def _shown(self, frame: "av.VideoFrame") -> Frame:
+    def _decoded(self, frame: "av.VideoFrame") -> Frame:
         _check_size(self.name, frame.width, frame.height)
         stored = np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
         pixels = upright(stored, _matrix(frame))
@@ -171,33 +162,61 @@ class Clip:
 
 
 @contextmanager
-def opened(source: str) -> Iterator[Clip]:
+def open_clip(source: str) -> Iterator[Clip]:
     """A clip by its path, or a camera by its number, while the block runs.
 
-    Cameras are opened by FFmpeg's own devices: v4l2 on Linux, avfoundation on macOS, dshow on Windows.
+    Cameras are FFmpeg's devices: v4l2 on Linux, avfoundation on macOS, dshow on Windows.
 
-    Raises DataError for what cannot be opened, is no video, or is too large; ConfigError where PyAV is missing.
+    Raises DataError: ``clip-unreadable``, ``clip-empty`` without a video stream, ``image-too-many-pixels``,
+    ``no-camera``; ConfigError ``missing-package``.
     """
     av = pyav()
     container = _open_camera(source) if is_camera(source) else _open_file(source)
     with container:
         if not container.streams.video:
-            raise DataError(f"{source}: there are no images in it (no video stream)")
+            raise DataError(f"{source}: it has no images (no video stream)", code="clip-empty")
         stream = container.streams.video[0]
         if stream.codec_context is None:
-            raise DataError(f"{source}: its images are coded in a way that is not known here")
+            raise DataError(f"{source}: no decoder for its codec is installed", code="clip-unreadable")
         _check_size(source, stream.codec_context.width, stream.codec_context.height)
-        # Decoders leave damaged images out in silence unless told to hand them over, marked.
+        # By default decoders silently leave damaged images out; so they hand them over, marked.
         stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         yield Clip(source, container, stream)
+
+
+@contextmanager
+def until_interrupted(frames: Iterator[Frame]) -> Iterator[Iterator[Frame]]:
+    """The frames until Ctrl-C (or SIGTERM), which ends them as if the clip were over; a second one aborts."""
+    stopped = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    old = {number: signal.getsignal(number) for number in numbers}
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+    def until_stopped() -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            if stopped.is_set():
+                return
+
+    for number in numbers:
+        signal.signal(number, stop)
+    try:
+        yield until_stopped()
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def upright(pixels: NDArray[np.uint8], matrix: NDArray[np.int32] | None) -> NDArray[np.uint8]:
     """Turn and mirror an image as a display matrix says.
 
     pixels: shape (h, w, 3). matrix: shape (3, 3), FFmpeg's: ``[x, y, 1] @ matrix`` are the coordinates where a stored
-    point is shown, in units of 1/65536. None for an image that is upright. Of angles between, the nearest right one
-    is taken; a matrix that is none of these leaves the image alone.
+    point is shown, in units of 1/65536. None for an image that is upright. Any other angle becomes the nearest right
+    one; a singular matrix leaves the image alone.
     """
     if matrix is None:
         return np.ascontiguousarray(pixels)
@@ -221,18 +240,18 @@ def _matrix(frame: "av.VideoFrame") -> NDArray[np.int32] | None:
 def _open_file(source: str) -> "InputContainer":
     path = Path(source)
     if path.is_dir():
-        raise DataError(f"{source}: this is a folder, not a clip")
+        raise DataError(f"{source}: this is a folder, not a clip", code="clip-unreadable")
     if not path.exists():
-        raise DataError(f"{source}: there is no such file. Check the path")
+        raise DataError(f"{source}: there is no such file. Check the path", code="clip-unreadable")
     if path.is_file() and path.stat().st_size == 0:
-        raise DataError(f"{source}: the file is empty (0 bytes)")
+        raise DataError(f"{source}: the file is empty (0 bytes)", code="clip-unreadable")
     av = pyav()
     try:
-        # As a file: a name with a colon, or a playlist inside, must not make FFmpeg reach for the net.
+        # As a file: a name with a colon, or a playlist, must not make FFmpeg open a network connection.
         container: InputContainer = av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
         what = "this is no clip that can be read, or it is damaged"
-        raise DataError(f"{source}: {what} ({reason(error)})") from error
+        raise DataError(f"{source}: {what} ({reason(error)})", code="clip-unreadable") from error
     return container
 
 
@@ -240,35 +259,42 @@ def _open_camera(number: str) -> "InputContainer":
     av = pyav()
     device, file = camera(number)
     try:
-        container: InputContainer = av.open(file, "r", format=device, timeout=_PATIENCE)
+        container: InputContainer = av.open(file, "r", format=device, timeout=_TIMEOUT)
     except (av.FFmpegError, ValueError) as error:
         what = f"camera {number} cannot be opened as {file} ({device}: {reason(error)})"
-        raise DataError(f"{what}. Is it connected, free, and allowed to be used?") from error
+        raise DataError(
+            f"{what}. Is it connected, free, and allowed to be used?", code="no-camera"
+        ) from error
     return container
 
 
 def camera(number: str) -> tuple[str, str]:
-    """FFmpeg's device and the name in it of this machine's camera of a number.
+    """FFmpeg's device, and its name for this machine's camera of a number.
 
-    Raises DataError where there is none of that number, as far as that is known without opening it.
+    Raises DataError ``no-camera`` where that can be told without opening it.
     """
     if sys.platform == "darwin":
         return "avfoundation", f"{int(number)}:none"
     if sys.platform == "win32":
-        found = [
+        names = [
             device.name
             for device in pyav().device.enumerate_input_devices("dshow")
             if "video" in device.media_types
         ]
-        if int(number) >= len(found):
-            raise DataError(f"there is no camera {number}: {len(found)} are connected, counted from 0")
-        return "dshow", f"video={found[int(number)]}"
+        if int(number) >= len(names):
+            raise DataError(
+                f"there is no camera {number}: {len(names)} are connected, counted from 0", code="no-camera"
+            )
+        return "dshow", f"video={names[int(number)]}"
     file = f"/dev/video{int(number)}"
     if not Path(file).exists():
-        raise DataError(f"there is no camera {number} ({file} does not exist)")
+        raise DataError(f"there is no camera {number} ({file} does not exist)", code="no-camera")
     return "v4l2", file
 
 
 def _check_size(name: str, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise DataError(f"{name}: images of {width}x{height} are more than the limit of {MAX_PIXELS} pixels")
+        raise DataError(
+            f"{name}: images of {width}x{height} are more than the limit of {MAX_PIXELS} pixels",
+            code="image-too-many-pixels",
+        )

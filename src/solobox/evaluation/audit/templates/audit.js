@@ -1,16 +1,16 @@
 "use strict";
 (() => {
-  const facts = JSON.parse(document.getElementById("facts").textContent);
+  const audit = JSON.parse(document.getElementById("audit").textContent);
   const cards = Array.from(document.querySelectorAll("article"));
   if (!cards.length) return;
   const state = document.getElementById("state"), progress = document.getElementById("progress");
   const CHOICES = { a: "accept", m: "model", d: "drop", e: "empty" };
   let decisions = {}, current = 0, note = "";
 
-  // A browser may refuse to keep anything for a page that is a file; decisions then live as long as the page.
-  const kept = {
-    read() { try { return JSON.parse(localStorage.getItem(facts.key)) || {}; } catch { return {}; } },
-    write() { try { localStorage.setItem(facts.key, JSON.stringify(decisions)); return true; } catch { return false; } },
+  // Some browsers have no storage for a page opened from a file; decisions are then lost when the page is closed.
+  const storage = {
+    read() { try { return JSON.parse(localStorage.getItem(audit.key)) || {}; } catch { return {}; } },
+    write() { try { localStorage.setItem(audit.key, JSON.stringify(decisions)); return true; } catch { return false; } },
   };
 
   const button = (card, choice) => card.querySelector(`button[data-choice="${choice}"]`);
@@ -36,16 +36,16 @@
   function decide(at, choice) {
     if (choice && button(cards[at], choice).disabled) return false;
     if (choice) decisions[at] = choice; else delete decisions[at];
-    note = kept.write() ? "" : " (this browser keeps nothing: save before you close the page)";
+    note = storage.write() ? "" : " (this browser does not store decisions: save before you close the page)";
     return true;
   }
 
   function save() {
     const list = Object.keys(decisions).map(Number).sort((a, b) => a - b).map((at) => ({
-      image: facts.items[at].image, decision: decisions[at], kind: facts.items[at].kind,
-      label: facts.items[at].label, model: facts.items[at].model,
+      image: audit.items[at].image, decision: decisions[at], kind: audit.items[at].kind,
+      label: audit.items[at].label, model: audit.items[at].model,
     }));
-    const text = JSON.stringify({ format: facts.format, data: facts.data, decisions: list }, null, 1) + "\n";
+    const text = JSON.stringify({ format: audit.format, data: audit.data, decisions: list }, null, 1) + "\n";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     link.download = "decisions.json";
@@ -83,7 +83,7 @@
     } else go(at, false);
   });
 
-  decisions = kept.read();
+  decisions = storage.read();
   const open = cards.findIndex((_, at) => !(at in decisions));
   go(open < 0 ? 0 : open, open > 0);
 })();

@@ -1,0 +1,144 @@
+"""The functions of the public API that combine several parts; `solobox` offers them by their names.
+
+Heavy parts are imported when they are called, so that checking and drawing need no torch.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from solobox.data.checks import CheckLevel, Diagnosis
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError
+from solobox.images.decode import ImageInput
+from solobox.images.drawing import draw_on, predicted, truth
+from solobox.predict.prediction import Prediction
+from solobox.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from solobox.config.recipe import Recipe
+    from solobox.evaluation.audit.label_audit import Audit
+    from solobox.model.localizer import Localizer
+    from solobox.predict.onnx_model import OnnxModel
+    from solobox.training.curve import Curve
+
+
+def load(path: str | Path) -> "Localizer | OnnxModel":
+    """Load a trained model: a run's folder gives a `Localizer`, an ``.onnx`` file an `OnnxModel` (without torch).
+
+    Raises ConfigError: ``not-found``, ``unknown-model``, and what the loaders raise.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from solobox.model.localizer import Localizer
+
+        return Localizer.load(path)
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such folder or file", code="not-found")
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"{path}: a model is the folder of a training run, or an exported .onnx file",
+            code="unknown-model",
+        )
+    from solobox.predict.onnx_model import OnnxModel
+
+    return OnnxModel.load(path)
+
+
+def check(
+    data: Dataset | str | Path, level: CheckLevel = "pixels", *, progress: Progress | None = None
+) -> Diagnosis:
+    """Find what is wrong with labelled images; nothing is changed.
+
+    data: a `Dataset`, or what `Dataset.read` reads, of which every row is checked, also those that it would refuse.
+    level: ``numbers``, ``headers`` or ``pixels``, see `solobox.data.checks.check`.
+
+    Raises DataError for a file that cannot be read at all.
+    """
+    if isinstance(data, Dataset):
+        return data.check(level, progress=progress)
+    from solobox.data import checks, formats
+
+    return checks.check(formats.read(Path(data)), level, progress=progress)
+
+
+def audit(
+    data: Dataset | str | Path,
+    recipe: "Recipe | None" = None,
+    *,
+    folds: int = 5,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> "Audit":
+    """Find labels that are probably wrong: a model that was trained without them disagrees.
+
+    data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are
+        trained. skip_bad: leave out images that cannot be read, instead of raising DataError.
+
+    Raises DataError for data that cannot be used, ConfigError for settings that do not work here.
+    """
+    from solobox.config.recipe import Recipe
+    from solobox.evaluation.audit.hidden_object import second_prediction
+    from solobox.evaluation.audit.label_audit import audit_labels
+    from solobox.training.crossval import out_of_fold
+
+    dataset = _dataset(data, skip_bad=skip_bad)
+    predicted = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
+    return audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
+
+
+def learning_curve(
+    data: Dataset | str | Path,
+    recipe: "Recipe | None" = None,
+    *,
+    repetitions: int = 5,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> "Curve":
+    """Measure whether more labels would help, see `solobox.training.curve.learning_curve`.
+
+    recipe: how to train, by default ``quick``. skip_bad: as in `audit`.
+    """
+    from solobox.config.recipe import Recipe
+    from solobox.training.curve import learning_curve as measure
+
+    dataset = _dataset(data, skip_bad=skip_bad)
+    return measure(dataset, recipe or Recipe(), repetitions=repetitions, skip_bad=skip_bad, progress=progress)
+
+
+def draw(
+    image: ImageInput,
+    box: Prediction | npt.ArrayLike | None = None,
+    *,
+    true_box: npt.ArrayLike | None = None,
+    max_side: int | None = None,
+) -> Image.Image:
+    """Draw boxes on an image.
+
+    box: a prediction (with the band of its margins), or a box or boxes ``x1, y1, x2, y2`` in pixels of the upright
+        image, shape (4,) or (n, 4); solid and orange.
+    true_box: as `box`; dashed and blue.
+    max_side: reduce the image until its longer side has at most so many pixels.
+
+    Raises ValueError for another shape, ImageError for an image that cannot be read, TypeError for what is no image.
+    """
+    if isinstance(box, Prediction):
+        outlines = [predicted(box.box, lower=box.lower, upper=box.upper)]
+    else:
+        outlines = [predicted(each) for each in _boxes(box)]
+    outlines += [truth(each) for each in _boxes(true_box)]
+    return draw_on(image, outlines, max_side=max_side)
+
+
+def _boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
+    table = np.atleast_2d(np.empty((0, 4)) if boxes is None else np.asarray(boxes, dtype=np.float64))
+    if table.ndim != 2 or table.shape[1] != 4:
+        raise ValueError(f"boxes have the shape (4,) or (n, 4), not {table.shape}")
+    return table
+
+
+def _dataset(data: Dataset | str | Path, *, skip_bad: bool) -> Dataset:
+    return data if isinstance(data, Dataset) else Dataset.read(data, skip_bad=skip_bad)

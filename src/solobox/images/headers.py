@@ -1,0 +1,214 @@
+"""The headers of image files: format, size and orientation, before any pixel is decoded.
+
+Pillow's plugins are called by name and not through `Image.open`, which would add a size limit of its own, with a
+warning, and many more formats.
+"""
+
+import contextlib
+import os
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from solobox.errors import ImageError
+
+SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+"""The formats in words, for messages."""
+
+_MAX_TILE_PIXELS = 80_000_000
+_ORIENTATION_TAG = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
+_warnings_lock = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image file says before it is decoded.
+
+    format: Pillow's name of the format, a key of `reading.FORMATS`.
+    size: width and height in pixels once upright.
+    stored_size: width and height in pixels as stored in the file.
+    orientation: the EXIF orientation, 1 to 8; 1 (upright) where there is none or an impossible one.
+    """
+
+    format: str
+    size: tuple[int, int]
+    stored_size: tuple[int, int]
+    orientation: int
+
+
+class _Jpeg(JpegImageFile):
+    """Pillow's JPEG (an MPO is its first frame) without the hunt for a resolution in the EXIF block.
+
+    That hunt warns about damaged blocks, and the resolution is not needed here.
+    """
+
+    def getexif(self) -> Image.Exif:
+        return Image.Exif()
+
+
+@contextlib.contextmanager
+def ignore_warnings(file: BinaryIO) -> Iterator[None]:
+    """Ignore the warnings that Pillow's readers of TIFF, GIF and animated PNG give about odd headers.
+
+    Warning filters belong to the process and not to the thread, so threads take turns here. The readers of
+    the common formats give no warnings and do not pass through.
+    """
+    start = file.read(8)
+    warns = start.startswith((b"II", b"MM", b"GIF8")) or (
+        start == _PNG and _find_chunk(file, b"acTL", png=True)
+    )
+    file.seek(0)
+    if warns:
+        with _warnings_lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    else:
+        yield
+
+
+def open_header(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
+    """Read the header from the start of a seekable file.
+
+    Gives Pillow's image, not yet decoded, and the header. For a WebP the image is None: its plugin allocates buffers of
+    full size when it is created, so that must wait until the size was checked.
+
+    Raises ImageError, ``image-unsupported-format``, and whatever Pillow raises for a damaged file.
+    """
+    start = file.read(64)
+    file.seek(0)
+    image: ImageFile.ImageFile
+    if start.startswith(b"\xff\xd8\xff"):
+        image = _Jpeg(file)
+        exif = image.info.get("exif", b"")
+    elif start.startswith(_PNG):
+        image = PngImageFile(file)
+        exif = image.info.get("exif") or _late_png_exif(file)
+    elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return None, _webp_header(file)
+    elif start.startswith(b"BM"):
+        image, exif = BmpImageFile(file), b""
+    elif start.startswith((b"GIF87a", b"GIF89a")):
+        image, exif = GifImageFile(file), b""
+    elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        tiff = TiffImageFile(file)
+        return tiff, _tiff_header(tiff)
+    else:
+        raise ImageError(
+            f"{_describe_other(start)}. Convert it to {SUPPORTED}, or leave it out.",
+            code="image-unsupported-format",
+        )
+    return image, _header(str(image.format), image.size, _exif_orientation(exif))
+
+
+def _header(name: str, stored_size: tuple[int, int], orientation: int) -> Header:
+    size = stored_size if orientation < 5 else (stored_size[1], stored_size[0])
+    return Header(name, size, stored_size, orientation)
+
+
+def _describe_other(start: bytes) -> str:
+    """What a file that is not a supported image usually is."""
+    if start[4:8] == b"ftyp":
+        return "this is a HEIC, AVIF or video file, which is not supported"
+    if start.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer, not the image (fetch it with `git lfs pull`)"
+    if start.lstrip().startswith((b"<", b"{")):
+        return "this is text (a web page or an error message saved as an image?)"
+    return "this is not an image, or of a format that is not supported"
+
+
+def _webp_header(file: BinaryIO) -> Header:
+    """Read size and orientation of a WebP from its chunks; no pixel is touched."""
+    start = file.read(30)
+    kind, body = start[12:16], start[20:]
+    if kind == b"VP8X":
+        size = int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1
+    elif kind == b"VP8L":
+        bits = struct.unpack("<I", body[1:5])[0]
+        size = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width, height = struct.unpack("<HH", body[6:10])
+        size = width & 0x3FFF, height & 0x3FFF
+    else:
+        raise SyntaxError("unknown kind of WebP")
+    end = 8 + struct.unpack("<I", start[4:8])[0]
+    if file.seek(0, os.SEEK_END) < end:
+        raise EOFError(f"truncated: {end} bytes are announced")
+    exif = b""
+    if kind == b"VP8X" and body[0] & 0x08:
+        exif = _find_chunk(file, b"EXIF", png=False)
+    return _header("WEBP", size, _exif_orientation(exif))
+
+
+def _late_png_exif(file: BinaryIO) -> bytes:
+    """Find the EXIF block of a PNG that keeps it after the pixels, as some tools write it; else nothing."""
+    position = file.tell()
+    exif = _find_chunk(file, b"eXIf", png=True)
+    file.seek(position)
+    return exif
+
+
+def _find_chunk(file: BinaryIO, chunk: bytes, *, png: bool) -> bytes:
+    """Find the body of a chunk in a PNG (length, name, body, checksum) or in RIFF (name, length, body)."""
+    position = 8 if png else 12
+    for _ in range(100_000):  # a hostile file could hold millions of empty chunks
+        file.seek(position)
+        head = file.read(8)
+        if len(head) < 8:
+            break
+        if png:
+            length, name = struct.unpack(">I4s", head)
+            position += 12 + length
+        else:
+            name, length = struct.unpack("<4sI", head)
+            position += 8 + length + length % 2
+        if name == chunk:
+            return file.read(min(length, 1 << 20))
+    return b""
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Read the orientation, 1 to 8, from a raw EXIF block; 1 where it has none or is damaged.
+
+    Pillow's reader parses the whole block and warns of any damage in it.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        first = struct.unpack_from(order + "I", tiff, 4)[0]
+        count = struct.unpack_from(order + "H", tiff, first)[0]
+        for entry in range(first + 2, first + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(order + "HH", tiff, entry)
+            if tag == _ORIENTATION_TAG:
+                code = {1: "B", 3: "H", 4: "I"}.get(kind)
+                value = struct.unpack_from(order + code, tiff, entry + 8)[0] if code else 1
+                return value if 1 <= value <= 8 else 1
+    except struct.error:
+        pass
+    return 1
+
+
+def _tiff_header(image: TiffImageFile) -> Header:
+    tags = image.tag_v2
+    stored = tags[256], tags[257]
+    if tags.get(322, 1) * tags.get(323, 1) > _MAX_TILE_PIXELS:
+        raise ImageError(
+            "the tiles of this TIFF are too large. Save it again, or leave it out.",
+            code="image-too-many-pixels",
+        )
+    orientation = tags.get(_ORIENTATION_TAG, 1)
+    if not isinstance(orientation, int) or not 1 <= orientation <= 8:
+        orientation = 1
+    return _header("TIFF", stored, orientation)

@@ -1,0 +1,395 @@
+"""One job: a row for each of many images, exactly once, however often the program is killed on the way.
+
+A `Plan` says what is asked and cuts the images into shards. `run` does the shards that are not done. A `Job` keeps what
+is done: one part for each finished shard, whole or not there; it is an output file (`OutputFile`) or a folder in any
+store (`solobox.ray`). An engine does shards: `in_threads` in this process, `solobox.ray.engine.on_ray` on a cluster.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from solobox.errors import ConfigError, DataError
+from solobox.predict.inputs import Unread, fetch, is_url
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions, Predictor
+from solobox.predict.writers import Columns
+from solobox.utils.concurrency import threaded_map
+from solobox.utils.progress import Progress, Silent
+
+Setting: TypeAlias = str | int | float | None
+
+_LAYOUT = 2
+"""Of the plan's JSON. A program refuses a plan of another layout."""
+_DOWNLOADS = 16
+"""Images that are downloaded at the same time: they wait for the network, not for a processor."""
+_OUTAGE = 10
+"""With so many images out of reach, and more than half of a shard, the network is at fault and not the images."""
+_FRUITLESS_PASSES = 2
+"""After so many passes in a row without a new part the rest is given up. A pass tries each shard several times."""
+
+
+def _solobox_version() -> str:
+    return version("solobox")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What decides the rows: a job that goes on has to have the same one.
+
+    model: SHA-256 of the model's files. inputs: fingerprint of the images, or the inputs as given. rows: images in all.
+    shard_size: images in a shard. settings: whatever else decides the output, by the name that the user knows it by.
+    """
+
+    model: str
+    inputs: str
+    rows: int
+    shard_size: int
+    options: PredictOptions = field(default_factory=PredictOptions)
+    columns: Columns = field(default_factory=Columns)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    version: str = field(default_factory=_solobox_version)
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1:
+            raise ConfigError(f"a shard has 1 image or more, not {self.shard_size}", code="out-of-range")
+
+    @property
+    def shards(self) -> int:
+        """Number of shards; all but the last have `shard_size` images."""
+        return -(-self.rows // self.shard_size)
+
+    def rows_of(self, shard: int) -> int:
+        """Images in a shard, which are counted from 0."""
+        return min(self.shard_size, self.rows - shard * self.shard_size)
+
+    def to_json(self, **more: Any) -> str:
+        """The plan, and more, as a JSON object."""
+        return json.dumps({"layout": _LAYOUT, **asdict(self), **more}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str) -> tuple["Plan", dict[str, Any]]:
+        """What `to_json` wrote: the plan and the rest. name: of the file, for errors.
+
+        Raises DataError ``plan-damaged``; ConfigError ``plan-differs`` for one of another version of the program.
+        """
+        try:
+            values = dict(json.loads(text))
+            if values.pop("layout") != _LAYOUT:
+                raise ConfigError(
+                    f"{name} was written by another version of Solobox: go on with that one, or begin anew with "
+                    "another output",
+                    code="plan-differs",
+                )
+            plan = {each.name: values.pop(each.name) for each in fields(cls)}
+            plan["options"], plan["columns"] = PredictOptions(**plan["options"]), Columns(**plan["columns"])
+            return cls(**plan), values
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{name} is damaged ({error!r}): give another output", code="plan-damaged"
+            ) from error
+
+    def check_same(self, asked: "Plan", output: str) -> None:
+        """Raise ConfigError ``plan-differs``, which names each difference, unless `asked` is the same plan.
+
+        output: where this one was begun.
+        """
+        before, now = self.as_settings(), asked.as_settings()
+        changes = [
+            _change(name, before.get(name), now.get(name))
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
+        ]
+        if changes:
+            raise ConfigError(
+                f"{output} was begun otherwise: {'; '.join(changes)}. Continue as it was begun, or begin anew with "
+                "another output",
+                code="plan-differs",
+            )
+
+    def as_settings(self) -> dict[str, Setting]:
+        """All that decides the rows, by the names that the user knows it by."""
+        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.options).items()}
+        return {
+            "the model": self.model,
+            "the images": self.inputs,
+            **options,
+            "the columns": ", ".join(self.columns.names),
+            "images in a shard": self.shard_size,
+            "Solobox's version": self.version,
+            **self.settings,
+        }
+
+
+def _change(name: str, before: Setting, now: Setting) -> str:
+    texts = ["not set" if value is None else str(value).replace("\n", ", ") for value in (before, now)]
+    if any(len(text) > 200 or len(text) == 64 for text in texts):  # a hash tells a reader nothing
+        return f"{name} changed"
+    return f"{name} was {texts[0]} and is {texts[1]}"
+
+
+def fingerprint(texts: Iterable[str]) -> str:
+    """SHA-256 of a list of texts, which no other list has."""
+    digest = hashlib.sha256()
+    for text in texts:
+        raw = text.encode("utf-8", "surrogateescape")
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def model_fingerprint(path: Path) -> str:
+    """SHA-256 of an exported model's file, or of the files in a run folder that make up its model.
+
+    Raises ConfigError where one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for file in [path / "config.json", path / "model.safetensors"] if path.is_dir() else [path]:
+        try:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        except OSError as error:
+            raise ConfigError(
+                f"{file}: cannot be read: {error.strerror or error}", code="file-unreadable"
+            ) from error
+    return digest.hexdigest()
+
+
+# What is done ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is known of a finished shard.
+
+    rows: of all its images. errors: images that could not be read. absent: images without the object.
+    """
+
+    rows: int
+    errors: int = 0
+    absent: int = 0
+
+    @classmethod
+    def of(cls, predictions: Sequence[Prediction]) -> "Part":
+        """Counts of a shard's predictions."""
+        errors = sum(bool(each.error) for each in predictions)
+        absent = sum(not each.error and bool(np.isnan(each.box).any()) for each in predictions)
+        return cls(len(predictions), errors, absent)
+
+
+class Job(ABC):
+    """A plan, and the parts of its output that are done."""
+
+    plan: Plan
+
+    @abstractmethod
+    def names(self, shard: int) -> Sequence[str]:
+        """The images of a shard: paths and URLs."""
+
+    @abstractmethod
+    def check(self, parts: dict[int, Part]) -> dict[int, str]:
+        """Add the finished parts that are not in `parts` yet, by shard; gives what is wrong with damaged ones."""
+
+    @abstractmethod
+    def put(self, shard: int, predictions: Sequence[Prediction]) -> Part:
+        """Keep the rows of a shard: all of them, or none where it fails. Raises DataError where it cannot write."""
+
+    @abstractmethod
+    def finish(self, summary: "JobSummary") -> None:
+        """Complete the output. All parts are there."""
+
+    def part_name(self, shard: int) -> str:
+        """What messages call a shard."""
+        return f"shard {shard}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """What an output holds.
+
+    rows, errors, absent: as in `Part`, of all parts. failures: why a part is missing, by its name; empty when the job
+    is complete.
+    """
+
+    rows: int
+    errors: int
+    absent: int
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A shard to do; `again` where there is a part of it that is damaged."""
+
+    shard: int
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a shard: its part, or why there is none."""
+
+    shard: int
+    part: Part | None
+    failure: str = ""
+
+
+Engine: TypeAlias = Callable[[Job, Sequence[Task]], Iterator[Outcome]]
+"""Does shards, in any order and on any machine. One that it loses without a word is tried again."""
+
+
+def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummary:
+    """Do the shards of a job that are not done, check that each image has exactly one row, and finish the output.
+
+    A shard whose part is there and in order is never done again. Failed and lost ones are tried again as long as that
+    brings new parts, and a little longer; damaged parts are replaced. Where parts are missing in the end, the output
+    stays unfinished, and `JobSummary.failures` says why.
+
+    progress: advances by the rows of each part. Raises DataError where the output cannot be read or written, and
+    whatever the engine raises.
+    """
+    plan, progress = job.plan, progress or Silent()
+    parts: dict[int, Part] = {}
+    failures: dict[int, str] = {}
+    damaged = job.check(parts)
+    errors = sum(part.errors for part in parts.values())
+    progress.start("predicting", plan.rows)
+    progress.advance(sum(part.rows for part in parts.values()), _note(errors))
+    fruitless = 0
+    while len(parts) < plan.shards and fruitless < _FRUITLESS_PASSES:
+        before = len(parts)
+        tasks = [Task(shard, shard in damaged) for shard in range(plan.shards) if shard not in parts]
+        failures = dict.fromkeys((task.shard for task in tasks), "its worker was lost, again and again")
+        for outcome in engine(job, tasks):
+            if outcome.part is None:
+                failures[outcome.shard] = outcome.failure
+            elif failures.pop(outcome.shard, None) is not None:  # an engine may report one twice
+                errors += outcome.part.errors
+                progress.advance(outcome.part.rows, _note(errors))
+        reported = {task.shard for task in tasks} - failures.keys()
+        damaged = job.check(parts)
+        failures |= damaged
+        for shard in reported - parts.keys() - damaged.keys():
+            failures[shard] = (
+                "it was written, and cannot be seen from here. All machines have to see the same output folder: "
+                "give one in an object store or a shared file system"
+            )
+        errors = sum(part.errors for part in parts.values())
+        fruitless = 0 if len(parts) > before else fruitless + 1
+    summary = JobSummary(
+        sum(part.rows for part in parts.values()),
+        errors,
+        sum(part.absent for part in parts.values()),
+        {job.part_name(shard): failures[shard] for shard in sorted(failures) if shard not in parts},
+    )
+    if not summary.failures:
+        if summary.rows != plan.rows:  # each part was checked by itself
+            raise RuntimeError(f"{summary.rows} rows for {plan.rows} images")
+        job.finish(summary)
+    return summary
+
+
+def _note(errors: int) -> str:
+    return f"{errors:,} with errors" if errors else ""
+
+
+# Doing shards ---------------------------------------------------------------------------------------
+
+RowHook: TypeAlias = Callable[[Iterator[Prediction], int], Iterator[Prediction]]
+"""Hands predictions on, in order, and does something with each. The number is that of the first row."""
+
+
+def in_threads(predictor: Predictor, hook: RowHook | None = None) -> Engine:
+    """An engine in this process: shard after shard, in the threads of the predictor.
+
+    hook: gets each prediction before it is kept, such as to draw it or to move a progress bar.
+    """
+
+    def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        # One stream over all shards keeps the predictor's threads busy. With URLs each shard has one of its own, since
+        # whether the network is at fault is known when a shard is read.
+        is_remote = any(is_url(name) for task in tasks for name in job.names(task.shard))
+        for group in [[task] for task in tasks] if is_remote else [tasks]:
+            yield from _do(job, group, predictor, hook)
+
+    return engine
+
+
+def _do(job: Job, tasks: Sequence[Task], predictor: Predictor, hook: RowHook | None) -> Iterator[Outcome]:
+    plan = job.plan
+    unreachable: dict[str, str] = {}
+    names = (name for task in tasks for name in job.names(task.shard))
+    predictions = predict_names(predictor, names, plan.options, unreachable)
+    if hook is not None and tasks:
+        predictions = hook(predictions, tasks[0].shard * plan.shard_size)
+    for task in tasks:
+        rows = list(islice(predictions, plan.rows_of(task.shard)))
+        check_reachable(rows, unreachable)
+        yield Outcome(task.shard, job.put(task.shard, rows))
+
+
+def predict_names(
+    predictor: Predictor, names: Iterable[str], options: PredictOptions, unreachable: dict[str, str]
+) -> Iterator[Prediction]:
+    """Predict images by their paths and URLs, in order and in constant memory; a few are downloaded ahead.
+
+    unreachable: gets the images that the network was at fault for, with the reason.
+    """
+    # Images in order until their prediction comes: the name and what the model calls it; or the row of an unread one.
+    waiting: deque[tuple[str, str] | Prediction] = deque()
+
+    def images() -> Iterator[str | bytes]:
+        for name, image in _fetched(names):
+            if isinstance(image, Unread):
+                waiting.append(Prediction(name, error=image.error))
+                if image.unreachable:
+                    unreachable[name] = image.error
+            else:
+                waiting.append(
+                    (name, image if isinstance(image, str) else f"the image of {len(image)} bytes")
+                )
+                yield image
+
+    for prediction in predictor.stream(images(), options):
+        while isinstance(first := waiting.popleft(), Prediction):
+            yield first
+        name, called = first
+        error = prediction.error
+        if called != name and error.startswith(called):
+            error = name + error.removeprefix(called)
+        yield replace(prediction, image=name, error=error)
+    for rest in waiting:
+        if not isinstance(rest, Prediction):
+            raise RuntimeError(f"the model gave no prediction for {rest[0]}")
+        yield rest
+
+
+def _fetched(names: Iterable[str]) -> Iterator[tuple[str, str | bytes | Unread]]:
+    """Each name with its image; threads are started with the first URL."""
+    walk = iter(names)
+    for name in walk:
+        if not is_url(name):
+            yield name, name
+            continue
+        rest = (each for some in ([name], walk) for each in some)
+        yield from threaded_map(lambda each: (each, fetch(each)), rest, workers=_DOWNLOADS)
+
+
+def check_reachable(rows: Sequence[Prediction], unreachable: Mapping[str, str]) -> None:
+    """Raise DataError ``out-of-reach`` where most images of a shard could not be downloaded: do it later."""
+    lost = [each.image for each in rows if each.image in unreachable]
+    if len(lost) >= _OUTAGE and 2 * len(lost) > len(rows):
+        raise DataError(
+            f"{len(lost)} of {len(rows)} images are out of reach. Run again when they can be reached. The first: "
+            f"{unreachable[lost[0]]}",
+            code="out-of-reach",
+        )

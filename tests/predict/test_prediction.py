@@ -1,0 +1,161 @@
+import io
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from solobox.errors import ConfigError, ImageError
+from solobox.images.decode import ImageInput, decode
+from solobox.images.drawing import PREDICTED
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import NetworkInput, Pixels, Predictor, RawOutput, resize_to_square
+
+BOX = np.array([10.0, 6.0, 30.0, 24.0])
+
+
+class Middle(Predictor):
+    """Always predicts the middle of the image."""
+
+    calibration = None
+    batch_size = 2
+    has_presence = has_familiarity = False
+
+    def preprocess(self, image: ImageInput) -> NetworkInput:
+        return resize_to_square(image, 8)
+
+    def infer(self, pixels: Pixels) -> RawOutput:
+        n = len(pixels)
+        nan = np.full(n, np.nan)
+        return RawOutput(np.tile([0.25, 0.2, 0.75, 0.8], (n, 1)), np.full((n, 4), np.nan), nan, nan)
+
+
+def pixels(width: int = 40, height: int = 30) -> Pixels:
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def has_color(image: Image.Image) -> bool:
+    return bool((np.asarray(image) == PREDICTED).all(axis=-1).any())
+
+
+class TestPlot:
+    def test_the_file_is_opened_again(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.png"
+        Image.fromarray(pixels()).save(path)
+        drawn = Middle().predict(path).plot()
+        assert drawn.size == (40, 30)
+        assert has_color(drawn)
+
+    @pytest.mark.parametrize("kind", ["array", "PIL", "bytes"])
+    def test_an_image_in_memory_is_kept(self, kind: str) -> None:
+        image: Any = pixels()
+        if kind != "array":
+            image = Image.fromarray(image)
+        if kind == "bytes":
+            with io.BytesIO() as stream:
+                image.save(stream, "PNG")
+                image = stream.getvalue()
+        prediction = Middle().predict(image)
+        assert prediction.source is image
+        assert has_color(prediction.plot())
+
+    def test_a_stream_keeps_no_images(self) -> None:
+        (prediction,) = Middle().stream([pixels()])
+        assert prediction.source is None
+        with pytest.raises(ConfigError, check=lambda error: error.code == "no-image"):
+            prediction.plot()
+        assert has_color(prediction.plot(pixels()))
+
+    def test_the_band_of_the_margins_is_tinted(self) -> None:
+        plain = Prediction("a", BOX, (40, 30))
+        banded = Prediction("a", BOX, (40, 30), lower=BOX - 3, upper=BOX + 3)
+        before, after = (np.asarray(each.plot(pixels())).astype(int) for each in (plain, banded))
+        assert (before[4, 20] == 90).all()
+        assert (after[4, 20] != 90).any()
+
+    def test_it_is_reduced_with_its_box(self) -> None:
+        drawn = np.asarray(Prediction("a", BOX * 100, (4000, 3000)).plot(pixels(4000, 3000), max_side=400))
+        assert drawn.shape == (300, 400, 3)
+        rows, columns = np.nonzero((drawn == PREDICTED).all(axis=-1))
+        assert (columns.min(), rows.min(), columns.max(), rows.max()) == (100, 60, 299, 239)
+
+    def test_without_a_box_it_says_so(self) -> None:
+        drawn = Prediction("a", size=(200, 150)).plot(pixels(200, 150))
+        assert has_color(drawn)
+
+    def test_a_broken_file_raises_its_error(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(b"no image")
+        prediction = Middle().predict(tmp_path / "a.png")
+        assert prediction.error
+        with pytest.raises(ImageError):
+            prediction.plot()
+        assert prediction._repr_png_() is None
+
+
+class TestNotebook:
+    def test_it_shows_itself_small(self) -> None:
+        png = Middle().predict(pixels(1600, 900))._repr_png_()
+        assert png is not None
+        assert max(decode(png).size) == 640
+
+    def test_where_there_is_no_image_its_text_is_shown(self) -> None:
+        assert Prediction("frame 3", BOX)._repr_png_() is None
+
+
+@dataclass
+class Detections:
+    """A stand-in for `supervision.Detections`, with its rule that all have one length."""
+
+    xyxy: Any
+    confidence: Any = None
+    class_id: Any = None
+    data: Any = None
+
+    def __post_init__(self) -> None:
+        given = [self.confidence, self.class_id, *(self.data or {}).values()]
+        assert self.xyxy.ndim == 2
+        assert all(len(values) == len(self.xyxy) for values in given if values is not None)
+
+    @classmethod
+    def empty(cls) -> "Detections":
+        return cls(np.empty((0, 4)))
+
+
+class TestSupervision:
+    @pytest.fixture(autouse=True)
+    def supervision(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        module = types.ModuleType("supervision")
+        module.Detections = Detections  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "supervision", module)
+
+    def test_one_detection(self) -> None:
+        found = Prediction("a.jpg", BOX, (40, 30), presence=0.75).to_supervision()
+        np.testing.assert_array_equal(found.xyxy, [BOX])
+        assert found.confidence.tolist() == [0.75]
+        assert found.class_id.tolist() == [0]
+        assert found.data["image"].tolist() == ["a.jpg"]
+
+    def test_no_presence_is_no_confidence(self) -> None:
+        assert Prediction("a.jpg", BOX).to_supervision().confidence is None
+
+    def test_no_box_is_no_detection(self) -> None:
+        assert len(Prediction("a.jpg").to_supervision().xyxy) == 0
+
+
+def test_without_supervision_it_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["supervision"] = None
+from solobox import Prediction
+try:
+    Prediction("a").to_supervision()
+except Exception as error:
+    print(error.code, "pip install supervision" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["missing-package", "True"]
