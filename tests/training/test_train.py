@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from solobox import synthetic
@@ -12,6 +13,7 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.evaluation.evaluate import evaluate
+from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 
@@ -241,3 +243,36 @@ def test_evaluating_a_part_that_is_not_there_is_refused(drawn: Dataset, tmp_path
     assert evaluate(localizer, given, "val").metrics.n == 10
     assert evaluate(localizer, given, "all").metrics.n == 40
     assert evaluate(localizer, drawn).metrics.n == 40
+
+
+def test_options_callbacks_a_loss_and_a_backbone_of_ones_own(drawn: Dataset, tmp_path: Path) -> None:
+    epochs: list[Any] = []
+    losses: list[float] = []
+
+    def loss(output: Output, boxes: torch.Tensor) -> torch.Tensor:
+        value = (output.boxes - boxes).abs().mean()
+        losses.append(float(value.detach()))
+        return value
+
+    torch.manual_seed(0)
+    backbone = timm.create_model("mobilenetv3_small_050", features_only=True)
+    localizer = train(
+        drawn, tmp_path / "run", callbacks=[lambda epoch, module: epochs.append(epoch)], backbone=backbone, loss=loss,
+        size=64, width=16, bins=8, batch=8, crops=1, epochs=1, finetune_epochs=1, seed=3,
+    )  # fmt: skip
+    assert localizer.architecture.size == 64
+    assert localizer.backbone.body is backbone
+    assert [epoch.to_dict() for epoch in epochs] == localizer.metadata["history"]
+    assert {epoch.stage for epoch in epochs} == {"head", "finetune"}
+    assert losses[-1] < losses[0]
+    again = Localizer.load(
+        tmp_path / "run", backbone=timm.create_model("mobilenetv3_small_050", features_only=True)
+    )
+    image = drawn.images[0]
+    np.testing.assert_array_equal(again.predict(image).box, localizer.predict(image).box)
+
+
+def test_options_change_a_recipe(drawn: Dataset, tmp_path: Path) -> None:
+    localizer = train(drawn, tmp_path / "run", small(epochs=1), width=24, loss="l1")
+    recipe: Any = localizer.metadata["recipe"]
+    assert (localizer.architecture.size, localizer.architecture.width, recipe["loss"]) == (64, 24, "l1")

@@ -205,10 +205,10 @@ def _load_body(body: nn.Module, state: State, name: str) -> None:
 
     timm renames blocks ("layer.0" to "layer_0") in some families when it cuts a network open.
     """
-    own = body.state_dict()
+    state_dict = body.state_dict()
     renamed = {key.replace(".", "_"): value for key, value in state.items()}
-    found: State = {}
-    for key, value in own.items():
+    loaded: State = {}
+    for key, value in state_dict.items():
         source = renamed.get(key.replace(".", "_"))
         if source is None and key.endswith("num_batches_tracked"):
             source = value  # a count that frozen statistics do not use; some files leave it out
@@ -217,5 +217,5 @@ def _load_body(body: nn.Module, state: State, name: str) -> None:
                 f"the weights do not fit the backbone {name!r}: {key} is missing or of another shape",
                 code="weights-do-not-fit",
             )
-        found[key] = source
-    body.load_state_dict(found)
+        loaded[key] = source
+    body.load_state_dict(loaded)

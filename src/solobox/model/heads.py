@@ -1,4 +1,4 @@
-"""The head: from what the vectorizer gives to a box, as four numbers or as four distributions."""
+"""The head: from the vectorizer's output to a box, as four numbers or as four distributions."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from solobox.model.vectorizer import Kind
 
 
 class Output(NamedTuple):
-    """What a head says of a batch.
+    """The output of a head for a batch.
 
     boxes: (B, 4) float32, ``x1, y1, x2, y2`` as fractions of the input's sides; may lie a little outside [0, 1].
     logits: (B, 4, N) float32, for each edge the unnormalised log-probabilities of N equal bins, or None for a
         head that gives numbers alone.
     positions: (N,) the centres of these bins as fractions, or None.
-    presence: (B,) float32, logits of the object's being there, see `Presence`; None where that is not learned.
+    presence: (B,) float32, logits that the object is in the image, see `Presence`; None where it was not learned.
     """
 
     boxes: Tensor
@@ -98,7 +98,7 @@ class DistributionHead(nn.Module):
 
 
 class _EdgeConv(nn.Module):
-    """A convolution of width 3 along each edge's sequence, with weights of its own for each edge.
+    """A convolution of width 3 along each edge's sequence, with separate weights for each edge.
 
     (B, 4, L, inputs) to (B, 4, L, outputs). As one batched matrix product it takes a third of the time that four
     convolutions take on a CPU.
@@ -113,7 +113,7 @@ class _EdgeConv(nn.Module):
     def forward(self, sequences: Tensor) -> Tensor:
         batch, edges, length, _ = sequences.shape
         padded = F.pad(sequences, (0, 0, 1, 1))
-        near = torch.cat([padded[:, :, i : i + length] for i in range(3)], dim=-1)
-        rows = near.transpose(0, 1).reshape(edges, batch * length, -1)
+        neighbors = torch.cat([padded[:, :, i : i + length] for i in range(3)], dim=-1)
+        rows = neighbors.transpose(0, 1).reshape(edges, batch * length, -1)
         out = torch.baddbmm(self.bias.to(rows.dtype), rows, self.weight.to(rows.dtype))
         return out.reshape(edges, batch, length, -1).transpose(0, 1)

@@ -74,7 +74,7 @@ class Localizer(Predictor, nn.Module):
         a = architecture if backbone is None else replace(architecture, backbone=CUSTOM)
         if backbone is None and a.backbone == CUSTOM:
             raise ConfigError(
-                "this localizer has a backbone of its own: pass the module as `backbone`",
+                "this localizer was trained with a custom backbone: pass the module as `backbone`",
                 code="custom-backbone",
             )
         self.architecture = a
@@ -134,7 +134,7 @@ class Localizer(Predictor, nn.Module):
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
-        """Images of their own sizes make no batch."""
+        """1 with size ``native``: images of different sizes make no batch."""
         return 1 if self.architecture.size == "native" else _BATCH_SIZE
 
     def preprocess(self, image: ImageInput) -> NetworkInput:

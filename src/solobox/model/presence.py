@@ -1,4 +1,4 @@
-"""Whether the object is in the image at all: a branch of its own beside vectorizer and head."""
+"""Whether the object is in the image at all: a branch beside vectorizer and head."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _WIDTH = 64
 
 
 class Presence(nn.Module):
-    """From the backbone's maps to one logit, for models that were shown images without the object.
+    """From the backbone's maps to one logit, for models that learn from images without the object too.
 
     Each map goes through a 1x1 convolution, and its mean and its maximum over the cells to one linear layer: the
     maximum sees small objects, the mean whole scenes. It shares nothing with vectorizer and head, so that learning it
@@ -32,28 +32,28 @@ class Presence(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Feature maps to (B,) float32 logits, not yet divided by the temperature."""
-        seen = []
+        pooled = []
         for project, norm, feature in zip(self.projections, self.norms, maps, strict=True):
             cells = F.relu(norm(project(feature)))
-            seen += [cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))]
-        logits: Tensor = self.out(torch.cat(seen, dim=1)).float().squeeze(1)
+            pooled += [cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))]
+        logits: Tensor = self.out(torch.cat(pooled, dim=1)).float().squeeze(1)
         return logits
 
 
 def temperature(logits: Tensor, present: Tensor) -> Tensor:
     """The temperature () at which held-out logits are the best probabilities, by their likelihood.
 
-    logits: (n,). present: (n,) bool, both values among them. The wanted probabilities are not 0 and 1 but what so few
+    logits: (n,). present: (n,) bool, both values among them. The target probabilities are not 0 and 1 but what so few
     images can support, ``(N + 1) / (N + 2)`` of N with and ``1 / (N + 2)`` of N without the object (Platt, 1999):
     logits that part the two without a mistake would otherwise be driven to certainty.
     """
     z = logits.double()
     having = int(present.sum())
     lacking = len(present) - having
-    wanted = torch.where(present, (having + 1) / (having + 2), 1 / (lacking + 2)).double()
-    # Convex in one over the temperature; on a grid this fine, its least is found to within 1%.
+    targets = torch.where(present, (having + 1) / (having + 2), 1 / (lacking + 2)).double()
+    # Convex in one over the temperature; on a grid this fine, its minimum is accurate to 1%.
     inverse = torch.logspace(-3, 3, 1400, dtype=torch.float64)
     losses = F.binary_cross_entropy_with_logits(
-        inverse[:, None] * z, wanted.expand(len(inverse), -1), reduction="none"
+        inverse[:, None] * z, targets.expand(len(inverse), -1), reduction="none"
     ).mean(dim=1)
     return (1 / inverse[losses.argmin()]).float()

@@ -102,12 +102,16 @@ def load_pretrained_head(parts: Mapping[str, nn.Module]) -> bool:
 
     The file is made by `bench/pretrained_head.py`: a training run on drawn scenes, kept in float16.
     """
-    given = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
-    own = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
-    if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in given.items()}:
+    tensors = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
+    target = {
+        f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()
+    }
+    if {key: value.shape for key, value in target.items()} != {
+        key: value.shape for key, value in tensors.items()
+    }:
         return False
-    for key, value in own.items():
-        value.copy_(given[key])
+    for key, value in target.items():
+        value.copy_(tensors[key])
     return True
 
 
@@ -120,9 +124,9 @@ def load_state(folder: Path, module: nn.Module, *, besides: str) -> dict[str, np
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {MODEL}: training did not finish, or the file was moved")
     try:
-        given = load_file(path)
-        module.load_state_dict({key: value for key, value in given.items() if not key.startswith(besides)})
+        tensors = load_file(path)
+        module.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(besides)})
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ConfigError(f"{path} is damaged or of another architecture: {error}") from error
-    others = {key.removeprefix(besides): value for key, value in given.items() if key.startswith(besides)}
+    others = {key.removeprefix(besides): value for key, value in tensors.items() if key.startswith(besides)}
     return {key: value.float().numpy() for key, value in others.items()}

@@ -1,8 +1,8 @@
 """Layers whose result depends on the whole batch, for a batch that several processes (ranks) share.
 
-Each rank is shown some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
+Each rank computes some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
 computes what one process alone would on all rows: batch normalisation takes the statistics of the whole batch, and
-dropout draws the mask of the whole batch from the common seed and uses its own rows of it.
+dropout draws the mask of the whole batch from the common seed and uses its rows of it.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class BatchSlice:
-    """Rows from `start` up to, not with, `stop` of a batch of `total`: what one rank is shown of it."""
+    """Rows from `start` up to, not with, `stop` of a batch of `total`: what one rank computes."""
 
     start: int
     stop: int
@@ -35,7 +35,7 @@ class BatchSlice:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """As PyTorch's own, and by the statistics of the whole batch where `part` is only some of its rows.
+    """PyTorch's, with the statistics of the whole batch where `batch_slice` is a part of it.
 
     PyTorch's SyncBatchNorm would do that on GPUs alone.
     """
@@ -73,7 +73,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Dropout2d(nn.Dropout2d):
-    """As PyTorch's own, and by the mask of the whole batch where `part` is only some of its rows.
+    """PyTorch's, with the mask of the whole batch where `batch_slice` is a part of it.
 
     All ranks must have the same random state.
     """
@@ -103,9 +103,9 @@ def set_batch_slice(layers: Iterable[BatchNorm2d | Dropout2d], batch_slice: Batc
         layer.batch_slice = batch_slice
 
 
-def _all_reduce(own: Tensor) -> Tensor:
+def _all_reduce(tensor: Tensor) -> Tensor:
     """The sum over all ranks, which gradients go through."""
-    total: Tensor = _Sum.apply(own)
+    total: Tensor = _Sum.apply(tensor)
     return total
 
 
@@ -113,15 +113,15 @@ class _Sum(torch.autograd.Function):
     """The sum over all ranks; the gradient of a sum is the sum of the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ARG004
-        return _summed(own)
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # noqa: ARG004
+        return _summed(tensor)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # noqa: ARG004
         return _summed(gradients[0])
 
 
-def _summed(own: Tensor) -> Tensor:
-    total = own.clone(memory_format=torch.contiguous_format)
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.clone(memory_format=torch.contiguous_format)
     torch.distributed.all_reduce(total)
     return total

@@ -1,6 +1,6 @@
 """The learning curve: how good heads are that learnt from a part of the labels, and what more of them would bring.
 
-Of each held-out part of the images every size of training set is asked, and each size is a part of the next one, so
+Every size of training set predicts each held-out part of the images, and each size is a part of the next one, so
 that the sizes are compared on the same images. What more labels would bring is read off an inverse power law through
 the measured points, which errors of learners follow over wide ranges of sizes (Cortes et al., 1994, "Learning Curves:
 Asymptotic Values and Rate of Convergence"; Figueroa et al., 2012, "Predicting sample size required for classification
@@ -162,19 +162,19 @@ def learning_curve(
     )
 
 
-def nested(groups: npt.ArrayLike, rest: Mask, wanted: list[float], purpose: str) -> list[Mask]:
+def nested(groups: npt.ArrayLike, rest: Mask, targets: list[float], purpose: str) -> list[Mask]:
     """Ever larger sets of whole groups, each a part of the next one; the last is all of `rest`.
 
-    groups: of each of N images. rest: (N,), which may be taken. wanted: how many images, about, ascending.
+    groups: of each of N images. rest: (N,), which may be taken. targets: how many images, about, ascending.
     purpose: decides in what order groups are taken.
 
-    Gives masks (N,), one more than `wanted`; none is empty.
+    Returns masks (N,), one more than `targets`; none is empty.
     """
     names = np.asarray(groups)
     order = list(ranked(set(names[rest].tolist()), purpose))
     counts = np.array([int((names[rest] == group).sum()) for group in order])
     middles = np.cumsum(counts) - counts / 2
-    taken = [max(int(np.searchsorted(middles, count, side="right")), 1) for count in wanted]
+    taken = [max(int(np.searchsorted(middles, count, side="right")), 1) for count in targets]
     return [rest & np.isin(names, order[:number]) for number in (*taken, len(order))]
 
 
@@ -253,8 +253,10 @@ def _bootstrap(ious: Floats, part: npt.NDArray[np.int64], groups: npt.NDArray[np
     drawn = np.zeros((_BOOTSTRAP_SAMPLES, len(ious) + 1))
     for draw in range(_BOOTSTRAP_SAMPLES):
         for number in random.integers(len(sums), size=len(sums)):
-            own = sums[number]
-            drawn[draw] += np.bincount(random.integers(len(own), size=len(own)), minlength=len(own)) @ own
+            totals = sums[number]
+            drawn[draw] += (
+                np.bincount(random.integers(len(totals), size=len(totals)), minlength=len(totals)) @ totals
+            )
     return np.asarray(drawn[:, :-1] / drawn[:, -1:], dtype=np.float64)
 
 

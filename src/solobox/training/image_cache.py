@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
@@ -173,7 +174,7 @@ class ImageSource(ABC):
 
 
 class ImageCache(ImageSource):
-    """Images as squares of `side` pixels.
+    """Images as squares of `side` pixels, or of at most that many on a side where they are not kept.
 
     network_side: side of the network's input; images of validation have this `side` too.
     keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. Without it an image
@@ -208,7 +209,14 @@ class ImageCache(ImageSource):
         return self.side
 
     def _resized(self, image: DecodedImage) -> Pixels:
-        return to_square(image.pixels, self.side)
+        if self._store is not None:
+            return to_square(image.pixels, self.side)
+        # Pixels that are used at once need not be square: no side is enlarged.
+        height, width = image.pixels.shape[:2]
+        size = min(width, self.side), min(height, self.side)
+        if size == (width, height):
+            return image.pixels
+        return np.asarray(Image.fromarray(image.pixels).resize(size, Image.Resampling.BILINEAR))
 
     def _keep(self, row: int, pixels: Pixels) -> None:
         if self._store is not None:

@@ -29,7 +29,7 @@ _FINAL_DIVISOR = 1e4
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
-    """The learning rate of a step, counted from 0, of `total` steps; a group's own is this times its factor.
+    """The learning rate of a step, counted from 0, of `total` steps; a group's is this times its factor.
 
     `one_cycle` is PyTorch's OneCycleLR (Smith and Topin, 2018) with its defaults, from ``lr / 25`` up to ``lr`` at
     about step ``warmup * total - 1``, and down to ``lr / 250000`` at the last one; of a `total` of 1 the only step
@@ -133,7 +133,7 @@ def freeze_stages(backbone: "nn.Module", count: int) -> int:
 def stages(backbone: "nn.Module") -> list[list["nn.Module"]]:
     """The stages of a backbone in the order of its children, the stem first; together they hold all its parameters.
 
-    A stage begins with a child that has layers of its own, and in networks that are one chain of layers (VGG) with
+    A stage begins with a child that contains layers, and in networks that are one chain of layers (VGG) with
     the first layer after a pooling. The layers before the first stage are the stem. So ResNet and ConvNeXt have a
     stem and 4 stages, EfficientNet-Lite0 a stem and 7, VGG 5 in all, less those beyond the coarsest map in use.
     """
