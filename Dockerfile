@@ -3,8 +3,7 @@
 #   docker build -t solobox .
 #   docker run --rm -p 127.0.0.1:8000:8000 -e SOLOBOX_API_KEY -v "$PWD/model.onnx:/model/model.onnx:ro" solobox
 #
-# Packages come from whatever index pip is configured for; every one is checked against the hashes of
-# requirements/lock.txt.
+# Packages come from the index that pip is configured for; each is checked against the hashes in requirements/lock.txt.
 
 FROM python:3.12-slim AS build
 WORKDIR /build
@@ -13,7 +12,7 @@ COPY requirements/bootstrap.txt requirements/lock.txt requirements/
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes -r requirements/bootstrap.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-# What the base install needs, at the versions of the lock, checked against its hashes.
+# The dependencies of the base install, at the locked versions, checked against their hashes.
 RUN /opt/tools/bin/uv pip compile --quiet --python /opt/solobox/bin/python --no-header --no-annotate --no-emit-index-url \
         --constraint requirements/lock.txt pyproject.toml -o base.txt \
     && /opt/tools/bin/uv pip install --quiet --python /opt/solobox/bin/python --require-hashes \
@@ -31,6 +30,6 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:8000/health/ready', timeout=2)"]
-# An address that others reach wants SOLOBOX_API_KEY; the server refuses to start without it.
+# On an address that other machines reach, the server does not start without SOLOBOX_API_KEY.
 ENTRYPOINT ["solobox", "serve"]
 CMD ["/model/model.onnx", "--host", "0.0.0.0", "--port", "8000"]

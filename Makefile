@@ -1,7 +1,7 @@
-# make setup   the environment in .venv, from the lock
-# make demo    setup, then the whole job on images that the program draws itself
-# make test    setup, then every check
-# make lock    resolve the lock anew from pyproject.toml
+# make setup   create the environment in .venv from the lock
+# make demo    setup, then train, evaluate and predict on drawn images
+# make test    setup, then run every check
+# make lock    update the lock from pyproject.toml
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,8 +25,8 @@ $(STAMP): requirements/bootstrap.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/solobox demo -o demo
 
-# A process for each processor, and a thread in each: the tests are many small ones. The files in the order of
-# tests/conftest.py, the long ones first; and a process that dies ends it all, rather than leaving the others waiting.
+# One process per processor with one thread each, since the tests are many and small. Long test files first, in the order of
+# tests/conftest.py. If a process dies the run ends; otherwise the other processes would wait for it.
 test: lint types imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 

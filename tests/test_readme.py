@@ -21,23 +21,23 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README's examples name."""
-    place = tmp_path_factory.mktemp("readme")
-    dataset = synthetic.write(place, 40, seed=2, size=(128, 96))
-    (place / "annotations.csv").rename(place / "labels.csv")
-    (place / "photos").mkdir()
-    shutil.copy(dataset.paths[0], place / "photos" / "one.jpg")
-    with write_clip(place / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
+    """A folder with the files that the README's examples use."""
+    path = tmp_path_factory.mktemp("readme")
+    dataset = synthetic.write(path, 40, seed=2, size=(128, 96))
+    (path / "annotations.csv").rename(path / "labels.csv")
+    (path / "photos").mkdir()
+    shutil.copy(dataset.paths[0], path / "photos" / "one.jpg")
+    with write_clip(path / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
             clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)
-    return place
+    return path
 
 
 def test_the_commands(folder: Path) -> None:
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
-    # Several devices have a test of their own; margins want more images than there are here, see tests/cli.
+    # Several devices are tested below; margins need more images than there are here, see tests/cli.
     lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
-    # What does not end by itself has tests of its own, in tests/serving.
+    # The server runs until it is stopped: tests/serve.
     assert lines.pop() == "solobox serve model.onnx"
     commands = ["check", "train", "evaluate", "predict", "export", "predict", "predict"]
     assert [shlex.split(line)[1] for line in lines] == commands
