@@ -141,5 +141,5 @@ def from_corners(boxes: Tensor, form: BoxForm) -> Tensor:
     if form == "center_size":
         return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
     if form == "corner_size":
-        return torch.cat([top_left, bottom_right - first], dim=-1)
+        return torch.cat([top_left, bottom_right - top_left], dim=-1)
     return boxes
