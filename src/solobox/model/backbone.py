@@ -203,7 +203,7 @@ def _from_file(path: Path, network: nn.Module) -> State:
 def _load_body(body: nn.Module, state: State, name: str) -> None:
     """Load the weights of the whole network into its `features_only` version.
 
-    timm renames blocks ("layer.0" to "layer_0") in some families in it.
+    In some families, timm renames blocks there ("layer.0" to "layer_0").
     """
     expected = body.state_dict()
     renamed = {key.replace(".", "_"): value for key, value in state.items()}

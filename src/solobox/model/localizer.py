@@ -48,7 +48,7 @@ class Localizer(Predictor, nn.Module):
     architecture: the modules and their sizes.
     pretrained: the backbone's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
     pretrained_head: first weights of vectorizer and head: ``random``, or ``synthetic`` for those that come with the
-        install, learned from drawn images (`solobox.synthetic`), where architecture and backbone match them;
+        install, trained on synthetic images (`solobox.synthetic`), where architecture and backbone match them;
         `has_pretrained_head` says whether they did.
     backbone: a custom network instead of `architecture.backbone` and `pretrained`, see `Backbone`.
 
@@ -207,7 +207,7 @@ class Localizer(Predictor, nn.Module):
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not.
 
-        `metadata` is kept in ``config.json`` beside the architecture and the quantiles of margins (`calibration`).
+        `metadata` is saved in ``config.json`` with the architecture and the quantiles of margins (`calibration`).
         """
         margins = {"margins": self.calibration.to_dict()} if self.calibration else {}
         state = dict(self.state_dict())
@@ -233,8 +233,8 @@ class Localizer(Predictor, nn.Module):
         """
         config = saving.read_config(Path(folder))
         localizer = cls(saving.architecture(config, Architecture, Path(folder)), backbone=backbone)
-        figures = saving.load_state(Path(folder), localizer, prefix=_FAMILIARITY)
-        localizer.familiarity = Familiarity.from_arrays(figures)
+        arrays = saving.load_state(Path(folder), localizer, prefix=_FAMILIARITY)
+        localizer.familiarity = Familiarity.from_arrays(arrays)
         if "margins" in config:
             localizer.calibration = Calibration.from_dict(config["margins"])
         localizer.metadata = {key: value for key, value in config.items() if key not in saving.RESERVED}

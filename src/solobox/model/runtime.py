@@ -79,9 +79,9 @@ class TorchFeatures:
 class OpenVinoFeatures:
     """The backbone compiled by OpenVINO for this CPU.
 
-    Each image goes alone through a stream of one thread. So its maps do not depend on the images beside it: where the
+    Each image goes alone through a stream of one thread. So its maps do not depend on the other images: where the
     processor has matrix tiles (AMX), bf16 results differ with the size of the batch. And no thread waits for another
-    within a layer, which matters when the processors have other work (decoding) beside.
+    within a layer, which matters when the processors decode images at the same time.
 
     precision: ``bf16`` or ``f32``. output_dtype: of the maps, bfloat16 or float32.
     """

@@ -99,7 +99,7 @@ def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
 def load_pretrained_head(modules: Mapping[str, nn.Module]) -> bool:
     """Load the weights that come with the install, if every tensor fits. Returns whether they do.
 
-    The file is made by `bench/pretrained_head.py`: from a training run on synthetic images, in float16.
+    The file comes from `bench/pretrained_head.py`: from a training run on synthetic images, in float16.
     """
     pretrained = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
     state = {

@@ -2,7 +2,7 @@
 
 Each rank gets some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
 computes what one process alone would on all rows: batch normalization takes the statistics of the whole batch, and
-dropout draws the mask of the whole batch from the common seed and uses its own rows of it.
+dropout draws the mask of the whole batch from the common seed and uses the rank's rows of it.
 """
 
 from collections.abc import Iterable

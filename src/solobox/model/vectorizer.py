@@ -74,7 +74,7 @@ class Flatten(nn.Module):
         height, width = maps[-1].shape[2:]
         if height * width != self.cells:
             raise ConfigError(
-                f"the vectorizer `flatten` was made for maps of {self.cells} cells and got {height} x {width}: pass "
+                f"the vectorizer `flatten` expects maps of {self.cells} cells and got {height} x {width}: pass "
                 "images of the size that it was made for, or use vectorizer `gap`, which takes any"
             )
         return maps[-1].flatten(1)

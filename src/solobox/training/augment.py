@@ -85,8 +85,8 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Crops:
-    """K network inputs made from one image.
+class CropBatch:
+    """K crops of one image as network inputs.
 
     pixels: K arrays (3, h, w) uint8 RGB. boxes: (K, 4) ``x1, y1, x2, y2`` as fractions of each crop's sides, NaN for an
     image without the object.
@@ -110,7 +110,7 @@ def augment(
     rng: np.random.Generator,
     *,
     first_full: bool = True,
-) -> Crops:
+) -> CropBatch:
     """`count` crops of an image: first the full image with its true colors, then random ones.
 
     pixels: (h, w, 3) uint8 RGB. box: (4,) ``x1, y1, x2, y2`` as fractions of its sides, NaN without the object.
@@ -129,7 +129,7 @@ def augment(
         pixels_of_crops.append(crop_resize(pixels, crop, shape))
         if index or not first_full:
             pixels_of_crops[index] = color_jitter(rng, pixels_of_crops[index])
-    return Crops(pixels_of_crops, np.stack([crop.to_crop(target) for crop in crops]))
+    return CropBatch(pixels_of_crops, np.stack([crop.to_crop(target) for crop in crops]))
 
 
 def random_box(rng: np.random.Generator) -> Floats:

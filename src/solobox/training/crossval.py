@@ -186,12 +186,12 @@ class CrossValidator:
         return head.eval()
 
     def outputs(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> Output:
-        """The output of a head for some readable images (n), on the CPU."""
+        """The output of a head for readable images (n), on the CPU."""
         with torch.inference_mode():
             return _concatenated([head(maps) for maps in self._maps(rows)])
 
     def pooled_features(self, rows: Sequence[int] | Rows) -> Floats:
-        """Pooled features (n, D) of some readable images; see `Familiarity`."""
+        """Pooled features (n, D) of readable images; see `Familiarity`."""
         return np.concatenate([pooled(maps) for maps in self._maps(rows)]).astype(np.float64)
 
     def _maps(self, rows: Sequence[int] | Rows) -> Iterator[list[Tensor]]:
@@ -203,7 +203,7 @@ class CrossValidator:
             yield [feature.float() for feature in self.features.maps(batch, self.fabric.device)]
 
     def predict(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> list[Prediction]:
-        """The predictions of a head for some readable images, in order, without presence and familiarity."""
+        """The predictions of a head for readable images, in order, without presence and familiarity."""
         return self._predictions(self.outputs(head, rows), rows)
 
     def _predictions(self, output: Output, rows: Sequence[int] | Rows) -> list[Prediction]:

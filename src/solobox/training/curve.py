@@ -5,7 +5,7 @@ The gain from more labels is extrapolated by an inverse power law, which test er
 set sizes (Cortes et al., 1994, "Learning Curves:
 Asymptotic Values and Rate of Convergence"; Figueroa et al., 2012, "Predicting sample size required for classification
 performance"; Hestness et al., 2017, "Deep Learning Scaling is Predictable, Empirically"). It does not
-tell what labels of another kind would bring: other scenes, better boxes.
+cover labels of another kind: other scenes, better boxes.
 """
 
 import csv
@@ -96,11 +96,10 @@ class Curve:
         """The gain expected from twice as many labels, in a sentence."""
         gain, twice = self.gain, f"twice as many labels ({self.points[-1].images:,} images)"
         if gain.upper < MIN_GAIN:
-            return f"Hardly anything is to be expected of {twice}: less than {MIN_GAIN:g} mean IoU."
+            return f"Hardly any gain is expected from {twice}: less than {MIN_GAIN:g} mean IoU."
         if gain.lower < MIN_GAIN and gain.upper - gain.lower > _MAX_BAND:
             return (
-                f"What {twice} would bring cannot be told from these: from {gain.lower:.3f} to {gain.upper:.3f} mean "
-                "IoU all is possible."
+                f"The gain from {twice} is uncertain: between {gain.lower:.3f} and {gain.upper:.3f} mean IoU."
             )
         return (
             f"{twice.capitalize()} are expected to bring about +{gain.expected:.3f} mean IoU ({gain.lower:.3f} to "
@@ -127,7 +126,7 @@ def learning_curve(
 ) -> Curve:
     """Measure the learning curve of labelled images.
 
-    dataset: images without a box, and those of the data's own test split, are left out; all others are used.
+    dataset: images without a box, and those whose split is test, are left out; all others are used.
     repetitions: 3 or more. The number of folds; groups stay whole.
     skip_bad: leave out images that cannot be read, rather than raise DataError.
 

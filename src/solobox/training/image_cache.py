@@ -176,8 +176,8 @@ class ImageCache(ImageSource):
     """Images as squares of `side` pixels.
 
     network_side: side of the network's input; images of validation have this `side` too.
-    keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. If not, `pixels` works once
-        for each row.
+    keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. If not, `pixels` works
+        once for each row.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class Epoch:
 
 
 Callback: TypeAlias = Callable[[Epoch, nn.Module], object]
-"""Called after each epoch with its figures and the module with the averaged weights, in evaluation mode."""
+"""Called after each epoch with its metrics and the module with the averaged weights, in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +200,10 @@ class _FitState:
 
     def add(self, loss: Tensor, ious: Tensor, ranks: int) -> None:
         """Add a batch to the sums. They stay on the device, which need not wait. ranks: those that share the batch."""
-        figures = torch.stack(
+        metrics = torch.stack(
             [loss.double(), ious.double().sum() * ranks, loss.new_tensor(len(ious) * ranks).double()]
         )
-        self.sums += figures
+        self.sums += metrics
         self.batch += 1
 
     def sync_metrics(self, group: Distributed, step: int) -> None:

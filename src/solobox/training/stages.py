@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 Batches: TypeAlias = Callable[[int, int], Iterator[Batch]]
-"""The batches of an epoch from a batch on, both counted from 0: a function of these two numbers alone."""
+"""The batches of an epoch from a batch on, both counted from 0: they depend on these two numbers only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +209,7 @@ def feature_ious(module: nn.Module, features: FeatureCache, fabric: Fabric) -> T
 def _ious(
     batch: Callable[[Tensor], tuple[Any, Tensor]], count: int, module: nn.Module, fabric: Fabric, size: int
 ) -> Tensor:
-    """IoU of `count` images, each computed by one rank and known to all. batch: inputs and boxes of some of them."""
+    """IoU of `count` images, each computed by one rank and sent to all. batch: inputs and boxes by indices of images."""
     group = Distributed(fabric)
     ious = torch.zeros(count)
     with torch.inference_mode():

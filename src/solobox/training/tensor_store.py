@@ -51,14 +51,14 @@ class TensorStore:
         self.nbytes = rows * sum(self._sizes)
         self._tensors: list[Tensor] = []
         self._file: BinaryIO | None = None
+        group = group or Distributed()
         in_memory = self.nbytes <= budget
-        if group is not None and group.local_size > 1:
+        if group.local_size > 1:
             in_memory = in_memory and group.on_local_rank_zero(lambda: _has_room(_SHARED, self.nbytes))
-            self._file = _shared_file(self.nbytes, _SHARED if in_memory else folder, group)
-        elif in_memory:
+        if in_memory and group.local_size == 1:
             self._tensors = [torch.empty(rows, *shape, dtype=dtype) for shape in shapes]
         else:
-            self._file = _temporary_file(self.nbytes, folder)
+            self._file = _unlinked_file(self.nbytes, _SHARED if in_memory else folder, group)
         if self._file is not None:
             weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
@@ -122,21 +122,8 @@ def _write_all(file: BinaryIO, data: memoryview) -> None:
         data = data[file.write(data) :]
 
 
-def _temporary_file(size: int, folder: Path) -> BinaryIO:
-    """An open, unbuffered file of that size without a name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_free_space(size, folder)
-    stream = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (open as long as the store)
-    try:
-        _reserve(stream, size, folder)
-    except ConfigError:
-        stream.close()
-        raise
-    return stream
-
-
-def _shared_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
-    """A file of that size, open in all processes of this host and then unlinked."""
+def _unlinked_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
+    """A file of that size, open and unbuffered in all processes of this host, and then unlinked."""
 
     def create() -> str:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +138,11 @@ def _shared_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
             stream = path.open("r+b", buffering=0)
     finally:
         group.on_local_rank_zero(path.unlink)
-    group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
+    try:
+        group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
+    except ConfigError:
+        stream.close()
+        raise
     return stream
 
 

@@ -349,7 +349,7 @@ class _TrainingRun:
         after = result.history[result.best].val_iou
         better = before is None or after is None or after >= before
         if not better and start is not None:
-            self.progress.say("fine-tuning did not help: the localizer from before it is kept")
+            self.progress.say("fine-tuning did not help: the localizer from before is kept")
             localizer.load_state_dict(start)
         manager.stage_ended(result, better=better)
         self.timer.lap("finetune")
