@@ -163,7 +163,7 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
     recipe = Recipe.from_preset("quick", QUICK)
     with pytest.raises(DataError, match="15 images with a box that can be read are too few"):
         learning_curve(dataset(15), recipe)
-    with pytest.raises(DataError, match="1 groups of images with a box cannot be held out in 5 parts"):
+    with pytest.raises(DataError, match="1 groups of images with a box are too few for 5 folds"):
         learning_curve(dataset(30, "one film"), recipe)
     with pytest.raises(ConfigError, match="3 repetitions or more, not 2"):
         learning_curve(dataset(30), recipe, repetitions=2)

@@ -209,7 +209,7 @@ def feature_ious(module: nn.Module, features: FeatureCache, fabric: Fabric) -> T
 def _ious(
     batch: Callable[[Tensor], tuple[Any, Tensor]], count: int, module: nn.Module, fabric: Fabric, size: int
 ) -> Tensor:
-    """IoU of `count` images, each computed by one rank and sent to all. batch: inputs and boxes by indices of images."""
+    """IoU of `count` images, each computed by one rank and sent to all. batch: inputs and boxes by index."""
     group = Distributed(fabric)
     ious = torch.zeros(count)
     with torch.inference_mode():
