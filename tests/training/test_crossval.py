@@ -55,7 +55,7 @@ def test_folds_keep_groups_whole_and_are_as_even_as_those_allow(dataset: Dataset
     units = units_of(dataset)
     with_box = Counter(unit for unit, there in zip(units, dataset.has_box, strict=True) if there)
     if len(with_box) < folds:
-        with pytest.raises(DataError, match="use fewer of them"):
+        with pytest.raises(DataError, match="use fewer folds"):
             assign_folds(dataset, folds)
         return
     fold = assign_folds(dataset, folds)
@@ -171,7 +171,7 @@ def test_the_same_pixels_have_the_same_prediction(found: OutOfFold, drawn: Datas
         image = read(drawn.paths[row])
         seen = found.predict_pixels(row, image.pixels)
         assert seen.size == (96, 72)
-        # Kept maps are rounded to bfloat16, and their image was scaled by another kernel.
+        # Cached maps are rounded to bfloat16.
         np.testing.assert_allclose(seen.box, found.predictions[row].box, atol=0.5)
     blank = np.full((72, 96, 3), 127, np.uint8)
     assert np.abs(found.predict_pixels(0, blank).box - found.predictions[0].box).max() > 2

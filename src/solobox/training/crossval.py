@@ -32,6 +32,7 @@ from solobox.model.presence import Presence, temperature
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import name_of, postprocess
+from solobox.training.augment import crop_resize, full_crop
 from solobox.training.calibrate import MAX_IMAGES
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
@@ -68,7 +69,10 @@ class OutOfFold:
                 f"{self.dataset.where[row]}: {self.predictions[row].error}", code="image-unreadable"
             )
         side = self.validator.recipe.architecture.side
-        square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
+        cached = to_square(
+            pixels, round(side * OVERSAMPLING)
+        )  # resized twice, as the cached features' images
+        square = crop_resize(cached, full_crop(*cached.shape[1::-1]), side)[np.newaxis]
         device = self.validator.fabric.device
         maps = [
             feature.float().to(device) for feature in self.validator.backbone(np.ascontiguousarray(square))
