@@ -142,8 +142,8 @@ def test_groups_widen_the_bands() -> None:
             Gain(0.012, 0.006, 0.02),
             "Twice as many labels (400 images) are expected to bring about +0.012 mean IoU",
         ),
-        (Gain(0.002, 0.0, 0.004), "Hardly anything is to be expected of twice as many labels"),
-        (Gain(0.02, 0.0, 0.06), "cannot be told from these: from 0.000 to 0.060 mean IoU"),
+        (Gain(0.002, 0.0, 0.004), "Hardly any gain is expected from twice as many labels"),
+        (Gain(0.02, 0.0, 0.06), "is uncertain: between 0.000 and 0.060 mean IoU"),
         (Gain(0.03, 0.006, 0.06), "about +0.030 mean IoU (0.006 to 0.060)"),
         (Gain(0.008, 0.004, 0.012), "about +0.008 mean IoU (0.004 to 0.012)"),
     ],
@@ -163,7 +163,7 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
     recipe = Recipe.from_preset("quick", QUICK)
     with pytest.raises(DataError, match="15 images with a box that can be read are too few"):
         learning_curve(dataset(15), recipe)
-    with pytest.raises(DataError, match="1 groups of images with a box cannot be held out in 5 parts"):
+    with pytest.raises(DataError, match="1 groups of images with a box are too few for 5 folds"):
         learning_curve(dataset(30, "one film"), recipe)
     with pytest.raises(ConfigError, match="3 repetitions or more, not 2"):
         learning_curve(dataset(30), recipe, repetitions=2)

@@ -1,8 +1,6 @@
 import copy
 import json
 import math
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,7 +18,6 @@ from solobox.errors import ConfigError
 from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead
 from solobox.training.optim import (
-    EarlyStopping,
     freeze_stages,
     learning_rate,
     make_optimizer,
@@ -207,14 +204,6 @@ def test_a_step_that_does_not_exist_is_an_error(step: int, total: int) -> None:
 def test_senseless_settings_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"^{name} .*{value}"):
         OptimizerConfig(**{name: value})
-
-
-def test_settings_can_be_read_and_rates_told_without_torch() -> None:
-    code = (
-        "import sys; from solobox.training.optim import OptimizerConfig, learning_rate; "
-        "assert learning_rate(OptimizerConfig(), 3, 10) > 0; assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # What is trained --------------------------------------------------------------------------------------------
@@ -454,36 +443,3 @@ def test_the_settings_of_the_groups_are_plain_json() -> None:
     assert json.loads(json.dumps([{k: v for k, v in group.items() if k != "betas"} for group in state])) == [
         {k: v for k, v in group.items() if k != "betas"} for group in state
     ]
-
-
-# When to stop -----------------------------------------------------------------------------------------------
-
-
-@given(st.integers(1, 5), st.lists(st.booleans(), max_size=30), st.integers(0, 30))
-def test_training_stops_after_so_many_epochs_without_a_new_best_also_when_cut_in_two(
-    patience: int, news: list[bool], cut: int
-) -> None:
-    stopping = EarlyStopping(patience)
-    for index, new in enumerate(news):
-        if index == cut:
-            state = json.loads(json.dumps(stopping.state_dict()))
-            stopping = EarlyStopping(patience)
-            stopping.load_state_dict(state)
-        last = news[max(0, index + 1 - patience) : index + 1]
-        assert stopping.update(new) == (len(last) == patience and not any(last))
-
-
-def test_no_patience_never_stops() -> None:
-    stopping = EarlyStopping(0)
-    assert not any(stopping.update(best_is_new=False) for _ in range(100))
-
-
-def test_a_run_that_stopped_is_still_done_when_it_is_resumed() -> None:
-    stopping = EarlyStopping(2)
-    stopping.load_state_dict({"bad": 2})
-    assert stopping.done
-
-
-def test_negative_patience_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"patience .* -1"):
-        EarlyStopping(-1)

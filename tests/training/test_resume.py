@@ -64,15 +64,17 @@ def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes
             train(drawn, folder, recipe, stop_after=stop_after)
         assert not (folder / "config.json").exists()
         assert len((folder / "history.csv").read_text().splitlines()) == 1 + stop_after
-        with pytest.raises(ConfigError, match="not finished"):
+        with pytest.raises(ConfigError) as error:
             train(drawn, folder, recipe)
+        assert error.value.code == "run-unfinished"
         resumed = train(drawn, folder, resume=True)
         same(whole, resumed)
         assert history(whole) == history(resumed)
         assert whole.metadata["best"] == resumed.metadata["best"]
         assert len((folder / "history.csv").read_text().splitlines()) == 1 + epochs
-    with pytest.raises(ConfigError, match="is finished"):
+    with pytest.raises(ConfigError) as error:
         train(drawn, folder, resume=True)
+    assert error.value.code == "run-finished"
 
 
 class InterruptsAt(Silent):
@@ -101,8 +103,9 @@ def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path:
 
 def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Path) -> None:
     recipe = Recipe.from_preset("quick", QUICK)
-    with pytest.raises(ConfigError, match="no epoch was finished"):
+    with pytest.raises(ConfigError) as error:
         train(drawn, tmp_path / "run", resume=True)
+    assert error.value.code == "run-missing"
     with pytest.raises(Paused):
         train(drawn, tmp_path / "run", recipe, stop_after=1)
     with pytest.raises(ConfigError) as error:

@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 class Backbone(nn.Module):
     """A network as feature maps, which normalizes its input.
 
-    name: a timm model name; only a name for a `body` of your own.
+    name: a timm model name; with a `body`, any name.
     strides: the feature maps to return, by the number of image pixels that one cell covers (finest first).
     pretrained: where the weights come from. ``bundled``: the ImageNet weights that come with the install
         (EfficientNet-Lite0 only). ``hub``: timm's, downloaded. ``none``: random. Anything else is the path of a
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
 
 
 def _network(name: str, pretrained: str) -> Any:
-    """The whole timm network: with its weights from the hub, else names and shapes alone."""
+    """The whole timm network: with its weights from the hub, else without numbers."""
     if not timm.is_model(name):
         similar = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*")[:5]
         hint = f"; timm has {', '.join(similar)}" if similar else ""
@@ -101,7 +101,7 @@ def _weights(name: str, pretrained: str, network: nn.Module) -> State:
 
 
 def _custom(body: nn.Module, strides: Sequence[int]) -> tuple[nn.Module, tuple[int, ...], tuple[int, ...]]:
-    """A network of the user's as feature maps: the module, channels of the maps in use, and their indices."""
+    """A custom network as feature maps: the module, channels of the maps in use, and their indices."""
     info: Any = getattr(body, "feature_info", None)
     if isinstance(info, list):  # a timm network for classification
         body = FeatureGetterNet(body, out_indices=tuple(range(len(info))))
@@ -186,7 +186,7 @@ def _from_file(path: Path, network: nn.Module) -> State:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except Exception as error:  # what a foreign file makes the loaders raise is not a documented set
+    except Exception as error:  # the loaders document no set of exceptions
         raise ConfigError(
             f"{path} is not a file of weights that is safe to load: {error}", code="weights-damaged"
         ) from error
@@ -201,14 +201,14 @@ def _from_file(path: Path, network: nn.Module) -> State:
 
 
 def _load_body(body: nn.Module, state: State, name: str) -> None:
-    """Give a `features_only` network the tensors of the whole one.
+    """Load the weights of the whole network into its `features_only` version.
 
-    timm renames blocks ("layer.0" to "layer_0") in some families when it cuts a network open.
+    In some families, timm renames blocks there ("layer.0" to "layer_0").
     """
-    state_dict = body.state_dict()
+    expected = body.state_dict()
     renamed = {key.replace(".", "_"): value for key, value in state.items()}
     loaded: State = {}
-    for key, value in state_dict.items():
+    for key, value in expected.items():
         source = renamed.get(key.replace(".", "_"))
         if source is None and key.endswith("num_batches_tracked"):
             source = value  # a count that frozen statistics do not use; some files leave it out

@@ -1,4 +1,8 @@
-"""The head: from the vectorizer's output to a box, as four numbers or as four distributions."""
+"""Heads: from the output of the vectorizer to a box, by regression or by a distribution for each edge.
+
+The four numbers of a regression head are ``corners`` (x1, y1, x2, y2), ``center_size`` (cx, cy, w, h) or
+``corner_size`` (x1, y1, w, h). `solobox.boxes.convert` does the same on arrays.
+"""
 
 from typing import NamedTuple
 
@@ -7,18 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from solobox.config.architecture import BoxForm
-from solobox.model.box_forms import from_corners, to_corners
 from solobox.model.vectorizer import Kind
 
 
 class Output(NamedTuple):
-    """The output of a head for a batch.
+    """Output of a head for a batch of B images.
 
     boxes: (B, 4) float32, ``x1, y1, x2, y2`` as fractions of the input's sides; may lie a little outside [0, 1].
-    logits: (B, 4, N) float32, for each edge the unnormalised log-probabilities of N equal bins, or None for a
-        head that gives numbers alone.
-    positions: (N,) the centres of these bins as fractions, or None.
-    presence: (B,) float32, logits that the object is in the image, see `Presence`; None where it was not learned.
+    logits: (B, 4, N) float32, unnormalized log-probabilities of N equal bins for each edge; None for a
+        regression head.
+    positions: (N,) centers of these bins as fractions, or None.
+    presence: (B,) float32, logits of `Presence`; None where presence is not learned.
     """
 
     boxes: Tensor
@@ -39,7 +42,7 @@ class RegressionHead(nn.Module):
     """A fully connected layer with ReLU and four numbers: the article's head. Reads a vector.
 
     features: length of the vector. hidden: width of the layer between.
-    box: what the four numbers are, see `box_forms`; the output is corners whatever they are.
+    box: what the four numbers are, see `to_corners`; the output always has corners.
     """
 
     def __init__(self, features: int, *, hidden: int = 512, box: BoxForm = "corners") -> None:
@@ -64,7 +67,7 @@ class DistributionHead(nn.Module):
     As in SimCC (Li et al., 2022, "SimCC: a Simple Coordinate Classification Perspective for Human Pose
     Estimation"), a coordinate is classified into bins finer than a pixel.
 
-    kind, features: what the vectorizer gives, a ``vector`` of that length or ``sequences`` of that many channels.
+    kind, features: output of the vectorizer, a ``vector`` of that length or ``sequences`` of that many channels.
     cells: cells of the image along an axis. The bins cover them and one more at each end, i.e. the positions
         from ``-1/cells`` to ``1 + 1/cells``.
     bins: bins in a cell.
@@ -86,8 +89,8 @@ class DistributionHead(nn.Module):
         else:
             self.layers = nn.Linear(features, 4 * count)
         margin = 1 / cells
-        centres = -margin + (torch.arange(count, dtype=torch.float64) + 0.5) * (1 + 2 * margin) / count
-        self.register_buffer("positions", centres.float(), persistent=False)
+        centers = -margin + (torch.arange(count, dtype=torch.float64) + 0.5) * (1 + 2 * margin) / count
+        self.register_buffer("positions", centers.float(), persistent=False)
         self.positions: Tensor
 
     def forward(self, features: Tensor) -> Output:
@@ -100,8 +103,8 @@ class DistributionHead(nn.Module):
 class _EdgeConv(nn.Module):
     """A convolution of width 3 along each edge's sequence, with separate weights for each edge.
 
-    (B, 4, L, inputs) to (B, 4, L, outputs). As one batched matrix product it takes a third of the time that four
-    convolutions take on a CPU.
+    (B, 4, L, inputs) to (B, 4, L, outputs). As one batched matrix product it takes a third of the time of four
+    convolutions on a CPU.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -117,3 +120,26 @@ class _EdgeConv(nn.Module):
         rows = neighbors.transpose(0, 1).reshape(edges, batch * length, -1)
         out = torch.baddbmm(self.bias.to(rows.dtype), rows, self.weight.to(rows.dtype))
         return out.reshape(edges, batch, length, -1).transpose(0, 1)
+
+
+def to_corners(numbers: Tensor, form: BoxForm) -> Tensor:
+    """Four numbers (..., 4) in one of the forms of `BoxForm` to ``x1, y1, x2, y2``, in the same unit and type.
+
+    A negative size gives corners that are out of order.
+    """
+    position, size = numbers[..., :2], numbers[..., 2:]
+    if form == "center_size":
+        return torch.cat([position - size / 2, position + size / 2], dim=-1)
+    if form == "corner_size":
+        return torch.cat([position, position + size], dim=-1)
+    return numbers
+
+
+def from_corners(boxes: Tensor, form: BoxForm) -> Tensor:
+    """The inverse: ``x1, y1, x2, y2`` (..., 4) to four numbers of a form."""
+    top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
+    if form == "center_size":
+        return torch.cat([(top_left + bottom_right) / 2, bottom_right - top_left], dim=-1)
+    if form == "corner_size":
+        return torch.cat([top_left, bottom_right - top_left], dim=-1)
+    return boxes

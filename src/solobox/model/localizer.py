@@ -1,4 +1,4 @@
-"""Backbone, vectorizer and head plugged together: images in, one box each out."""
+"""The localizer: backbone, vectorizer and head; one box for each image."""
 
 import copy
 from collections.abc import Sequence
@@ -17,11 +17,10 @@ from solobox.errors import ConfigError
 from solobox.images.decode import ImageInput, decode
 from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
-from solobox.model.extra_convs import Extra
 from solobox.model.heads import DistributionHead, Output, RegressionHead
 from solobox.model.presence import Presence
 from solobox.model.runtime import Features, Pixels, fastest
-from solobox.model.vectorizer import Edges, Flatten, Gap
+from solobox.model.vectorizer import Edges, ExtraConvs, Flatten, Gap
 from solobox.predict.predictor import (
     NetworkInput,
     PredictOptions,
@@ -46,12 +45,12 @@ CUSTOM = "custom"
 class Localizer(Predictor, nn.Module):
     """Exactly one box for each image.
 
-    architecture: the parts and their sizes.
+    architecture: the modules and their sizes.
     pretrained: the backbone's weights: ``bundled``, ``hub``, ``none`` or a file (see `Backbone`).
     pretrained_head: first weights of vectorizer and head: ``random``, or ``synthetic`` for those that come with the
-        install, learned from drawn images (`solobox.synthetic`), where architecture and backbone match them;
+        install, trained on synthetic images (`solobox.synthetic`), where architecture and backbone match them;
         `has_pretrained_head` says whether they did.
-    backbone: a network of your own instead of `architecture.backbone` and `pretrained`, see `Backbone`.
+    backbone: a custom network instead of `architecture.backbone` and `pretrained`, see `Backbone`.
 
     `forward` takes (B, 3, H, W) RGB in 0..255, images resized to squares of `architecture.size` (or, with size
     ``native``, one size for the batch), and returns an `Output` with boxes as fractions of the sides. `features` and
@@ -74,7 +73,7 @@ class Localizer(Predictor, nn.Module):
         a = architecture if backbone is None else replace(architecture, backbone=CUSTOM)
         if backbone is None and a.backbone == CUSTOM:
             raise ConfigError(
-                "this localizer was trained with a custom backbone: pass the module as `backbone`",
+                "this localizer has a custom backbone: pass the module as `backbone`",
                 code="custom-backbone",
             )
         self.architecture = a
@@ -83,7 +82,7 @@ class Localizer(Predictor, nn.Module):
         self.calibration: Calibration | None = None
         self.familiarity: Familiarity | None = None
         self.backbone = Backbone(a.backbone, strides=a.strides, pretrained=pretrained, body=backbone)
-        self.extra = Extra(self.backbone.channels, a.extra)
+        self.extra = ExtraConvs(self.backbone.channels, a.extra)
         channels = self.extra.channels
         self.vectorizer: Gap | Flatten | Edges
         if a.vectorizer == "edges":
@@ -122,10 +121,10 @@ class Localizer(Predictor, nn.Module):
         """Both halves."""
         return self.decide(self.features(pixels))
 
-    # Using it ------------------------------------------------------------------------------------------
+    # Prediction ----------------------------------------------------------------------------------------
 
     def check(self, options: PredictOptions) -> PredictOptions:
-        """See `Predictor`. Raises ConfigError ``training-mode`` too: a network that trains predicts something else."""
+        """See `Predictor`. Raises ConfigError ``training-mode`` too: its predictions would differ."""
         if self.training:
             raise ConfigError(
                 "the localizer is in training mode; call .eval() before predicting", code="training-mode"
@@ -134,7 +133,7 @@ class Localizer(Predictor, nn.Module):
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
-        """1 with size ``native``: images of different sizes make no batch."""
+        """1 for images of native size, which differ in size."""
         return 1 if self.architecture.size == "native" else _BATCH_SIZE
 
     def preprocess(self, image: ImageInput) -> NetworkInput:
@@ -155,12 +154,12 @@ class Localizer(Predictor, nn.Module):
 
     @property
     def has_presence(self) -> bool:
-        """Whether it learned to tell images without the object."""
+        """Whether predictions have `presence`."""
         return self.presence is not None
 
     @property
     def has_familiarity(self) -> bool:
-        """Whether it knows what its training images look like."""
+        """Whether predictions have `familiarity`."""
         return self.familiarity is not None
 
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
@@ -177,15 +176,15 @@ class Localizer(Predictor, nn.Module):
         return calibrated
 
     def _fast_backbone(self) -> Features:
-        """The backbone in the fastest correct runtime of this machine, made at the first use; in float32.
+        """The backbone in the fastest correct runtime of this machine, compiled at the first use; in float32.
 
-        So a trained and an exported localizer say the same, to a rounding error.
+        So a trained and an exported localizer agree to a rounding error.
         """
         if self._features is None:
             self._features = fastest(self.backbone, self.architecture.size, exact=True)
         return self._features
 
-    # A backbone that trains, moves or is replaced needs its fast copy made anew.
+    # A backbone that trains, moves or gets other weights is compiled again.
 
     def train(self, mode: bool = True) -> "Localizer":  # noqa: FBT001  (torch's own signature)
         """Switch to training mode or out of it."""
@@ -203,12 +202,12 @@ class Localizer(Predictor, nn.Module):
         super()._apply(*args, **options)  # type: ignore[no-untyped-call]
         return self
 
-    # Saving it -----------------------------------------------------------------------------------------
+    # Saving --------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not.
 
-        `metadata` is kept in ``config.json`` beside the architecture and the quantiles of margins (`calibration`).
+        `metadata` is saved in ``config.json`` with the architecture and the quantiles of margins (`calibration`).
         """
         margins = {"margins": self.calibration.to_dict()} if self.calibration else {}
         state = dict(self.state_dict())
@@ -228,14 +227,14 @@ class Localizer(Predictor, nn.Module):
     def load(cls, folder: str | Path, *, backbone: nn.Module | None = None) -> "Localizer":
         """Read what `save` wrote; the localizer is ready to predict.
 
-        backbone: the module that it was trained with, where that was a network of your own; its weights are loaded too.
+        backbone: the custom module that it was trained with, if any; its weights are loaded too.
 
         Raises ConfigError when the folder is missing, incomplete, or of another version's architecture.
         """
         config = saving.read_config(Path(folder))
         localizer = cls(saving.architecture(config, Architecture, Path(folder)), backbone=backbone)
-        figures = saving.load_state(Path(folder), localizer, besides=_FAMILIARITY)
-        localizer.familiarity = Familiarity.from_arrays(figures)
+        arrays = saving.load_state(Path(folder), localizer, prefix=_FAMILIARITY)
+        localizer.familiarity = Familiarity.from_arrays(arrays)
         if "margins" in config:
             localizer.calibration = Calibration.from_dict(config["margins"])
         localizer.metadata = {key: value for key, value in config.items() if key not in saving.RESERVED}
@@ -256,7 +255,7 @@ def run_head(
     presence: nn.Module | None,
     maps: Sequence[Tensor],
 ) -> Output:
-    """From feature maps to boxes, by these parts of a localizer."""
+    """From feature maps to boxes, by these modules of a localizer."""
     output: Output = head(vectorizer(extra(maps)))
     return output if presence is None else output._replace(presence=presence(maps))
 
@@ -267,12 +266,11 @@ def pooled(maps: Sequence[Tensor]) -> np.ndarray:
     return np.asarray(means.cpu().numpy())
 
 
-def cells_of(backbone: Backbone, extra: Extra, side: int) -> int:
+def cells_of(backbone: Backbone, extra: ExtraConvs, side: int) -> int:
     """Cells of the coarsest map, after `extra`, of a square of `side` pixels.
 
-    The network itself is asked, on PyTorch's device for shapes without numbers: some round up where others round
-    down.
+    Computed by the network on the meta device: some round up where others round down.
     """
-    before, after = (copy.deepcopy(part).to("meta").eval() for part in (backbone, extra))
+    before, after = (copy.deepcopy(module).to("meta").eval() for module in (backbone, extra))
     height, width = after(before(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
     return int(height * width)

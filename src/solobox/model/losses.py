@@ -33,8 +33,8 @@ def giou_loss(a: Tensor, b: Tensor) -> Tensor:
 
 
 def diou_loss(a: Tensor, b: Tensor) -> Tensor:
-    """1 - DIoU (Zheng et al., 2020): also the distance of the centres, in units of the hull's diagonal."""
-    return (1 - box_iou(a, b) + _centre_term(a, b)).mean()
+    """1 - DIoU (Zheng et al., 2020): also the distance of the centers, in units of the hull's diagonal."""
+    return (1 - box_iou(a, b) + _center_term(a, b)).mean()
 
 
 def ciou_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def ciou_loss(a: Tensor, b: Tensor) -> Tensor:
     aspect = 4 / math.pi**2 * angle.square()
     with torch.no_grad():
         alpha = aspect / (1 - iou + aspect).clamp(min=_EPS)
-    return (1 - iou + _centre_term(a, b) + alpha * aspect).mean()
+    return (1 - iou + _center_term(a, b) + alpha * aspect).mean()
 
 
 def kl_loss(output: Output, target: Tensor, *, sigma: float) -> Tensor:
@@ -57,8 +57,8 @@ def kl_loss(output: Output, target: Tensor, *, sigma: float) -> Tensor:
     if output.logits is None or output.positions is None:
         raise ConfigError("the loss kl needs the distribution head", code="options-conflict")
     positions = output.positions
-    centre = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
-    expected = (-0.5 * ((positions - centre) / sigma).square()).softmax(dim=-1)
+    center = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
+    expected = (-0.5 * ((positions - center) / sigma).square()).softmax(dim=-1)
     predicted = output.logits.log_softmax(dim=-1)
     return (expected * (expected.clamp(min=1e-12).log() - predicted)).sum(dim=-1).mean()
 
@@ -77,7 +77,7 @@ def _hull(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([torch.minimum(a[..., :2], b[..., :2]), torch.maximum(a[..., 2:], b[..., 2:])], dim=-1)
 
 
-def _centre_term(a: Tensor, b: Tensor) -> Tensor:
+def _center_term(a: Tensor, b: Tensor) -> Tensor:
     between = ((a[..., :2] + a[..., 2:]) - (b[..., :2] + b[..., 2:])) / 2
     diagonal = _sides(_hull(a, b)).square().sum(dim=-1).clamp(min=_EPS)
     return between.square().sum(dim=-1) / diagonal
@@ -116,11 +116,11 @@ class Loss:
 
     @classmethod
     def parse(cls, text: str, *, sigma: float = SIGMA, beta: float = 0.1) -> "Loss":
-        """Read the sum."""
+        """The loss of a recipe's text, such as ``kl + giou``."""
         return cls(parse(text), sigma, beta)
 
     def __call__(self, output: Output, target: Tensor) -> Tensor:
-        """The sum for a batch: a scalar. target: (B, 4)."""
+        """The weighted sum for a batch, a scalar. target: (B, 4)."""
         total = output.boxes.new_zeros(())
         for weight, name in self.terms:
             if name == "kl":

@@ -1,4 +1,4 @@
-"""Images at their own sizes, undistorted, for models that take any (`--size native`)."""
+"""Images at their native sizes, undistorted (`--size native`)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,19 +11,19 @@ LONGEST = 1333
 
 
 def native_size(width: int, height: int, min_side: int) -> tuple[int, int]:
-    """Width and height in pixels at which an image is shown.
+    """Width and height in pixels of the network's input for an image.
 
-    Its own; reduced by one factor to `LONGEST`, or enlarged by one factor until both sides have `min_side` pixels. Only
-    an image too narrow for both is distorted: its shorter side then has `min_side`.
+    Those of the image, but reduced to `LONGEST` or enlarged until both sides have `min_side` pixels. Only an image too
+    narrow for both is distorted: its shorter side then has `min_side`.
     """
     factor = min(LONGEST / max(width, height), max(1.0, min_side / min(width, height)))
     return max(min_side, round(width * factor)), max(min_side, round(height * factor))
 
 
 def resize_native(image: DecodedImage, min_side: int) -> npt.NDArray[np.uint8]:
-    """The pixels (h, w, 3) uint8 of an image at its `native_size`; it may have been decoded with `LONGEST` at min_side.
+    """The pixels (h, w, 3) uint8 of an image at its `native_size`; it may have been decoded with `at_least` `LONGEST`.
 
-    min_side: pixels of the shorter side, at min_side: the backbone's coarsest stride, or it would have nothing to say.
+    min_side: the backbone's coarsest stride in pixels, so that every map has a cell.
     """
     width, height = native_size(*image.size, min_side)
     if image.pixels.shape[:2] == (height, width):

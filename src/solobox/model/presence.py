@@ -1,4 +1,4 @@
-"""Whether the object is in the image at all: a branch beside vectorizer and head."""
+"""The presence branch: whether the object is in the image."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ _WIDTH = 64
 
 
 class Presence(nn.Module):
-    """From the backbone's maps to one logit, for models that learn from images without the object too.
+    """From the backbone's maps to one logit, for models trained on images without the object too.
 
     Each map goes through a 1x1 convolution, and its mean and its maximum over the cells to one linear layer: the
-    maximum sees small objects, the mean whole scenes. It shares nothing with vectorizer and head, so that learning it
-    does not cost them anything.
+    maximum sees small objects, the mean whole scenes. It shares no weights with vectorizer and head, so that it
+    does not make the boxes worse.
 
-    channels: of the maps. `temperature`: () float32, what logits are divided by before they are called probabilities
-    (Guo et al., 2017, "On Calibration of Modern Neural Networks"); 1 until it is calibrated.
+    channels: of the maps. `temperature`: () float32, divisor of the logits (Guo et al., 2017, "On Calibration of Modern
+    Neural Networks"); 1 until it is calibrated.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -43,15 +43,15 @@ class Presence(nn.Module):
 def temperature(logits: Tensor, present: Tensor) -> Tensor:
     """The temperature () at which held-out logits are the best probabilities, by their likelihood.
 
-    logits: (n,). present: (n,) bool, both values among them. The target probabilities are not 0 and 1 but what so few
-    images can support, ``(N + 1) / (N + 2)`` of N with and ``1 / (N + 2)`` of N without the object (Platt, 1999):
-    logits that part the two without a mistake would otherwise be driven to certainty.
+    logits: (n,). present: (n,) bool, both values among them. The targets are not 0 and 1 but what so few images
+    support, ``(N + 1) / (N + 2)`` of N with and ``1 / (N + 2)`` of N without the object (Platt, 1999):
+    otherwise logits without a mistake would get a temperature near 0.
     """
     z = logits.double()
-    having = int(present.sum())
-    lacking = len(present) - having
-    targets = torch.where(present, (having + 1) / (having + 2), 1 / (lacking + 2)).double()
-    # Convex in one over the temperature; on a grid this fine, its minimum is accurate to 1%.
+    positives = int(present.sum())
+    negatives = len(present) - positives
+    targets = torch.where(present, (positives + 1) / (positives + 2), 1 / (negatives + 2)).double()
+    # Convex in one over the temperature; on a grid this fine, the minimum is within 1%.
     inverse = torch.logspace(-3, 3, 1400, dtype=torch.float64)
     losses = F.binary_cross_entropy_with_logits(
         inverse[:, None] * z, targets.expand(len(inverse), -1), reduction="none"

@@ -1,8 +1,8 @@
 """The frozen backbone in the fastest correct runtime of this machine.
 
 On a CPU that is OpenVINO where it is installed, in bf16 where the processor has such instructions; otherwise
-PyTorch. Which one is decided by what the machine has, never by a stopwatch, so that a seeded run repeats. The
-choice is checked on a batch against PyTorch in float32 and refused if it disagrees.
+PyTorch. The hardware decides, not a measured time, so that a seeded run repeats. The choice is compared with PyTorch in
+float32 on a batch and rejected if it disagrees.
 """
 
 import logging
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _TOLERANCE = 0.12
 
 # The same where both compute in float32.
-_EXACT = 1e-3
+_FLOAT32_TOLERANCE = 1e-3
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,12 +50,12 @@ class Features(Protocol):
 class TorchFeatures:
     """The backbone in PyTorch, where its parameters are. One call at a time: each uses all processors.
 
-    dtype: that the backbone computes in. maps_dtype: that of the maps.
+    dtype: of the computation. output_dtype: of the maps.
     """
 
     backbone: Backbone
     dtype: torch.dtype = torch.float32
-    maps_dtype: torch.dtype = torch.bfloat16
+    output_dtype: torch.dtype = torch.bfloat16
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -73,23 +73,23 @@ class TorchFeatures:
         mixed = self.dtype is not torch.float32
         with self._lock, torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
             maps = self.backbone(batch)
-        return [feature.to(self.maps_dtype, memory_format=torch.channels_last) for feature in maps]
+        return [feature.to(self.output_dtype, memory_format=torch.channels_last) for feature in maps]
 
 
 class OpenVinoFeatures:
     """The backbone compiled by OpenVINO for this CPU.
 
-    Each image goes alone through a stream of one thread. So its maps do not depend on the images beside it: where the
+    Each image goes alone through a stream of one thread. So its maps do not depend on the other images: where the
     processor has matrix tiles (AMX), bf16 results differ with the size of the batch. And no thread waits for another
-    within a layer, which matters when the processors have other work (decoding) beside.
+    within a layer, which matters when the processors decode images at the same time.
 
-    precision: ``bf16`` or ``f32``. maps_dtype: of the maps, bfloat16 or float32.
+    precision: ``bf16`` or ``f32``. output_dtype: of the maps, bfloat16 or float32.
     """
 
     def __init__(
-        self, backbone: Backbone, size: int, precision: str, maps_dtype: torch.dtype = torch.bfloat16
+        self, backbone: Backbone, size: int, precision: str, output_dtype: torch.dtype = torch.bfloat16
     ) -> None:
-        self._maps_dtype = maps_dtype
+        self._output_dtype = output_dtype
         self.name = f"openvino cpu {precision}"
         threads = torch.get_num_threads()
         options = {
@@ -98,43 +98,43 @@ class OpenVinoFeatures:
             "NUM_STREAMS": str(threads),
             "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
         }
-        self._compiled = openvino_core().compile_model(_convert(backbone, size, maps_dtype), "CPU", options)
+        self._compiled = openvino_core().compile_model(_convert(backbone, size, output_dtype), "CPU", options)
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
-        started = []
+        requests = []
         for row in range(len(pixels)):
             request = self._compiled.create_infer_request()
             request.start_async([np.ascontiguousarray(pixels[row : row + 1])])
-            started.append(request)
-        for request in started:
+            requests.append(request)
+        for request in requests:
             request.wait()
-        return [self._joined(started, index) for index in range(len(self._compiled.outputs))]
+        return [self._joined(requests, index) for index in range(len(self._compiled.outputs))]
 
     def _joined(self, requests: Sequence[Any], index: int) -> Tensor:
-        """One output for all images. NumPy has no bfloat16; what it is handed are its bits under another name.
+        """One output for all images. NumPy has no bfloat16, so it sees 16-bit integers.
 
-        It is NumPy that copies: PyTorch would wake its threads, which fight with the streams for the processors.
+        NumPy copies, because PyTorch's threads would compete with the streams for the processors.
         """
-        kind = np.uint16 if self._maps_dtype is torch.bfloat16 else np.float32
-        bits = np.concatenate([request.get_output_tensor(index).data.view(kind) for request in requests])
-        return torch.from_numpy(bits).view(self._maps_dtype).permute(0, 3, 1, 2)
+        dtype = np.uint16 if self._output_dtype is torch.bfloat16 else np.float32
+        bits = np.concatenate([request.get_output_tensor(index).data.view(dtype) for request in requests])
+        return torch.from_numpy(bits).view(self._output_dtype).permute(0, 3, 1, 2)
 
 
-class _FromPixels(nn.Module):
-    """What is compiled: from raw pixels, so that nobody normalises them twice."""
+class _CompiledBackbone(nn.Module):
+    """The module that OpenVINO compiles: from raw pixels to maps, channels last."""
 
-    def __init__(self, backbone: Backbone, maps_dtype: torch.dtype) -> None:
+    def __init__(self, backbone: Backbone, output_dtype: torch.dtype) -> None:
         super().__init__()
-        self.backbone, self.maps_dtype = backbone, maps_dtype
+        self.backbone, self.output_dtype = backbone, output_dtype
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         maps = self.backbone(pixels.float())
-        # Channels last is how the runtime holds them anyway, and how they are kept.
-        return tuple(feature.permute(0, 2, 3, 1).to(self.maps_dtype) for feature in maps)
+        # The runtime and the cache hold them channels last.
+        return tuple(feature.permute(0, 2, 3, 1).to(self.output_dtype) for feature in maps)
 
 
-def _convert(backbone: Backbone, size: int, maps_dtype: torch.dtype) -> Any:
+def _convert(backbone: Backbone, size: int, output_dtype: torch.dtype) -> Any:
     """An OpenVINO model of the backbone.
 
     Through the frontend's own classes rather than `openvino.convert_model`, because that function reports its
@@ -148,7 +148,7 @@ def _convert(backbone: Backbone, size: int, maps_dtype: torch.dtype) -> Any:
         warnings.simplefilter(
             "ignore"
         )  # tracing warns of Python branches on shapes; the shapes are fixed here
-        traced = torch.jit.trace(_FromPixels(backbone, maps_dtype), example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_CompiledBackbone(backbone, output_dtype), example, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced)  # the frontend keeps no reference to it
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
@@ -179,28 +179,28 @@ def fastest(backbone: Backbone, size: Size, *, exact: bool = False, bf16: bool =
 
     For images of native size that is PyTorch: OpenVINO's is compiled for one size.
 
-    exact: computes and returns float32, as an exported model does it. Otherwise maps are bfloat16 whatever the
-        backbone computes in: half the memory to keep.
+    exact: compute in float32 and return float32, as an exported model does. Otherwise maps are bfloat16 whatever the
+        backbone computes in: they take half the memory.
     bf16: whether it may compute in bfloat16 where the hardware is faster in it; never if `exact`.
     """
     bf16 = bf16 and not exact
     device = next(backbone.parameters()).device
-    maps_dtype = torch.float32 if exact else torch.bfloat16
+    output_dtype = torch.float32 if exact else torch.bfloat16
     if device.type == "cuda":
         bf16 = bf16 and torch.cuda.is_bf16_supported()
-        return TorchFeatures(backbone, torch.bfloat16 if bf16 else torch.float32, maps_dtype)
-    reference = TorchFeatures(backbone, maps_dtype=maps_dtype)
+        return TorchFeatures(backbone, torch.bfloat16 if bf16 else torch.float32, output_dtype)
+    reference = TorchFeatures(backbone, output_dtype=output_dtype)
     if device.type != "cpu" or isinstance(size, str) or not _openvino_is_installed():
         return reference
     rng = np.random.default_rng(0)
-    # Smooth random images: white noise is nothing that a backbone was made for.
+    # Smooth random images: backbones are not made for white noise.
     coarse_grid = torch.from_numpy(rng.uniform(0, 255, (2, 3, 8, 8))).float()
     smooth = nn.functional.interpolate(coarse_grid, size=(size, size), mode="bilinear")
     probe = smooth.round().to(torch.uint8).numpy()
     expected = reference(probe)
     for precision in ("bf16", "f32") if bf16 and _has_bf16_openvino() else ("f32",):
         try:
-            candidate = OpenVinoFeatures(backbone, size, precision, maps_dtype)
+            candidate = OpenVinoFeatures(backbone, size, precision, output_dtype)
             worst = max(
                 float((a.float() - b.float()).norm() / b.float().norm().clamp(min=1e-6))
                 for a, b in zip(candidate(probe), expected, strict=True)
@@ -208,7 +208,7 @@ def fastest(backbone: Backbone, size: Size, *, exact: bool = False, bf16: bool =
         except RuntimeError as error:
             _LOG.warning("OpenVINO cannot run this backbone (%s); using PyTorch", error)
             return reference
-        if worst <= (_TOLERANCE if not exact else _EXACT):
+        if worst <= (_TOLERANCE if not exact else _FLOAT32_TOLERANCE):
             return candidate
         _LOG.warning("OpenVINO in %s is off by %.0f%% on this backbone; not used", precision, 100 * worst)
     return reference

@@ -1,4 +1,4 @@
-"""A saved localizer: a folder of ``model.safetensors``, ``config.json`` and, of a trained one, ``fingerprints.npz``.
+"""A saved localizer: a folder with ``model.safetensors``, ``config.json`` and, if trained, ``fingerprints.npz``.
 
 Nothing in it is ever unpickled.
 """
@@ -37,33 +37,33 @@ def save(
     metadata: Mapping[str, object],
     fingerprints: Fingerprints | None,
 ) -> None:
-    """Write the files beside, flush them to the disk, then give them their names: ``config.json`` last.
+    """Write the files in a temporary folder, flush them to the disk, then move them: ``config.json`` last.
 
-    Raises ConfigError when the folder cannot be written; what was there before is then still whole.
+    Raises ConfigError when the folder cannot be written; the files there are then still whole.
     """
     config = {"format": FORMAT, "architecture": asdict(architecture), **metadata}
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
-    # In a folder of their own, since what writes tensors may leave files under other names when it is killed.
-    beside = unfinished(folder / MODEL)
+    # In a folder, since a killed `save_file` may leave files under other names.
+    temporary = unfinished(folder / MODEL)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder / MODEL)
-        beside.mkdir()
-        save_file({key: value.contiguous() for key, value in state.items()}, beside / MODEL)
-        (beside / MODEL).chmod(
-            beside.stat().st_mode & 0o666
-        )  # for all whom the umask lets read, as other files
-        (beside / CONFIG).write_text(text, encoding="utf-8")
+        temporary.mkdir()
+        save_file({key: value.contiguous() for key, value in state.items()}, temporary / MODEL)
+        (temporary / MODEL).chmod(
+            temporary.stat().st_mode & 0o666
+        )  # with the permissions that other files get
+        (temporary / CONFIG).write_text(text, encoding="utf-8")
         if fingerprints is not None:
-            fingerprints.save(beside / FINGERPRINTS)
+            fingerprints.save(temporary / FINGERPRINTS)
         for name in (MODEL, FINGERPRINTS, CONFIG) if fingerprints is not None else (MODEL, CONFIG):
-            with (beside / name).open("rb+") as stream:
+            with (temporary / name).open("rb+") as stream:
                 os.fsync(stream.fileno())
-            (beside / name).replace(folder / name)
+            (temporary / name).replace(folder / name)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"the model could not be saved in {folder}: {error}") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -81,10 +81,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
-    """Build the dataclass `kind` from the config; unknown keys are errors.
+    """Build the dataclass `kind` from the config. Unknown keys are errors.
 
-    A missing key takes its default: it was added after the model was saved, and what a new option does by default is
-    what was done before there was one.
+    A missing key takes its default: a new option does by default what models did before it existed.
     """
     values = config.get("architecture")
     if not isinstance(values, dict):
@@ -97,36 +96,38 @@ def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-def load_pretrained_head(parts: Mapping[str, nn.Module]) -> bool:
-    """Fill parts with the weights that come with the install, where every tensor has its counterpart.
+def load_pretrained_head(modules: Mapping[str, nn.Module]) -> bool:
+    """Load the weights that come with the install, if every tensor fits. Returns whether they do.
 
-    The file is made by `bench/pretrained_head.py`: a training run on drawn scenes, kept in float16.
+    The file comes from `bench/pretrained_head.py`: from a training run on synthetic images, in float16.
     """
-    tensors = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
-    target = {
-        f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()
+    pretrained = load_file(Path(__file__).with_name(PRETRAINED_HEAD))
+    state = {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
     }
-    if {key: value.shape for key, value in target.items()} != {
-        key: value.shape for key, value in tensors.items()
+    if {key: value.shape for key, value in state.items()} != {
+        key: value.shape for key, value in pretrained.items()
     }:
         return False
-    for key, value in target.items():
-        value.copy_(tensors[key])
+    for key, value in state.items():
+        value.copy_(pretrained[key])
     return True
 
 
-def load_state(folder: Path, module: nn.Module, *, besides: str) -> dict[str, npt.NDArray[np.float32]]:
-    """Fill `module` with the folder's tensors; all must be there and fit.
+def load_state(folder: Path, module: nn.Module, *, prefix: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Load the folder's tensors into `module`; all must be there and fit.
 
-    Gives those whose names begin with `besides`, without that, which are not the module's.
+    Returns the others, whose names begin with `prefix`, by the rest of their names.
     """
     path = folder / MODEL
     if not path.is_file():
         raise ConfigError(f"{folder} holds no {MODEL}: training did not finish, or the file was moved")
     try:
         tensors = load_file(path)
-        module.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(besides)})
+        module.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(prefix)})
     except (SafetensorError, RuntimeError, OSError) as error:
         raise ConfigError(f"{path} is damaged or of another architecture: {error}") from error
-    others = {key.removeprefix(besides): value for key, value in tensors.items() if key.startswith(besides)}
+    others = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return {key: value.float().numpy() for key, value in others.items()}

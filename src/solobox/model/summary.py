@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from solobox.config.architecture import Architecture
-from solobox.model.extra_convs import Extra
 from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
+from solobox.model.vectorizer import ExtraConvs
 
 NATIVE_SIDE = 320
 """Side in pixels of the square for which a localizer that takes images of any size is summarized."""
@@ -181,7 +181,7 @@ def _is_wrapper(name: str, module: nn.Module) -> bool:
 
 def _is_identity(module: nn.Module) -> bool:
     """Whether a module passes its input on unchanged."""
-    if isinstance(module, Extra):
+    if isinstance(module, ExtraConvs):
         module = module.layers
     return isinstance(module, nn.Identity) or (
         isinstance(module, nn.ModuleList | nn.Sequential) and not len(module)

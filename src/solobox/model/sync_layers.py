@@ -1,8 +1,8 @@
 """Layers whose result depends on the whole batch, for a batch that several processes (ranks) share.
 
-Each rank computes some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
-computes what one process alone would on all rows: batch normalisation takes the statistics of the whole batch, and
-dropout draws the mask of the whole batch from the common seed and uses its rows of it.
+Each rank gets some rows of the batch. With these layers, and gradients that are averaged over the ranks, training
+computes what one process alone would on all rows: batch normalization takes the statistics of the whole batch, and
+dropout draws the mask of the whole batch from the common seed and uses the rank's rows of it.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class BatchSlice:
-    """Rows from `start` up to, not with, `stop` of a batch of `total`: what one rank computes."""
+    """Rows from `start` up to, but without, `stop` of a batch of `total`: those that one rank computes."""
 
     start: int
     stop: int
@@ -35,7 +35,7 @@ class BatchSlice:
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """PyTorch's, with the statistics of the whole batch where `batch_slice` is a part of it.
+    """PyTorch's, with the statistics of the whole batch where `batch_slice` has only some of its rows.
 
     PyTorch's SyncBatchNorm would do that on GPUs alone.
     """
@@ -54,11 +54,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         wide = input.float()
         count = batch_slice.total * input.shape[2] * input.shape[3]
         mean = _all_reduce(wide.sum(dim=(0, 2, 3))) / count
-        centred = wide - mean.view(1, -1, 1, 1)
-        variance = _all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        centered = wide - mean.view(1, -1, 1, 1)
+        variance = _all_reduce(centered.square().sum(dim=(0, 2, 3))) / count
         self._update_running(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * (variance + self.eps).rsqrt()
-        return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
+        return (centered * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(input.dtype)
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
@@ -73,7 +73,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class Dropout2d(nn.Dropout2d):
-    """PyTorch's, with the mask of the whole batch where `batch_slice` is a part of it.
+    """PyTorch's, with the mask of the whole batch where `batch_slice` has only some of its rows.
 
     All ranks must have the same random state.
     """
@@ -93,18 +93,18 @@ class Dropout2d(nn.Dropout2d):
 
 
 def sync_layers(module: nn.Module) -> list[BatchNorm2d | Dropout2d]:
-    """The layers of a module that have to know of the whole batch."""
+    """The layers of a module that depend on the whole batch."""
     return [layer for layer in module.modules() if isinstance(layer, BatchNorm2d | Dropout2d)]
 
 
 def set_batch_slice(layers: Iterable[BatchNorm2d | Dropout2d], batch_slice: BatchSlice | None) -> None:
-    """Say which rows of which batch come next."""
+    """Set the rows of the next batch; None for a whole batch."""
     for layer in layers:
         layer.batch_slice = batch_slice
 
 
 def _all_reduce(tensor: Tensor) -> Tensor:
-    """The sum over all ranks, which gradients go through."""
+    """The sum over all ranks, differentiable."""
     total: Tensor = _Sum.apply(tensor)
     return total
 

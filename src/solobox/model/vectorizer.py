@@ -1,6 +1,7 @@
-"""From feature maps to what a head reads: one vector, or one sequence for each edge of the box."""
+"""The vectorizer: from feature maps to one vector, or to one sequence for each edge of the box."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -11,6 +12,34 @@ from solobox.errors import ConfigError
 from solobox.model.sync_layers import BatchNorm2d, Dropout2d
 
 Kind: TypeAlias = Literal["vector", "sequences"]
+
+
+class ExtraConvs(nn.Module):
+    """3x3 convolutions of stride 2 with ReLU, one after the other, on the coarsest map; trained with the head.
+
+    channels: of the backbone's maps, finest first.
+    extra: channels of each convolution; with none the maps pass unchanged, and there are no parameters.
+
+    Takes the maps and returns them with the last one replaced: (B, C, h, w) to (B, extra[-1], h', w'), where a
+    convolution halves h and w, rounding up. `channels` are the channels of the result.
+    """
+
+    def __init__(self, channels: Sequence[int], extra: Sequence[int] = ()) -> None:
+        super().__init__()
+        steps = pairwise((channels[-1], *extra))
+        self.layers = nn.ModuleList(nn.Conv2d(inputs, outputs, 3, 2, 1) for inputs, outputs in steps)
+        for layer in self.layers:
+            # He et al. (2015): keeps the scale through a ReLU, so that the head sees what it would without these.
+            nn.init.kaiming_normal_(layer.get_parameter("weight"), nonlinearity="relu")
+            nn.init.zeros_(layer.get_parameter("bias"))
+        self.channels = (*channels[:-1], extra[-1]) if extra else tuple(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Reduce the last map."""
+        coarsest = maps[-1]
+        for layer in self.layers:
+            coarsest = F.relu(layer(coarsest))
+        return [*maps[:-1], coarsest]
 
 
 class Gap(nn.Module):
@@ -45,18 +74,18 @@ class Flatten(nn.Module):
         height, width = maps[-1].shape[2:]
         if height * width != self.cells:
             raise ConfigError(
-                f"the vectorizer `flatten` was made for maps of {self.cells} cells and got {height} x {width}: show it "
-                "images of the size it was made for, or use vectorizer `gap`, which takes any"
+                f"the vectorizer `flatten` expects maps of {self.cells} cells and got {height} x {width}: pass "
+                "images of the size that it was made for, or use vectorizer `gap`, which takes any"
             )
         return maps[-1].flatten(1)
 
 
 class Edges(nn.Module):
-    """Pool each map along one axis only, so that where things are is never averaged away.
+    """Pool each map along one axis only, which keeps positions along the other axis.
 
     The maps are brought to the stride of the second finest and added, mixed by residual blocks, and condensed
     for each of the four edges: along y for the vertical edges (x1, x2), along x for the horizontal ones, once
-    by attention that the edge learns and once by the maximum. Output: (B, 4, L + 2, 2 * width) in the order
+    by learned attention and once by the maximum. Output: (B, 4, L + 2, 2 * width) in the order
     x1, y1, x2, y2, where L is the number of cells along that axis; one empty cell is added at each end, since
     an edge may lie a little outside the image. The input must be square. Needs two maps or more.
 

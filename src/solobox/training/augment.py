@@ -1,7 +1,7 @@
-"""Augmentation: random crops and colors of a training image, and what they do to its box.
+"""Augmentation: random crops and colors of a training image, and the box in them.
 
 A crop is an axis-aligned rectangle in whole pixels of a decoded image. It may reach past the image, where it is grey.
-It is resized to the network's input, and may be flipped. All randomness comes from the generator passed in.
+It is resized to the network's input, and may be flipped. All random numbers come from the caller's generator.
 """
 
 from collections.abc import Callable
@@ -85,8 +85,8 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Crops:
-    """K network inputs made from one image.
+class CropBatch:
+    """K crops of one image as network inputs.
 
     pixels: K arrays (3, h, w) uint8 RGB. boxes: (K, 4) ``x1, y1, x2, y2`` as fractions of each crop's sides, NaN for an
     image without the object.
@@ -97,7 +97,7 @@ class Crops:
 
 
 def image_rng(seed: int, epoch: int, name: str) -> np.random.Generator:
-    """The random generator of one image in one epoch: a function of these three alone."""
+    """The random generator of one image in one epoch: it depends only on these three."""
     digest = blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return np.random.default_rng([seed, epoch, int.from_bytes(digest, "big")])
 
@@ -110,7 +110,7 @@ def augment(
     rng: np.random.Generator,
     *,
     first_full: bool = True,
-) -> Crops:
+) -> CropBatch:
     """`count` crops of an image: first the full image with its true colors, then random ones.
 
     pixels: (h, w, 3) uint8 RGB. box: (4,) ``x1, y1, x2, y2`` as fractions of its sides, NaN without the object.
@@ -123,20 +123,19 @@ def augment(
     center = target if np.isfinite(box).all() else random_box(rng) * scale
     crops = [full_crop(width, height)] if first_full else []
     crops += [random_crop(rng, center, width, height) for _ in range(count - len(crops))]
-    made = []
+    pixels_of_crops = []
     for index, crop in enumerate(crops):
         shape = size if isinstance(size, int) else size(crop.x2 - crop.x1, crop.y2 - crop.y1)
-        made.append(crop_resize(pixels, crop, shape))
+        pixels_of_crops.append(crop_resize(pixels, crop, shape))
         if index or not first_full:
-            made[index] = color_jitter(rng, made[index])
-    return Crops(made, np.stack([crop.to_crop(target) for crop in crops]))
+            pixels_of_crops[index] = color_jitter(rng, pixels_of_crops[index])
+    return CropBatch(pixels_of_crops, np.stack([crop.to_crop(target) for crop in crops]))
 
 
 def random_box(rng: np.random.Generator) -> Floats:
     """A box (4,) as fractions of the sides, to crop an image without the object around.
 
-    Its crops are then distributed like those of images with the object. Otherwise the crop, and not its content, would
-    tell the two apart.
+    Its crops then have the same distribution as those of images with the object, so that only their content differs.
     """
     sides = rng.uniform(0.3, 0.8, 2)
     corner = rng.uniform(0, 1, 2) * (1 - sides)
@@ -163,9 +162,9 @@ def random_crop(rng: np.random.Generator, box: npt.ArrayLike, width: int, height
     else:
         scale = np.exp(rng.uniform(np.log(WIDE_SCALE[0]), np.log(WIDE_SCALE[1])))
         aspect = np.exp(rng.uniform(-ASPECT, ASPECT))
-        # An object that fills the frame stays in the crop: an edge that cannot be seen teaches nothing.
-        least = (1 - SLACK) * (x2 - x1), (1 - SLACK) * (y2 - y1)
-        sides = max(width * scale * aspect, least[0]), max(height * scale / aspect, least[1])
+        # An object that fills the frame stays in the crop: nothing can be learned from an edge outside.
+        min_sides = (1 - SLACK) * (x2 - x1), (1 - SLACK) * (y2 - y1)
+        sides = max(width * scale * aspect, min_sides[0]), max(height * scale / aspect, min_sides[1])
         left = _wide_start(rng, x1, x2, sides[0], width)
         top = _wide_start(rng, y1, y2, sides[1], height)
     right, bottom = left + max(sides[0], MIN_SIDE), top + max(sides[1], MIN_SIDE)
@@ -192,15 +191,15 @@ def crop_resize(pixels: Pixels, crop: Crop, size: int | tuple[int, int]) -> Pixe
         return pixels.transpose(2, 0, 1)
     x1, y1 = max(crop.x1, 0), max(crop.y1, 0)
     x2, y2 = max(min(crop.x2, width), 0), max(min(crop.y2, height), 0)
-    part = pixels[y1:y2, x1:x2]
+    patch = pixels[y1:y2, x1:x2]
     if (x1, y1, x2, y2) != (crop.x1, crop.y1, crop.x2, crop.y2):
         canvas = np.full((crop.y2 - crop.y1, crop.x2 - crop.x1, 3), GREY, dtype=np.uint8)
-        if part.size:
-            canvas[y1 - crop.y1 : y2 - crop.y1, x1 - crop.x1 : x2 - crop.x1] = part
-        part = canvas
-    part = np.array(part, order="C")  # a copy: PyTorch needs writable memory
+        if patch.size:
+            canvas[y1 - crop.y1 : y2 - crop.y1, x1 - crop.x1 : x2 - crop.x1] = patch
+        patch = canvas
+    patch = np.array(patch, order="C")  # a copy: PyTorch needs writable memory
     # PyTorch's uint8 kernel agrees with Pillow to one level, in a third of the time.
-    tensor = torch.from_numpy(part).permute(2, 0, 1).unsqueeze(0)
+    tensor = torch.from_numpy(patch).permute(2, 0, 1).unsqueeze(0)
     planes = F.interpolate(tensor, size=shape, mode="bilinear", antialias=True)[0].numpy()
     return planes[..., ::-1] if crop.flipped else planes
 
@@ -212,6 +211,6 @@ def color_jitter(rng: np.random.Generator, pixels: Pixels) -> Pixels:
     tint = rng.uniform(*TINT, 3)
     tables = np.stack([((level - 127.5) * contrast + 127.5) * t + brightness for t in tint])
     tables = np.clip(np.rint(tables), 0, 255).astype(np.uint8)
-    # Bytes have the fastest look-up there is.
-    made = [plane.tobytes().translate(table.tobytes()) for table, plane in zip(tables, pixels, strict=True)]
-    return np.frombuffer(b"".join(made), np.uint8).reshape(pixels.shape)
+    # `bytes.translate` is the fastest look-up.
+    planes = [plane.tobytes().translate(table.tobytes()) for table, plane in zip(tables, pixels, strict=True)]
+    return np.frombuffer(b"".join(planes), np.uint8).reshape(pixels.shape)

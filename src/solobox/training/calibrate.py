@@ -1,8 +1,7 @@
 """Calibration of a trained localizer: margins, the temperature of presence, and familiarity.
 
-It uses the validation images, which also chose the epoch. That choice is between a handful of states that hardly
-differ, so it costs the margins little coverage (`bench/margins.py --only pipeline` measures how little); a third split
-would cost small data sets more.
+It uses the validation images, which also chose the epoch. That costs the margins little coverage
+(`bench/margins.py --only pipeline` measures it); a third split would cost small data sets more.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ from solobox.uncertainty.conformal import Calibration, scales
 from solobox.uncertainty.familiarity import Familiarity
 
 MAX_IMAGES = 2048
-"""Training images for the statistics of familiarity, at most, drawn evenly."""
+"""The most training images for the statistics of familiarity, evenly spaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class CalibrationImages:
     """Full images with their boxes.
 
     boxes: (n, 4) float32 ``x1, y1, x2, y2`` as fractions, NaN for an image without the object. groups: n names.
-    maps: float32 feature maps on the CPU of some of them, by row numbers. batch_size: of those, at most.
+    maps: float32 feature maps on the CPU of rows of them. batch_size: the most rows at once.
     """
 
     boxes: Tensor
@@ -63,10 +62,10 @@ def from_images(images: ImageSource, localizer: Localizer) -> CalibrationImages:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationResult:
-    """Figures that make a localizer's outputs probabilities.
+    """Margins, presence and familiarity of a localizer, calibrated.
 
     calibration: quantiles of margins. familiarity: None with a single training image. temperature: of presence, None
-    where it was not learned.
+    without presence.
     """
 
     calibration: Calibration
@@ -74,7 +73,7 @@ class CalibrationResult:
     temperature: float | None
 
     def apply(self, localizer: Localizer) -> None:
-        """Let the localizer's predictions use them."""
+        """Set them on the localizer."""
         localizer.calibration, localizer.familiarity = self.calibration, self.familiarity
         if self.temperature is not None and localizer.presence is not None:
             localizer.presence.temperature.fill_(self.temperature)
@@ -84,7 +83,7 @@ class CalibrationResult:
 def calibrate(
     localizer: Localizer, training: CalibrationImages, validation: CalibrationImages
 ) -> CalibrationResult:
-    """Calibrate a localizer in evaluation mode, on the CPU. It is not changed."""
+    """Calibrate a localizer that is in evaluation mode and on the CPU. It is not changed."""
     boxes, std, logits, features = [], [], [], []
     for rows in torch.split(torch.arange(len(validation.boxes)), validation.batch_size):
         maps = validation.maps(rows)
@@ -108,6 +107,8 @@ def calibrate(
         presence = float(temperature(torch.cat(logits), torch.from_numpy(present)))
     count = len(training.boxes)
     chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
-    known = [pooled(training.maps(rows)) for rows in torch.split(chosen, training.batch_size)]
-    familiarity = Familiarity.of(np.concatenate(known), np.concatenate(features)) if count > 1 else None
+    pooled_training = [pooled(training.maps(rows)) for rows in torch.split(chosen, training.batch_size)]
+    familiarity = (
+        Familiarity.of(np.concatenate(pooled_training), np.concatenate(features)) if count > 1 else None
+    )
     return CalibrationResult(calibration, familiarity, presence)

@@ -1,6 +1,6 @@
-"""A checkpoint: tensors and plain values in one file, which appears whole or not at all and runs no code when loaded.
+"""A checkpoint: tensors and plain values in one file, written atomically and loaded without running code.
 
-The file is what `torch.save` writes, after a line with its checksum.
+The file has a line with a checksum, then the bytes of `torch.save`.
 """
 
 import io
@@ -18,11 +18,11 @@ _HEADER = b"solobox checkpoint 2 %08x\n"
 
 
 def save(path: Path, state: object) -> None:
-    """Replace the file `path` all at once by a checkpoint of `state`.
+    """Replace the file `path` atomically by a checkpoint of `state`.
 
     state: dicts, lists and tuples of tensors, numbers, text, bool and None.
 
-    The file is written next to `path`, flushed to the disk and renamed. A process that is killed leaves the old
+    The file is written next to `path`, flushed to the disk and renamed. A killed process leaves the old
     file or the new one, and perhaps a hidden file that the next `save` removes. Only one process may write to a path.
 
     Raises ConfigError ``checkpoint-not-saved``, most often for a full disk or a read-only folder: the last checkpoint
@@ -34,7 +34,7 @@ def save(path: Path, state: object) -> None:
     try:
         torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise TypeError(f"a checkpoint holds tensors and plain values alone: {error}") from error
+        raise TypeError(f"a checkpoint has tensors and plain values only: {error}") from error
     try:
         remove_leftovers(path)
         with replacing_bytes(path) as file:

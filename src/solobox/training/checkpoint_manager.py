@@ -26,8 +26,7 @@ class CheckpointManager:
     """The progress of a run; a `Checkpointer` for the stage that `stage` begins.
 
     folder: the run's. stop_after: pause after so many epochs, 0 for never. resume: continue from the checkpoint there.
-    loggers: receive the figures of each epoch. group: each rank has such an object; rank 0 writes, and what pauses one
-        pauses all.
+    loggers: receive the metrics of each epoch. group: each rank has a manager; rank 0 writes, and all pause together.
 
     history, best: the epochs of all stages that have ended, and the index of the one whose weights were kept.
     """
@@ -53,12 +52,12 @@ class CheckpointManager:
         self.best: int = self._saved["best"] if self._saved else 0
 
     def set_images(self, fingerprints: Fingerprints) -> None:
-        """Say which images the run trains on. Raises ConfigError ``resume-other-images`` where it began with others."""
+        """Set the images of the run. Raises ConfigError ``resume-other-images`` if a resumed run began with others."""
         self._fingerprints = {
             name: torch.from_numpy(getattr(fingerprints, name)) for name in ("train", "val")
         }
-        before = self._saved["fingerprints"] if self._saved else self._fingerprints
-        if not all(torch.equal(before[name], value) for name, value in self._fingerprints.items()):
+        saved = self._saved["fingerprints"] if self._saved else self._fingerprints
+        if not all(torch.equal(saved[name], value) for name, value in self._fingerprints.items()):
             raise ConfigError(
                 f"the images differ from those that {self._folder} was trained on so far: restore them, or train again "
                 "in another folder",
@@ -72,14 +71,14 @@ class CheckpointManager:
 
     @property
     def stage_start(self) -> dict[str, Tensor] | None:
-        """The weights of the localizer before the stage that the checkpoint is in, where they were stored."""
+        """The weights of the localizer before the stage that the checkpoint is in, if stored."""
         return self._saved["stage_start"] if self._saved else None
 
     @contextmanager
     def stage(self, name: str, start: dict[str, Tensor] | None = None) -> Iterator["CheckpointManager"]:
         """In the block, Ctrl-C and SIGTERM pause the stage after the current step; a second one ends the process.
 
-        start: the weights of the localizer, to store where they may be needed after the stage.
+        start: the weights of the localizer before the stage, to store in its checkpoints.
         """
         self._stage, self._stage_start = name, start
         handlers: dict[int, Any] = {}
@@ -89,8 +88,8 @@ class CheckpointManager:
             }
         try:
             yield self
-            more = name == "head" and self._recipe.finetune_epochs
-            if more and self._group.any(self._due or self._interrupted):
+            has_next = name == "head" and self._recipe.finetune_epochs
+            if has_next and self._group.any(self._due or self._interrupted):
                 raise Paused("paused after the head stage")
         except Paused as paused:
             command = shlex.join(["solobox", "train", "--resume", str(self._folder)])
@@ -108,7 +107,7 @@ class CheckpointManager:
     # See `loop.Checkpointer` ---------------------------------------------------------------------------
 
     def resume(self) -> dict[str, Any] | None:
-        """The state of the current stage, the first time it is asked for."""
+        """The saved state of the current stage; only the first call returns it."""
         if self._saved is None or self._saved["stage"] != self._stage:
             return None
         state: dict[str, Any] = self._saved["fit"]
@@ -135,9 +134,9 @@ class CheckpointManager:
         rows = [epoch.to_dict() for epoch in (*self.history, *history)]
         write_history(self._folder / HISTORY, rows)
         if state["batch"] == 0:
-            figures = {name: value for name, value in rows[-1].items() if name not in ("stage", "epoch")}
+            metrics = {name: value for name, value in rows[-1].items() if name not in ("stage", "epoch")}
             for logger in self._loggers:
-                logger.log_metrics(figures, step=len(rows))
+                logger.log_metrics(metrics, step=len(rows))
 
     def should_pause(self, *, epoch_ended: bool) -> bool:
         """Whether Ctrl-C came, or `stop_after` epochs are done."""

@@ -1,7 +1,7 @@
-"""Cross-validation on cached features: predictions for every labelled image by a head that did not learn from it.
+"""Cross-validation on cached features: each labelled image is predicted by a head that was not trained on it.
 
-The backbone sees each image once. After that a head is trained in seconds, so it can be trained again without some of
-the images, and tested on them (Stone, 1974).
+The backbone runs once on each image; then a head is trained in seconds. (Stone, 1974, "Cross-validatory choice and
+assessment of statistical predictions").
 """
 
 import copy
@@ -32,6 +32,7 @@ from solobox.model.presence import Presence, temperature
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import name_of, postprocess
+from solobox.training.augment import crop_resize, full_crop
 from solobox.training.calibrate import MAX_IMAGES
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
@@ -49,10 +50,10 @@ _BATCH_SIZE = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFold:
-    """Predictions for N images by heads that did not learn from them.
+    """Predictions for N images by heads that were not trained on them.
 
     dataset: the images. predictions: one for each, in order; one that could not be read has its `error`.
-    fold: (N,), the fold that each was held out with, -1 for one that could not be read.
+    fold: (N,), the fold of each, -1 for one that could not be read.
     """
 
     dataset: Dataset
@@ -62,13 +63,16 @@ class OutOfFold:
     heads: tuple[LocalizerHead, ...]
 
     def predict_pixels(self, row: int, pixels: npt.NDArray[np.uint8]) -> Prediction:
-        """The prediction for changed pixels (h, w, 3) of an image, by the head that did not learn from it."""
+        """The prediction for changed pixels (h, w, 3) of an image, by the head that was not trained on it."""
         if self.fold[row] < 0:
             raise DataError(
                 f"{self.dataset.where[row]}: {self.predictions[row].error}", code="image-unreadable"
             )
         side = self.validator.recipe.architecture.side
-        square = to_square(pixels, side).transpose(2, 0, 1)[np.newaxis]
+        cached = to_square(
+            pixels, round(side * OVERSAMPLING)
+        )  # resized twice, as the cached features' images
+        square = crop_resize(cached, full_crop(*cached.shape[1::-1]), side)[np.newaxis]
         device = self.validator.fabric.device
         maps = [
             feature.float().to(device) for feature in self.validator.backbone(np.ascontiguousarray(square))
@@ -95,8 +99,8 @@ class OutOfFold:
 class CrossValidator:
     """Cached features of labelled images, on which heads are trained with any of them.
 
-    images: N images, decoded. features: of their crops. untrained: the head that every training starts from.
-    loss: of boxes. recipe, fabric, progress: of every training.
+    images: N images, decoded. features: of their crops. untrained: the initial head of every training.
+    loss: of boxes. recipe, fabric, progress: for every training.
     """
 
     images: ImageSource
@@ -121,7 +125,7 @@ class CrossValidator:
     ) -> "CrossValidator":
         """Compute the features of all images.
 
-        folder: where features go that do not fit into memory; nothing is left there.
+        folder: for features that do not fit into memory; they are removed in the end.
         min_images: the fewest images that a head will be trained on: small sets need more crops. Default all.
         skip_bad: leave out images that cannot be read, rather than raise DataError.
 
@@ -159,10 +163,10 @@ class CrossValidator:
         return cls(images, features, backbone, LocalizerHead(localizer), recipe, loss, fabric, progress)
 
     def fit(self, images: npt.ArrayLike, name: str = "head", *, seed: int | None = None) -> LocalizerHead:
-        """A head trained on some images, a mask (N,), as `train` would on these alone; its last epoch is kept.
+        """Train a head on the images of a mask (N,), as `train` would; its last epoch is kept.
 
         seed: default the recipe's. Raises DataError ``no-boxes`` where none of them has a box and can be read,
-        ValueError for what is no mask.
+        ValueError for another mask.
         """
         mask = np.asarray(images)
         if mask.dtype != np.bool_ or mask.shape != (len(self.images),):
@@ -186,12 +190,12 @@ class CrossValidator:
         return head.eval()
 
     def outputs(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> Output:
-        """The output of a head for some readable images (n), on the CPU."""
+        """The output of a head for readable images (n), on the CPU."""
         with torch.inference_mode():
             return _concatenated([head(maps) for maps in self._maps(rows)])
 
     def pooled_features(self, rows: Sequence[int] | Rows) -> Floats:
-        """Pooled features (n, D) of some readable images; see `Familiarity`."""
+        """Pooled features (n, D) of readable images; see `Familiarity`."""
         return np.concatenate([pooled(maps) for maps in self._maps(rows)]).astype(np.float64)
 
     def _maps(self, rows: Sequence[int] | Rows) -> Iterator[list[Tensor]]:
@@ -199,11 +203,11 @@ class CrossValidator:
         full = self.features.full_images()
         row_of = dict(zip(self.features.images[full].tolist(), full.tolist(), strict=True))
         chosen = torch.tensor([row_of[int(row)] for row in rows], dtype=torch.int64)
-        for some in torch.split(chosen, _BATCH_SIZE):
-            yield [feature.float() for feature in self.features.maps(some, self.fabric.device)]
+        for batch in torch.split(chosen, _BATCH_SIZE):
+            yield [feature.float() for feature in self.features.maps(batch, self.fabric.device)]
 
     def predict(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> list[Prediction]:
-        """The predictions of a head for some readable images, in order, without presence and familiarity."""
+        """The predictions of a head for readable images, in order, without presence and familiarity."""
         return self._predictions(self.outputs(head, rows), rows)
 
     def _predictions(self, output: Output, rows: Sequence[int] | Rows) -> list[Prediction]:
@@ -212,7 +216,7 @@ class CrossValidator:
         return _predictions(output, names, [sizes[row] for row in rows])
 
     def out_of_fold(self, folds: int) -> OutOfFold:
-        """Train `folds` heads, each without a part of the images, and predict that part with it."""
+        """Train `folds` heads, each without one fold of the images, and predict that fold with it."""
         dataset = self.images.dataset
         fold = np.where(self.images.readable, assign_folds(dataset, folds), -1)
         predictions = [
@@ -232,10 +236,10 @@ class CrossValidator:
             output = self.outputs(heads[-1], rows)
             others = others[:: max(len(fold) // MAX_IMAGES, 1)]
             if len(others) > 1:  # a single image has no standard deviation
-                mine = np.stack([features[row] for row in rows.tolist()])
+                held_out = np.stack([features[row] for row in rows.tolist()])
                 distances[rows] = Familiarity.of(
-                    np.stack([features[row] for row in others.tolist()]), mine
-                ).distance(mine)
+                    np.stack([features[row] for row in others.tolist()]), held_out
+                ).distance(held_out)
             if output.presence is not None:
                 logits[rows] = output.presence
             for row, prediction in zip(rows, self._predictions(output, rows), strict=True):
@@ -243,7 +247,9 @@ class CrossValidator:
         familiarity = _survival(distances[readable])
         present = dataset.has_box[readable]
         presence = np.full(len(readable), np.nan)
-        if self.untrained.presence is not None and not present.all():  # those without a box may be unreadable
+        if (
+            self.untrained.presence is not None and not present.all()
+        ):  # all images without a box may be unreadable
             chosen = logits[torch.from_numpy(readable)]
             divisor = temperature(chosen, torch.from_numpy(present))
             presence = (chosen / divisor).sigmoid().double().numpy()
@@ -267,11 +273,11 @@ def out_of_fold(
     Raises DataError for an image that cannot be read, unless `skip_bad`, and where fewer than `folds` groups of images
     have a box.
     """
-    assign_folds(dataset, folds)  # raises before the long part
+    assign_folds(dataset, folds)  # raise before the features are computed
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
-        fewest = max(len(dataset) * (folds - 1) // folds, 1)
+        min_images = max(len(dataset) * (folds - 1) // folds, 1)
         validator = CrossValidator.from_dataset(
-            dataset, recipe, folder=Path(folder), min_images=fewest, skip_bad=skip_bad, progress=progress
+            dataset, recipe, folder=Path(folder), min_images=min_images, skip_bad=skip_bad, progress=progress
         )
         return validator.out_of_fold(folds)
 
@@ -280,13 +286,12 @@ def cross_fit_temperature(
     features: FeatureCache, dataset: Dataset, recipe: Recipe, channels: tuple[int, ...], *, device: torch.device,
     progress: Progress,
 ) -> float | None:  # fmt: skip
-    """The temperature of presence from all training images, each judged by a branch that did not learn from it.
+    """The temperature of presence from all training images, by two-fold cross-validation of the presence branch.
 
-    The validation part has too few images without the object to tell 0.95 from 0.99. The branch shares no weights with
-    vectorizer and head, so it is trained again on each half of the cached features: that takes as long as training it
-    once more. On drawn images it gave the temperature of a thousand new images to within a tenth (bench/LOG.md).
+    The validation split has too few images without the object to distinguish 0.95 from 0.99. On synthetic images this
+    gave the temperature of a thousand new images to within a tenth (bench/LOG.md).
 
-    dataset: the images of `features`. channels: of the maps. None where a half would lack one kind of image.
+    dataset: the images of `features`. channels: of the maps. None where a half would have images of one kind only.
     """
     full = features.full_images()
     present = features.has_box[full]
@@ -296,7 +301,7 @@ def cross_fit_temperature(
     halves = [fold[features.images[full]] == half for half in (0, 1)]
     if any(len(set(present[half].tolist())) < 2 for half in halves):
         return None
-    # One process does this by itself, however many have trained.
+    # Only rank 0 does this, even in a distributed run.
     precision = resolve_precision(recipe.precision, recipe.accelerator)
     fabric = Fabric(strategy=SingleDeviceStrategy(device), precision=precision)
     logits = torch.zeros(len(full))
@@ -317,7 +322,7 @@ def cross_fit_temperature(
 
 
 def assign_folds(dataset: Dataset, folds: int) -> npt.NDArray[np.int64]:
-    """The fold that each of N images is held out with, (N,): whole groups, in equal numbers, by a hash of their names.
+    """The fold of each of N images, (N,): whole groups, about equal in size, by a hash of their names.
 
     Raises ConfigError ``out-of-range`` for fewer than two folds, DataError ``too-few-groups`` where fewer groups than
     folds have a box.
@@ -328,13 +333,13 @@ def assign_folds(dataset: Dataset, folds: int) -> npt.NDArray[np.int64]:
     with_box = Counter(group for group, box in zip(groups, dataset.has_box.tolist(), strict=True) if box)
     if len(with_box) < folds:
         raise DataError(
-            f"{len(with_box)} images with a box (a group counts as one) make no {folds} folds: use fewer of them",
+            f"{len(with_box)} images with a box (a group counts as one) are too few for {folds} folds: use fewer folds",
             code="too-few-groups",
         )
     fold_of: dict[str, int] = {}
     for counts in (with_box, Counter(group for group in groups if group not in with_box)):
         filled = [0] * folds
-        # The largest first, since small ones can even out what they leave.
+        # The largest first: small groups then even out the sizes.
         for group in sorted(ranked(counts, "fold"), key=lambda group: -counts[group]):
             fold_of[group] = filled.index(min(filled))
             filled[fold_of[group]] += counts[group]
@@ -342,8 +347,8 @@ def assign_folds(dataset: Dataset, folds: int) -> npt.NDArray[np.int64]:
 
 
 def groups_of(dataset: Dataset) -> list[str]:
-    """A key for each of N images: its group, or itself alone where it has none."""
-    # The prefix keeps an image named like a group out of it.
+    """A key for each of N images: its group, or its name if it has none."""
+    # Prefixes, since an image may have the name of a group.
     return [
         f"g{group}" if group else f"n{name}" for group, name in zip(dataset.group, dataset.names, strict=True)
     ]
@@ -356,22 +361,19 @@ def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int
 
 def _concatenated(outputs: Sequence[Output]) -> Output:
     """Outputs of one head as one, on the CPU."""
-
-    def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-        tensors = [part.cpu() for part in parts if part is not None]
-        return torch.cat(tensors) if tensors else None
-
-    positions = outputs[0].positions
-    return Output(
-        torch.cat([one.boxes for one in outputs]).cpu(),
-        joined([one.logits for one in outputs]),
-        None if positions is None else positions.cpu(),
-        joined([one.presence for one in outputs]),
+    first = outputs[0]
+    boxes, logits, presence = (
+        torch.cat([getattr(output, name) for output in outputs]).cpu()
+        if getattr(first, name) is not None
+        else None
+        for name in ("boxes", "logits", "presence")
     )
+    assert boxes is not None  # noqa: S101
+    return Output(boxes, logits, None if first.positions is None else first.positions.cpu(), presence)
 
 
 def _survival(distances: Floats) -> Floats:
-    """Of each distance the share that are at least as large, itself included; NaN stays NaN and does not count."""
+    """For each distance, the share of distances at least as large; NaN stays NaN and is not counted."""
     ordered = np.sort(distances[~np.isnan(distances)])
     at_least = len(ordered) - np.searchsorted(ordered, distances, side="left")
     return np.where(np.isnan(distances), np.nan, at_least / max(len(ordered), 1))

@@ -1,11 +1,11 @@
-"""The learning curve: how good heads are that learnt from a part of the labels, and what more of them would bring.
+"""The learning curve: the accuracy of heads trained on fewer labels, and the gain expected from more.
 
-Every size of training set predicts each held-out part of the images, and each size is a part of the next one, so
-that the sizes are compared on the same images. What more labels would bring is read off an inverse power law through
-the measured points, which errors of learners follow over wide ranges of sizes (Cortes et al., 1994, "Learning Curves:
+Every size of training set is evaluated on the same held-out images, and each training set contains the smaller ones.
+The gain from more labels is extrapolated by an inverse power law, which test errors follow over wide ranges of training
+set sizes (Cortes et al., 1994, "Learning Curves:
 Asymptotic Values and Rate of Convergence"; Figueroa et al., 2012, "Predicting sample size required for classification
-performance"; Hestness et al., 2017, "Deep Learning Scaling is Predictable, Empirically"). Such a law says nothing of
-labels of another kind than those there are: other places, better boxes.
+performance"; Hestness et al., 2017, "Deep Learning Scaling is Predictable, Empirically"). It does not
+cover labels of another kind: other scenes, better boxes.
 """
 
 import csv
@@ -31,24 +31,24 @@ Kind: TypeAlias = Literal["measured", "expected"]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 MIN_IMAGES = 16
-"""Images with a box, fewer of which have no curve that is worth drawing."""
+"""The fewest images with a box for a learning curve."""
 
 LEVEL = 0.95
-"""The probability of the bands."""
+"""Confidence level of the bands."""
 
 _SHARES = (1 / 8, 1 / 4, 1 / 2)
-"""Of all labels; what is not held out is the last size."""
+"""Of all labels; the last size is all that is not held out."""
 
 _BOOTSTRAP_SAMPLES = 1000
 
 _EXPONENTS = np.geomspace(0.1, 2, 61)
-"""Exponents that are tried."""
+"""The grid of exponents."""
 
 MIN_GAIN = 0.005
-"""A gain of mean IoU below which labelling as many images again is not worth it."""
+"""A gain of mean IoU below which twice as many labels are not worth it."""
 
 _MAX_BAND = 0.02
-"""How wide the band of a gain may be that begins below that."""
+"""Width of a gain's band above which, if it begins below `MIN_GAIN`, the gain is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class Law:
     c: float
 
     def __call__(self, images: float) -> float:
-        """The mean IoU expected from so many, which grows with them."""
+        """The expected mean IoU."""
         return float(self.a - self.b * images**-self.c)
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A size of the training set in images, the mean IoU there, and the 95% band around it."""
+    """A size of the training set in images, the mean IoU, and its 95% band."""
 
     images: int
     mean_iou: float
@@ -77,7 +77,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What twice as many labels are expected to add to the mean IoU, and the 95% band around it."""
+    """The gain of mean IoU expected from twice as many labels, and its 95% band."""
 
     expected: float
     lower: float
@@ -86,21 +86,20 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Measured sizes, then all labels and twice as many, as the law expects them; sizes ascend."""
+    """Measured sizes, then all labels and twice as many, extrapolated by the law; sizes ascend."""
 
     points: tuple[Point, ...]
     law: Law
     gain: Gain
 
     def sentence(self) -> str:
-        """What twice as many labels are expected to bring, for a person."""
+        """The gain expected from twice as many labels, in a sentence."""
         gain, twice = self.gain, f"twice as many labels ({self.points[-1].images:,} images)"
         if gain.upper < MIN_GAIN:
-            return f"Hardly anything is to be expected of {twice}: less than {MIN_GAIN:g} mean IoU."
+            return f"Hardly any gain is expected from {twice}: less than {MIN_GAIN:g} mean IoU."
         if gain.lower < MIN_GAIN and gain.upper - gain.lower > _MAX_BAND:
             return (
-                f"What {twice} would bring cannot be told from these: from {gain.lower:.3f} to {gain.upper:.3f} mean "
-                "IoU all is possible."
+                f"The gain from {twice} is uncertain: between {gain.lower:.3f} and {gain.upper:.3f} mean IoU."
             )
         return (
             f"{twice.capitalize()} are expected to bring about +{gain.expected:.3f} mean IoU ({gain.lower:.3f} to "
@@ -108,7 +107,7 @@ class Curve:
         )
 
     def write(self, path: Path) -> None:
-        """A CSV with ``images,mean_iou,low,high,kind``, a row for each point. Raises DataError as `replacing`."""
+        """A CSV with ``images,mean_iou,lower,upper,kind``, a row for each point. Raises DataError as `replacing`."""
         with replacing(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["images", "mean_iou", "lower", "upper", "kind"])
@@ -127,9 +126,8 @@ def learning_curve(
 ) -> Curve:
     """Measure the learning curve of labelled images.
 
-    dataset: those without a box are left out, since it is boxes that are judged, and so are those whose split the data
-        itself calls test. All others count, whatever their split.
-    repetitions: 3 or more. The images are held out in so many parts, each once; groups stay whole.
+    dataset: images without a box, and those whose split is test, are left out; all others are used.
+    repetitions: 3 or more. The number of folds; groups stay whole.
     skip_bad: leave out images that cannot be read, rather than raise DataError.
 
     Raises DataError where there are fewer than `MIN_IMAGES` images, or too few or too large groups; ConfigError for too
@@ -138,9 +136,9 @@ def learning_curve(
     dataset = dataset.select(dataset.has_box & (np.array(dataset.split) != "test"))
     _check_enough(len(dataset), len(set(groups_of(dataset))), repetitions)
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
-        fewest = max(round(len(dataset) * _SHARES[0]), 1)
+        min_images = max(round(len(dataset) * _SHARES[0]), 1)
         validator = CrossValidator.from_dataset(
-            dataset, recipe, folder=Path(folder), min_images=fewest, skip_bad=skip_bad, progress=progress
+            dataset, recipe, folder=Path(folder), min_images=min_images, skip_bad=skip_bad, progress=progress
         )
         readable = validator.images.readable
         groups = np.array(groups_of(dataset))
@@ -149,9 +147,9 @@ def learning_curve(
         ious = np.full((len(_SHARES) + 1, len(dataset)), np.nan)
         sizes = np.zeros((len(_SHARES) + 1, repetitions))
         for number in range(repetitions):
-            held_out, rest = np.flatnonzero(fold == number), (fold >= 0) & (fold != number)
+            held_out, available = np.flatnonzero(fold == number), (fold >= 0) & (fold != number)
             counts = [share * readable.sum() for share in _SHARES]
-            for index, chosen in enumerate(nested(groups, rest, counts, f"curve {number}")):
+            for index, chosen in enumerate(nested(groups, available, counts, f"curve {number}")):
                 sizes[index, number] = chosen.sum()
                 stage = f"{chosen.sum():,} images, {number + 1} of {repetitions}"
                 head = validator.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
@@ -162,33 +160,33 @@ def learning_curve(
     )
 
 
-def nested(groups: npt.ArrayLike, rest: Mask, targets: list[float], purpose: str) -> list[Mask]:
-    """Ever larger sets of whole groups, each a part of the next one; the last is all of `rest`.
+def nested(groups: npt.ArrayLike, available: Mask, sizes: list[float], purpose: str) -> list[Mask]:
+    """Nested sets of whole groups, ascending; the last is all of `available`.
 
-    groups: of each of N images. rest: (N,), which may be taken. targets: how many images, about, ascending.
-    purpose: decides in what order groups are taken.
+    groups: of each of N images. available: (N,), which may be chosen. sizes: approximate numbers of images, ascending.
+    purpose: the key of the hash that orders the groups.
 
-    Returns masks (N,), one more than `targets`; none is empty.
+    Returns masks (N,), one more than `sizes`; none is empty.
     """
     names = np.asarray(groups)
-    order = list(ranked(set(names[rest].tolist()), purpose))
-    counts = np.array([int((names[rest] == group).sum()) for group in order])
-    middles = np.cumsum(counts) - counts / 2
-    taken = [max(int(np.searchsorted(middles, count, side="right")), 1) for count in targets]
-    return [rest & np.isin(names, order[:number]) for number in (*taken, len(order))]
+    order = list(ranked(set(names[available].tolist()), purpose))
+    counts = np.array([int((names[available] == group).sum()) for group in order])
+    midpoints = np.cumsum(counts) - counts / 2
+    chosen = [max(int(np.searchsorted(midpoints, count, side="right")), 1) for count in sizes]
+    return [available & np.isin(names, order[:number]) for number in (*chosen, len(order))]
 
 
 def fit_curve(
-    sizes: Floats, ious: Floats, part: npt.ArrayLike, groups: npt.ArrayLike, *, seed: int = 0
+    sizes: Floats, ious: Floats, fold: npt.ArrayLike, groups: npt.ArrayLike, *, seed: int = 0
 ) -> Curve:
-    """The curve of what was measured.
+    """The curve through measured IoUs.
 
-    sizes: (K,) images that were trained on, ascending. ious: (K, N), the IoU of each image, held out.
-    part: (N,), which repetition it was held out in, and so which heads it was shown to. groups: (N,), of each image.
+    sizes: (K,) training images, ascending. ious: (K, N), of each held-out image. fold: (N,), in which it was held out.
+    groups: (N,), of each image.
 
-    Its bands come from a bootstrap in two steps, repetitions and in each of them groups of held-out images, all sizes
-    at once (Davison & Hinkley, 1997, "Bootstrap Methods and their Application", 3.8); the law is fitted anew to each.
-    Raises DataError where the sizes do not differ enough to tell anything.
+    The bands come from a two-stage bootstrap, of folds and of groups in each of them, the same for all sizes (Davison &
+    Hinkley, 1997, "Bootstrap Methods and their Application", 3.8); the law is fitted to each sample.
+    Raises DataError where the largest size is less than twice the smallest.
     """
     count = ious.shape[1]
     if sizes[-1] < 2 * sizes[0]:
@@ -197,7 +195,7 @@ def fit_curve(
             f"the largest {sizes[-1]:.0f}"
         )
     means = ious.mean(axis=1)
-    drawn = _bootstrap(ious, np.asarray(part), np.asarray(groups), seed)
+    drawn = _bootstrap(ious, np.asarray(fold), np.asarray(groups), seed)
     law, laws = fit_laws(sizes, means[np.newaxis])[0], fit_laws(sizes, drawn)
     points = [
         Point(round(size), float(mean), *_band(column), "measured")
@@ -216,7 +214,7 @@ def fit_laws(sizes: Floats, ious: Floats) -> Floats:
     """The laws with the least squared errors: (K,) sizes and B times (K,) mean IoUs, (B, K), to (B, 3) ``a, b, c``.
 
     Errors of larger sets weigh more, in proportion to their rank (Figueroa et al., 2012): small sets differ more from
-    draw to draw, and follow the law less. For each exponent on a grid the best ``a`` and ``b`` are known exactly.
+    draw to draw, and follow the law less. For each exponent on a grid, ``a`` and ``b`` have a closed form.
     """
     weights = np.arange(1, len(sizes) + 1, dtype=np.float64)
     weights /= weights.sum()
@@ -226,7 +224,7 @@ def fit_laws(sizes: Floats, ious: Floats) -> Floats:
     slopes = -(y_off * weights) @ x_off.T / (weights * x_off**2).sum(axis=1)  # (B, C)
     b = np.maximum(slopes, 0)
     a = y_mean[:, np.newaxis] + b * x_mean
-    # Where it would end above 1, the best that ends at 1: the sum of squares is convex.
+    # Where a > 1, the best law with a = 1: the sum of squares is convex.
     capped = ((1 - ious) * weights) @ x.T / (weights * x**2).sum(axis=1)
     b, a = np.where(a > 1, np.maximum(capped, 0), b), np.minimum(a, 1)
     errors = ((ious[:, np.newaxis] - a[..., np.newaxis] + b[..., np.newaxis] * x) ** 2 * weights).sum(axis=2)
@@ -236,27 +234,25 @@ def fit_laws(sizes: Floats, ious: Floats) -> Floats:
 
 
 def _at(laws: Floats, images: int) -> Floats:
-    """What laws (..., 3) say of a size."""
+    """Mean IoU by laws (..., 3) at a size."""
     a, b, c = np.moveaxis(laws, -1, 0)
     return np.asarray(a - b * float(images) ** -c, dtype=np.float64)
 
 
-def _bootstrap(ious: Floats, part: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], seed: int) -> Floats:
-    """Mean IoUs (draws, K) of repetitions and groups in them, drawn with repeats."""
+def _bootstrap(ious: Floats, fold: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], seed: int) -> Floats:
+    """Mean IoUs (samples, K) of folds and groups in them, drawn with replacement."""
     random = np.random.default_rng(seed)
-    sums = []  # of each repetition (groups, K + 1), in the last column how many images
-    for number in np.unique(part):
-        rows = part == number
-        _, member = np.unique(groups[rows], return_inverse=True)
-        columns = [*ious[:, rows], np.ones(rows.sum())]
+    sums = []  # of each fold (groups, K + 1); the last column counts images
+    for number in np.unique(fold):
+        held_out = fold == number
+        _, member = np.unique(groups[held_out], return_inverse=True)
+        columns = [*ious[:, held_out], np.ones(held_out.sum())]
         sums.append(np.stack([np.bincount(member, column) for column in columns], axis=1))
     drawn = np.zeros((_BOOTSTRAP_SAMPLES, len(ious) + 1))
     for draw in range(_BOOTSTRAP_SAMPLES):
         for number in random.integers(len(sums), size=len(sums)):
-            totals = sums[number]
-            drawn[draw] += (
-                np.bincount(random.integers(len(totals), size=len(totals)), minlength=len(totals)) @ totals
-            )
+            rows = sums[number]
+            drawn[draw] += np.bincount(random.integers(len(rows), size=len(rows)), minlength=len(rows)) @ rows
     return np.asarray(drawn[:, :-1] / drawn[:, -1:], dtype=np.float64)
 
 
@@ -270,11 +266,11 @@ def _check_enough(images: int, groups: int, repetitions: int) -> None:
         raise ConfigError(f"a learning curve takes 3 repetitions or more, not {repetitions}")
     if images < MIN_IMAGES:
         raise DataError(
-            f"{images} images with a box that can be read are too few for a learning curve, which takes {MIN_IMAGES}: "
-            "label more, that much is certain"
+            f"{images} images with a box that can be read are too few for a learning curve, which needs {MIN_IMAGES}: "
+            "label more"
         )
     if groups < repetitions:
         raise DataError(
-            f"{groups} groups of images with a box cannot be held out in {repetitions} parts: a learning curve takes "
-            f"{repetitions} groups or more"
+            f"{groups} groups of images with a box are too few for {repetitions} folds: label images of more "
+            "groups, or use fewer repetitions"
         )

@@ -1,7 +1,7 @@
 """Distributed training: launching the processes (ranks), dividing the work, and collective operations.
 
-They are started by Fabric (`devices`), by torchrun or by SLURM. Every rank runs the whole program. Files, trackers and
-the console belong to rank 0.
+Fabric (`devices`), torchrun or SLURM starts the processes. Every rank runs the whole program; only rank 0 writes files,
+logs and reports.
 """
 
 import os
@@ -29,15 +29,15 @@ T = TypeVar("T")
 
 
 _TIMEOUT = timedelta(days=1)
-"""How long a rank waits for the others, which may have larger images to decode. The launcher notices dead processes."""
+"""How long a rank waits for others, which may decode larger images. The launcher detects dead processes."""
 
 
 def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
     """Launch a Fabric with so many devices on each of so many hosts.
 
-    devices, nodes: 0 for what torchrun or SLURM has started, else 1.
+    devices, nodes: 0 for those of torchrun or SLURM, or 1.
 
-    Raises ConfigError (code ``distributed``) where that is impossible, or contradicts how this process was started.
+    Raises ConfigError (code ``distributed``) where that is impossible or contradicts the launcher.
     """
     launched = _environment()
     requested = devices or launched[0], nodes or launched[1]
@@ -77,8 +77,8 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
         )
     if not distributed and not is_main_process():
         raise ConfigError(
-            "this process is not the first of its job, by its environment (RANK, SLURM_PROCID, ...), but was not "
-            "started in a way that several can train together: use torchrun, or a SLURM job that is not `interactive`",
+            "by the environment (RANK, SLURM_PROCID, ...), this process is not the first of its job, but it was not "
+            "started for distributed training: use torchrun, or a SLURM job that is not `interactive`",
             code="distributed",
         )
     return fabric
@@ -96,12 +96,12 @@ def _environment() -> tuple[int, int]:
 
 
 class Distributed:
-    """The processes (ranks) that train together, as one of them sees them.
+    """The group of processes (ranks) that train together; its methods are collective operations.
 
-    fabric: whose processes have been launched; None for a single process, for which everything here is free.
+    fabric: whose processes have been launched; None for a single process.
 
-    size, rank, is_rank_zero: how many there are, which one this is, and whether it is the one that writes and reports.
-    local_size, local_rank, node: the same among those of this host, and which host it is.
+    size, rank, is_rank_zero: the number of ranks, this rank, and whether it is the one that writes and reports.
+    local_size, local_rank, node: the same on this host, and the number of the host.
     """
 
     def __init__(self, fabric: Fabric | None = None) -> None:
@@ -121,9 +121,9 @@ class Distributed:
         start = self.rank * each + min(self.rank, rest)
         return BatchSlice(start, start + each + (self.rank < rest), total)
 
-    def weight(self, part: BatchSlice) -> float:
-        """The factor of a mean over `part` that makes the mean over all ranks the mean over the batch."""
-        return 1.0 if part.is_all else (part.stop - part.start) * self.size / part.total
+    def weight(self, rows: BatchSlice) -> float:
+        """The weight of this rank's loss: with it, the mean over ranks is the mean over the batch."""
+        return 1.0 if rows.is_all else (rows.stop - rows.start) * self.size / rows.total
 
     def all_reduce_sum(self, tensor: Tensor) -> Tensor:
         """The sum over all ranks, bit for bit the same on each."""
@@ -138,7 +138,7 @@ class Distributed:
         return self.all_reduce_sum(tensor) / self.size if self._fabric else tensor
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001
-        """Whether any rank says so."""
+        """Whether the flag is true on any rank."""
         return bool(self.all_reduce_sum(torch.tensor(float(flag)))) if self._fabric else flag
 
     def all_gather(self, value: T) -> list[T]:
@@ -151,7 +151,7 @@ class Distributed:
 
     @contextmanager
     def raise_together(self) -> Iterator[None]:
-        """Raise what the block raises on any rank on all of them at its end, so that none waits forever."""
+        """At the end of the block, raise on all ranks what it raised on any, so that none waits forever."""
         if self._fabric is None:
             yield
             return
@@ -160,7 +160,7 @@ class Distributed:
             yield
         except SoloboxError as raised:
             error = raised
-        except Exception as raised:  # noqa: BLE001 (the other ranks must learn of it, whatever it is)
+        except Exception as raised:  # noqa: BLE001 (raised again on all ranks)
             error = ConfigError(f"rank {self.rank}: {type(raised).__name__}: {raised}")
         for other in self.all_gather(error):
             if other is not None:
@@ -175,11 +175,11 @@ class Distributed:
         return self._results(work if self.local_rank == 0 else None)[self.node]
 
     def local_share(self, items: Sequence[T]) -> Sequence[T]:
-        """Of work that is done once on each host, the items for this rank."""
+        """The items for this rank, of items that are divided among the ranks of each host."""
         return items[self.local_rank :: self.local_size]
 
     def _results(self, work: Callable[[], T] | None) -> dict[int, T]:
-        """The results of the ranks that have work, by host."""
+        """The results of the ranks with `work`, by host."""
         results: dict[int, T] = {}
         with self.raise_together():
             if work is not None:

@@ -18,10 +18,10 @@ from solobox.utils.concurrency import processors, threaded_map
 from solobox.utils.progress import Progress
 
 _BATCH_SIZE = 96
-"""Crops that a thread prepares before it runs the backbone: with fewer it waits too often (bench/LOG.md)."""
+"""Crops that a thread prepares for one call of the backbone; fewer are slower (bench/LOG.md)."""
 
 _GPU_SHARE = 0.25
-"""Share of a GPU's free memory that cached features may take: the rest is for the network and its gradients."""
+"""Share of a GPU's free memory for cached features; the rest is for the network and its gradients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class FeatureCache:
 
     store: the maps in bfloat16, channels last; crop k of image i is row ``i * crops_per_image + k``, and crop 0 is the
         full image.
-    index: (M,) the rows of the store that are in use; row numbers elsewhere count these.
+    index: (M,) the rows of the store in use; the methods' rows index this.
     boxes: (M, 4) float32 ``x1, y1, x2, y2`` as fractions of the crop's sides, NaN without the object.
-    gpu: the maps on a GPU, where they are there too; see `to_device`.
+    gpu: the maps on a GPU, see `to_device`; empty if they are not there.
     """
 
     store: TensorStore
@@ -73,7 +73,7 @@ class FeatureCache:
         return [tensor.permute(0, 3, 1, 2) for tensor in maps]
 
     def to_device(self, device: torch.device) -> "FeatureCache":
-        """The same, with the maps on `device` where that is a GPU with enough free memory."""
+        """A copy with the maps on `device` if that is a GPU with enough free memory."""
         if device.type != "cuda" or self.store.nbytes > _GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
             return self
         chunks = [
@@ -84,7 +84,7 @@ class FeatureCache:
 
 
 def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on `device`; to a GPU without waiting until it is there."""
+    """Copy a CPU tensor to `device`; to a GPU asynchronously."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -101,7 +101,7 @@ def cache_features(
 ) -> FeatureCache:
     """Run the backbone on `crops_per_image` crops of each image, the first of them the full image.
 
-    Images that were not decoded yet are decoded here, in the same threads. The processes of a host share the work.
+    Images that are not decoded yet are decoded in the same threads. The processes of a host share the work.
 
     budget, folder: see `TensorStore`. Raises DataError as `ImageSource.pixels`.
     """
@@ -115,17 +115,17 @@ def cache_features(
             if pixels is None:
                 continue
             rng = image_rng(recipe.seed, 0, images.dataset.names[row])
-            made = augment(pixels, images.box(row), crops_per_image, side, rng)
-            crops += made.pixels
+            augmented = augment(pixels, images.box(row), crops_per_image, side, rng)
+            crops += augmented.pixels
             chunk.rows.append(row)
-            chunk.boxes.append(made.boxes)
+            chunk.boxes.append(augmented.boxes)
         if crops:
             chunk.maps = [feature.permute(0, 2, 3, 1) for feature in backbone(np.stack(crops))]
         return chunk
 
-    # With few images, smaller chunks, so that no thread is out of work at the end.
-    fair = len(images) * crops_per_image // (4 * processors())
-    size = max(1, min(_BATCH_SIZE, fair) // crops_per_image)
+    # Smaller chunks for few images, so that all threads stay busy to the end.
+    balanced = len(images) * crops_per_image // (4 * processors())
+    size = max(1, min(_BATCH_SIZE, balanced) // crops_per_image)
     chunks = group.local_share(
         [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     )
@@ -142,8 +142,8 @@ def cache_features(
             boxes |= zip(chunk.rows, chunk.boxes, strict=True)
             progress.advance(len(rows))
     images.share(stage)
-    for other in group.all_gather(dict(boxes)):
-        boxes |= other
+    for boxes_of_rank in group.all_gather(dict(boxes)):
+        boxes |= boxes_of_rank
     index = (
         torch.from_numpy(images.rows)[:, None] * crops_per_image + torch.arange(crops_per_image)
     ).flatten()
@@ -159,7 +159,7 @@ def _shapes(backbone: Features, side: int) -> list[tuple[int, ...]]:
 
 @dataclass(slots=True)
 class _Chunk:
-    """Images that were computed together: their rows, boxes (crops, 4) and maps, channels last."""
+    """The images of one task of a thread: their rows, boxes (crops, 4) and maps, channels last."""
 
     rows: list[int] = field(default_factory=list)
     boxes: list[Floats] = field(default_factory=list)

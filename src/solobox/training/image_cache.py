@@ -1,4 +1,4 @@
-"""Training images in memory: every file is opened once, and its pixels, size, fingerprint or error remembered."""
+"""Decoded images of a split: pixels, size, fingerprint or error of each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from solobox.utils.concurrency import threaded_map
 from solobox.utils.progress import Progress
 
 OVERSAMPLING = 1.5
-"""Side of a cached training image in sides of the network's input: a crop of two thirds of it is still sharp."""
+"""Side of a cached training image in sides of the network's input, so that crops of two thirds of it are sharp."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What is known of an image's file once it was opened.
+    """An opened image file: its fingerprint, size or error.
 
     size: width and height of the upright image in pixels; None where it cannot be decoded, and `error` says why.
     """
@@ -40,7 +40,7 @@ class ImageRecord:
 
 
 class ImageSource(ABC):
-    """The images of one split. Row numbers are those of `dataset`. Threads may ask for different rows.
+    """The images of one split. Row numbers are those of `dataset`. Threads may read different rows at once.
 
     skip_bad: leave out images that cannot be decoded, rather than raise DataError.
     group: the processes that train together; those of a host share the work.
@@ -58,7 +58,7 @@ class ImageSource(ABC):
         return len(self.dataset)
 
     def pixels(self, row: int) -> Pixels | None:
-        """(h, w, 3) uint8 RGB with some pixels to spare for crops; None for an image that is left out.
+        """(h, w, 3) uint8 RGB, larger than the network's input where crops need it; None for an image that is left out.
 
         Raises DataError for an image that cannot be decoded, unless `skip_bad`.
         """
@@ -84,7 +84,7 @@ class ImageSource(ABC):
 
     def _read(self, source: ImageInput) -> tuple[DecodedImage, ImageRecord]:
         if isinstance(source, Path):
-            data = read_bytes(source)  # once, for the pixels and the fingerprint
+            data = read_bytes(source)  # read once, for pixels and fingerprint
             image = read(data, at_least=self._min_side, name=str(source))
             return image, ImageRecord(fingerprint(data), image.size)
         image = decode(source, at_least=self._min_side)
@@ -93,7 +93,7 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def _min_side(self) -> int:
-        """The smallest side that is of use, in pixels."""
+        """The smallest side to decode, in pixels."""
 
     @abstractmethod
     def _resized(self, image: DecodedImage) -> Pixels:
@@ -112,7 +112,7 @@ class ImageSource(ABC):
         """(n, h, w, 3) uint8 RGB of some rows, exactly as prediction resizes them."""
 
     def fill(self, progress: Progress, stage: str) -> None:
-        """Decode the images that were not decoded yet."""
+        """Decode the images that are not decoded yet."""
         rows = [row for row in self.group.local_share(range(len(self))) if row not in self._records]
         progress.start(stage, len(rows))
         with self.group.raise_together():
@@ -121,7 +121,7 @@ class ImageSource(ABC):
         self.share(stage)
 
     def share(self, stage: str) -> None:
-        """Exchange what the processes know. Raises DataError where no image could be decoded."""
+        """Exchange the records of all processes. Raises DataError where no image could be decoded."""
         for records in self.group.all_gather(dict(self._records)):
             self._records |= records
         if not len(self.rows):
@@ -129,11 +129,11 @@ class ImageSource(ABC):
                 f"{stage}: no image can be read; `solobox check` lists what is wrong", code="no-images"
             )
 
-    # What is known once all images were decoded ---------------------------------------------------------
+    # Available once all images are decoded --------------------------------------------------------------
 
     @property
     def readable(self) -> npt.NDArray[np.bool_]:
-        """Which images could be decoded, (N,)."""
+        """Whether each image could be decoded, (N,)."""
         return np.array([self._records[row].size is not None for row in range(len(self))], dtype=np.bool_)
 
     @property
@@ -143,12 +143,12 @@ class ImageSource(ABC):
 
     @property
     def errors(self) -> list[str]:
-        """What is wrong with each image (N), or the empty string."""
+        """The error of each image (N), or the empty string."""
         return [self._records[row].error for row in range(len(self))]
 
     @property
     def unreadable(self) -> list[str]:
-        """What was wrong with those that were left out."""
+        """The errors of the images that are left out."""
         return [error for error in self.errors if error]
 
     @property
@@ -177,8 +177,8 @@ class ImageCache(ImageSource):
     """Images as squares of `side` pixels, or of at most that many on a side where they are not kept.
 
     network_side: side of the network's input; images of validation have this `side` too.
-    keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. Without it an image
-        can be asked for once.
+    keep: whether pixels are kept, in memory within `budget` bytes or else in a file in `folder`. If not, `pixels` works
+        once for each row.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class NativeImages(ImageSource):
 
     def __init__(self, dataset: Dataset, min_side: int, *, skip_bad: bool, group: Distributed) -> None:
         super().__init__(dataset, skip_bad=skip_bad, group=group)
-        self._shortest = min_side
+        self._network_min_side = min_side
 
     @property
     def _min_side(self) -> int:
@@ -255,7 +255,7 @@ class NativeImages(ImageSource):
         return image.pixels
 
     def _keep(self, row: int, pixels: Pixels) -> None:
-        """Their sizes differ too much to be kept."""
+        """Not kept: their sizes differ."""
 
     def _cached(self, row: int) -> Pixels:
         return self._read(self.dataset.images[row])[0].pixels
@@ -264,4 +264,4 @@ class NativeImages(ImageSource):
         """See `ImageSource`; a single row."""
         (row,) = rows
         image, _ = self._read(self.dataset.images[row])
-        return native_size.resize_native(image, self._shortest)[np.newaxis]
+        return native_size.resize_native(image, self._network_min_side)[np.newaxis]

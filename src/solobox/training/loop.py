@@ -15,13 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from solobox.errors import ConfigError, Paused
 from solobox.model.sync_layers import set_batch_slice, sync_layers
 from solobox.training.distributed import Distributed
-from solobox.training.optim import (
-    EarlyStopping,
-    learning_rate,
-    make_optimizer,
-    param_groups,
-    set_learning_rate,
-)
+from solobox.training.optim import learning_rate, make_optimizer, param_groups, set_learning_rate
 from solobox.training.stages import Stage
 from solobox.utils.progress import Progress
 
@@ -51,7 +45,7 @@ class Epoch:
 
 
 Callback: TypeAlias = Callable[[Epoch, nn.Module], object]
-"""Called after each epoch with its figures and the module with the averaged weights, in evaluation mode."""
+"""Called after each epoch with its metrics and the module with the averaged weights, in evaluation mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +96,18 @@ def fit(
     The best epoch is the last one that is not worse than the highest score by more than chance explains, see
     `within_one_standard_error`; without validation it is the last one.
 
-    fabric: of one process, or of several that train together. They compute what one would on the same batches, up to
-        the order in which numbers are added.
+    fabric: of one process, or of several that train together. The result is that of one process on the same batches,
+        up to the order of additions.
     checkpointer: stores the state after each epoch. A run that continues from it gives, bit for bit, what an
-        uninterrupted run gives on the same machine, on a CPU; GPUs add in an order of their own.
+        uninterrupted run gives on the same machine, on a CPU; on GPUs the order of additions varies.
 
     Raises Paused when the checkpointer says so, ConfigError ``loss-not-finite``. The global random state is restored.
     """
     checkpointer, group = checkpointer or NullCheckpointer(), Distributed(fabric)
     module, config = stage.module, stage.optimizer
-    optimizer = make_optimizer(config, param_groups(
-        module, config, backbone_lr=stage.backbone_lr, freeze=stage.freeze
-    ))  # fmt: skip
-    run = _Run(stage, optimizer, fabric)
+    groups = param_groups(module, config, backbone_lr=stage.backbone_lr, freeze=stage.freeze)
+    optimizer = make_optimizer(config, groups)
+    run = _FitState(stage, optimizer, fabric)
     wrapped, stepper = fabric.setup(module, optimizer)
     layers = sync_layers(module)
     if (state := checkpointer.resume()) is not None:
@@ -125,7 +118,7 @@ def fit(
     on_cpu, note = fabric.device.type == "cpu", ""
     devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        while run.epoch < stage.epochs and not run.stopping.done:
+        while not run.done:
             stage.train_mode(module)
             started = time.perf_counter()
             for inputs, targets, rows in stage.batches(run.epoch, run.batch):
@@ -142,9 +135,7 @@ def fit(
                 run.add(loss.detach(), ious, 1 if rows.is_all else group.size)
                 sync = (on_cpu and group.size == 1) or run.batch % SYNC_EVERY == 0
                 sync = sync or run.batch == stage.batches_per_epoch
-                if (
-                    sync
-                ):  # on one CPU before each step, so that a loss that is no number never reaches the weights
+                if sync:  # on one CPU before each step, so that a NaN loss never reaches the weights
                     run.sync_metrics(group, step)
                 if run.batch == last + 1:
                     # A one-cycle schedule of a single step would be its end alone.
@@ -162,8 +153,8 @@ def fit(
                 progress.advance(note=note)
                 # Between two steps there are no gradients, which are not part of the state.
                 between_steps = run.batch % config.accumulate == 0 and run.batch < stage.batches_per_epoch
-                ask = between_steps and (group.size == 1 or on_cpu or step % SYNC_EVERY == 0)
-                if ask and group.any(checkpointer.should_pause(epoch_ended=False)):
+                may_pause = between_steps and (group.size == 1 or on_cpu or step % SYNC_EVERY == 0)
+                if may_pause and group.any(checkpointer.should_pause(epoch_ended=False)):
                     run.seconds += time.perf_counter() - started
                     run.sync_metrics(group, step)
                     checkpointer.save(run.state(), run.history)
@@ -177,43 +168,46 @@ def fit(
             if group.is_rank_zero:
                 for callback in callbacks:
                     callback(run.history[-1], averaged)
-            over = run.epoch == stage.epochs or run.stopping.done
-            if group.any(checkpointer.should_pause(epoch_ended=True)) and not over:
+            if group.any(checkpointer.should_pause(epoch_ended=True)) and not run.done:
                 raise Paused(f"paused after epoch {run.epoch} of the {stage.name} stage")
     module.load_state_dict(run.best_weights)
     module.eval()
     return FitResult(run.history, run.best)
 
 
-class _Run:
-    """What changes while a stage trains: everything that a checkpoint holds."""
+class _FitState:
+    """The state of a running stage: everything that a checkpoint holds."""
 
     def __init__(self, stage: Stage, optimizer: torch.optim.Optimizer, fabric: Fabric) -> None:
         self.stage, self.module, self.optimizer = stage, stage.module, optimizer
         self.average = AveragedModel(stage.module, multi_avg_fn=ema_update(stage.ema), use_buffers=True)
-        self.stopping = EarlyStopping(stage.patience)
         self._precision, self._device = fabric.strategy.precision, fabric.device
-        self.epoch = self.batch = self.best = 0
+        self.epoch = self.batch = self.best = self.bad_epochs = 0
         self.seconds = 0.0
         self.sums = self._zeros()
         self.history: list[Epoch] = []
         self.best_scores: Tensor | None = None
         self.best_weights: dict[str, Tensor] = {}
 
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are trained, or `patience` of them in a row were no new best."""
+        return self.epoch == self.stage.epochs or 0 < self.stage.patience <= self.bad_epochs
+
     def averaged(self) -> nn.Module:
         """The module to validate: with averaged weights, or itself without averaging."""
         return self.average.module if self.stage.ema else self.module
 
     def add(self, loss: Tensor, ious: Tensor, ranks: int) -> None:
-        """A batch is done. Sums stay on the device: fetching them would make it wait. ranks: that divided the batch."""
-        figures = torch.stack(
+        """Add a batch to the sums. They stay on the device, which need not wait. ranks: those that share the batch."""
+        metrics = torch.stack(
             [loss.double(), ious.double().sum() * ranks, loss.new_tensor(len(ious) * ranks).double()]
         )
-        self.sums += figures
+        self.sums += metrics
         self.batch += 1
 
     def sync_metrics(self, group: Distributed, step: int) -> None:
-        """Average the sums over all ranks. Raises ConfigError where the loss is no longer a number."""
+        """Average the sums over all ranks. Raises ConfigError where the loss is not finite."""
         self.sums = group.all_reduce_mean(self.sums)
         loss = float(self.sums[0])
         if not math.isfinite(loss):
@@ -229,7 +223,7 @@ class _Run:
         return text if iou is None else f"{text} IoU {iou:.3f}"
 
     def end_epoch(self, scores: Tensor | None, lr: float) -> None:
-        """All batches of an epoch are done. scores: (n,) of the averaged weights on the validation images."""
+        """End an epoch: history, early stopping, best weights. scores: (n,) of the validation images."""
         loss, iou = self._means(self.stage.batches_per_epoch)
         mean = None if scores is None else float(scores.mean())
         self.history.append(Epoch(self.stage.name, self.epoch + 1, loss, iou, mean, lr, self.seconds))
@@ -239,7 +233,7 @@ class _Run:
             highest = self.best_scores is None or scores.mean() > self.best_scores.mean()
             if self.best_scores is None or highest:
                 self.best_scores = scores
-            self.stopping.update(best_is_new=bool(highest))
+            self.bad_epochs = 0 if highest else self.bad_epochs + 1
             keep = within_one_standard_error(scores, self.best_scores)
         if keep:
             self.best, self.best_weights = self.epoch, copy.deepcopy(dict(self.averaged().state_dict()))
@@ -255,13 +249,13 @@ class _Run:
         return torch.zeros(3, dtype=torch.float64, device=self._device)
 
     def state(self) -> dict[str, Any]:
-        """Everything, as tensors and plain values."""
+        """The state as tensors and plain values."""
         return {
             "module": dict(self.module.state_dict()),
             "average": dict(self.average.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "precision": self._precision.state_dict(),
-            "stopping": self.stopping.state_dict(),
+            "bad_epochs": self.bad_epochs,
             "sums": self.sums.cpu(),
             "history": [epoch.to_dict() for epoch in self.history],
             "best_scores": self.best_scores,
@@ -274,17 +268,16 @@ class _Run:
 
     def load(self, state: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        for part, name in (
+        for stateful, name in (
             (self.module, "module"), (self.average, "average"), (self.optimizer, "optimizer"),
-            (self._precision, "precision"), (self.stopping, "stopping"),
+            (self._precision, "precision"),
         ):  # fmt: skip
-            part.load_state_dict(state[name])
+            stateful.load_state_dict(state[name])
         self.sums = state["sums"].to(self._device)
         self.history = [Epoch(**epoch) for epoch in state["history"]]
         self.best_scores, self.best_weights = state["best_scores"], state["best_weights"]
-        self.best, self.epoch, self.batch, self.seconds = (
-            state[name] for name in ("best", "epoch", "batch", "seconds")
-        )
+        for name in ("best", "bad_epochs", "epoch", "batch", "seconds"):
+            setattr(self, name, state[name])
 
 
 def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
@@ -301,7 +294,7 @@ def ema_update(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
             return
         weight = 1 - ((1 + torch.as_tensor(count)) / (10 + torch.as_tensor(count))).clamp(max=decay)
         for mean, value in zip(averaged, current, strict=True):
-            mean.lerp_(value, weight.to(mean.dtype))  # a tensor, which a GPU need not wait for
+            mean.lerp_(value, weight.to(mean.dtype))  # a tensor, so that a GPU does not wait
 
     return update
 
@@ -310,7 +303,7 @@ def within_one_standard_error(scores: Tensor, best: Tensor) -> bool:
     """Whether scores (n,) of an epoch are within one standard error of the best ones, image by image.
 
     The one-standard-error rule (Breiman et al., 1984). With a few validation images the highest mean is mostly luck;
-    of epochs that cannot be told apart, the later one at the lower learning rate is the better bet.
+    of epochs that do not differ significantly, the later one, at a lower learning rate, is the better choice.
     """
     behind = best - scores
     error = behind.std() / len(behind) ** 0.5 if len(behind) > 1 else torch.zeros(())

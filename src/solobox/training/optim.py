@@ -1,22 +1,18 @@
-"""The optimizer, its parameter groups and learning rate, frozen stages, and early stopping.
+"""The optimizer, its parameter groups and learning rate, and frozen stages.
 
-The learning rate is a function of the step, so a resumed run needs only its step. PyTorch is imported where it is used,
-so that the schedule can be read without it.
+The learning rate is a function of the step, so a resumed run needs only its step.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import torch
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+from torch import nn
 
 from solobox.config.optim import OptimizerConfig
 from solobox.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import torch
-    from torch import nn
 
 Group: TypeAlias = dict[str, Any]
 """What PyTorch's optimizers take, and the `factor` of the learning rate; see `param_groups`."""
@@ -29,10 +25,10 @@ _FINAL_DIVISOR = 1e4
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int) -> float:
-    """The learning rate of a step, counted from 0, of `total` steps; a group's is this times its factor.
+    """The learning rate of a step, counted from 0, of `total` steps; that of a group is this times its factor.
 
     `one_cycle` is PyTorch's OneCycleLR (Smith and Topin, 2018) with its defaults, from ``lr / 25`` up to ``lr`` at
-    about step ``warmup * total - 1``, and down to ``lr / 250000`` at the last one; of a `total` of 1 the only step
+    about step ``warmup * total - 1``, and down to ``lr / 250000`` at the last one; with a `total` of 1 the only step
     is that last one. The others rise in a straight line from ``lr / 25``, are at ``lr`` in step
     ``round(warmup * total)``, and go on from there: `cosine` as CosineAnnealingLR, which would be at 0 in the step
     after the last; `exponential` as Keras' ExponentialDecay, ``lr * decay_rate ** (steps since / decay_steps)``, the
@@ -65,24 +61,22 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) / 2 * (math.cos(math.pi * share) + 1)
 
 
-# What may be changed, and how fast --------------------------------------------------------------------------
+# Parameter groups --------------------------------------------------------------------------------------------
 
 
 def param_groups(
-    module: "nn.Module", config: OptimizerConfig, *, backbone_lr: float = 1.0, freeze: int = 0
+    module: nn.Module, config: OptimizerConfig, *, backbone_lr: float = 1.0, freeze: int = 0
 ) -> list[Group]:
     """The parameters of `module` that are trained, in up to four groups: backbone or head, with weight decay or not.
 
     backbone_lr: the `factor` of the learning rate for parameters of the child `backbone`; it is 1 for the others.
     freeze: stages of the backbone that are not trained, see `freeze_stages`, which is applied to `module`.
 
-    `adamw` spares biases and weights of one dimension, such as those of norms. The weight decay of `adam` and `sgd` is
-    a penalty in the gradient of everything.
+    `adamw` does not decay biases and weights of one dimension, such as those of norms. The weight decay of `adam` and
+    `sgd` is an L2 penalty on all parameters.
 
     Raises ConfigError ``out-of-range``, and ``nothing-to-train`` where every weight is frozen.
     """
-    from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
-
     if not 1e-6 <= backbone_lr <= 1000:
         raise ConfigError(
             f"backbone_lr must be from 1e-06 to 1000, not {backbone_lr}; `freeze` -1 freezes the backbone",
@@ -109,15 +103,15 @@ def param_groups(
     return groups
 
 
-def freeze_stages(backbone: "nn.Module", count: int) -> int:
-    """Freeze the first `count` of a backbone's `stages`, and tell how many numbers of it are still trained.
+def freeze_stages(backbone: nn.Module, count: int) -> int:
+    """Freeze the first `count` of a backbone's `stages`. Returns how many numbers of the backbone are still trained.
 
     backbone: a `Backbone`, or a timm network made with `features_only`.
     count: 0 freezes nothing, 1 the stem, 2 the stem and the stage after it, and so on; -1, or as many as there are,
         the whole backbone.
 
-    Parameters of later stages are left as they are. Running statistics of batch normalisation are no parameters: to
-    keep those too, a backbone must be in evaluation mode.
+    Parameters of later stages are left as they are. Running statistics of batch normalization are not
+    parameters: to freeze them too, keep the backbone in evaluation mode.
 
     Raises ConfigError for a `count` below -1.
     """
@@ -130,15 +124,13 @@ def freeze_stages(backbone: "nn.Module", count: int) -> int:
     return sum(parameter.numel() for parameter in backbone.parameters() if parameter.requires_grad)
 
 
-def stages(backbone: "nn.Module") -> list[list["nn.Module"]]:
+def stages(backbone: nn.Module) -> list[list[nn.Module]]:
     """The stages of a backbone in the order of its children, the stem first; together they hold all its parameters.
 
-    A stage begins with a child that contains layers, and in networks that are one chain of layers (VGG) with
+    A stage begins with a child that has layers, and in networks that are one chain of layers (VGG) with
     the first layer after a pooling. The layers before the first stage are the stem. So ResNet and ConvNeXt have a
     stem and 4 stages, EfficientNet-Lite0 a stem and 7, VGG 5 in all, less those beyond the coarsest map in use.
     """
-    from torch.nn import AvgPool2d, MaxPool2d
-
     groups: list[list[nn.Module]] = [[]]
     learns = pooled = False
     for module in _children(getattr(backbone, "body", backbone)):
@@ -147,18 +139,16 @@ def stages(backbone: "nn.Module") -> list[list["nn.Module"]]:
             pooled = False
         groups[-1].append(module)
         learns = learns or _has_parameters(module)
-        pooled = pooled or isinstance(module, AvgPool2d | MaxPool2d)
+        pooled = pooled or isinstance(module, nn.AvgPool2d | nn.MaxPool2d)
     return groups
 
 
-def _children(module: "nn.Module") -> "Iterator[nn.Module]":
+def _children(module: nn.Module) -> Iterator[nn.Module]:
     """The children of a backbone; those of a child that only holds stages (`blocks` of EfficientNets) in its place."""
-    from torch.nn import Sequential
-
     for child in module.children():
         inner = [module for module in child.children() if _has_parameters(module)]
-        holds_stages = isinstance(child, Sequential) and all(
-            isinstance(module, Sequential) for module in inner
+        holds_stages = isinstance(child, nn.Sequential) and all(
+            isinstance(module, nn.Sequential) for module in inner
         )
         if holds_stages and inner:
             yield from _children(child)
@@ -166,69 +156,27 @@ def _children(module: "nn.Module") -> "Iterator[nn.Module]":
             yield child
 
 
-def _has_parameters(module: "nn.Module") -> bool:
+def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _has_layers(module: "nn.Module") -> bool:
+def _has_layers(module: nn.Module) -> bool:
     return any(_has_parameters(child) for child in module.children())
 
 
 # The optimizer ----------------------------------------------------------------------------------------------
 
 
-def make_optimizer(config: OptimizerConfig, groups: list[Group]) -> "torch.optim.Optimizer":
+def make_optimizer(config: OptimizerConfig, groups: list[Group]) -> torch.optim.Optimizer:
     """An optimizer of what `param_groups` returned, at the peak learning rate; otherwise with PyTorch's defaults."""
-    from torch.optim import SGD, Adam, AdamW
-
     if config.optimizer == "adamw":
-        return AdamW(groups, lr=config.lr)
+        return torch.optim.AdamW(groups, lr=config.lr)
     if config.optimizer == "adam":
-        return Adam(groups, lr=config.lr)
-    return SGD(groups, lr=config.lr, momentum=0.9)
+        return torch.optim.Adam(groups, lr=config.lr)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=0.9)
 
 
-def set_learning_rate(optimizer: "torch.optim.Optimizer", base: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, base: float) -> None:
     """Set the learning rate of each group to `base` times its factor."""
     for group in optimizer.param_groups:
         group["lr"] = base * group["factor"]
-
-
-# When to stop -----------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class EarlyStopping:
-    """Ends training after `patience` epochs in a row without a new best one; a `patience` of 0 never does.
-
-    bad: how many epochs in a row, so far, were no new best.
-
-    Raises ConfigError for a negative `patience`.
-    """
-
-    patience: int
-    bad: int = 0
-
-    def __post_init__(self) -> None:
-        if self.patience < 0:
-            raise ConfigError(
-                f"patience is a number of epochs, or 0 for no early stopping, not {self.patience}"
-            )
-
-    @property
-    def done(self) -> bool:
-        """Whether to stop; also so of a run that is resumed after it stopped."""
-        return 0 < self.patience <= self.bad
-
-    def update(self, best_is_new: bool) -> bool:  # noqa: FBT001  (its only argument, and the name says it)
-        """After an epoch: whether to stop."""
-        self.bad = 0 if best_is_new else self.bad + 1
-        return self.done
-
-    def state_dict(self) -> dict[str, int]:
-        """What a checkpoint has to keep, as plain JSON; `patience` is a setting, and not in it."""
-        return {"bad": self.bad}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.bad = state["bad"]

@@ -32,7 +32,7 @@ _VAL_BATCH_SIZE = 64
 
 
 class Batch(NamedTuple):
-    """What the module takes, the targets of its loss, and which rows of the batch they are on this rank."""
+    """The module's inputs, the loss's targets, and the rows of the batch that they are on this rank."""
 
     inputs: Any
     targets: Tensor
@@ -40,12 +40,12 @@ class Batch(NamedTuple):
 
 
 Batches: TypeAlias = Callable[[int, int], Iterator[Batch]]
-"""The batches of an epoch from a batch on, both counted from 0: a function of these two numbers alone."""
+"""The batches of an epoch from a batch on, both counted from 0: they depend on these two numbers only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What to train, on what, by which loss, how long and how fast. `loop.fit` runs it.
+    """A stage of training: module, batches, loss and schedule. `loop.fit` runs it.
 
     module: what is trained: its parameters that require gradients.
     batches, batches_per_epoch: see `Batches`.
@@ -53,7 +53,8 @@ class Stage:
     validate: one score for each validation image (n,), higher is better, of a module in evaluation mode; the same on
         every rank. None: nothing is held out, and the last epoch is the result.
     train_iou: IoU of those images of a batch that have a box, for the history; None where the stage predicts no boxes.
-    epochs: at most. patience: see `EarlyStopping`. ema: decay of the averaged weights at each step, 0 for none.
+    epochs: at most. patience: stop after so many epochs in a row without a new best one; 0 for never.
+    ema: decay of the averaged weights at each step, 0 for none.
     seed: of dropout, step by step. backbone_lr, freeze: see `param_groups`.
     train_mode: how the module is put into training mode.
     """
@@ -95,7 +96,7 @@ class LocalizerHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Output:
         """Feature maps in any float type; computed in the type of the weights, or autocast's."""
-        return run_head(self.extra, self.vectorizer, self.head, self.presence, _computable(maps))
+        return run_head(self.extra, self.vectorizer, self.head, self.presence, _as_float32(maps))
 
 
 class _PresenceLogits(nn.Module):
@@ -104,12 +105,12 @@ class _PresenceLogits(nn.Module):
         self.presence = presence
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        logits: Tensor = self.presence(_computable(maps))
+        logits: Tensor = self.presence(_as_float32(maps))
         return logits
 
 
-def _computable(maps: list[Tensor]) -> list[Tensor]:
-    """Cached maps in the type of the weights, or as they are where autocast converts them."""
+def _as_float32(maps: list[Tensor]) -> list[Tensor]:
+    """Cached maps as float32, or unchanged where autocast converts them."""
     return maps if torch.is_autocast_enabled(maps[0].device.type) else [feature.float() for feature in maps]
 
 
@@ -127,7 +128,7 @@ def head_stage(
     rows: Tensor | None = None,
     name: str = "head",
 ) -> Stage:
-    """Vectorizer and head, trained on the crops that have a box as if there were no others.
+    """Vectorizer and head, trained on the crops that have a box.
 
     Trained together with presence, the boxes lost 0.006 of IoU (bench/LOG.md).
 
@@ -178,9 +179,11 @@ def _feature_stage(
     def batches(epoch: int, first: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch]).permutation(len(rows))
         for batch in torch.split(rows[torch.from_numpy(order)], recipe.batch)[first:]:
-            part = group.batch_slice(len(batch))
-            chosen = batch[part.rows]
-            yield Batch(features.maps(chosen, fabric.device), upload(targets(chosen), fabric.device), part)
+            batch_slice = group.batch_slice(len(batch))
+            chosen = batch[batch_slice.rows]
+            yield Batch(
+                features.maps(chosen, fabric.device), upload(targets(chosen), fabric.device), batch_slice
+            )
 
     return Stage(
         name=name, module=module, batches=batches, batches_per_epoch=-(-len(rows) // recipe.batch),
@@ -206,7 +209,7 @@ def feature_ious(module: nn.Module, features: FeatureCache, fabric: Fabric) -> T
 def _ious(
     batch: Callable[[Tensor], tuple[Any, Tensor]], count: int, module: nn.Module, fabric: Fabric, size: int
 ) -> Tensor:
-    """IoU of `count` images, each computed by one rank and known to all. batch: inputs and boxes of some of them."""
+    """IoU of `count` images, each computed by one rank and sent to all. batch: inputs and boxes by index."""
     group = Distributed(fabric)
     ious = torch.zeros(count)
     with torch.inference_mode():
@@ -243,18 +246,15 @@ def finetune_stage(
 
     def batches(epoch: int, first: int) -> Iterator[Batch]:
         order = np.random.default_rng([recipe.seed, epoch, 1]).permutation(rows)
-        batches = [
-            order[at : at + recipe.batch] for at in range(first * recipe.batch, len(order), recipe.batch)
-        ]
-        parts = [group.batch_slice(len(batch)) for batch in batches]
-        chosen = [batch[part.rows] for batch, part in zip(batches, parts, strict=True)]
-        made = threaded_map(
-            lambda some: _image_batch(images, some, recipe, epoch), chosen, beside=group.local_size
-        )
-        for (pixels, targets), part in zip(made, parts, strict=True):
+        batches = [order[at : at + recipe.batch] for at in range(0, len(order), recipe.batch)][first:]
+        slices = [group.batch_slice(len(batch)) for batch in batches]
+        chosen = [batch[batch_slice.rows] for batch, batch_slice in zip(batches, slices, strict=True)]
+        prepare = partial(_image_batch, images, recipe, epoch)
+        prepared = threaded_map(prepare, chosen, beside=group.local_size)
+        for (pixels, targets), batch_slice in zip(prepared, slices, strict=True):
             # Converted to floats on the device: bytes get there four times as fast.
             floats = upload(pixels, fabric.device).to(torch.float32, memory_format=torch.channels_last)
-            yield Batch(floats, upload(targets, fabric.device), part)
+            yield Batch(floats, upload(targets, fabric.device), batch_slice)
 
     return Stage(
         name="finetune", module=localizer, batches=batches, batches_per_epoch=-(-len(rows) // recipe.batch),
@@ -273,7 +273,7 @@ def _train_mode(module: nn.Module) -> None:
 
 
 def _image_batch(
-    images: ImageSource, rows: npt.NDArray[np.intp], recipe: Recipe, epoch: int
+    images: ImageSource, recipe: Recipe, epoch: int, rows: npt.NDArray[np.intp]
 ) -> tuple[Tensor, Tensor]:
     """Pixels (n, 3, h, w) uint8 and boxes (n, 4) for one step."""
     architecture = recipe.architecture
@@ -297,9 +297,9 @@ def image_ious(module: nn.Module, images: ImageSource, fabric: Fabric) -> Tensor
     rows = images.rows[images.dataset.has_box[images.rows]]
 
     def batch(chosen: Tensor) -> tuple[Tensor, Tensor]:
-        some = rows[chosen.numpy()]
-        pixels = upload(torch.from_numpy(images.as_predicted(some)), fabric.device).permute(0, 3, 1, 2)
-        return pixels.float(), torch.from_numpy(images.boxes(some)).float()
+        selected = rows[chosen.numpy()]
+        pixels = upload(torch.from_numpy(images.as_predicted(selected)), fabric.device).permute(0, 3, 1, 2)
+        return pixels.float(), torch.from_numpy(images.boxes(selected)).float()
 
     return _ious(
         batch, len(rows), module, fabric, _VAL_BATCH_SIZE // 2 if isinstance(images, ImageCache) else 1
@@ -309,24 +309,24 @@ def image_ious(module: nn.Module, images: ImageSource, fabric: Fabric) -> Tensor
 def unused_parameters(backbone: nn.Module, coarsest: int) -> list[str]:
     """Names of parameters that no feature map depends on: some timm networks keep stages beyond the last one in use.
 
-    coarsest: stride of the coarsest map. DDP would wait for their gradients forever.
+    coarsest: stride of the coarsest map. DDP would wait forever for their gradients.
     """
-    outline = copy.deepcopy(backbone).to("meta").requires_grad_(True).eval()
-    maps = outline(torch.empty(1, 3, 2 * coarsest, 2 * coarsest, device="meta"))
+    network = copy.deepcopy(backbone).to("meta").requires_grad_(True).eval()
+    maps = network(torch.empty(1, 3, 2 * coarsest, 2 * coarsest, device="meta"))
     torch.stack([feature.sum() for feature in maps]).sum().backward()  # type: ignore[no-untyped-call]
-    return [name for name, parameter in outline.named_parameters() if parameter.grad is None]
+    return [name for name, parameter in network.named_parameters() if parameter.grad is None]
 
 
 def estimate_finetuning(
     localizer: Localizer, images: int, recipe: Recipe, loss: BoxLoss, fabric: Fabric
 ) -> float:
-    """Seconds that fine-tuning will take, from one step on a grey batch after one to warm up. Changes nothing."""
+    """Seconds that fine-tuning will take, by one step with a grey batch after a warm-up step. Changes nothing."""
     size, steps = recipe.architecture.size, -(-images // recipe.batch)
     height, width = (480, 640) if isinstance(size, str) else (size, size)  # a usual native size
     before = {name: parameter.requires_grad for name, parameter in localizer.named_parameters()}
     localizer.requires_grad_(True).eval()
-    part = Distributed(fabric).batch_slice(min(recipe.batch, images))
-    pixels = torch.full((part.stop - part.start, 3, height, width), 127.0, device=fabric.device)
+    batch_slice = Distributed(fabric).batch_slice(min(recipe.batch, images))
+    pixels = torch.full((batch_slice.stop - batch_slice.start, 3, height, width), 127.0, device=fabric.device)
     pixels = pixels.contiguous(memory_format=torch.channels_last)
     targets = torch.tensor([[0.25, 0.25, 0.75, 0.75]], device=fabric.device).expand(len(pixels), 4)
     seconds = 0.0

@@ -17,15 +17,15 @@ from torch import Tensor
 from solobox.errors import ConfigError
 from solobox.training.distributed import Distributed
 
-_SHARED = Path("/dev/shm")  # noqa: S108 (memory that looks like a folder, on Linux)
+_SHARED = Path("/dev/shm")  # noqa: S108 (shared memory, on Linux)
 
 
 class TensorStore:
     """A table of `rows`, each one tensor of every shape in `shapes`. Any thread may read.
 
     dtype: of all tensors.
-    budget: bytes that may be kept in memory; a larger table goes to a file in `folder`. The file has no name once it is
-        open, so it is gone with the process, however that ends.
+    budget: bytes that may be kept in memory; a larger table goes to a file in `folder`. The file is unlinked once it is
+        open, so it disappears with the process.
     group: all processes of a host create the table together and share it. It is then always a file, in shared memory
         within the budget. Each process may write different rows; a row may be read after the processes have
         synchronized.
@@ -51,14 +51,14 @@ class TensorStore:
         self.nbytes = rows * sum(self._sizes)
         self._tensors: list[Tensor] = []
         self._file: BinaryIO | None = None
+        group = group or Distributed()
         in_memory = self.nbytes <= budget
-        if group is not None and group.local_size > 1:
+        if group.local_size > 1:
             in_memory = in_memory and group.on_local_rank_zero(lambda: _has_room(_SHARED, self.nbytes))
-            self._file = _shared_file(self.nbytes, _SHARED if in_memory else folder, group)
-        elif in_memory:
+        if in_memory and group.local_size == 1:
             self._tensors = [torch.empty(rows, *shape, dtype=dtype) for shape in shapes]
         else:
-            self._file = _temporary_file(self.nbytes, folder)
+            self._file = _unlinked_file(self.nbytes, _SHARED if in_memory else folder, group)
         if self._file is not None:
             weakref.finalize(self, self._file.close)
         self._lock = threading.Lock()
@@ -67,13 +67,13 @@ class TensorStore:
     def put(self, start: int, tensors: Sequence[Tensor]) -> None:
         """Fill rows from `start` on: one tensor (n, *shape) for each shape.
 
-        Raises ConfigError where the disk is full after all.
+        Raises ConfigError ``disk-full``.
         """
-        # By NumPy and as bytes: PyTorch would wake its threads, which fight with those that run the backbone.
+        # Copied by NumPy: PyTorch's threads would compete with those that run the backbone.
         rows_of_bytes = [_bytes(tensor.cpu()) for tensor in tensors]
         if self._file is None:
-            for tensor, new in zip(self._tensors, rows_of_bytes, strict=True):
-                tensor[start : start + len(new)].view(torch.uint8).numpy().reshape(new.shape)[...] = new
+            for tensor, data in zip(self._tensors, rows_of_bytes, strict=True):
+                tensor[start : start + len(data)].view(torch.uint8).numpy().reshape(data.shape)[...] = data
             return
         try:
             with self._lock:
@@ -96,8 +96,8 @@ class TensorStore:
             with self._lock:
                 self._file.seek(row * length)
                 _read_into(self._file, record.data)
-            for array, part in zip(arrays, np.split(record, bounds), strict=True):
-                array[index] = part
+            for array, values in zip(arrays, np.split(record, bounds), strict=True):
+                array[index] = values
         tensors = [torch.from_numpy(array).view(self._dtype) for array in arrays]
         return [tensor.view(len(rows), *shape) for tensor, shape in zip(tensors, self._shapes, strict=True)]
 
@@ -107,36 +107,23 @@ def _bytes(tensor: Tensor) -> np.ndarray:
     return tensor.contiguous().view(torch.uint8).numpy().reshape(len(tensor), -1)
 
 
-def _read_into(file: BinaryIO, into: memoryview) -> None:
-    """Fill `into`, by as many reads as it takes."""
-    while len(into):
-        count = file.readinto(into)  # type: ignore[attr-defined]
+def _read_into(file: BinaryIO, buffer: memoryview) -> None:
+    """Fill `buffer`, in several reads if needed."""
+    while len(buffer):
+        count = file.readinto(buffer)  # type: ignore[attr-defined]
         if not count:
             raise OSError("the cache file ends too soon")
-        into = into[count:]
+        buffer = buffer[count:]
 
 
 def _write_all(file: BinaryIO, data: memoryview) -> None:
-    """Write all of `data`, by as many writes as it takes: one alone ends at 2 GB."""
+    """Write all of `data`: a single write stops at 2 GB."""
     while len(data):
         data = data[file.write(data) :]
 
 
-def _temporary_file(size: int, folder: Path) -> BinaryIO:
-    """An open, unbuffered file of that size without a name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_free_space(size, folder)
-    stream = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it lives as long as the store)
-    try:
-        _reserve(stream, size, folder)
-    except ConfigError:
-        stream.close()
-        raise
-    return stream
-
-
-def _shared_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
-    """A file of that size that all processes of this host have open. It has a name only until they do."""
+def _unlinked_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
+    """A file of that size, open and unbuffered in all processes of this host, and then unlinked."""
 
     def create() -> str:
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +138,11 @@ def _shared_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
             stream = path.open("r+b", buffering=0)
     finally:
         group.on_local_rank_zero(path.unlink)
-    group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
+    try:
+        group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
+    except ConfigError:
+        stream.close()
+        raise
     return stream
 
 
@@ -170,9 +161,9 @@ def _check_free_space(size: int, folder: Path) -> None:
 
 
 def _reserve(stream: BinaryIO, size: int, folder: Path) -> None:
-    """Give the file its size, and its room on the disk."""
+    """Allocate the file on the disk."""
     try:
-        if hasattr(os, "posix_fallocate"):  # a sparse file would find the disk full in the midst of training
+        if hasattr(os, "posix_fallocate"):  # a sparse file may fill the disk later, in training
             os.posix_fallocate(stream.fileno(), 0, size)
         else:
             stream.truncate(size)

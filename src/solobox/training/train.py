@@ -29,10 +29,11 @@ from solobox.training.distributed import Distributed, launch_fabric, resolve_pre
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
-from solobox.training.loop import Callback, fit
+from solobox.training.loop import Callback, Checkpointer, FitResult, fit
 from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
 from solobox.training.stages import (
     LocalizerHead,
+    Stage,
     estimate_finetuning,
     finetune_stage,
     head_stage,
@@ -68,8 +69,9 @@ def train(
     skip_bad: leave out and count images that cannot be read, rather than raise DataError.
     resume: continue the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
-    backbone: also a timm model or a module with `feature_info`, see `Backbone`; it is trained in place.
-    loss: also a function of a head's `Output` and the true boxes (B, 4), as fractions, that returns the batch's mean.
+    backbone: a timm model name, or a module with `feature_info` (see `Backbone`), which is trained in place.
+    loss: text such as ``kl + giou``, or a function of a head's `Output` and the true boxes (B, 4), as fractions, that
+        returns the batch's mean.
     options: options of the recipe, such as ``size=224``.
 
     With several devices (`Recipe.devices`, torchrun, SLURM) every process calls this function and gets the localizer;
@@ -77,7 +79,7 @@ def train(
 
     Two runs of one recipe on the same data and machine give the same weights, bit for bit, and so does a run that was
     paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for settings that do
-    not work here, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
+    not work, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
     progress, out, timer = progress or Silent(), Path(out), Timer()
     options |= {
@@ -111,7 +113,7 @@ def train(
     localizer.backbone.requires_grad_(False)
     timer.lap("model")
     box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
-    run = _Run(
+    run = _TrainingRun(
         recipe, box_loss, out, fabric, progress if group.is_rank_zero else Silent(), manager, timer, group, callbacks
     )  # fmt: skip
     images = run.images(training, validation, skip_bad=skip_bad)
@@ -125,7 +127,7 @@ def train(
     timer.lap("calibration")
     best = manager.history[manager.best]
     recipe_options = recipe.to_dict()
-    for name in options_of(type(recipe.architecture)):  # config.json holds the architecture by itself
+    for name in options_of(type(recipe.architecture)):  # config.json has the architecture separately
         del recipe_options[name]
     localizer.metadata = {
         "recipe": recipe_options,
@@ -145,7 +147,7 @@ def train(
         "seconds": timer.laps,
         "versions": versions(),
     }
-    group.on_rank_zero(lambda: _finish(localizer, out, trackers))  # no rank returns before it is written
+    group.on_rank_zero(lambda: _finish(localizer, out, trackers))  # every rank waits until it is written
     return localizer
 
 
@@ -160,13 +162,14 @@ def _choose_recipe(out: Path, recipe: Recipe | None, options: dict[str, Any], *,
     saved = saved_recipe(out)
     if (recipe is not None and recipe != saved) or (recipe is None and options):
         raise ConfigError(
-            "a resumed run has the recipe that it began with: pass none", code="resume-other-recipe"
+            "a run is resumed with the recipe that it began with: pass no recipe and no options",
+            code="resume-other-recipe",
         )
     return saved
 
 
 def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple[Dataset, Dataset, bool]:
-    """The training and validation images, and whether presence is learned from those without a box."""
+    """The training and validation images, and whether presence is learned."""
     training, validation = splits.of_split("train"), splits.of_split("val")
     positives = [int(split.has_box.sum()) for split in (training, validation)]
     if not all(positives):
@@ -183,7 +186,7 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
             )
         training, validation = training.positives(), validation.positives()
     if recipe.folds:
-        assign_folds(training, recipe.folds)  # raises before the long part
+        assign_folds(training, recipe.folds)  # raise before the features are computed
     return training, validation, all(negatives)
 
 
@@ -220,8 +223,8 @@ def _finish(localizer: Localizer, out: Path, trackers: Sequence[Logger]) -> None
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What every part of a run uses."""
+class _TrainingRun:
+    """The objects that all steps of a run share, and the steps."""
 
     recipe: Recipe
     loss: BoxLoss
@@ -236,7 +239,7 @@ class _Run:
     def images(
         self, training: Dataset, validation: Dataset, *, skip_bad: bool
     ) -> tuple[ImageSource, ImageSource]:
-        """The images of both splits, not decoded yet. Training images are kept where they are needed after features."""
+        """The images of both splits, not decoded yet. Training images are cached only for fine-tuning."""
         recipe = self.recipe
         if recipe.architecture.size == "native":
             stride = recipe.architecture.strides[-1]
@@ -254,13 +257,13 @@ class _Run:
 
     @property
     def _budget(self) -> float:
-        """Bytes of memory for images, and again for features, where both are kept for long."""
+        """Bytes of memory for cached images, and the same again for cached features."""
         return self.recipe.ram_gb * 1e9 / 2
 
     def train(
         self, localizer: Localizer, training: ImageSource, validation: ImageSource
     ) -> FeatureCache | None:
-        """Train the stages of the recipe, from where the run is. Returns features of the final backbone, if any."""
+        """Train the remaining stages of the recipe. Returns the training features if they are the final backbone's."""
         recipe, features = self.recipe, None
         if recipe.finetune_epochs and self.fabric.device.type == "cpu":
             seconds = estimate_finetuning(localizer, len(training), recipe, self.loss, self.fabric)
@@ -309,13 +312,7 @@ class _Run:
         untrained = copy.deepcopy(head)
         with self.manager.stage("head") as checkpointer:
             stage = head_stage(head, features, recipe, self.loss, fabric=fabric, validation=val_features)
-            result = fit(
-                stage,
-                fabric=fabric,
-                progress=self.progress,
-                checkpointer=checkpointer,
-                callbacks=self.callbacks,
-            )
+            result = self._fit(stage, checkpointer)
             if head.presence is not None:
                 stage = presence_stage(head.presence, features, recipe, fabric=fabric)
                 fit(stage, fabric=fabric, progress=self.progress)
@@ -329,8 +326,17 @@ class _Run:
             self.timer.lap("folds")
         return features
 
+    def _fit(self, stage: Stage, checkpointer: Checkpointer) -> FitResult:
+        return fit(
+            stage,
+            fabric=self.fabric,
+            progress=self.progress,
+            checkpointer=checkpointer,
+            callbacks=self.callbacks,
+        )
+
     def _finetune(self, localizer: Localizer, training: ImageSource, validation: ImageSource) -> None:
-        """Fine-tune the whole network; weights that it made worse are not kept."""
+        """Fine-tune the whole network; the weights from before are restored if they were better."""
         manager = self.manager
         resumed = manager.stage_to_resume == "finetune"
         start = manager.stage_start if resumed else copy.deepcopy(dict(localizer.state_dict()))
@@ -338,18 +344,12 @@ class _Run:
             stage = finetune_stage(
                 localizer, training, validation, self.recipe, self.loss, fabric=self.fabric
             )
-            result = fit(
-                stage,
-                fabric=self.fabric,
-                progress=self.progress,
-                checkpointer=checkpointer,
-                callbacks=self.callbacks,
-            )
+            result = self._fit(stage, checkpointer)
         before = manager.history[manager.best].val_iou if manager.history else None
         after = result.history[result.best].val_iou
         better = before is None or after is None or after >= before
         if not better and start is not None:
-            self.progress.say("fine-tuning did not help: the localizer from before it is kept")
+            self.progress.say("fine-tuning did not help: the localizer from before is kept")
             localizer.load_state_dict(start)
         manager.stage_ended(result, better=better)
         self.timer.lap("finetune")
@@ -357,7 +357,7 @@ class _Run:
     def calibrate(
         self, localizer: Localizer, images: tuple[ImageSource, ImageSource], features: FeatureCache | None
     ) -> CalibrationResult:
-        """Calibrate the trained localizer. features: of the training images, where they are the final backbone's."""
+        """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
         training = from_features(features, images[0]) if features else from_images(images[0], localizer)
         result = calibrate(localizer, training, from_images(images[1], localizer))
         if features is not None and localizer.presence is not None:
@@ -370,21 +370,21 @@ class _Run:
 
 
 class Timer:
-    """Seconds of each part of a run."""
+    """Seconds that each step of a run took."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """The time since the last lap belongs to `name`."""
+        """Record the time since the last lap under `name`."""
         now = time.perf_counter()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a run's numbers."""
+    """Versions of the packages that influence the results."""
     installed = {}
     for name in ("solobox", "torch", "timm", "lightning-fabric", "openvino", "numpy", "pillow"):
         try:

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from solobox.model.extra_convs import Extra
+from solobox.model.vectorizer import ExtraConvs
 
 
 def test_without_any_the_maps_pass_and_there_is_nothing_to_save() -> None:
     maps = [torch.rand(2, 8, 4, 4), torch.rand(2, 16, 2, 2)]
-    extra = Extra((8, 16))
+    extra = ExtraConvs((8, 16))
     assert extra.channels == (8, 16)
     assert not extra.state_dict()
     assert all(a is b for a, b in zip(extra(maps), maps, strict=True))
@@ -16,7 +16,7 @@ def test_without_any_the_maps_pass_and_there_is_nothing_to_save() -> None:
 def test_each_halves_the_last_map_and_leaves_the_others(side: int, once: int, twice: int) -> None:
     maps = [torch.rand(2, 8, 20, 20), torch.rand(2, 16, side, side)]
     for channels, left in (((6,), once), ((6, 4), twice)):
-        extra = Extra((8, 16), channels)
+        extra = ExtraConvs((8, 16), channels)
         finer, last = extra(maps)
         assert finer is maps[0]
         assert last.shape == (2, channels[-1], left, left)
@@ -24,7 +24,7 @@ def test_each_halves_the_last_map_and_leaves_the_others(side: int, once: int, tw
 
 
 def test_it_is_a_convolution_of_3x3_and_stride_2_with_relu() -> None:
-    extra = Extra((2,), (3,))
+    extra = ExtraConvs((2,), (3,))
     pixels = torch.randn(1, 2, 7, 6, generator=torch.Generator().manual_seed(0))
     weight, bias = extra.state_dict().values()
     assert weight.shape == (3, 2, 3, 3)
@@ -41,5 +41,5 @@ def test_it_is_a_convolution_of_3x3_and_stride_2_with_relu() -> None:
 def test_the_scale_of_features_passes_through_at_the_start() -> None:
     torch.manual_seed(0)
     maps = [torch.randn(4, 64, 16, 16).relu()]
-    after = Extra((64,), (64, 64))(maps)[-1]
+    after = ExtraConvs((64,), (64, 64))(maps)[-1]
     assert 0.5 < float(after.detach().square().mean() / maps[0].square().mean()) < 2

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from solobox import boxes as geometry
 from solobox.config.architecture import BoxForm
-from solobox.model.box_forms import from_corners, to_corners
+from solobox.model.heads import from_corners, to_corners
 
 FORMS: tuple[BoxForm, ...] = get_args(BoxForm)
 CONVENTION: dict[BoxForm, geometry.Convention] = {
