@@ -7,7 +7,7 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
-from solobox.utils.concurrency import processes_have_met
+from solobox.utils.concurrency import is_distributed
 
 app = App(
     name="solobox",
@@ -49,7 +49,7 @@ def main() -> None:
         sys.exit(2)
     except SoloboxError as error:
         # Of several processes only the main one prints; before they have connected, each has its own errors.
-        console.quiet = console.quiet and processes_have_met()
+        console.quiet = console.quiet and is_distributed()
         text = f"[bold red]error[/]{escape(f'[{error.code}]')}: {escape(str(error))}"
         console.print(text, soft_wrap=True, highlight=False)
         sys.exit(2)

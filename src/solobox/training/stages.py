@@ -249,7 +249,7 @@ def finetune_stage(
         parts = [group.batch_slice(len(batch)) for batch in batches]
         chosen = [batch[part.rows] for batch, part in zip(batches, parts, strict=True)]
         made = threaded_map(
-            lambda some: _image_batch(images, some, recipe, epoch), chosen, beside=group.local_size
+            lambda some: _image_batch(images, some, recipe, epoch), chosen, processes=group.local_size
         )
         for (pixels, targets), part in zip(made, parts, strict=True):
             # Converted to floats on the device: bytes get there four times as fast.
