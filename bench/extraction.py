@@ -21,7 +21,7 @@ from solobox.model.runtime import Features, OpenVinoFeatures, TorchFeatures, fas
 from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 
 def rate(backbone: Features, pixels: np.ndarray, repeats: int = 6) -> float:
@@ -71,7 +71,7 @@ def main() -> None:
             )  # fmt: skip
             features = cache_features(
                 images, chosen, recipe, crops_per_image=recipe.crops, budget=8e9, folder=Path(folder),
-                progress=Silent(), stage="",
+                progress=NullProgress(), stage="",
             )  # fmt: skip
             whole = len(features) / (time.perf_counter() - started)
         ratios.append(whole / best)

@@ -39,7 +39,7 @@ from solobox.training.feature_cache import FeatureCache
 from solobox.training.image_cache import ImageCache
 from solobox.training.loop import fit
 from solobox.training.stages import head_stage
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 DEFAULT = "kl + 10*l1 + giou"
 JITTER, WRONG, KEPT = 0.1, 0.05, 0.9
@@ -120,7 +120,7 @@ def ious(validator: CrossValidator, features: FeatureCache, training: int, loss:
     recipe = replace(validator.recipe, seed=seed)
     fit(
         head_stage(head, features, recipe, loss, fabric=validator.fabric, rows=rows),
-        fabric=validator.fabric, progress=Silent(),
+        fabric=validator.fabric, progress=NullProgress(),
     )  # fmt: skip
     test = np.arange(training, len(dataset))
     predicted = np.stack([one.box for one in validator.predict(head.eval(), test)])

@@ -300,3 +300,17 @@ def test_settings_come_from_a_file_and_the_command_line_wins(drawn: Path, tmp_pa
     assert done.returncode == 2
     assert "error[unknown-option]" in done.stderr
     assert "'epochs'" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no broken pipes")
+def test_a_reader_that_stops_early_gets_no_traceback(run: Path, drawn: Path) -> None:
+    """As in `solobox predict ... | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", "from solobox.cli import main; main()", "predict", run, drawn],
+        stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr

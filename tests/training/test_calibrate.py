@@ -25,12 +25,12 @@ from solobox.training.loop import fit
 from solobox.training.stages import presence_stage
 from solobox.training.tensor_store import TensorStore
 from solobox.training.train import train
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 SMALL: dict[str, Any] = {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 16}
 
 
-class Heard(Silent):
+class Heard(NullProgress):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -103,14 +103,14 @@ def test_the_temperature_suits_new_images(tmp_path: Path) -> None:
     features = features_of(tmp_path, cells[:learning], boxes[:learning] / 4)
     training = Dataset([f"{row}.png" for row in range(learning)], boxes[:learning])
     recipe = Recipe.from_preset("quick", {"epochs": 4, "batch": 32})
-    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": Silent()}
+    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": NullProgress()}
     divisor = cross_fit_temperature(features, training, recipe, (6,), **options)
     assert divisor is not None
     assert divisor == cross_fit_temperature(features, training, recipe, (6,), **options)
     torch.manual_seed(0)
     branch = Presence((6,))
     fabric = Fabric(accelerator="cpu", devices=1)
-    fit(presence_stage(branch, features, recipe, fabric=fabric), fabric=fabric, progress=Silent())
+    fit(presence_stage(branch, features, recipe, fabric=fabric), fabric=fabric, progress=NullProgress())
     with torch.inference_mode():
         logits = branch.eval()([torch.from_numpy(cells[learning:]).permute(0, 3, 1, 2)])
     new = torch.from_numpy(present[learning:])
@@ -125,7 +125,7 @@ def test_too_few_images_of_a_kind_have_no_cross_fit_temperature(tmp_path: Path) 
     boxes = np.array([[1.0, 1, 2, 2]] * 3 + [[np.nan] * 4])
     features = features_of(tmp_path, np.zeros((4, 1, 1, 3), np.float32), boxes / 4)
     images = Dataset([f"{row}.png" for row in range(4)], boxes)
-    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": Silent()}
+    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": NullProgress()}
     assert cross_fit_temperature(features, images, Recipe(), (3,), **options) is None
 
 

@@ -19,7 +19,7 @@ from solobox.errors import ConfigError, Paused
 from solobox.model.sync_layers import BatchSlice
 from solobox.training.loop import Epoch, NullCheckpointer, ema_update, fit, within_one_standard_error
 from solobox.training.stages import Batch, Stage
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 FABRIC = Fabric(accelerator="cpu", devices=1, precision="32-true")
 
@@ -64,7 +64,7 @@ class Memory(NullCheckpointer):
 
 def test_a_stage_learns_and_ends_in_evaluation_mode() -> None:
     module = line()
-    result = fit(stage_of(module), fabric=FABRIC, progress=Silent())
+    result = fit(stage_of(module), fabric=FABRIC, progress=NullProgress())
     losses = [epoch.train_loss for epoch in result.history]
     assert losses[-1] < losses[0]
     assert not module.training
@@ -81,7 +81,9 @@ def test_the_best_epoch_is_kept_and_patience_counts_from_it() -> None:
         return torch.full((5,), next(scores)) + 0.001 * torch.arange(5)
 
     module = line()
-    result = fit(stage_of(module, validate=validate, epochs=5, patience=2), fabric=FABRIC, progress=Silent())
+    result = fit(
+        stage_of(module, validate=validate, epochs=5, patience=2), fabric=FABRIC, progress=NullProgress()
+    )
     assert (result.best, len(result.history)) == (1, 4)
     assert torch.equal(module.weight, weights[1]["weight"])  # type: ignore[arg-type]
 
@@ -90,15 +92,15 @@ def test_the_best_epoch_is_kept_and_patience_counts_from_it() -> None:
 @pytest.mark.parametrize("pause_after", [2, 5, 7])
 def test_a_paused_stage_continues_bit_for_bit(pause_after: int, ema: float) -> None:
     whole, parts = line(), line()
-    expected = fit(stage_of(whole, ema=ema), fabric=FABRIC, progress=Silent())
+    expected = fit(stage_of(whole, ema=ema), fabric=FABRIC, progress=NullProgress())
     memory = Memory(pause_after)
     with pytest.raises(Paused):
-        fit(stage_of(parts, ema=ema), fabric=FABRIC, progress=Silent(), checkpointer=memory)
+        fit(stage_of(parts, ema=ema), fabric=FABRIC, progress=NullProgress(), checkpointer=memory)
     fresh = line()
     result = fit(
         stage_of(fresh, ema=ema),
         fabric=FABRIC,
-        progress=Silent(),
+        progress=NullProgress(),
         checkpointer=Memory(state=memory.states[-1]),
     )
     assert [epoch.train_loss for epoch in result.history] == [epoch.train_loss for epoch in expected.history]
@@ -110,7 +112,7 @@ def test_callbacks_get_each_epoch_and_the_averaged_weights() -> None:
     calls: list[tuple[Epoch, Tensor]] = []
     module = line()
     result = fit(
-        stage_of(module, ema=0.9), fabric=FABRIC, progress=Silent(),
+        stage_of(module, ema=0.9), fabric=FABRIC, progress=NullProgress(),
         callbacks=[lambda epoch, module: calls.append((epoch, module.weight.clone()))],  # type: ignore[operator]
     )  # fmt: skip
     assert [epoch for epoch, _ in calls] == result.history
@@ -124,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_before_the_weights_follow_it() -> None:
         fit(
             stage_of(module, loss=lambda output, _: (output * torch.inf).sum()),
             fabric=FABRIC,
-            progress=Silent(),
+            progress=NullProgress(),
         )
     assert error.value.code == "loss-not-finite"
     assert torch.equal(module.weight, before["weight"])  # type: ignore[arg-type]

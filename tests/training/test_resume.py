@@ -17,7 +17,7 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
 
@@ -77,7 +77,7 @@ def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes
     assert error.value.code == "run-finished"
 
 
-class InterruptsAt(Silent):
+class InterruptsAt(NullProgress):
     """Sends Ctrl-C to this process in the midst of an epoch."""
 
     def __init__(self, step: int) -> None:

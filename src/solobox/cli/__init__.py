@@ -1,5 +1,6 @@
 """The command line: one module for each command, imported when the command runs."""
 
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -7,11 +8,11 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
-from solobox.utils.concurrency import processes_have_met
+from solobox.utils.concurrency import is_distributed
 
 app = App(
     name="solobox",
-    help="Find the one thing that matters in each image: check the data, train, measure, predict.",
+    help="Train a localizer that finds one object per image: check the data, train, evaluate, predict.",
     version=version("solobox"),
     suppress_keyboard_interrupt=False,  # `main` reports it
 )
@@ -19,7 +20,7 @@ _COMMANDS = {
     "demo": "Try everything on drawn images: train, evaluate, predict.",
     "check": "Check labelled images: what is wrong, and how to fix it.",
     "train": "Train a localizer on labelled images.",
-    "evaluate": "Measure a trained localizer on labelled images.",
+    "evaluate": "Evaluate a trained localizer on labelled images.",
     "predict": "Predict a box for each image, or for the frames of a video.",
     "export": "Export a trained localizer to ONNX: it runs without PyTorch.",
     "serve": "Serve an exported model over HTTP.",
@@ -49,7 +50,7 @@ def main() -> None:
         sys.exit(2)
     except SoloboxError as error:
         # Of several processes only the main one prints; before they have connected, each has its own errors.
-        console.quiet = console.quiet and processes_have_met()
+        console.quiet = console.quiet and is_distributed()
         text = f"[bold red]error[/]{escape(f'[{error.code}]')}: {escape(str(error))}"
         console.print(text, soft_wrap=True, highlight=False)
         sys.exit(2)
@@ -62,6 +63,11 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(2)
+    except BrokenPipeError:  # the reader of the output ended first, as in `solobox predict ... | head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or Python's flush at exit fails again
+        sys.exit(128 + 13)
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)

@@ -3,14 +3,22 @@
 import shlex
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import bars, console, out
-from solobox.cli.options import NOT_FOR_CROSS_VALIDATION, options_class, set_options
+from solobox.cli.console import bars, out, say
+from solobox.cli.options import (
+    NOT_FOR_CROSS_VALIDATION,
+    DataPath,
+    ImageFolder,
+    KeepBox,
+    SkipBad,
+    options_class,
+    set_options,
+)
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, read_toml
 from solobox.data.dataset import Dataset
@@ -31,7 +39,7 @@ _MAX_ROWS = 15  # of the printed table
 
 
 def audit(
-    data: Path,
+    data: DataPath,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     report: Path | None = None,
@@ -39,9 +47,9 @@ def audit(
     apply: Path | None = None,
     folds: int | None = None,
     config: Path | None = None,
-    images: Path | None = None,
-    keep: Literal["largest", "first"] | None = None,
-    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find labels that are probably wrong: a model that was trained without them disagrees.
@@ -51,8 +59,6 @@ def audit(
 
     Parameters
     ----------
-    data
-        A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
     output
         Write every label with its score to this CSV, the worst first.
     report
@@ -61,17 +67,11 @@ def audit(
         Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. With --apply
         the decisions are applied; without, every flagged image is left out.
     apply
-        The decisions that the page saved. Nothing is trained.
+        A file of decisions that the report page saved: apply them with --fix. Nothing is trained.
     folds
         The number of folds: 5 unless the TOML file sets it.
     config
         A TOML file with any of the options of training; options on the command line win.
-    images
-        The folder that image names are relative to, instead of that of the data file.
-    keep
-        The box to keep of an image with several boxes; by default such images are left out.
-    skip_bad
-        Leave out rows with errors, and count them, rather than refuse the data; unreadable images are flagged.
     settings
         Each option of the recipe.
     """
@@ -103,14 +103,14 @@ def audit(
     with bars() as progress:
         result = train_and_audit(dataset, recipe, folds=recipe.folds, skip_bad=skip_bad, progress=progress)
     out.print(_table(result, dataset))
-    console.print(_count_flagged(result), highlight=False, markup=False, soft_wrap=True)
+    say(_count_flagged(result))
     if output is not None:
         write_audit(output, result, dataset)
-        console.print(f"audit: {output}", highlight=False, markup=False, soft_wrap=True)
+        say(f"audit: {output}")
     if report is not None:
         arguments = shlex.join(source.to_args())
         write_audit_page(report, result, dataset, title=f"Label audit of {data.name}", data=arguments)
-        console.print(f"report: {report}", highlight=False, markup=False, soft_wrap=True)
+        say(f"report: {report}")
     if fix is not None:
         _print_counts(apply_decisions(dataset, drop_flagged(result, dataset), fix))
 
@@ -122,11 +122,10 @@ def _apply(dataset: Dataset, decisions: Path, fix: Path) -> "AppliedDecisions":
 
 
 def _print_counts(applied: "AppliedDecisions") -> None:
-    console.print(
+    say(
         f"{applied.out}: {applied.n_kept:,} rows, of which {applied.n_changed:,} changed; {applied.n_dropped:,} left "
-        f"out, see {applied.left_out}",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"out, see {applied.left_out}"
+    )
 
 
 def _table(result: "Audit", dataset: Dataset) -> Table:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox import autolabel as labelers
-from solobox.cli.console import bars, console
+from solobox.cli.console import bars, say
 from solobox.errors import DataError
 from solobox.predict.inputs import expand
 from solobox.utils.progress import Progress
@@ -25,17 +25,17 @@ def autolabel(
     label: str = "",
     workers: int | None = None,
 ) -> int:
-    """Find the object in each image with a ready-made detector, and write its box.
+    """Find the object in each image with a pretrained detector, and write its box.
 
-    An image where nothing is found, or several things with similar scores, is rejected to a second file, with the
-    reason and all candidates. Check a sample of the boxes before you train on them.
+    An image with no detection, or with several of similar scores, is written to a second file with the reason and
+    all candidates. Check a sample of the boxes before you train on them.
 
     The exit status is 0 when all images were read, 1 when some were not: these are rejected with their error.
 
     Parameters
     ----------
     images
-        Images, folders (searched in full), glob patterns, and CSV files with a column image.
+        Images, folders (searched with their subfolders), glob patterns, and CSV files with a column image.
     output
         Write image,x1,y1,x2,y2,source,score to this CSV, and the rejected images to OUT.rejected.csv beside it.
     labeler
@@ -45,7 +45,7 @@ def autolabel(
     label
         Write this in a column label of every row.
     workers
-        Threads; by default one for each core.
+        Threads; by default one per processor.
     """
     if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # for `--with mine:function`, after all that is installed
@@ -60,14 +60,13 @@ def autolabel(
     with bars() as progress, closing(labelers.label(paths, function, workers)) as results:
         progress.start("labeling", len(paths))
         report = labelers.write(_counted(results, progress), output, labeler, label)
-    console.print(
+    say(
         f"{report.out}: {report.n_labelled:,} of {len(paths):,} images have a box; rejected in "
         f"{report.rejected}: {report.n_nothing:,} with nothing found, {report.n_several:,} with several candidates, "
-        f"{report.n_failed:,} with an error",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{report.n_failed:,} with an error"
+    )
     if report.first_error:
-        console.print(f"the first error: {report.first_error}", highlight=False, markup=False, soft_wrap=True)
+        say(f"the first error: {report.first_error}")
     return 1 if report.n_failed else 0
 
 

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import bars, console, out
+from solobox.cli.console import bars, out, say
+from solobox.cli.options import DataPath, ImageFolder
 from solobox.data import checks, formats
 from solobox.utils.atomic import replacing
 
 
 def check(
-    data: Path,
+    data: DataPath,
     *,
-    images: Path | None = None,
+    images: ImageFolder = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     fix: Path | None = None,
 ) -> int:
@@ -24,10 +25,6 @@ def check(
 
     Parameters
     ----------
-    data
-        A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
-    images
-        The folder that image names are relative to, instead of that of the data file.
     json_file
         Write all findings to this JSON file.
     fix
@@ -38,19 +35,17 @@ def check(
         diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
-    console.print(
+    say(
         f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_images:,} images, "
-        f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings",
-        highlight=False, markup=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings"
+    )
     if json_file is not None:
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)
     if fix is not None:
         report = checks.fix(annotations, diagnosis, fix)
-        console.print(
+        say(
             f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
-            f"{report.n_left_out:,} left out, see {report.left_out}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+            f"{report.n_left_out:,} left out, see {report.left_out}"
+        )
     return 1 if errors else 0

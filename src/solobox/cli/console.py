@@ -23,6 +23,11 @@ out = Console()
 """Standard output: results."""
 
 
+def say(text: str) -> None:
+    """Print a line on standard error, as it is: without markup, colors or line breaks that cut paths."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Bars:
     """Progress bars, one per stage; implements `solobox.utils.progress.Progress`."""
 

@@ -1,13 +1,21 @@
 """``solobox curve``: the learning curve, which says whether more labels would help."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import bars, console, out
-from solobox.cli.options import NOT_FOR_CROSS_VALIDATION, options_class, set_options
+from solobox.cli.console import bars, out, say
+from solobox.cli.options import (
+    NOT_FOR_CROSS_VALIDATION,
+    DataPath,
+    ImageFolder,
+    KeepBox,
+    SkipBad,
+    options_class,
+    set_options,
+)
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe
 from solobox.utils.atomic import replacing
@@ -21,14 +29,14 @@ else:
 
 
 def curve(
-    data: Path,
+    data: DataPath,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     plot: Path | None = None,
     repetitions: int = 5,
-    images: Path | None = None,
-    keep: Literal["largest", "first"] | None = None,
-    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find out whether more labels would help: the learning curve.
@@ -38,20 +46,12 @@ def curve(
 
     Parameters
     ----------
-    data
-        Labelled images, as for training.
     output
         Write the curve to this CSV file: images, mean_iou, lower, upper (a 95% band), kind (measured or expected).
     plot
         Draw the curve to this SVG file.
     repetitions
-        The number of parts that the images are split into; each part is held out once, for four trainings.
-    images
-        The folder that image names are relative to, instead of that of the data file.
-    keep
-        The box to keep of an image with several boxes; by default such images are left out.
-    skip_bad
-        Leave out rows with errors, and count them, rather than refuse the data.
+        The number of folds; each is held out once, and four models are trained on the others.
     settings
         Each option of the recipe.
     """
@@ -69,11 +69,11 @@ def curve(
     out.print(result.sentence(), highlight=False, markup=False, soft_wrap=True)
     if output is not None:
         result.write(output)
-        console.print(f"curve: {output}", highlight=False, markup=False)
+        say(f"curve: {output}")
     if plot is not None:
         with replacing(plot) as file:
             file.write(learning_curve_chart(result))
-        console.print(f"plot: {plot}", highlight=False, markup=False)
+        say(f"plot: {plot}")
 
 
 def _table(curve: "Curve") -> Table:

@@ -17,6 +17,7 @@ from solobox.cli.console import (
     metrics_rows,
     metrics_table,
     out,
+    say,
     uncertainty_lines,
 )
 from solobox.errors import DataError
@@ -74,7 +75,7 @@ def demo(*, output: Annotated[Path, Parameter(name=["--output", "-o"])] = Path("
         ("run", "the trained localizer: solobox predict RUN IMAGES..."),
         ("images", "the images and their labels"),
     ):  # fmt: skip
-        console.print(f"  {output / name}  {what}", highlight=False, markup=False)
+        say(f"  {output / name}  {what}")
 
 
 def _clear(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox import datasets
-from solobox.cli.console import bars, console
+from solobox.cli.console import bars, say
 from solobox.datasets.downloader import LABELS, SKIPPED, UNLABELLED
 
 
@@ -31,11 +31,11 @@ def download(name: str, folder: Annotated[Path, Parameter(name="DIR")], /, *, ur
         f"{dataset.name}: {dataset.description}",
         f"from {url or dataset.homepage}; license: {dataset.license}",
     ):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
     with bars() as progress:
         result = datasets.download(dataset, folder, url=url, progress=progress)
     for line in _summary(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line)
 
 
 def _summary(result: datasets.Download) -> list[str]:

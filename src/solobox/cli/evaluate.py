@@ -13,8 +13,10 @@ from solobox.cli.console import (
     metrics_rows,
     metrics_table,
     out,
+    say,
     uncertainty_lines,
 )
+from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad
 from solobox.cli.train import read_checked
 from solobox.utils.atomic import replacing
 
@@ -24,24 +26,22 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: Path,
-    data: Path,
+    data: DataPath,
     *,
     split: Literal["test", "val", "train", "all"] = "test",
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     report: Path | None = None,
     against: Path | None = None,
-    images: Path | None = None,
-    keep: Literal["largest", "first"] | None = None,
-    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
 ) -> None:
-    """Measure a trained localizer.
+    """Evaluate a trained localizer: boxes, margins, presence, familiarity.
 
     Parameters
     ----------
     run
         The folder that `solobox train` wrote.
-    data
-        Labelled images, as for training.
     split
         The split to measure. If the data defines none: the images that this model was trained on (train), those that
         selected its epoch (val), and those that it has never seen (test).
@@ -52,12 +52,6 @@ def evaluate(
     against
         The folder of another run, to compare with on the same images: by how much, where, and whether the difference
         is significant.
-    images
-        The folder that image names are relative to, instead of that of the data file.
-    keep
-        The box to keep of an image with several boxes; by default such images are left out.
-    skip_bad
-        Leave out rows with errors, and count them, rather than refuse the data.
     """
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # PyTorch takes seconds to import: errors in the data are reported before.
@@ -77,7 +71,7 @@ def evaluate(
     comparison = compare(evaluation, second, name, other_name) if second else None
     _print_notes(evaluation, int(dataset.has_box.sum()))
     if comparison is not None and comparison.leakage_warning:
-        console.print(comparison.leakage_warning, style="bold", highlight=False, markup=False)
+        console.print(comparison.leakage_warning, style="bold", highlight=False, markup=False, soft_wrap=True)
     out.print(metrics_table(f"{split} images", metrics_rows(evaluation.metrics.to_dict())))
     for line in uncertainty_lines(evaluation):
         out.print(line, highlight=False, markup=False)
@@ -97,7 +91,7 @@ def evaluate(
             run=RunMetadata.from_localizer(localizer, name, command_line()),
             comparison=comparison,
         )
-        console.print(f"report: {report}", highlight=False, markup=False)
+        say(f"report: {report}")
 
 
 def _print_notes(evaluation: "Evaluation", labelled: int) -> None:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import console, quieten
+from solobox.cli.console import console, quieten, say
+from solobox.cli.options import Flag, ImageFolder, KeepBox, SkipBad
 from solobox.cli.train import read_checked
 
 
@@ -14,16 +15,16 @@ def export(
     *,
     output: Annotated[Path, Parameter(name=["--output", "-o"])],
     check: Path | None = None,
-    int8: Annotated[bool, Parameter(negative="")] = False,
+    int8: Annotated[bool, Flag] = False,
     max_loss: float = 0.01,
     target: Literal["onnx", "triton"] = "onnx",
-    images: Path | None = None,
-    keep: Literal["largest", "first"] | None = None,
-    skip_bad: Annotated[bool, Parameter(negative="")] = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write a trained localizer as one ONNX file.
 
-    The file takes raw upright pixels of any size and gives boxes in pixels: it resizes and normalises by itself. It is
+    The file takes raw upright pixels of any size and gives boxes in pixels: it resizes and normalizes by itself. It is
     compared with the trained localizer before it is written.
 
     Parameters
@@ -35,18 +36,12 @@ def export(
     check
         Labelled images to compare on, as for training; by default some training images, where they still exist.
     int8
-        Convolutions in 8-bit integers: smaller, and faster on many processors. Calibrated on the training images of
+        Quantize the convolutions to 8 bits: smaller, and faster on many processors. Calibrated on training images of
         --check and measured on the others.
     max_loss
-        How much mean IoU int8 may cost; if it costs more, nothing is written.
+        Largest loss of mean IoU by --int8; if it is larger, nothing is written.
     target
         onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
-    images
-        The folder that image names of --check are relative to; by default the folder of the file.
-    keep
-        Which box of an image with several to use; by default such images are left out.
-    skip_bad
-        Leave out rows with errors, and count them, instead of refusing the data.
     """
     dataset = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
     # Slow to import; errors in the data come first.
@@ -57,18 +52,11 @@ def export(
     localizer = Localizer.load(run)
     with console.status("exporting"):
         result = write(localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target)
-    console.print(str(result.parity), highlight=False, markup=False)
+    say(str(result.parity))
     if (accuracy := result.accuracy) is not None:
-        console.print(
+        say(
             f"int8: mean IoU {accuracy.iou[0]:.4f} -> {accuracy.iou[1]:.4f}, within the margins at 0.9 "
             f"{accuracy.coverage[0]:.3f} -> {accuracy.coverage[1]:.3f}, on {accuracy.count} images that "
-            "it was not calibrated on",
-            highlight=False,
-            markup=False,
+            "it was not calibrated on"
         )
-    console.print(
-        f"model: {result.path} ({result.bytes / 1e6:.1f} MB), pixels to {', '.join(result.outputs)}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    say(f"model: {result.path} ({result.bytes / 1e6:.1f} MB), pixels to {', '.join(result.outputs)}")

@@ -2,25 +2,48 @@
 
 from collections.abc import Collection
 from dataclasses import field, fields, make_dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
 from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
+from solobox.data.one_per_image import Keep
 
 _COMMON = Group.create_default_parameters()
-DATA = Group("Data", sort_key=1)
+_DATA = Group("Data", sort_key=1)
 _MODEL = Group("Model", sort_key=2)
 _AUGMENTATION = Group("Augmentation", sort_key=3)
 _OPTIMIZATION = Group("Optimization", sort_key=4)
 _HARDWARE = Group("Hardware", sort_key=5)
 _LOGGING = Group("Logging", sort_key=6)
 
+DATA_HELP = "Labelled images: a CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml."
+Flag = Parameter(negative="", show_default=False)
+DataPath: TypeAlias = Annotated[Path, Parameter(help=DATA_HELP)]
+ImageFolder: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        help="The folder that image paths are relative to; by default that of the data file.", group=_DATA
+    ),
+]
+KeepBox: TypeAlias = Annotated[
+    Keep | None,
+    Parameter(
+        help="Which box to use of an image with several. By default such images are left out.", group=_DATA
+    ),
+]
+SkipBad: TypeAlias = Annotated[
+    bool,
+    Parameter(help="Leave out rows with errors, and count them, instead of stopping.", group=_DATA),
+    Flag,
+]
+
 _GROUPS = {
     **dict.fromkeys(options_of(Architecture), _MODEL),
     **dict.fromkeys(("pretrained", "pretrained_head"), _MODEL),
-    **dict.fromkeys(("val", "test", "folds"), DATA),
+    **dict.fromkeys(("val", "test", "folds"), _DATA),
     "crops": _AUGMENTATION,
     **dict.fromkeys(("precision", "accelerator", "devices", "nodes", "ram_gb"), _HARDWARE),
     "loggers": _LOGGING,

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, bars, console, quieten
+from solobox.cli.console import Bars, bars, console, quieten, say
+from solobox.cli.options import Flag
 from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
 from solobox.predict.coco_results import ImageIds
@@ -49,9 +50,9 @@ def predict(
     margins: float | None = None,
     outer: float | None = None,
     min_presence: float | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
+    resume: Annotated[bool, Flag] = False,
     coco_ids: Path | None = None,
-    smooth: Annotated[bool, Parameter(negative="")] = False,
+    smooth: Annotated[bool, Flag] = False,
     engine: Literal["local", "ray"] = "local",
     runtime: RuntimeName = "onnxruntime",
 ) -> int:
@@ -64,36 +65,37 @@ def predict(
     model
         A run folder of `solobox train`, or an .onnx file of `solobox export`, which needs no PyTorch.
     inputs
-        Images, folders (with all below), glob patterns, and lists of images (.txt, .csv); URLs of all these; or one
-        clip, or the number of a camera.
+        Images, folders (searched with their subfolders), glob patterns, and lists of images (.txt, .csv); URLs of all
+        these; or one video, or the number of a camera.
     output
-        Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; of a clip .csv or .jsonl.
-        Without it they are printed.
+        Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; for a video .csv or .jsonl.
+        Without it they are printed as CSV.
     draw
-        Write each image with its box and its margins drawn into this folder; of a clip into this .mp4.
+        Write each image with its box and its margins drawn into this folder; for a video: write it into this .mp4.
     crop
-        Write each object, cut out of the image at full resolution, into this folder; with --outer by the outer box.
+        Write each predicted box, cropped from the image at full resolution, into this folder; with --outer the outer
+        box.
     pad
-        Cut out more than the box on each side: this share of its width and height, such as 0.1.
+        Enlarge each crop by this share of the box's width and height on each side, such as 0.1.
     margins
-        Also give an interval for each edge (x1_lower, x1_upper, ...): all four hold the true box with this probability,
-        such as 0.9.
+        Also predict an interval for each edge (x1_lower, x1_upper, ...): all four contain the true box with this
+        probability, such as 0.9.
     outer
-        Also give the box that holds the whole object with this probability (x1_outer, ...): for cropping.
+        Also predict the box that contains the whole object with this probability (x1_outer, ...): for cropping.
     min_presence
-        Give no box for an image in which the presence of the object is below this probability.
+        Predict no box for an image whose presence (probability of the object) is lower, such as 0.5.
     resume
-        Continue a run with the same -o and the same settings that was stopped or killed.
+        Continue a run that was stopped or killed, with the same -o and options.
     coco_ids
         Annotations in COCO's format: results name the images by their ids there, for evaluation. Without it they
         name them by file.
     smooth
-        Make the boxes of a clip steadier over time; a box with narrow margins counts for more.
+        Smooth the boxes of a video over time; a box with narrow margins has more weight.
     engine
-        ray: shard by shard on a Ray cluster, from any store (s3://...) into a folder of Parquet files (-o), continuing
+        ray: predict on a Ray cluster, from any storage (s3://...) into a folder of Parquet files (-o), continuing
         where an earlier run stopped.
     runtime
-        What runs an exported model; some processors are faster with OpenVINO.
+        The runtime of an exported model; some processors are faster with OpenVINO.
     """
     check_pad(pad, crop=crop is not None)
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
@@ -269,26 +271,22 @@ def _report(summary: JobSummary, output: Path | None, folders: dict[str, Path], 
     kinds = {"--draw": "drawn images", "--crop": "crops"}
     for path, what in [(output, "boxes"), *((folder, kinds[option]) for option, folder in folders.items())]:
         if path is not None:
-            _say(f"{what}: {path}")
+            say(f"{what}: {path}")
     where = "; their rows say why"
     if output is not None and output.suffix.lower() == ".json":
         where = ""
         if missing := summary.errors + summary.absent:
-            _say(
+            say(
                 f"{missing:,} of {summary.rows:,} images have no entry: {summary.absent:,} without the object, "
                 f"{summary.errors:,} that could not be read"
             )
         if ids.categories > 1:
-            _say(
+            say(
                 f"every box has category {ids.category}, the first of {ids.categories}: evaluate without categories "
                 "(useCats=0)"
             )
     if summary.errors:
-        _say(f"{summary.errors:,} of {summary.rows:,} images could not be read{where}")
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+        say(f"{summary.errors:,} of {summary.rows:,} images could not be read{where}")
 
 
 # A Ray cluster --------------------------------------------------------------------------------------
@@ -311,21 +309,21 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
     data = read_model(model)
     predictor = load_model(data)
     predictor.check(options)
-    _say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
+    say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
     job, is_old = prepare(output, data, inputs, _columns(predictor, options), options)
-    _say(
+    say(
         f"continuing the run of {job.made}: {job.plan.rows:,} images" if is_old
         else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
     )  # fmt: skip
     with connected(), bars() as progress:
         summary = run(job, on_ray(load_model), progress)
-    _say(f"boxes: {job.folder.url}")
+    say(f"boxes: {job.folder.url}")
     if summary.errors:
-        _say(f"{summary.errors:,} of {summary.rows:,} images could not be read; their rows say why")
+        say(f"{summary.errors:,} of {summary.rows:,} images could not be read; their rows say why")
     for part, why in list(summary.failures.items())[:_SHOWN]:
-        _say(f"{part} is missing: {why}")
+        say(f"{part} is missing: {why}")
     if summary.failures:
-        _say(
+        say(
             f"{len(summary.failures):,} of {job.plan.shards:,} shards are missing, and all others are done: run the "
             "same command again to try these"
         )
@@ -373,7 +371,7 @@ def _on_clip(
                 out.flush()
     for path, what in ((output, "boxes"), (draw, "drawn clip")):
         if path is not None:
-            _say(f"{what}: {path}")
+            say(f"{what}: {path}")
     if errors:
-        _say(f"{errors} of {count} images could not be decoded; their rows say why")
+        say(f"{errors} of {count} images could not be decoded; their rows say why")
     return 1 if errors else 0

@@ -8,7 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import console
+from solobox.cli.console import say
+from solobox.cli.options import Flag
 from solobox.errors import ConfigError
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings, parse_api_key
 from solobox.utils.concurrency import processors
@@ -28,12 +29,12 @@ def serve(
     queue: int = _DEFAULT.max_queue,
     deadline: float = _DEFAULT.deadline,
     drain: float = _DEFAULT.drain,
-    without_key: Annotated[bool, Parameter(negative="")] = False,
+    without_key: Annotated[bool, Flag] = False,
 ) -> None:
     """Serve an exported model over HTTP, with a page to try it.
 
     POST an image to /v1/predict, open / in a browser, or use the Open Inference Protocol at /v2. Where the
-    environment has SOLOBOX_API_KEY, requests must carry it. SIGTERM or Ctrl+C stops it after the requests in work.
+    environment has SOLOBOX_API_KEY, requests must carry it. SIGTERM or Ctrl-C stops it after the requests in work.
 
     Parameters
     ----------
@@ -90,16 +91,12 @@ def serve(
     server = Server(build_app(context), settings, context.state)
     name, number = listener.getsockname()[:2]
     address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
-    _print(f"serving {model} at {address} (a page to try it, and /v1/predict; Ctrl+C stops it)")
-    _print(
+    say(f"serving {model} at {address} (a page to try it, and /v1/predict; Ctrl-C stops it)")
+    say(
         f"requests need the key in {KEY_VARIABLE}"
         if settings.api_key is not None
         else "no API key is required" + (", and other machines can connect" if without_key else "")
     )
     server.run(sockets=[listener])
     state = context.state
-    _print(f"stopped: {state.received:,} requests received, {state.answered:,} answered")
-
-
-def _print(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    say(f"stopped: {state.received:,} requests received, {state.answered:,} answered")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from solobox.cli.console import bars, console, metrics_rows, metrics_table, out
-from solobox.cli.options import DATA, options_class, set_options
+from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
+from solobox.cli.options import DATA_HELP, ImageFolder, KeepBox, SkipBad, options_class, set_options
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
@@ -26,16 +26,16 @@ else:
 
 
 def train(
-    data: Path | None = None,
+    data: Annotated[Path | None, Parameter(help=DATA_HELP)] = None,
     *,
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     recipe: RecipeName | None = None,
     config: Path | None = None,
     resume: Path | None = None,
     stop_after: int = 0,
-    images: Annotated[Path | None, Parameter(group=DATA)] = None,
-    keep: Annotated[Keep | None, Parameter(group=DATA)] = None,
-    skip_bad: Annotated[bool, Parameter(group=DATA, negative="", show_default=False)] = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> int:
     """Train a localizer on labelled images.
@@ -44,8 +44,6 @@ def train(
 
     Parameters
     ----------
-    data
-        A CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml.
     output
         The folder to write the trained localizer to, with history.csv and the last epoch's checkpoint.
     recipe
@@ -58,12 +56,6 @@ def train(
         stopped.
     stop_after
         Pause after so many epochs; for short time slots on a shared machine. 0: do not.
-    images
-        The folder that image names are relative to; by default that of the data.
-    keep
-        Which box to use of an image with several. By default such images are left out.
-    skip_bad
-        Leave out rows with errors, and count them, instead of refusing the data.
     settings
         Each option of the recipe.
     """
@@ -82,7 +74,7 @@ def train(
         output, source = resume, DataSource.load(resume)
     elif data is None or output is None:
         raise ConfigError(
-            "give the data and, with -o, a folder for the model: solobox train DATA -o RUN",
+            "the data and a folder for the trained localizer are needed: solobox train DATA -o RUN",
             code="argument-missing",
         )
     else:
@@ -94,7 +86,7 @@ def train(
     dataset = read_checked(source.data, source.images, source.keep, skip_bad=source.skip_bad)
     if chosen is not None and is_main_process():
         source.save(output)
-    # These take seconds to load: faulty data and options are reported first.
+    # These take seconds to load: errors in the data and the options are reported first.
     from solobox.evaluation.evaluate import evaluate
     from solobox.training.train import train as fit
 
@@ -113,14 +105,14 @@ def train(
     out.print(metrics_table("validation images", metrics_rows(evaluation.metrics.to_dict())))
     if (output / OUT_OF_FOLD).exists():
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
-    console.print(_conclusion(localizer, output, source), highlight=False, markup=False, soft_wrap=True)
+    say(_conclusion(localizer, output, source))
     return 0
 
 
 def read_checked(data: Path, images: Path | None, keep: Keep | None, *, skip_bad: bool) -> Dataset:
     """Read and check the data, see `Dataset.read`, and say what it holds. Raises DataError."""
     dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad)
-    console.print(dataset.summary(), highlight=False, markup=False)
+    say(dataset.summary())
     return dataset
 
 

@@ -242,8 +242,10 @@ def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
         return "quick", {}
     try:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}", code="config-unreadable") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}", code="config-unreadable") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}", code="config-unreadable") from error
     return str(options.pop("recipe", "quick")), options
 
 

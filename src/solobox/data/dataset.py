@@ -4,29 +4,28 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from solobox.boxes import Floats, is_valid
+from solobox.boxes import Floats
 from solobox.data import checks, formats, in_memory, splits
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
+from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its interface)
+from solobox.data.gate import check_rows, count_of, usable_records
 from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
-from solobox.data.one_per_image import ReadNotes, invalid_box, one_per_image
+from solobox.data.one_per_image import ReadNotes
 from solobox.errors import ConfigError, DataError
 from solobox.images.decode import ImageInput
 from solobox.utils.progress import Progress
 
-Check: TypeAlias = Literal["off"] | CheckLevel
 Texts: TypeAlias = tuple[str, ...]
 
 _TEXTS = ("split", "group", "label", "source", "names", "where")
 _COLUMNS = frozenset({"image", "x1", "y1", "x2", "y2", "split", "group", "label", "source"})
-_LISTED = 5
-"""Faults that a message lists before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,14 +115,9 @@ class Dataset(Sequence[Sample]):
                 raise ValueError(f"{count} images go with {count} entries of {key!r}, not {len(values)}")
         if not _COLUMNS.isdisjoint(others):
             raise ValueError(f"{sorted(_COLUMNS.intersection(others))} cannot be the names of extra columns")
-        _check_rows(table, columns["names"], columns["split"], columns["where"])
-        values_of = {
-            "images": sources,
-            "boxes": table,
-            "extra": others,
-            "notes": notes or ReadNotes(),
-            **columns,
-        }
+        check_rows(table, columns["names"], columns["split"], columns["where"])
+        values_of: dict[str, object] = {"images": sources, "boxes": table, "extra": others, **columns}
+        values_of["notes"] = notes or ReadNotes()
         for key, value in values_of.items():
             object.__setattr__(self, key, value)
 
@@ -148,7 +142,7 @@ class Dataset(Sequence[Sample]):
         check: ``headers`` checks the boxes and opens each image for its format and size (of test images too: a box
             outside its image is found, no pixel is decoded); ``pixels`` also decodes every image; ``numbers`` opens
             no image; ``off`` refuses only what cannot be a row.
-        skip_bad: leave out the rows at fault, and count them in `notes`, instead of refusing the data.
+        skip_bad: leave out the rows with errors, and count them in `notes`, instead of refusing the data.
 
         Raises DataError: ``data-errors`` where the checks find errors, ``nothing-left`` where no row is left, and the
         codes of the readers, see `solobox.data.formats`. ConfigError for an unknown option.
@@ -217,24 +211,9 @@ class Dataset(Sequence[Sample]):
 
         sources: the images that are no files, by `Record.path`. Otherwise as `read`.
         """
-        if keep not in {None, "largest", "first"}:
-            raise ConfigError(f"keep is 'largest' or 'first', not {keep!r}", code="unknown-choice")
-        if check not in {"off", "numbers", "headers", "pixels"}:
-            raise ConfigError(
-                f"check is 'off', 'numbers', 'headers' or 'pixels', not {check!r}", code="unknown-choice"
-            )
-        left_out: Texts = ()
-        if check != "off":
-            diagnosis = checks.check(annotations, check, in_memory=sources, progress=progress)
-            annotations, left_out = _without_bad_rows(annotations, diagnosis, skip_bad=skip_bad)
-        kept, notes = one_per_image(annotations, keep)
-        if notes.bad and not skip_bad:
-            raise DataError(_refusal(annotations, notes.bad, len(notes.bad)), code="data-errors")
-        notes = replace(notes, bad=(*left_out, *notes.bad))
-        if annotations.format == in_memory.FORMAT:
-            notes = replace(notes, path=None)
-        if not kept:
-            raise DataError(_nothing_left(annotations.path, notes), code="nothing-left")
+        kept, notes = usable_records(
+            annotations, keep=keep, check=check, skip_bad=skip_bad, sources=sources, progress=progress
+        )
         columns = dict.fromkeys(name for record in kept for name in record.extra)
         return cls(
             images=((sources or {}).get(record.path, record.path) for record in kept),
@@ -384,19 +363,19 @@ class Dataset(Sequence[Sample]):
     def summary(self) -> str:
         """What the dataset holds, and what was left out, in a sentence or two."""
         boxes = int(self.has_box.sum())
-        parts = [f"{_count(len(self), 'image')}: {boxes:,} with a box, {len(self) - boxes:,} without"]
+        parts = [f"{count_of(len(self), 'image')}: {boxes:,} with a box, {len(self) - boxes:,} without"]
         if any(self.split):
             counts = [(name or "no split", self.split.count(name)) for name in (*SPLITS, "")]
             parts.append("; " + ", ".join(f"{count:,} {name}" for name, count in counts if count))
         notes = self.notes
         if notes.reduced:
-            parts.append(f". One box was kept of each of {_count(notes.reduced, 'image')} with several")
+            parts.append(f". One box was kept of each of {count_of(notes.reduced, 'image')} with several")
         if notes.several:
-            parts.append(f". Left out: {_count(len(notes.several), 'image')} with several boxes")
+            parts.append(f". Left out: {count_of(len(notes.several), 'image')} with several boxes")
         if notes.duplicates:
-            parts.append(f". Dropped: {_count(notes.duplicates, 'duplicate row')}")
+            parts.append(f". Dropped: {count_of(notes.duplicates, 'duplicate row')}")
         if notes.bad:
-            parts.append(f". Left out: {_count(len(notes.bad), 'row')} with errors")
+            parts.append(f". Left out: {count_of(len(notes.bad), 'row')} with errors")
         return "".join(parts) + "."
 
     def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
@@ -418,67 +397,3 @@ class Dataset(Sequence[Sample]):
         """
         split = splits.assign(self.names, self.group, self.split, self.has_box.tolist(), val=val, test=test)
         return replace(self, split=split)
-
-
-def _check_rows(boxes: Floats, names: Texts, split: Texts, where: Texts) -> None:
-    invalid = np.flatnonzero(~(is_valid(boxes) | np.isnan(boxes).all(axis=-1))).tolist()
-    if invalid:
-        rows = [
-            f"{where[row] or f'row {row + 1}'}: {names[row]}: {invalid_box(boxes[row].tolist())}"
-            for row in invalid
-        ]
-        raise DataError(f"{_count(len(rows), 'row')} cannot be used:{_list(rows)}", code="invalid-box")
-    unknown = sorted(set(split) - {"", *SPLITS})
-    if unknown:
-        raise DataError(
-            f"the split {unknown[0]!r} is unknown; the splits are {', '.join(SPLITS)}", code="unknown-split"
-        )
-
-
-def _without_bad_rows(
-    annotations: Annotations, diagnosis: Diagnosis, *, skip_bad: bool
-) -> tuple[Annotations, Texts]:
-    """The annotations without the rows at fault, and those rows in words. Raises DataError unless `skip_bad`."""
-    if not diagnosis.errors:
-        return annotations, ()
-    bad = set(diagnosis.bad_rows)
-    if not skip_bad or not bad:
-        faults = [
-            f"{each.where}: {f'{each.image}: ' if each.image else ''}{each.message}: {each.advice}"
-            for each in diagnosis.errors
-        ]
-        raise DataError(_refusal(annotations, faults, len(bad)), code="data-errors")
-    message = {fix.index: fix.reason for fix in diagnosis.fixes if fix.index in bad}
-    records = annotations.records
-    left_out = tuple(f"{records[row].where}: {records[row].image}: {message[row]}" for row in sorted(bad))
-    rest = tuple(record for row, record in enumerate(records) if row not in bad)
-    return replace(annotations, records=rest), left_out
-
-
-def _refusal(annotations: Annotations, faults: Sequence[str], bad_rows: int) -> str:
-    advice = []
-    if annotations.format != in_memory.FORMAT:
-        advice.append(
-            f"`solobox check {annotations.path}` lists all of them, and with --fix CLEAN.csv writes a clean copy."
-        )
-    if 0 < bad_rows < len(annotations.records):
-        advice.append("--skip-bad (skip_bad=True) leaves the rows at fault out.")
-    return f"{annotations.path}: {_count(len(faults), 'error')}:{_list(faults)}\n{' '.join(advice)}".rstrip()
-
-
-def _nothing_left(path: Path, notes: ReadNotes) -> str:
-    reasons = []
-    if notes.several:
-        reasons.append(f"{_count(len(notes.several), 'image')} with several boxes (keep takes one of them)")
-    if notes.bad:
-        reasons.append(f"{_count(len(notes.bad), 'bad row')}:{_list(notes.bad)}")
-    return f"{path}: no image is left to use: {', '.join(reasons) or 'it lists none'}"
-
-
-def _list(rows: Sequence[str]) -> str:
-    more = f"\n  and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
-    return "".join(f"\n  {row}" for row in rows[:_LISTED]) + more
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -9,7 +9,7 @@ from solobox.data.dataset import Dataset
 from solobox.errors import DataError
 from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.model.localizer import Localizer
-from solobox.utils.progress import Progress, Silent
+from solobox.utils.progress import NullProgress, Progress
 
 SplitName: TypeAlias = Literal["test", "val", "train", "all"]
 
@@ -40,7 +40,7 @@ def evaluate_selection(
 
     selection: the images, at least one of them with a box. split: the name of the selection.
     """
-    progress = progress or Silent()
+    progress = progress or NullProgress()
     predictions = []
     progress.start(f"evaluating: {split}", len(selection))
     for prediction in localizer.stream(selection.images):

@@ -24,7 +24,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns
 from solobox.utils.concurrency import threaded_map
-from solobox.utils.progress import Progress, Silent
+from solobox.utils.progress import NullProgress, Progress
 
 Setting: TypeAlias = str | int | float | None
 
@@ -257,7 +257,7 @@ def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummar
     progress: advances by the rows of each part. Raises DataError where the output cannot be read or written, and
     whatever the engine raises.
     """
-    plan, progress = job.plan, progress or Silent()
+    plan, progress = job.plan, progress or NullProgress()
     parts: dict[int, Part] = {}
     failures: dict[int, str] = {}
     damaged = job.check(parts)

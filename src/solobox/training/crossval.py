@@ -41,7 +41,7 @@ from solobox.training.loop import fit
 from solobox.training.stages import LocalizerHead, head_stage, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
 from solobox.utils.atomic import CsvLines, replacing
-from solobox.utils.progress import Progress, Silent
+from solobox.utils.progress import NullProgress, Progress
 
 Rows = npt.NDArray[np.intp]
 
@@ -110,7 +110,7 @@ class CrossValidator:
     recipe: Recipe
     loss: BoxLoss
     fabric: Fabric
-    progress: Progress = field(default_factory=Silent)
+    progress: Progress = field(default_factory=NullProgress)
 
     @classmethod
     def from_dataset(
@@ -131,7 +131,7 @@ class CrossValidator:
 
         Raises ConfigError ``needs-cached-features`` for a recipe without them.
         """
-        progress = progress or Silent()
+        progress = progress or NullProgress()
         if recipe.finetune_epochs or recipe.architecture.size == "native":
             raise ConfigError(
                 "this trains heads on cached features, which neither fine-tuning nor images of native size have: use "

@@ -136,7 +136,9 @@ def cache_features(
     )  # fmt: skip
     boxes: dict[int, Floats] = {}
     with group.raise_together():
-        for rows, chunk in zip(chunks, threaded_map(compute, chunks, beside=group.local_size), strict=True):
+        for rows, chunk in zip(
+            chunks, threaded_map(compute, chunks, processes=group.local_size), strict=True
+        ):
             for row, maps in chunk.each(crops_per_image):
                 store.put(row * crops_per_image, maps)
             boxes |= zip(chunk.rows, chunk.boxes, strict=True)

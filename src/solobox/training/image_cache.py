@@ -116,7 +116,7 @@ class ImageSource(ABC):
         rows = [row for row in self.group.local_share(range(len(self))) if row not in self._records]
         progress.start(stage, len(rows))
         with self.group.raise_together():
-            for _ in threaded_map(self.pixels, rows, beside=self.group.local_size):
+            for _ in threaded_map(self.pixels, rows, processes=self.group.local_size):
                 progress.advance()
         self.share(stage)
 

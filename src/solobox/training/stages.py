@@ -250,7 +250,7 @@ def finetune_stage(
         slices = [group.batch_slice(len(batch)) for batch in batches]
         chosen = [batch[batch_slice.rows] for batch, batch_slice in zip(batches, slices, strict=True)]
         prepare = partial(_image_batch, images, recipe, epoch)
-        prepared = threaded_map(prepare, chosen, beside=group.local_size)
+        prepared = threaded_map(prepare, chosen, processes=group.local_size)
         for (pixels, targets), batch_slice in zip(prepared, slices, strict=True):
             # Converted to floats on the device: bytes get there four times as fast.
             floats = upload(pixels, fabric.device).to(torch.float32, memory_format=torch.channels_last)

@@ -40,7 +40,7 @@ from solobox.training.stages import (
     presence_stage,
 )
 from solobox.utils.atomic import explained
-from solobox.utils.progress import Progress, Silent
+from solobox.utils.progress import NullProgress, Progress
 
 _SAMPLE_IMAGES = 32
 
@@ -81,7 +81,7 @@ def train(
     paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for settings that do
     not work, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
     """
-    progress, out, timer = progress or Silent(), Path(out), Timer()
+    progress, out, timer = progress or NullProgress(), Path(out), Timer()
     options |= {
         name: value for name, value in (("backbone", backbone), ("loss", loss)) if isinstance(value, str)
     }
@@ -114,7 +114,8 @@ def train(
     timer.lap("model")
     box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
     run = _TrainingRun(
-        recipe, box_loss, out, fabric, progress if group.is_rank_zero else Silent(), manager, timer, group, callbacks
+        recipe, box_loss, out, fabric, progress if group.is_rank_zero else NullProgress(), manager, timer, group,
+        callbacks,
     )  # fmt: skip
     images = run.images(training, validation, skip_bad=skip_bad)
     features = run.train(localizer, *images)

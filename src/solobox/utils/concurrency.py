@@ -27,7 +27,7 @@ def is_main_process() -> bool:
     )
 
 
-def processes_have_met() -> bool:
+def is_distributed() -> bool:
     """Whether the processes that were started together are connected: then the first one reports for all."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is not None and distributed.is_available() and distributed.is_initialized()
@@ -47,14 +47,14 @@ def openvino_core() -> Any:
 
 
 def threaded_map(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int = 0, beside: int = 1
+    work: Callable[[T], R], items: Iterable[T], *, workers: int = 0, processes: int = 1
 ) -> Generator[R, None, None]:
     """Apply `work` to each item in threads, in order, with at most twice as many items in memory as threads.
 
-    workers: threads; 0 for one per processor. beside: how many processes on this machine do the same at once; they
+    workers: threads; 0 for one per processor. processes: how many processes on this machine do the same at once; they
     share the processors.
     """
-    workers = workers or max(processors() // beside, 1)
+    workers = workers or max(processors() // processes, 1)
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
         try:

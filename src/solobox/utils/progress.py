@@ -27,6 +27,3 @@ class NullProgress:
 
     def say(self, text: str) -> None:
         """Ignore a remark."""
-
-
-Silent = NullProgress

@@ -10,7 +10,7 @@ from PIL import Image
 
 from solobox.data import checks, formats
 from solobox.data.formats.records import Annotations, Record
-from solobox.utils.progress import Silent
+from solobox.utils.progress import NullProgress
 
 
 @st.composite
@@ -40,7 +40,7 @@ def test_valid_boxes_of_whatever_image_give_no_error(
     assert checks.check(annotations).errors == ()
 
 
-class Counted(Silent):
+class Counted(NullProgress):
     """Counts the steps."""
 
     total = done = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from solobox.errors import ImageError
 from solobox.images import reading
 from solobox.images.decode import ImageInput, decode
-from solobox.utils.progress import Progress, Silent
+from solobox.utils.progress import NullProgress, Progress
 
 _THREADS = 2
 _REDUCED_SIDE = 64
@@ -39,7 +39,7 @@ def read_image_info(
 
     images: by the key of the result. Raises TypeError for what is no image.
     """
-    progress = progress or Silent()
+    progress = progress or NullProgress()
     progress.start("checking the images", len(images))
     infos: dict[Path, ImageInfo] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
