@@ -26,7 +26,7 @@ from solobox.training.train import train
 PROGRAM = Path(__file__).parent / "distributed_program.py"
 QUICK: dict[str, Any] = {
     "size": 64, "crops": 2, "epochs": 1, "finetune_epochs": 1, "width": 16, "bins": 8, "batch": 7,
-    "precision": "32-true", "accelerator": "cpu", "lr": 0.0001, "finetune_lr": 0.00002,
+    "precision": "32-true", "accelerator": "cpu", "lr": 0.00003, "finetune_lr": 0.000005,
 }  # fmt: skip
 """At a rate that does not multiply what numbers lose by being added in another order. Training of so small a net is
 chaotic at higher rates: at five times this one, rounding alone can grow from 1e-7 to 1e-2 within a hundred steps; the
