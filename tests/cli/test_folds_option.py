@@ -42,5 +42,5 @@ def test_folds_that_the_groups_do_not_fill_are_refused_before_anything_is_done(t
         "train", tmp_path / "drawn" / "annotations.csv", "-o", tmp_path / "run", *SMALL, "--folds", "9"
     )
     assert done.returncode == 2
-    assert "make no 9 folds" in done.stderr
+    assert "error[too-few-groups]" in done.stderr
     assert "out of fold" not in done.stdout

@@ -24,7 +24,6 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
-from solobox.images.reading import to_square
 from solobox.model.heads import Output
 from solobox.model.localizer import Localizer, pooled, raw_output
 from solobox.model.losses import BoxLoss, Loss
@@ -36,7 +35,7 @@ from solobox.training.augment import crop_resize, full_crop
 from solobox.training.calibrate import MAX_IMAGES
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
-from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource
+from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, shrink
 from solobox.training.loop import fit
 from solobox.training.stages import LocalizerHead, head_stage, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
@@ -69,9 +68,7 @@ class OutOfFold:
                 f"{self.dataset.where[row]}: {self.predictions[row].error}", code="image-unreadable"
             )
         side = self.validator.recipe.architecture.side
-        cached = to_square(
-            pixels, round(side * OVERSAMPLING)
-        )  # resized twice, as the cached features' images
+        cached = shrink(pixels, round(side * OVERSAMPLING))  # resized twice, as the images of cached features
         square = crop_resize(cached, full_crop(*cached.shape[1::-1]), side)[np.newaxis]
         device = self.validator.fabric.device
         maps = [

@@ -211,12 +211,7 @@ class ImageCache(ImageSource):
     def _resized(self, image: DecodedImage) -> Pixels:
         if self._store is not None:
             return to_square(image.pixels, self.side)
-        # Pixels that are used at once need not be square: no side is enlarged.
-        height, width = image.pixels.shape[:2]
-        size = min(width, self.side), min(height, self.side)
-        if size == (width, height):
-            return image.pixels
-        return np.asarray(Image.fromarray(image.pixels).resize(size, Image.Resampling.BILINEAR))
+        return shrink(image.pixels, self.side)  # pixels that are used at once need not be square
 
     def _keep(self, row: int, pixels: Pixels) -> None:
         if self._store is not None:
@@ -233,6 +228,15 @@ class ImageCache(ImageSource):
         if self.side != self._network_side:
             squares = [to_square(square, self._network_side) for square in squares]
         return np.stack(squares)
+
+
+def shrink(pixels: Pixels, side: int) -> Pixels:
+    """Pixels (h, w, 3) with each side resized to `side`, unless it is shorter already."""
+    height, width = pixels.shape[:2]
+    size = min(width, side), min(height, side)
+    if size == (width, height):
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
 
 
 class NativeImages(ImageSource):
