@@ -13,8 +13,8 @@ from PIL import Image
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
-from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_on, predicted, truth
+from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
 from solobox.utils.progress import Progress
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from solobox.errors import ConfigError, ImageError
-from solobox.images.decode import ImageInput, decode
 from solobox.images.drawing import PREDICTED
+from solobox.images.reading import ImageInput, decode
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import NetworkInput, Pixels, Predictor, RawOutput, resize_to_square
 

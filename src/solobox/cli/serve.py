@@ -78,8 +78,8 @@ def serve(
         )
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
-    from solobox.serve.context import ServerContext
     from solobox.serve.server import Server, listen
+    from solobox.serve.state import ServerContext
 
     if threads < 0:
         raise ConfigError(f"--threads is 0 or more, not {threads}", code="out-of-range")

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from solobox.data import formats
 from solobox.data.formats import Record
 from solobox.data.formats.writing import relative_to
+from solobox.datasets.catalog import find
 from solobox.datasets.public import Archive, PublicDataset
-from solobox.datasets.registry import find
 from solobox.datasets.unpack import unpack
 from solobox.errors import ConfigError, DataError, reason
 from solobox.utils.atomic import CsvLines, explained, replacing

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from solobox.errors import ConfigError
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_runtimes import levels_of
+from solobox.predict.onnx_model import levels_of
 from solobox.uncertainty.conformal import FLOOR, Calibration
 from solobox.uncertainty.familiarity import ROUNDING, Familiarity
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from solobox import boxes
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 
 Color: TypeAlias = tuple[int, int, int]
 Pixels: TypeAlias = npt.NDArray[np.uint8]

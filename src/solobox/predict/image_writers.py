@@ -118,7 +118,7 @@ class ImageNames:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnImages:
+class DrawingWriter:
     """Draws each image with its box and margins, or with a note that there is no object."""
 
     names: ImageNames
@@ -132,7 +132,7 @@ class DrawnImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Crops:
+class CropWriter:
     """Crops each object from the upright image at full resolution: JPEG from a JPEG, else PNG.
 
     pad: added on each side, as a share of the box's width and height. outer: crop the outer box of the margins.

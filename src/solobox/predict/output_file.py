@@ -20,10 +20,9 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.coco_results import ImageIds
 from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import FORMATS, ParquetRows, check_format
+from solobox.predict.writers import FORMATS, ImageIds, ParquetRows, check_format
 from solobox.utils.atomic import (
     explained,
     remove_leftovers,

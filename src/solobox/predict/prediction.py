@@ -10,8 +10,8 @@ from PIL import Image
 
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, SoloboxError
-from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_on, predicted
+from solobox.images.reading import ImageInput
 
 if TYPE_CHECKING:
     from supervision import Detections

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
-from solobox.images.decode import ImageInput, decode
-from solobox.images.reading import MAX_BYTES, MAX_PIXELS, to_square
+from solobox.images.reading import MAX_BYTES, MAX_PIXELS, ImageInput, decode, to_square
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL, Calibration, scales
 
