@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
 from solobox.errors import ImageError, reason
@@ -150,11 +150,14 @@ def decode(
     """
     if isinstance(image, str | Path | bytes):
         return read(image, at_least=at_least, max_pixels=max_pixels, max_bytes=max_bytes)
+    pixels: Any
     if isinstance(image, Image.Image):
         with _named(image):
-            upright = np.array(to_rgb(ImageOps.exif_transpose(image)))
-        return DecodedImage(upright, (upright.shape[1], upright.shape[0]))
-    pixels: Any = image
+            upright = image.copy()
+            _remove_xmp(upright)  # an orientation there does not count in a file, either
+            pixels = np.array(to_rgb(ImageOps.exif_transpose(upright)))
+        return DecodedImage(pixels, (pixels.shape[1], pixels.shape[0]))
+    pixels = image
     if type(pixels).__module__.split(".")[0] == "torch":
         pixels = pixels.detach().cpu().numpy()
         if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
@@ -275,7 +278,7 @@ def _named(image: EncodedImage | Image.Image, name: str | None = None) -> Iterat
         raise ImageError(f"{name}: {text}. {_LEAVE_OUT}") from error
 
 
-def _remove_xmp(image: ImageFile.ImageFile) -> None:
+def _remove_xmp(image: Image.Image) -> None:
     # For a TIFF Pillow would fall back on an orientation in the XMP block, which the header did not count.
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)

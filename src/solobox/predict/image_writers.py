@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from solobox.boxes import scale
 from solobox.errors import ImageError
-from solobox.images.drawing import draw_reduced, predicted
+from solobox.images.drawing import check_size
 from solobox.images.reading import probe, read
 from solobox.predict.prediction import Prediction
 from solobox.utils.atomic import explained, unfinished
@@ -153,7 +152,7 @@ class CropWriter:
         except ImageError as error:
             return _raising(error)
         path = self.names.of(row, prediction.image, ending)
-        return lambda: _crop(prediction.image, window, path)
+        return lambda: _crop(prediction, window, path)
 
 
 def crop_window(
@@ -179,24 +178,15 @@ def _span(lower: float, upper: float, pad: float, side: int) -> tuple[int, int]:
 
 
 def _draw(prediction: Prediction, path: Path) -> None:
-    image = read(prediction.image, at_least=DRAWN_SIDE)
-    height, width = image.pixels.shape[:2]
-    ratio = width / image.size[0], height / image.size[1]
-    box, lower, upper = (
-        scale(edges, *ratio) for edges in (prediction.box, prediction.lower, prediction.upper)
-    )
-    note = "no object" if np.isnan(prediction.box).all() else ""
-    outlines = [predicted(box, lower=lower, upper=upper)]
-    side = min(max(image.size), DRAWN_SIDE)
-    _save(draw_reduced(image.pixels, outlines, side, note), path, "JPEG", quality=90)
+    drawn = prediction.plot(prediction.image, max_side=DRAWN_SIDE)
+    _save(drawn, path, "JPEG", quality=90)
 
 
-def _crop(image: str, window: tuple[int, int, int, int], path: Path) -> None:
+def _crop(prediction: Prediction, window: tuple[int, int, int, int], path: Path) -> None:
     left, top, right, bottom = window
-    pixels = read(image).pixels[top:bottom, left:right]
-    if 0 in pixels.shape:
-        raise ImageError(f"{image}: it was replaced by a smaller image meanwhile", code="image-changed")
-    crop = Image.fromarray(pixels)
+    decoded = read(prediction.image)
+    check_size(prediction.image, decoded.size, prediction.size)
+    crop = Image.fromarray(decoded.pixels[top:bottom, left:right])
     if path.suffix == ".jpg":
         _save(crop, path, "JPEG", quality=95, subsampling=0)
     else:

@@ -89,7 +89,8 @@ class Prediction:
         image: by default the predicted one: the file, or the image in memory that `predict` was called with.
         max_side: reduce the image until its longer side has at most so many pixels.
 
-        Raises ConfigError: ``no-image`` where the image is not known and none is passed; ImageError, TypeError.
+        Raises ConfigError: ``no-image`` where there is no file and no image is passed; ImageError, ``image-changed``
+        where the image has another size than the predicted one; TypeError.
         """
         if image is None:
             image = self.source
@@ -102,7 +103,7 @@ class Prediction:
             image = Path(self.image)
         note = "" if self.has_box else "no object"
         outline = predicted(self.box, lower=self.lower, upper=self.upper)
-        return draw_on(image, [outline], note, max_side=max_side)
+        return draw_on(image, [outline], note, max_side=max_side, size=self.size if self.has_box else None)
 
     def _repr_png_(self) -> bytes | None:
         """A PNG for notebooks; None, which means the plain text, where there is nothing to draw on."""

@@ -263,9 +263,17 @@ def resize_to_square(
 def postprocess(
     output: RawOutput, sizes: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> list[Prediction]:
-    """Boxes of B images in pixels, clipped to the image; without margins. See `Predictor.postprocess`."""
-    return [
-        Prediction(
+    """Boxes of B images in pixels, clipped to the image; without margins. See `Predictor.postprocess`.
+
+    A box that is not finite is an error: it must not pass for an image without the object.
+    """
+    predictions = []
+    for row, (name, (width, height)) in enumerate(zip(names, sizes, strict=True)):
+        if not np.isfinite(output.boxes[row]).all():
+            error = f"{name}: the network's box is not finite ({output.boxes[row]}). Is the model damaged?"
+            predictions.append(Prediction(name, error=error))
+            continue
+        prediction = Prediction(
             name,
             box=geometry.clip(geometry.scale(output.boxes[row], width, height), width, height),
             size=(width, height),
@@ -273,8 +281,8 @@ def postprocess(
             presence=float(output.presence[row]),
             familiarity=float(output.familiarity[row]),
         )
-        for row, (name, (width, height)) in enumerate(zip(names, sizes, strict=True))
-    ]
+        predictions.append(prediction)
+    return predictions
 
 
 def finish(

@@ -149,7 +149,7 @@ def _resolve(jobs: Sequence[_QueuedImage], output: RawOutput | None) -> None:
     for row, job in enumerate(jobs):
         if job.output.done():
             continue
-        if output is None:
+        if output is None or not np.isfinite(output.boxes[row]).all():
             job.output.set_exception(
                 HTTPError(503, "model-failed", "the model could not be run", "Send it again later.")
             )
