@@ -34,7 +34,7 @@ def localizer() -> Localizer:
     squares = np.stack([to_square(image, localizer.architecture.side) for image in synthetic_images()])
     with torch.inference_mode():
         features = pooled(localizer.maps(np.ascontiguousarray(squares.transpose(0, 3, 1, 2))))
-    localizer.familiarity = Familiarity.of(features[::2], features)
+    localizer.familiarity = Familiarity.fit(features[::2], features)
     return localizer
 
 

@@ -293,7 +293,7 @@ def finish(
         return prediction
     if calibration is not None and level is not None:
         unit = scales(prediction.box, prediction.std)
-        lower, upper = calibration.band(
+        lower, upper = calibration.margins(
             prediction.box, unit, prediction.size, level, outer=options.outer is not None
         )
         prediction = replace(prediction, lower=lower, upper=upper)
