@@ -317,7 +317,7 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
     say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
     job, is_old = prepare(output, data, inputs, _columns(predictor, options), options)
     say(
-        f"continuing the run of {job.made}: {job.plan.rows:,} images" if is_old
+        f"continuing the run of {job.started}: {job.plan.rows:,} images" if is_old
         else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
     )  # fmt: skip
     with connected(), bars() as progress:

@@ -147,7 +147,7 @@ class _Manifest:
 
     @classmethod
     def read(cls, folder: Path, dataset: PublicDataset) -> "_Manifest":
-        """Read the manifest of a folder, a new one where it is empty; ``DataError`` where it holds other things."""
+        """Read the manifest of a folder, a new one where it is empty; ``DataError`` where it holds other files."""
         path = folder / _MANIFEST
         with explained(folder):
             names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()

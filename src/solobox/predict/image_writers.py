@@ -1,7 +1,7 @@
-"""An image for each row, in a folder: drawn boxes, or crops of the objects.
+"""Images of the predictions, in a folder: drawn boxes, or crops of the objects.
 
-Images are decoded, drawn and saved in threads while the model predicts the next ones. Each appears under its name whole
-or not at all, and none replaces another file.
+Images are decoded, drawn and saved in threads while the model predicts the next ones. Each is written atomically, and
+none replaces another file.
 """
 
 import json
@@ -25,7 +25,7 @@ from solobox.utils.atomic import explained, unfinished
 from solobox.utils.concurrency import threaded_map
 
 DRAWN_SIDE = 1600
-"""Longer side of a drawn image in pixels, at most: for the screen, not for printing."""
+"""Longer side of a drawn image in pixels, at most."""
 
 _LONGEST_STEM = 200  # bytes: most disks allow 255 in a name, and a number and an ending are added
 
@@ -40,10 +40,10 @@ def write_images(
     *,
     first: int = 0,
 ) -> Iterator[Prediction]:
-    """Hand the predictions on, in order, each once its images are on the disk.
+    """Pass the predictions on, in order, each once its images are written.
 
-    image_writers: each gives the job for a row, or None. say: called with a remark for each image that could not be
-        made, since its source cannot be read any more; the row stays. first: the number of the first row.
+    image_writers: each returns the job for a row, or None. say: called with a message for each image that could not be
+        made, because its source cannot be read any more; the row stays. first: the number of the first row.
     """
     todo = (
         (
@@ -52,28 +52,28 @@ def write_images(
         )
         for row, prediction in enumerate(predictions, first)
     )
-    for prediction, remarks in threaded_map(_made, todo):
-        for remark in remarks:
-            say(remark)
+    for prediction, messages in threaded_map(_run_jobs, todo):
+        for message in messages:
+            say(message)
         yield prediction
 
 
-def _made(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
+def _run_jobs(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
     prediction, jobs = todo
-    remarks = []
+    messages = []
     for job in jobs:
         try:
             job()
         except ImageError as error:
-            remarks.append(f"no image of its box: {error}")
-    return prediction, remarks
+            messages.append(f"no image of its box: {error}")
+    return prediction, messages
 
 
 class ImageNames:
-    """Names for the images of rows, in one folder: that of the source, with a number where it is taken.
+    """Unique names for the images of rows in one folder: the name of the source, with a number if that exists.
 
-    journal: a file that keeps the name of each row, so that a run which continues after it was killed uses the same
-        names, and replaces its own images but no other file.
+    journal: a file that stores the name of each row, so that a resumed run uses the same names: it replaces its earlier
+        images and no other file.
     """
 
     def __init__(self, folder: Path, journal: Path | None = None) -> None:
@@ -99,7 +99,7 @@ class ImageNames:
 
     def _free(self, stem: str, ending: str) -> str:
         while True:
-            # ImageNames that differ in case alone are the same on many disks.
+            # Names that differ in case alone are the same on many disks.
             key = f"{stem}{ending}".casefold()
             number = self._next[key] = self._next.get(key, 0) + 1
             name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
@@ -194,14 +194,14 @@ def _crop(prediction: Prediction, window: tuple[int, int, int, int], path: Path)
 
 
 def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
-    beside = unfinished(path)
+    temporary = unfinished(path)
     try:
         with explained(path):
-            image.save(beside, kind, **options)
-            beside.replace(path)
+            image.save(temporary, kind, **options)
+            temporary.replace(path)
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def _raising(error: ImageError) -> Job:

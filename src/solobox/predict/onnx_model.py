@@ -50,7 +50,7 @@ FORMAT = 1
 """Version of the exported files that this program writes and reads."""
 
 _BATCH_SIZE = 4
-"""Images that a thread decodes and runs through the graph together: they fit a processor's cache."""
+"""Images that a thread predicts together: they fit a processor's cache."""
 
 
 class Session(Protocol):
@@ -102,11 +102,11 @@ class OnnxRuntime:
         except Exception as error:  # what a damaged file makes it raise is not a documented set
             name = "the content" if isinstance(model, bytes) else model
             raise ConfigError(
-                f"{name} is no model that can be loaded: {_first_line(error)}", code="model-damaged"
+                f"{name} cannot be loaded as a model: {_first_line(error)}", code="model-damaged"
             ) from error
         inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = tuple(each.name for each in self._session.get_outputs())
-        # A graph with another input is none of ours, whatever its metadata.
+        # A graph with another input was written by another program, whatever its metadata.
         self.metadata: str | None = (
             self._session.get_modelmeta().custom_metadata_map.get(METADATA) if inputs == [PIXELS] else None
         )
@@ -217,12 +217,12 @@ class OnnxModel(Predictor):
 
     @property
     def has_presence(self) -> bool:
-        """Whether it learned to tell images without the object."""
+        """Whether predictions have a presence probability."""
         return "presence" in self._outputs
 
     @property
     def has_familiarity(self) -> bool:
-        """Whether it can tell how like its training images an image is."""
+        """Whether predictions have a familiarity."""
         return "familiarity" in self._outputs
 
     @property
@@ -268,7 +268,7 @@ class OnnxModel(Predictor):
         )
 
     def _single_threaded(self) -> Session:
-        """Another copy of the graph, for threads that each decode and predict their own images.
+        """Another copy of the graph, for threads that each decode and predict separate images.
 
         Threads that share a layer wait for each other in every layer.
         """
@@ -282,17 +282,18 @@ class OnnxModel(Predictor):
 def _header(path: Path, metadata: str | None) -> Mapping[str, object]:
     if metadata is None:
         raise ConfigError(
-            f"{path} was not written by `solobox export`: its input or its metadata are others",
+            f"{path} was not written by `solobox export`: its input or its metadata differ",
             code="model-foreign",
         )
     try:
         header = json.loads(metadata)
     except ValueError as error:
         raise ConfigError(
-            f"{path} is damaged: its metadata are no JSON ({error}). Export it again", code="model-damaged"
+            f"{path} is damaged: its metadata are not JSON ({error}). Export it again", code="model-damaged"
         ) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ConfigError(
-            f"{path} is no export of this version (format {FORMAT}): export it again", code="model-outdated"
+            f"{path} was exported by another version (this one reads format {FORMAT}): export it again",
+            code="model-outdated",
         )
     return header

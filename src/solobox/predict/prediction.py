@@ -97,7 +97,7 @@ class Prediction:
         if image is None:
             if not Path(self.image).is_file():
                 raise ConfigError(
-                    f"{self.image!r} is no file: pass the image, as in prediction.plot(image)",
+                    f"{self.image!r} is not a file: pass the image, as in prediction.plot(image)",
                     code="no-image",
                 )
             image = Path(self.image)
@@ -120,7 +120,7 @@ class Prediction:
     def to_supervision(self) -> "Detections":
         """As `supervision.Detections`: one detection of class 0, or none where there is no box.
 
-        Its confidence is `presence` where that is known; ``data`` holds ``image``, ``lower`` and ``upper``.
+        Its confidence is `presence`, if the model gives that; ``data`` holds ``image``, ``lower`` and ``upper``.
 
         Raises ConfigError: ``missing-package`` where supervision is not installed.
         """

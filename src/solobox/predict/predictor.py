@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
-    """What to predict beside the box.
+    """What to predict in addition to the box.
 
     margins: probability in (0, 1) with which all four edges of the true box lie between `Prediction.lower` and `upper`.
         By default 0.9, or no margins where the model was not calibrated for that.
@@ -77,7 +77,7 @@ class RawOutput:
     boxes: (B, 4) float64, ``x1, y1, x2, y2`` as fractions of the image's sides, x1 <= x2 and y1 <= y2; may lie a little
         outside [0, 1].
     std: (B, 4) float64, standard deviations as fractions, NaN for a head that gives none.
-    presence, familiarity: (B,) float64 as in `Prediction`, NaN where they are not known.
+    presence, familiarity: (B,) float64 as in `Prediction`, NaN for a network that gives none.
     """
 
     boxes: Floats
@@ -103,16 +103,16 @@ class Predictor(ABC):
     @property
     @abstractmethod
     def has_presence(self) -> bool:
-        """Whether it learned to tell images without the object."""
+        """Whether predictions have a presence probability."""
 
     @property
     @abstractmethod
     def has_familiarity(self) -> bool:
-        """Whether it knows what its training images look like."""
+        """Whether predictions have a familiarity."""
 
     @abstractmethod
     def preprocess(self, image: ImageInput) -> NetworkInput:
-        """Decode one image and resize it for the network. Raises ImageError; TypeError for what is no image."""
+        """Decode one image and resize it for the network. Raises ImageError; TypeError as `decode`."""
 
     @abstractmethod
     def infer(self, pixels: Pixels) -> RawOutput:
@@ -143,7 +143,7 @@ class Predictor(ABC):
     ) -> list[Prediction]:
         """The three steps for a few images; one that cannot be read has its `error` set.
 
-        infer: another copy of the network, for a thread of its own.
+        infer: another copy of the network, for a separate thread.
         """
         inputs: list[NetworkInput] = []
         rows: list[int] = []
@@ -212,7 +212,7 @@ class Predictor(ABC):
             An image in memory is kept in `Prediction.source`.
         margins, outer, min_presence: see `PredictOptions`.
 
-        Raises ConfigError for options that this model cannot meet, TypeError for what is no image.
+        Raises ConfigError for options that this model cannot meet, TypeError for anything that is not an image.
         """
         options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
         several = isinstance(images, list | tuple)

@@ -26,7 +26,7 @@ _EDGES = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a row beside the image's name, its box and its error.
+    """The optional columns of a row; each row has the image's name, its box and its error.
 
     margins: ``both``: an interval for each edge (``x1_lower,x1_upper,y1_lower,...``); ``outer``: the box that holds the
         whole object (``x1_outer,...``).
@@ -110,10 +110,10 @@ class ImageIds:
     def read(cls, path: Path, names: Iterable[str]) -> "ImageIds":
         """Ids of the images and the category of a COCO file with annotations, for images of these names.
 
-        An image is the image whose ``file_name`` its path ends with, by whole folders.
+        A path matches the ``file_name`` that it ends with, by whole folders; the longest one counts.
 
-        Raises DataError: ``coco-damaged``, ``coco-no-such-image`` for an image that is none or several of the file's,
-        ``coco-same-image`` for two inputs that are the same one.
+        Raises DataError: ``coco-damaged``, ``coco-no-such-image`` for an image that matches none or several of the
+        file's, ``coco-same-image`` for two inputs that match the same one.
         """
         images, categories = _content(path)
         by_name: dict[str, list[tuple[tuple[str, ...], Id]]] = {}
@@ -175,7 +175,7 @@ def _content(path: Path) -> tuple[list[Mapping[str, Any]], list[Id]]:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{path}: this is no COCO JSON with images and categories ({error!r})", code="coco-damaged"
+            f"{path}: this is not a COCO JSON with images and categories ({error!r})", code="coco-damaged"
         ) from error
     return images, categories
 
@@ -243,7 +243,7 @@ class CocoWriter(LineWriter):
 
 
 def to_json(value: object) -> str:
-    """A line of JSON that is no looser than the standard: no NaN, letters of all scripts as they are."""
+    """A line of standard JSON: no NaN; letters of all scripts are not escaped."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
@@ -318,7 +318,7 @@ FORMATS: dict[str, type[LineWriter]] = {
     ".parquet": JsonLinesWriter,  # nothing can be appended to Parquet: it is made from these lines at the end
     ".json": CocoWriter,
 }
-"""By the ending of the output's name, what writes the lines of an output that grows; see `OutputFile`."""
+"""The writer of each format, by the ending of the output's name; see `OutputFile`."""
 
 
 def check_format(path: Path) -> str:
@@ -330,7 +330,7 @@ def check_format(path: Path) -> str:
     ending = path.suffix.lower()
     if ending not in FORMATS:
         raise ConfigError(
-            f"{path}: the ending of the name sets the format, and {ending or 'no ending'} is none of "
+            f"{path}: the ending of the name sets the format, and {ending or 'no ending'} is not one of "
             f"{', '.join(FORMATS)}",
             code="unknown-format",
         )
@@ -342,7 +342,7 @@ def check_format(path: Path) -> str:
 def write(
     path: Path, predictions: Iterable[Prediction], columns: Columns | None = None, ids: ImageIds | None = None
 ) -> Iterator[Prediction]:
-    """Write a row for each prediction as it passes, and hand it on.
+    """Write a row for each prediction as it passes, and pass it on.
 
     The file appears under its name when all rows are written; until then an older file stays.
     ids: how COCO's results name the images.

@@ -46,7 +46,7 @@ class Batcher:
         self.pending = 0
         """Occupied slots."""
         self.has_std = False
-        """Whether the model gives a standard deviation of each edge; known once it has run."""
+        """Whether the model gives a standard deviation of each edge; set by `start`."""
         self._queue: asyncio.Queue[_QueuedImage] = asyncio.Queue()
         self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
         self._runners = ThreadPoolExecutor(workers, thread_name_prefix="model")
