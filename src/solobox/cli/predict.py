@@ -10,8 +10,7 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, bars, console, quieten, say
-from solobox.cli.options import Flag
+from solobox.cli.console import Bars, Flag, bars, console, quieten, say
 from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
 from solobox.predict.inputs import clip_of, expand, is_camera
@@ -188,9 +187,9 @@ class _ImageWriters:
     def hook(
         self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
     ) -> Iterator[Prediction]:
-        """Hand each prediction on once its images are on the disk.
+        """Pass each prediction on once its images are written.
 
-        first: the number of the first row. journals: the folder that keeps the names of the images.
+        first: the number of the first row. journals: the folder that stores the names of the images.
         """
         if self._draw is None and self._crop is None:
             return predictions

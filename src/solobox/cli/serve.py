@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import say
-from solobox.cli.options import Flag
+from solobox.cli.console import Flag, say
 from solobox.errors import ConfigError
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings, parse_api_key
 from solobox.utils.concurrency import processors
