@@ -147,7 +147,7 @@ def pipeline(training: Dataset, test: Dataset, size: int, seeds: int) -> None:
     assert localizer.calibration is not None
     for level, rows in found.items():
         print(
-            f"{level:5.2f}  {np.mean(rows):.3f} ± {np.std(rows):.3f}   (calibrated on {localizer.calibration.count})"
+            f"{level:5.2f}  {np.mean(rows):.3f} ± {np.std(rows):.3f}   (calibrated on {localizer.calibration.n_images})"
         )
 
 

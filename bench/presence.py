@@ -17,7 +17,7 @@ from datasets import caltech, joined, kangaroo
 from solobox import Architecture, Dataset, Localizer, Recipe, synthetic, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
-from solobox.evaluation.presence import auroc, calibration_error, reliability
+from solobox.evaluation.presence_metrics import auroc, calibration_error, reliability
 
 
 def faces(dataset: Dataset, *, only: bool = False) -> Dataset:

@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from solobox.boxes import Floats, clip, iou
-from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_boxes, predicted
+from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import NetworkInput, Pixels, PredictOptions, Predictor, RawOutput
 from solobox.predict.video.clip_writer import write_clip

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from solobox.images.decode import ImageInput
+from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import NetworkInput, Pixels, PredictOptions, Predictor, RawOutput
 

@@ -13,8 +13,8 @@ from PIL import Image
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
-from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_on, predicted, truth
+from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
 from solobox.utils.progress import Progress
 
@@ -123,14 +123,17 @@ def draw(
     true_box: as `box`; dashed and blue.
     max_side: reduce the image until its longer side has at most so many pixels.
 
-    Raises ValueError for another shape, ImageError for an image that cannot be read, TypeError for what is no image.
+    Raises ValueError for another shape, ImageError for an image that cannot be read or has another size than the
+    predicted one, TypeError for what is no image.
     """
+    size = None
     if isinstance(box, Prediction):
+        size = box.size if box.has_box else None
         outlines = [predicted(box.box, lower=box.lower, upper=box.upper)]
     else:
         outlines = [predicted(each) for each in _boxes(box)]
     outlines += [truth(each) for each in _boxes(true_box)]
-    return draw_on(image, outlines, max_side=max_side)
+    return draw_on(image, outlines, max_side=max_side, size=size)
 
 
 def _boxes(boxes: npt.ArrayLike | None) -> npt.NDArray[np.float64]:

@@ -14,7 +14,7 @@ from solobox.evaluation.report import RunMetadata, write_report
 from solobox.predict.prediction import Prediction
 
 EVIL = '<script>alert("x")</script>&.jpg'
-VOID = {"meta", "img", "br", "path", "link", "input", "hr"}
+VOID = {"meta", "img", "image", "rect", "br", "path", "link", "input", "hr"}
 SECTIONS = ["result", "uncertainty", "errors", "training", "images", "data", "reproduce", "unreadable"]
 RUN = RunMetadata(
     name="runs/<b>one</b>",
@@ -41,12 +41,15 @@ class Page(HTMLParser):
     open: list[str] = field(default_factory=list)
     text: str = ""
     numbers: dict[str, str] = field(default_factory=dict)
+    scripts: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -58,7 +61,9 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif "style" not in self.open:
             self.text += data
         if self.tags and (name := self.tags[-1][1].get("data-metric")) and name not in self.numbers:
             self.numbers[name] = data

@@ -3,13 +3,12 @@ import hashlib
 import io
 import json
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from report_helpers import Page, parse
 
 from solobox.data.dataset import Dataset
 from solobox.errors import DataError
@@ -18,55 +17,6 @@ from solobox.evaluation.audit.page import MAX_CARDS, write_audit_page
 from solobox.predict.prediction import Prediction
 
 EVIL = "</script><script>alert('x')</script>&\u2028\"<b>.png"
-VOID = {"meta", "image", "rect"}
-
-
-@dataclass
-class Page(HTMLParser):
-    """The content of a page; fails on tags that are not closed in order."""
-
-    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    open: list[str] = field(default_factory=list)
-    text: str = ""
-    scripts: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            self.scripts[-1] += data
-        elif "style" not in self.open:
-            self.text += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
-
-    @property
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", self.text)
-
-
-def parse(path: Path) -> Page:
-    page = Page()
-    page.feed(path.read_text("utf-8"))
-    page.close()
-    assert page.open == []
-    return page
 
 
 def written(

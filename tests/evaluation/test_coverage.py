@@ -115,8 +115,8 @@ def test_calibrated_margins_have_their_nominal_coverage() -> None:
     found = truth + random.normal(0, 1, (4000, 4)) * std
     size = np.full((4000, 2), 500.0)
     scale = conformal.scales(found, std)
-    calibration = conformal.Calibration.of(truth[:2000], found[:2000], scale[:2000])
-    lower, upper = calibration.band(found[2000:], scale[2000:], size[2000:], 0.8)
+    calibration = conformal.Calibration.fit(truth[:2000], found[:2000], scale[:2000])
+    lower, upper = calibration.margins(found[2000:], scale[2000:], size[2000:], 0.8)
     coverage = measure_coverage(truth[2000:], found[2000:], lower, upper, size[2000:], level=0.8)
     assert coverage is not None
     assert coverage.share == pytest.approx(0.8, abs=0.03)

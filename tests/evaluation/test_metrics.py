@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
-from solobox.evaluation.metrics import evaluate_predictions, ious, measure
+from solobox.evaluation.metrics import FamiliaritySummary, evaluate_predictions, ious, measure
 from solobox.predict.prediction import Prediction
 
 NAN = float("nan")
@@ -283,3 +283,16 @@ def test_the_number_of_predictions_must_match() -> None:
     dataset = Dataset(images=["a.jpg", "b.jpg"], boxes=[[0, 0, 1, 1]] * 2)
     with pytest.raises(ValueError, match="2 images but 1 prediction"):
         evaluate_predictions(dataset, [Prediction("a.jpg")], "test")
+
+
+def test_images_without_a_familiarity_are_left_out() -> None:
+    summary = FamiliaritySummary.from_values([0.01, 0.002, 0.5, np.nan, 0.9, 0.7])
+    assert summary is not None
+    assert (summary.n, summary.median) == (5, 0.5)
+    assert summary.share_unfamiliar == pytest.approx(0.4)
+    assert summary.to_dict() == {"n": 5, "median": 0.5, "share_unfamiliar": summary.share_unfamiliar}
+
+
+def test_without_any_familiarity_there_is_no_summary() -> None:
+    assert FamiliaritySummary.from_values([np.nan, np.nan]) is None
+    assert FamiliaritySummary.from_values([]) is None

@@ -10,7 +10,7 @@ from defusedxml import ElementTree
 from solobox.evaluation.bootstrap import paired_difference
 from solobox.evaluation.compare import SubsetComparison
 from solobox.evaluation.coverage import measure_coverage
-from solobox.evaluation.presence import reliability
+from solobox.evaluation.presence_metrics import reliability
 from solobox.evaluation.report import charts
 from solobox.evaluation.report.statistics import running_median
 

@@ -23,9 +23,9 @@ def localizer_of(*, knows: bool = True, count: int = 60, **changes: Any) -> Loca
         rng = np.random.default_rng(0)
         truth = np.sort(rng.uniform(0, 1, (count, 4)), axis=1)[:, [0, 1, 2, 3]]
         boxes = truth + rng.normal(0, 0.05, truth.shape)
-        localizer.calibration = Calibration.of(truth, boxes, np.full_like(truth, 0.05))
+        localizer.calibration = Calibration.fit(truth, boxes, np.full_like(truth, 0.05))
         width = sum(localizer.backbone.channels)
-        localizer.familiarity = Familiarity.of(
+        localizer.familiarity = Familiarity.fit(
             rng.normal(size=(40, width)), rng.normal(size=(20, width)) * 0.3
         )
         assert localizer.presence is not None

@@ -19,8 +19,7 @@ from solobox.export.onnx_file import weights_license
 from solobox.export.parity import compare
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import METADATA, OnnxRuntime
+from solobox.predict.onnx_model import METADATA, OnnxModel, OnnxRuntime
 from solobox.predict.predictor import PredictOptions
 
 

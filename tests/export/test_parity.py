@@ -18,8 +18,7 @@ from solobox.errors import ConfigError
 from solobox.export.graph import SQUARES, ExportGraph
 from solobox.export.onnx_file import to_onnx, training_metadata
 from solobox.export.parity import compare, require_parity, synthetic_images
-from solobox.images.decode import decode
-from solobox.images.reading import DecodedImage, to_square
+from solobox.images.reading import DecodedImage, decode, to_square
 from solobox.model.localizer import Localizer, pooled
 from solobox.predict.predictor import NetworkInput
 from solobox.uncertainty.familiarity import Familiarity
@@ -35,7 +34,7 @@ def localizer() -> Localizer:
     squares = np.stack([to_square(image, localizer.architecture.side) for image in synthetic_images()])
     with torch.inference_mode():
         features = pooled(localizer.maps(np.ascontiguousarray(squares.transpose(0, 3, 1, 2))))
-    localizer.familiarity = Familiarity.of(features[::2], features)
+    localizer.familiarity = Familiarity.fit(features[::2], features)
     return localizer
 
 
@@ -197,8 +196,8 @@ def resized_by(resize: Any) -> Any:
 @pytest.mark.parametrize(
     ("target", "replacement", "check"),
     [
-        ("solobox.images.decode.read", without_exif, "files"),
-        ("solobox.images.decode.read", rotated_pixels_alone, "files"),
+        ("solobox.images.reading.read", without_exif, "files"),
+        ("solobox.images.reading.read", rotated_pixels_alone, "files"),
         ("solobox.predict.onnx_model.resize_to_square", resized_by(nearest), "files"),
         ("solobox.predict.onnx_model.resize_to_square", resized_by(bgr), "files"),
         ("solobox.predict.onnx_model.resize_to_square", resized_by(shifted), "files"),

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from solobox.errors import ImageError
 from solobox.images.headers import Header
-from solobox.images.reading import FORMATS, SUFFIXES, is_image_name, probe, read, to_square
+from solobox.images.reading import FORMATS, SUFFIXES, decode, is_image_name, probe, read, to_square
 
 
 def encode(image: Image.Image, codec: str, **options: Any) -> bytes:
@@ -123,6 +123,8 @@ def test_every_orientation_is_turned_upright(codec: str, orientation: int) -> No
     with Image.open(io.BytesIO(data)) as opened:
         expected = pixels_of(ImageOps.exif_transpose(opened))
     np.testing.assert_array_equal(image.pixels, expected)
+    with Image.open(io.BytesIO(data)) as opened:
+        np.testing.assert_array_equal(decode(opened).pixels, image.pixels)
     assert header.orientation == orientation
     assert header.stored_size == (48, 32)
     assert header.size == image.size == ((48, 32) if orientation < 5 else (32, 48))
@@ -177,6 +179,15 @@ def test_orientation_in_xmp_alone_does_not_count() -> None:
         data = encode(colours(), codec, **options)
         assert read(data).pixels.shape == (32, 48, 3)
         assert probe(data).size == (48, 32)
+        if codec != "TIFF":  # Pillow turns a TIFF when it is loaded
+            with Image.open(io.BytesIO(data)) as opened:
+                assert decode(opened).size == (48, 32)
+
+
+def test_a_truncated_pil_image_is_an_image_error() -> None:
+    data = encode(colours(), "PNG")
+    with Image.open(io.BytesIO(data[:-60])) as opened, pytest.raises(ImageError):
+        decode(opened)
 
 
 # --- modes ----------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from PIL import Image
 
 from solobox.errors import DataError
 from solobox.predict.image_writers import (
-    Crops,
-    DrawnImages,
+    CropWriter,
+    DrawingWriter,
     ImageNames,
     ImageWriter,
     crop_window,
@@ -54,7 +54,9 @@ def made(predictions: list[Prediction], image_writer: ImageWriter) -> list[str]:
 
 def test_an_object_is_cropped_at_full_resolution(given_box: Maker, tmp_path: Path) -> None:
     out = tmp_path / "crops"
-    assert made([given_box("a.jpg"), given_box("b.png"), given_box("c.bmp")], Crops(ImageNames(out))) == []
+    assert (
+        made([given_box("a.jpg"), given_box("b.png"), given_box("c.bmp")], CropWriter(ImageNames(out))) == []
+    )
     assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png", "c.png"]
     for name, kind in (("a.jpg", "JPEG"), ("b.png", "PNG"), ("c.png", "PNG")):
         with Image.open(out / name) as image:
@@ -66,7 +68,7 @@ def test_an_object_is_cropped_at_full_resolution(given_box: Maker, tmp_path: Pat
 
 
 def test_a_rotated_image_is_cropped_upright(given_box: Maker, tmp_path: Path) -> None:
-    made([given_box("a.png", (5, 10, 25, 40), orientation=6)], Crops(ImageNames(tmp_path / "crops")))
+    made([given_box("a.png", (5, 10, 25, 40), orientation=6)], CropWriter(ImageNames(tmp_path / "crops")))
     with Image.open(tmp_path / "crops" / "a.png") as image:
         assert image.size == (20, 30)
         # Turned clockwise: what is at (x, y) was at (y, height - 1 - x).
@@ -76,16 +78,16 @@ def test_a_rotated_image_is_cropped_upright(given_box: Maker, tmp_path: Path) ->
 def test_the_format_of_a_crop_follows_the_content(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.jpg")
     named = Path(one.image).rename(tmp_path / "a.png")
-    made([Prediction(str(named), one.box, one.size)], Crops(ImageNames(tmp_path / "crops")))
+    made([Prediction(str(named), one.box, one.size)], CropWriter(ImageNames(tmp_path / "crops")))
     assert [path.name for path in (tmp_path / "crops").iterdir()] == ["a.jpg"]
 
 
 def test_pad_and_outer_crop_more(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png", (10, 5, 30, 25))
     for folder, image_writer, size in (
-        ("pad", Crops(ImageNames(tmp_path / "pad"), pad=0.1), (24, 24)),
-        ("outer", Crops(ImageNames(tmp_path / "outer"), outer=True), (26, 24)),
-        ("much", Crops(ImageNames(tmp_path / "much"), pad=10), SIZE),
+        ("pad", CropWriter(ImageNames(tmp_path / "pad"), pad=0.1), (24, 24)),
+        ("outer", CropWriter(ImageNames(tmp_path / "outer"), outer=True), (26, 24)),
+        ("much", CropWriter(ImageNames(tmp_path / "much"), pad=10), SIZE),
     ):
         made([one], image_writer)
         with Image.open(tmp_path / folder / "a.png") as image:
@@ -94,9 +96,9 @@ def test_pad_and_outer_crop_more(given_box: Maker, tmp_path: Path) -> None:
 
 def test_without_a_box_there_is_no_crop_and_the_drawn_image_says_so(given_box: Maker, tmp_path: Path) -> None:
     one = given_box("a.png").without_object()
-    made([one, Prediction("lost.png", error="lost")], Crops(ImageNames(tmp_path / "crops")))
+    made([one, Prediction("lost.png", error="lost")], CropWriter(ImageNames(tmp_path / "crops")))
     assert list((tmp_path / "crops").iterdir()) == []
-    made([one, given_box("b.png", (35, 25, 50, 35))], DrawnImages(ImageNames(tmp_path / "drawn")))
+    made([one, given_box("b.png", (35, 25, 50, 35))], DrawingWriter(ImageNames(tmp_path / "drawn")))
     corners = []
     for name in ("a.jpg", "b.jpg"):
         with Image.open(tmp_path / "drawn" / name) as image:
@@ -116,7 +118,7 @@ def test_names_that_are_taken_get_a_number_and_nothing_is_written_over(
         given_box(f"{folder}/{name}.png")
         for folder, name in (("x", "a"), ("y", "a"), ("z", "a-2"), ("v", "A"))
     ]
-    made(rows, Crops(ImageNames(out)))
+    made(rows, CropWriter(ImageNames(out)))
     assert (out / "a.png").read_text() == "mine"
     assert sorted(path.name for path in out.iterdir()) == [
         "A-4.png",
@@ -131,14 +133,14 @@ def test_a_run_that_continues_uses_the_same_names(given_box: Maker, tmp_path: Pa
     out, journal = tmp_path / "crops", tmp_path / "crops.jsonl"
     rows = [given_box(f"{number}/a.png") for number in range(5)]
     names = [ImageNames(out, journal).of(0, rows[0].image, ".png")]
-    made(rows[:3], Crops(ImageNames(out, journal)))
+    made(rows[:3], CropWriter(ImageNames(out, journal)))
     assert sorted(path.name for path in out.iterdir()) == ["a-2.png", "a-3.png", "a.png"]
     with journal.open("a") as file:
         file.write('[3, "a-4.p')  # the power went
     (out / ".a-2.png.0123abcd.part").write_text("half")
     (out / ".other.png.0123abcd.part").write_text("of another program")
     said: list[str] = []
-    image_writers = [Crops(ImageNames(out, journal))]
+    image_writers = [CropWriter(ImageNames(out, journal))]
     list(write_images(iter(rows[1:]), image_writers, said.append, first=1))
     assert said == []
     assert names[0].name == "a.png"
@@ -149,26 +151,28 @@ def test_a_run_that_continues_uses_the_same_names(given_box: Maker, tmp_path: Pa
 
 def test_a_very_long_name_still_has_room_for_a_number(given_box: Maker, tmp_path: Path) -> None:
     name = "ü" * 120  # 240 bytes, of 255
-    made([given_box(f"{f}/{name}.png") for f in "xy"], Crops(ImageNames(tmp_path / "crops")))
+    made([given_box(f"{f}/{name}.png") for f in "xy"], CropWriter(ImageNames(tmp_path / "crops")))
     assert sorted(len(os.fsencode(path.name)) for path in (tmp_path / "crops").iterdir()) == [204, 206]
 
 
-def test_an_image_that_vanished_or_shrank_meanwhile_is_a_remark(given_box: Maker, tmp_path: Path) -> None:
-    rows = [given_box("a.png"), given_box("b.png", (50, 30, 60, 40)), given_box("c.png")]
+@pytest.mark.parametrize("writer", [CropWriter, DrawingWriter])
+def test_an_image_that_vanished_or_was_replaced_meanwhile_is_a_remark(
+    writer: Callable[[ImageNames], ImageWriter], given_box: Maker, tmp_path: Path
+) -> None:
+    rows = [given_box(f"{name}.png") for name in "abcd"]
     Path(rows[0].image).unlink()
     Image.new("RGB", (8, 8)).save(rows[1].image)
-    said = made(rows, Crops(ImageNames(tmp_path / "crops")))
-    assert [word for text in said for word in ("no such file", "smaller image") if word in text] == [
-        "no such file", "smaller image",
-    ]  # fmt: skip
-    assert [path.name for path in (tmp_path / "crops").iterdir()] == ["c.png"]
+    Image.new("RGB", (2 * SIZE[0], 2 * SIZE[1])).save(rows[2].image)
+    said = made(rows, writer(ImageNames(tmp_path / "out")))
+    assert [rows[index].image in text for index, text in enumerate(said)] == [True] * 3
+    assert [path.stem for path in (tmp_path / "out").iterdir()] == ["d"]
 
 
 def test_what_the_disk_refuses_is_an_error(given_box: Maker, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         ImageNames(tmp_path / "file")
-    image_writer = Crops(ImageNames(tmp_path / "crops"))
+    image_writer = CropWriter(ImageNames(tmp_path / "crops"))
     (tmp_path / "crops").rmdir()
     with pytest.raises(DataError, match=r"crops.a\.png: cannot be written"):
         made([given_box("a.png")], image_writer)

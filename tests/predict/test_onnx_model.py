@@ -13,8 +13,7 @@ from PIL import Image
 from solobox import synthetic
 from solobox.errors import ConfigError
 from solobox.export import export
-from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import METADATA
+from solobox.predict.onnx_model import METADATA, OnnxModel
 from solobox.predict.predictor import PredictOptions
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "export"))

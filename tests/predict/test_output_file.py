@@ -170,7 +170,7 @@ def test_a_plan_that_is_missing_or_damaged_is_an_error(output: Path, harm: str) 
         path.unlink()
     else:
         text = path.read_text()
-        path.write_text(text[:-9] if harm == "text" else text.replace('"layout": 2', '"layout": 1'))
+        path.write_text(text[:-9] if harm == "text" else text.replace('"layout": 3', '"layout": 1'))
     with pytest.raises((DataError, ConfigError)) as error, \
             OutputFile.open(output, PLAN, NAMES, resume=True):  # fmt: skip
         pass

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import solobox
 from solobox.errors import ConfigError, ImageError
-from solobox.images.decode import ImageInput, decode
 from solobox.images.drawing import PREDICTED
+from solobox.images.reading import ImageInput, decode
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import NetworkInput, Pixels, Predictor, RawOutput, resize_to_square
 
@@ -84,6 +85,12 @@ class TestPlot:
         rows, columns = np.nonzero((drawn == PREDICTED).all(axis=-1))
         assert (columns.min(), rows.min(), columns.max(), rows.max()) == (100, 60, 299, 239)
 
+    def test_an_image_of_another_size_is_refused(self) -> None:
+        prediction = Prediction("a", BOX, (40, 30))
+        for plot in (prediction.plot, lambda image: solobox.draw(image, prediction)):
+            with pytest.raises(ImageError, check=lambda error: error.code == "image-changed"):
+                plot(pixels(80, 60))
+
     def test_without_a_box_it_says_so(self) -> None:
         drawn = Prediction("a", size=(200, 150)).plot(pixels(200, 150))
         assert has_color(drawn)
@@ -95,6 +102,15 @@ class TestPlot:
         with pytest.raises(ImageError):
             prediction.plot()
         assert prediction._repr_png_() is None
+
+
+def test_a_box_that_is_not_finite_is_an_error_and_not_an_absent_object() -> None:
+    nan = np.full(3, np.nan)
+    boxes = np.array([[0.1, 0.1, 0.9, 0.9], [0.1, np.nan, 0.9, 0.9], [0.1, 0.1, np.inf, 0.9]])
+    output = RawOutput(boxes, np.full((3, 4), np.nan), nan, nan)
+    rows = Middle().postprocess(output, [(40, 30)] * 3, ["a", "b", "c"])
+    assert [bool(row.error) for row in rows] == [False, True, True]
+    assert [row.has_box for row in rows] == [True, False, False]
 
 
 class TestNotebook:

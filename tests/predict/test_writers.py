@@ -17,9 +17,8 @@ from prediction_rows import made_up
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, DataError
 from solobox.predict import writers
-from solobox.predict.coco_results import ImageIds
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import FORMATS, Columns, check_format
+from solobox.predict.writers import FORMATS, Columns, ImageIds, check_format
 
 ALL = Columns("both", presence=True, familiarity=True)
 FOUND = [

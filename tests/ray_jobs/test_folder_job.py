@@ -45,7 +45,7 @@ def test_shards_are_the_inputs_in_order_and_of_one_size(
     assert parts == sorted(set(parts))
     again = FolderJob.open(output)
     assert again is not None
-    assert (again.plan, again.key, again.made) == (job.plan, job.key, job.made)
+    assert (again.plan, again.key, again.started) == (job.plan, job.key, job.started)
 
 
 def test_a_job_continues_and_nothing_is_listed_again(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_job_continues_and_nothing_is_listed_again(tmp_path: Path) -> None:
     (tmp_path / "in" / "new.jpg").write_bytes(b"")
     second, is_old = prepare(output, MODEL, inputs, Columns(), shard_size=2)
     assert is_old
-    assert (second.plan, second.key, second.made) == (first.plan, first.key, first.made)
+    assert (second.plan, second.key, second.started) == (first.plan, first.key, first.started)
     assert second.plan.rows == 5
     assert second.read_model() == MODEL
 

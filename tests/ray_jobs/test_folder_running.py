@@ -326,7 +326,7 @@ def test_parts_that_are_written_where_they_cannot_be_seen_are_errors(tmp_path: P
         yield from (Outcome(task.shard, Part(4, 0)) for task in tasks)
 
     summary = run(planned(tmp_path / "out", [tmp_path / "in"]), elsewhere)
-    assert "All machines have to see the same output folder" in summary.failures["part-00000.parquet"]
+    assert "All machines must see the same output folder" in summary.failures["part-00000.parquet"]
     with pytest.raises(DataError, check=has_code("plan-missing")):
         Worker(str(tmp_path / "nowhere"), load).do(Task(0))
 
@@ -373,7 +373,7 @@ def test_an_outage_is_not_taken_for_the_images_fault(tmp_path: Path, shaky: type
     shaky.failures = 10**6
     summary = run(job, one_by_one(load))
     assert list(summary.failures) == ["part-00001.parquet"]
-    assert "20 of 20 images are out of reach" in summary.failures["part-00001.parquet"]
+    assert "20 of 20 images cannot be downloaded" in summary.failures["part-00001.parquet"]
     assert "no route to host" in summary.failures["part-00001.parquet"]
     shaky.failures = 0
     summary = run(job, one_by_one(load))

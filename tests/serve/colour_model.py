@@ -22,7 +22,7 @@ _BY_COLOUR = np.array([[0.2, 0, 0.3, 0], [0, 0.2, 0, 0.3], [0, 0, 0.1, 0.05]], n
 def calibration() -> Calibration:
     rng = np.random.default_rng(0)
     truth = np.tile([0.2, 0.2, 0.7, 0.7], (200, 1))
-    return Calibration.of(truth, truth + rng.normal(0, 0.02, truth.shape), np.full_like(truth, 0.02))
+    return Calibration.fit(truth, truth + rng.normal(0, 0.02, truth.shape), np.full_like(truth, 0.02))
 
 
 def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, metadata: Any = None) -> Path:

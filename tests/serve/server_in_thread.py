@@ -11,9 +11,9 @@ import httpx
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.predictor import Pixels, RawOutput
 from solobox.serve.app import build_app
-from solobox.serve.context import ServerContext
 from solobox.serve.server import Server, listen
 from solobox.serve.settings import ServerSettings
+from solobox.serve.state import ServerContext
 
 
 class BlockedModel(OnnxModel):

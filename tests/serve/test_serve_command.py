@@ -103,7 +103,7 @@ import sys, time
 from solobox.predict.onnx_model import OnnxModel
 from solobox.serve.app import build_app
 from solobox.serve.server import Server, listen
-from solobox.serve.context import ServerContext
+from solobox.serve.state import ServerContext
 from solobox.serve.settings import ServerSettings
 
 class Slow(OnnxModel):
@@ -201,7 +201,7 @@ for name in ("torch", "torchvision", "timm", "lightning_fabric", "openvino", "ma
 from solobox.predict.onnx_model import OnnxModel
 import solobox.cli.serve, solobox.serve.server
 from solobox.serve.app import build_app
-from solobox.serve.context import ServerContext
+from solobox.serve.state import ServerContext
 from solobox.serve.settings import ServerSettings
 build_app(ServerContext.create(OnnxModel.load({str(model)!r}), "m", ServerSettings()))
 print("fine")

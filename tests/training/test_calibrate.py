@@ -134,7 +134,7 @@ def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, r
     validation = dataset.of_split("val")
     held, positive = validation.positives(), np.flatnonzero(validation.has_box)
     assert localizer.calibration is not None
-    assert localizer.calibration.count == len(held) == 14
+    assert localizer.calibration.n_images == len(held) == 14
     # In one batch, as when the margins were made: one score is the margin itself, and another batch rounds differently.
     images = list(validation.paths)
     together = [localizer.predict(images, margins=0.8), localizer.predict(images, outer=0.8)]

@@ -261,7 +261,7 @@ def test_familiarity_is_against_the_images_of_other_folds(
         validator.pooled_features(np.flatnonzero(found.fold == 0)),
         validator.pooled_features(held_out),
     )
-    distances = Familiarity.of(others, features).distance(features)
+    distances = Familiarity.fit(others, features).distance(features)
     likeness = np.array([found.predictions[row].familiarity for row in held_out])
     assert np.argsort(distances).tolist() == np.argsort(-likeness).tolist()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -15,6 +16,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
+
+Flag = Parameter(negative="", show_default=False)
+"""An option without a value."""
 
 console = Console(stderr=True)
 """Standard error: notes, progress bars and errors."""

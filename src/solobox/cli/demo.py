@@ -21,8 +21,8 @@ from solobox.cli.console import (
     uncertainty_lines,
 )
 from solobox.errors import DataError
-from solobox.images.decode import decode
 from solobox.images.drawing import Tile, contact_sheet, predicted, truth
+from solobox.images.reading import decode
 from solobox.predict.writers import write
 from solobox.utils.atomic import explained, replacing
 

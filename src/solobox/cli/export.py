@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import console, quieten, say
-from solobox.cli.options import Flag, ImageFolder, KeepBox, SkipBad
+from solobox.cli.console import Flag, console, quieten, say
+from solobox.cli.options import ImageFolder, KeepBox, SkipBad
 from solobox.cli.train import read_checked
 
 

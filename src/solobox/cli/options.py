@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
+from solobox.cli.console import Flag
 from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
 from solobox.data.one_per_image import Keep
@@ -20,7 +21,6 @@ _HARDWARE = Group("Hardware", sort_key=5)
 _LOGGING = Group("Logging", sort_key=6)
 
 DATA_HELP = "Labelled images: a CSV, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml."
-Flag = Parameter(negative="", show_default=False)
 DataPath: TypeAlias = Annotated[Path, Parameter(help=DATA_HELP)]
 ImageFolder: TypeAlias = Annotated[
     Path | None,

@@ -10,11 +10,9 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, bars, console, quieten, say
-from solobox.cli.options import Flag
+from solobox.cli.console import Bars, Flag, bars, console, quieten, say
 from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.coco_results import ImageIds
 from solobox.predict.inputs import clip_of, expand, is_camera
 from solobox.predict.job import (
     JobSummary,
@@ -26,11 +24,11 @@ from solobox.predict.job import (
     predict_names,
     run,
 )
-from solobox.predict.onnx_runtimes import RuntimeName
+from solobox.predict.onnx_model import RuntimeName
 from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
-from solobox.predict.writers import Columns, CsvWriter
+from solobox.predict.writers import Columns, CsvWriter, ImageIds
 
 T = TypeVar("T")
 
@@ -189,22 +187,28 @@ class _ImageWriters:
     def hook(
         self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
     ) -> Iterator[Prediction]:
-        """Hand each prediction on once its images are on the disk.
+        """Pass each prediction on once its images are written.
 
-        first: the number of the first row. journals: the folder that keeps the names of the images.
+        first: the number of the first row. journals: the folder that stores the names of the images.
         """
         if self._draw is None and self._crop is None:
             return predictions
-        from solobox.predict.image_writers import Crops, DrawnImages, ImageNames, ImageWriter, write_images
+        from solobox.predict.image_writers import (
+            CropWriter,
+            DrawingWriter,
+            ImageNames,
+            ImageWriter,
+            write_images,
+        )
 
         def names(folder: Path, file: str) -> ImageNames:
             return ImageNames(folder, journals / file if journals is not None else None)
 
         image_writers: list[ImageWriter] = []
         if self._draw is not None:
-            image_writers.append(DrawnImages(names(self._draw, DRAWN[0])))
+            image_writers.append(DrawingWriter(names(self._draw, DRAWN[0])))
         if self._crop is not None:
-            image_writers.append(Crops(names(self._crop, DRAWN[1]), self._pad, self._outer))
+            image_writers.append(CropWriter(names(self._crop, DRAWN[1]), self._pad, self._outer))
         return write_images(predictions, image_writers, progress.say, first=first)
 
 
@@ -312,7 +316,7 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
     say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
     job, is_old = prepare(output, data, inputs, _columns(predictor, options), options)
     say(
-        f"continuing the run of {job.made}: {job.plan.rows:,} images" if is_old
+        f"continuing the run of {job.started}: {job.plan.rows:,} images" if is_old
         else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
     )  # fmt: skip
     with connected(), bars() as progress:

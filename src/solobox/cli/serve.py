@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import say
-from solobox.cli.options import Flag
+from solobox.cli.console import Flag, say
 from solobox.errors import ConfigError
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings, parse_api_key
 from solobox.utils.concurrency import processors
@@ -78,8 +77,8 @@ def serve(
         )
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
-    from solobox.serve.context import ServerContext
     from solobox.serve.server import Server, listen
+    from solobox.serve.state import ServerContext
 
     if threads < 0:
         raise ConfigError(f"--threads is 0 or more, not {threads}", code="out-of-range")

@@ -19,7 +19,7 @@ from solobox.data.gate import check_rows, count_of, usable_records
 from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data.one_per_image import ReadNotes
 from solobox.errors import ConfigError, DataError
-from solobox.images.decode import ImageInput
+from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
 
 Texts: TypeAlias = tuple[str, ...]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.errors import ConfigError
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 
 FILE = "fingerprints.npz"
 _END_BYTES = 4096

@@ -13,7 +13,7 @@ from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.one_per_image import Keep, ReadNotes, invalid_box, one_per_image
 from solobox.errors import ConfigError, DataError
-from solobox.images.decode import ImageInput
+from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
 
 Check: TypeAlias = Literal["off"] | CheckLevel

@@ -10,7 +10,7 @@ from solobox.data.formats import Annotations, Record
 from solobox.data.formats.csv import OPTIONAL, REQUIRED, missing_columns
 from solobox.data.formats.parsing import NO_EXTRA, box_of, image_name, locate, split_of
 from solobox.errors import DataError
-from solobox.images.decode import ImageInput
+from solobox.images.reading import ImageInput
 
 FORMAT = "arrays"
 _MISSING = {"", "nan", "None", "<NA>", "NaT"}

@@ -4,8 +4,8 @@
 written: it is tested on miniatures in the same layout, not on the real archives.
 """
 
+from solobox.datasets.catalog import DATASETS, find
 from solobox.datasets.downloader import Download, download
 from solobox.datasets.public import Archive, PublicDataset
-from solobox.datasets.registry import DATASETS, find
 
 __all__ = ["DATASETS", "Archive", "Download", "PublicDataset", "download", "find"]

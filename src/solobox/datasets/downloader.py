@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from solobox.data import formats
 from solobox.data.formats import Record
 from solobox.data.formats.writing import relative_to
+from solobox.datasets.catalog import find
 from solobox.datasets.public import Archive, PublicDataset
-from solobox.datasets.registry import find
 from solobox.datasets.unpack import unpack
 from solobox.errors import ConfigError, DataError, reason
 from solobox.utils.atomic import CsvLines, explained, replacing
@@ -147,7 +147,7 @@ class _Manifest:
 
     @classmethod
     def read(cls, folder: Path, dataset: PublicDataset) -> "_Manifest":
-        """Read the manifest of a folder, a new one where it is empty; ``DataError`` where it holds other things."""
+        """Read the manifest of a folder, a new one where it is empty; ``DataError`` where it holds other files."""
         path = folder / _MANIFEST
         with explained(folder):
             names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()

@@ -13,14 +13,16 @@ from solobox.data.dataset import Dataset
 from solobox.evaluation import bootstrap
 from solobox.evaluation.bootstrap import ConfidenceInterval
 from solobox.evaluation.coverage import Coverage, measure_coverage
-from solobox.evaluation.familiarity import FamiliaritySummary
-from solobox.evaluation.presence import THRESHOLD, PresenceMetrics
+from solobox.evaluation.presence_metrics import THRESHOLD, PresenceMetrics
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
 from solobox.utils.json_utils import Json, number
 
 IOU_THRESHOLDS = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
 """The IoU that an image must reach to count in each share."""
+
+UNFAMILIAR = 0.01
+"""An image with at most this familiarity is out of distribution: only one in a hundred held-out training images is."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,33 @@ def _as_boxes(array: npt.ArrayLike) -> Floats:
     if rows.ndim != 2 or rows.shape[1] != 4:
         raise ValueError(f"boxes have shape (N, 4), not {rows.shape}")
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FamiliaritySummary:
+    """The familiarity of a set of images, see `Prediction.familiarity`.
+
+    n: images that have a familiarity, at least one.
+    median: their median, in (0, 1]; about 0.5 for images like the training images.
+    share_unfamiliar: share of them at or below `UNFAMILIAR`, in [0, 1]; about 0.01 for images like the training images.
+    """
+
+    n: int
+    median: float
+    share_unfamiliar: float
+
+    @classmethod
+    def from_values(cls, familiarity: npt.ArrayLike) -> "FamiliaritySummary | None":
+        """Summarize the familiarity of N images, shape (N,). NaN is left out; None if nothing remains."""
+        values = np.asarray(familiarity, dtype=np.float64).reshape(-1)
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return None
+        return cls(len(values), float(np.median(values)), float((values <= UNFAMILIAR).mean()))
+
+    def to_dict(self) -> dict[str, Json]:
+        """The fields as plain JSON values."""
+        return {"n": self.n, "median": self.median, "share_unfamiliar": self.share_unfamiliar}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from solobox.errors import ConfigError
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_runtimes import levels_of
-from solobox.uncertainty.conformal import FLOOR, Calibration
-from solobox.uncertainty.familiarity import ROUNDING, Familiarity
+from solobox.predict.onnx_model import levels_of
+from solobox.uncertainty.conformal import MIN_SCALE, Calibration
+from solobox.uncertainty.familiarity import RELATIVE_TOLERANCE, Familiarity
 
 SQUARES = "squares"
 """The tensor of the resized images inside an exported graph, (N, 3, side, side) whole numbers in float32."""
@@ -78,7 +78,7 @@ class ExportGraph(nn.Module):
 
 
 class _MarginsModule(nn.Module):
-    """`Calibration.band` at several levels."""
+    """`Calibration.margins` at several levels."""
 
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
@@ -93,11 +93,11 @@ class _MarginsModule(nn.Module):
     def forward(self, boxes: Tensor, std: Tensor | None, width: int, height: int) -> list[Tensor]:
         sides = boxes[:, 2:] - boxes[:, :2]
         sides = torch.cat([sides, sides], dim=1)
-        unit = (sides if std is None else torch.maximum(std, FLOOR * sides)).unsqueeze(1)
+        unit = (sides if std is None else torch.maximum(std, MIN_SCALE * sides)).unsqueeze(1)
         middle = boxes.unsqueeze(1)
         margin = self.factors[0] * unit
-        bands = [middle - margin, middle + margin, middle + self.outwards * self.factors[1] * unit]
-        return [_within(band, width, height) for band in bands]
+        bounds = [middle - margin, middle + margin, middle + self.outwards * self.factors[1] * unit]
+        return [_within(edges, width, height) for edges in bounds]
 
 
 class _FamiliarityModule(nn.Module):
@@ -108,18 +108,18 @@ class _FamiliarityModule(nn.Module):
         for name, array in familiarity.arrays().items():
             self.register_buffer(name, torch.from_numpy(np.array(array)))
         self.mean: Tensor
-        self.directions: Tensor
-        self.variances: Tensor
-        self.rest: Tensor
+        self.components: Tensor
+        self.explained_variance: Tensor
+        self.noise_variance: Tensor
         self.distances: Tensor
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         pooled = torch.cat([feature.mean(dim=(2, 3)) for feature in maps], dim=1)
-        centred = pooled - self.mean
-        inside = (centred @ self.directions.T).square()
-        outside = (centred.square().sum(dim=1) - inside.sum(dim=1)).clamp(min=0)
-        distance = (inside / self.variances).sum(dim=1) + outside / self.rest
-        at_least = (self.distances >= distance.unsqueeze(1) * (1 - ROUNDING)).float().sum(dim=1)
+        centered = pooled - self.mean
+        projected = (centered @ self.components.T).square()
+        residual = (centered.square().sum(dim=1) - projected.sum(dim=1)).clamp(min=0)
+        distance = (projected / self.explained_variance).sum(dim=1) + residual / self.noise_variance
+        at_least = (self.distances >= distance.unsqueeze(1) * (1 - RELATIVE_TOLERANCE)).float().sum(dim=1)
         return (1 + at_least) / (self.distances.shape[0] + 1)
 
 

@@ -14,8 +14,7 @@ import torch
 from solobox.errors import ConfigError
 from solobox.export.graph import SQUARES, ExportGraph
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import FORMAT
-from solobox.predict.onnx_runtimes import METADATA, PIXELS
+from solobox.predict.onnx_model import FORMAT, METADATA, PIXELS
 
 OPSET = 20
 """Antialiased resizing needs 18."""

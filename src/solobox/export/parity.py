@@ -28,10 +28,9 @@ from PIL import Image
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
 from solobox.export.graph import SQUARES
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import OnnxRuntime, levels_of
+from solobox.predict.onnx_model import OnnxModel, OnnxRuntime, levels_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, finish
 

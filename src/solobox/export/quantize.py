@@ -14,8 +14,7 @@ from solobox.errors import ConfigError, ImageError
 from solobox.evaluation.metrics import evaluate_predictions
 from solobox.export.onnx_file import quiet_loggers
 from solobox.model.localizer import Localizer
-from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import PIXELS
+from solobox.predict.onnx_model import PIXELS, OnnxModel
 from solobox.predict.predictor import Pixels, Predictor
 
 _CALIBRATION_IMAGES = 128

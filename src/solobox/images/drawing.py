@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from solobox import boxes
-from solobox.images.decode import ImageInput, decode
+from solobox.errors import ImageError
+from solobox.images.reading import ImageInput, decode
 
 Color: TypeAlias = tuple[int, int, int]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -243,20 +245,38 @@ def _fit(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def draw_on(
-    image: ImageInput, outlines: Sequence[Outline], note: str = "", *, max_side: int | None = None
+    image: ImageInput,
+    outlines: Sequence[Outline],
+    note: str = "",
+    *,
+    max_side: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Decode an image and draw outlines on it, which are in pixels of the upright image.
 
-    note: as in `draw_boxes`. max_side: reduce the image until its longer side has at most so many pixels.
+    note: as in `draw_boxes`. max_side: reduce the image until its longer side has at most so many pixels. size: the
+    width and height that the outlines are for.
 
-    Raises ImageError, TypeError as `decode`.
+    Raises ImageError, TypeError as `decode`; ImageError ``image-changed`` for an image of another size.
     """
     decoded = decode(image, at_least=max_side)
+    check_size(image, decoded.size, size)
     height, width = decoded.pixels.shape[:2]
     scaled = _scaled(outlines, width / decoded.size[0], height / decoded.size[1])
     if max_side is None or max(width, height) <= max_side:
         return draw_boxes(decoded.pixels, scaled, note)
     return draw_reduced(decoded.pixels, scaled, max_side, note)
+
+
+def check_size(image: ImageInput, size: tuple[int, int], expected: tuple[int, int] | None) -> None:
+    """Raise ImageError ``image-changed`` where an image has another size than its box is for; None for any size."""
+    if expected is not None and size != expected:
+        name = image if isinstance(image, str | Path) else "the image"
+        raise ImageError(
+            f"{name}: it has {size[0]}x{size[1]} pixels, and its box is for {expected[0]}x{expected[1]}. "
+            "Predict it again.",
+            code="image-changed",
+        )
 
 
 def _scaled(outlines: Sequence[Outline], x: float, y: float) -> list[Outline]:

@@ -1,6 +1,6 @@
 """The headers of image files: format, size and orientation, before any pixel is decoded.
 
-Pillow's plugins are called by name and not through `Image.open`, which would add a size limit of its own, with a
+Pillow's plugins are called by name and not through `Image.open`, which would add another size limit, with a
 warning, and many more formats.
 """
 
@@ -48,9 +48,9 @@ class Header:
 
 
 class _Jpeg(JpegImageFile):
-    """Pillow's JPEG (an MPO is its first frame) without the hunt for a resolution in the EXIF block.
+    """Pillow's JPEG (an MPO is its first frame) without the search for a resolution in the EXIF block.
 
-    That hunt warns about damaged blocks, and the resolution is not needed here.
+    That search warns about damaged blocks, and the resolution is not needed here.
     """
 
     def getexif(self) -> Image.Exif:

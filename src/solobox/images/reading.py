@@ -12,23 +12,31 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
 from solobox.errors import ImageError, reason
 from solobox.images.headers import SUPPORTED, Header, ignore_warnings, open_header
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "is_image_name",
-    "probe", "read", "to_rgb", "to_square",
+    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput",
+    "decode", "is_image_name", "probe", "read", "to_rgb", "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
 """An image file: its path, or its bytes."""
+
+ImageInput: TypeAlias = EncodedImage | Image.Image | NDArray[Any]
+"""A path, an image file's bytes, a PIL image, or RGB pixels (h, w, 3) uint8; also a PyTorch tensor (h, w, 3) or
+(3, h, w) uint8."""
+
+ACCEPTED = (
+    "a path, an image file's bytes, a PIL image, or RGB pixels as an array or tensor (h, w, 3) of uint8"
+)
 
 MAX_PIXELS: Final = 80_000_000
 """Width times height above which an image is refused."""
@@ -126,6 +134,43 @@ def read(
         return DecodedImage(np.array(rgb), header.size)
 
 
+def decode(
+    image: ImageInput,
+    *,
+    at_least: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> DecodedImage:
+    """Decode an image, perhaps at reduced size; see `read` for the options.
+
+    A PIL image is turned upright by its EXIF orientation; an array or a tensor is upright already.
+
+    Raises ImageError for an image that cannot be read, ``image-wrong-array`` for an array of another shape or dtype;
+    TypeError for any other type.
+    """
+    if isinstance(image, str | Path | bytes):
+        return read(image, at_least=at_least, max_pixels=max_pixels, max_bytes=max_bytes)
+    pixels: Any
+    if isinstance(image, Image.Image):
+        with _named(image):
+            upright = image.copy()
+            _remove_xmp(upright)  # an orientation there does not count in a file, either
+            pixels = np.array(to_rgb(ImageOps.exif_transpose(upright)))
+        return DecodedImage(pixels, (pixels.shape[1], pixels.shape[0]))
+    pixels = image
+    if type(pixels).__module__.split(".")[0] == "torch":
+        pixels = pixels.detach().cpu().numpy()
+        if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
+            pixels = pixels.transpose(1, 2, 0)
+    if not isinstance(pixels, np.ndarray):
+        raise TypeError(f"an image is {ACCEPTED}, not {type(pixels).__name__}")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise ImageError(
+            f"pixels are (h, w, 3) uint8 RGB, not {pixels.shape} {pixels.dtype}", code="image-wrong-array"
+        )
+    return DecodedImage(np.ascontiguousarray(pixels), (pixels.shape[1], pixels.shape[0]))
+
+
 def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of an image's file, for `read`. Raises ImageError where it cannot be opened or is too large."""
     with _named(path), _opened(path, max_bytes) as (file, _):
@@ -208,11 +253,13 @@ def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def _named(image: EncodedImage, name: str | None = None) -> Iterator[None]:
+def _named(image: EncodedImage | Image.Image, name: str | None = None) -> Iterator[None]:
     """Turn whatever is raised into an ImageError with the image's name.
 
     For damaged files decoders raise nearly every kind of exception, so all kinds are caught.
     """
+    if isinstance(image, Image.Image):  # Pillow decodes a file that it opened only now
+        name = str(getattr(image, "filename", "")) or "the PIL image"
     name = name or (f"the image of {len(image)} bytes" if isinstance(image, bytes) else str(image))
     try:
         yield
@@ -231,7 +278,7 @@ def _named(image: EncodedImage, name: str | None = None) -> Iterator[None]:
         raise ImageError(f"{name}: {text}. {_LEAVE_OUT}") from error
 
 
-def _remove_xmp(image: ImageFile.ImageFile) -> None:
+def _remove_xmp(image: Image.Image) -> None:
     # For a TIFF Pillow would fall back on an orientation in the XMP block, which the header did not count.
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)

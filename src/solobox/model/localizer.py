@@ -14,7 +14,7 @@ from solobox.boxes import Floats
 from solobox.config.architecture import Architecture
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead, Output, RegressionHead

@@ -1,7 +1,7 @@
-"""An image for each row, in a folder: drawn boxes, or crops of the objects.
+"""Images of the predictions, in a folder: drawn boxes, or crops of the objects.
 
-Images are decoded, drawn and saved in threads while the model predicts the next ones. Each appears under its name whole
-or not at all, and none replaces another file.
+Images are decoded, drawn and saved in threads while the model predicts the next ones. Each is written atomically, and
+none replaces another file.
 """
 
 import json
@@ -17,16 +17,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from solobox.boxes import scale
 from solobox.errors import ImageError
-from solobox.images.drawing import draw_reduced, predicted
+from solobox.images.drawing import check_size
 from solobox.images.reading import probe, read
 from solobox.predict.prediction import Prediction
 from solobox.utils.atomic import explained, unfinished
 from solobox.utils.concurrency import threaded_map
 
 DRAWN_SIDE = 1600
-"""Longer side of a drawn image in pixels, at most: for the screen, not for printing."""
+"""Longer side of a drawn image in pixels, at most."""
 
 _LONGEST_STEM = 200  # bytes: most disks allow 255 in a name, and a number and an ending are added
 
@@ -41,10 +40,10 @@ def write_images(
     *,
     first: int = 0,
 ) -> Iterator[Prediction]:
-    """Hand the predictions on, in order, each once its images are on the disk.
+    """Pass the predictions on, in order, each once its images are written.
 
-    image_writers: each gives the job for a row, or None. say: called with a remark for each image that could not be
-        made, since its source cannot be read any more; the row stays. first: the number of the first row.
+    image_writers: each returns the job for a row, or None. say: called with a message for each image that could not be
+        made, because its source cannot be read any more; the row stays. first: the number of the first row.
     """
     todo = (
         (
@@ -53,28 +52,28 @@ def write_images(
         )
         for row, prediction in enumerate(predictions, first)
     )
-    for prediction, remarks in threaded_map(_made, todo):
-        for remark in remarks:
-            say(remark)
+    for prediction, messages in threaded_map(_run_jobs, todo):
+        for message in messages:
+            say(message)
         yield prediction
 
 
-def _made(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
+def _run_jobs(todo: tuple[Prediction, Sequence[Job]]) -> tuple[Prediction, list[str]]:
     prediction, jobs = todo
-    remarks = []
+    messages = []
     for job in jobs:
         try:
             job()
         except ImageError as error:
-            remarks.append(f"no image of its box: {error}")
-    return prediction, remarks
+            messages.append(f"no image of its box: {error}")
+    return prediction, messages
 
 
 class ImageNames:
-    """Names for the images of rows, in one folder: that of the source, with a number where it is taken.
+    """Unique names for the images of rows in one folder: the name of the source, with a number if that exists.
 
-    journal: a file that keeps the name of each row, so that a run which continues after it was killed uses the same
-        names, and replaces its own images but no other file.
+    journal: a file that stores the name of each row, so that a resumed run uses the same names: it replaces its earlier
+        images and no other file.
     """
 
     def __init__(self, folder: Path, journal: Path | None = None) -> None:
@@ -100,7 +99,7 @@ class ImageNames:
 
     def _free(self, stem: str, ending: str) -> str:
         while True:
-            # ImageNames that differ in case alone are the same on many disks.
+            # Names that differ in case alone are the same on many disks.
             key = f"{stem}{ending}".casefold()
             number = self._next[key] = self._next.get(key, 0) + 1
             name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
@@ -118,7 +117,7 @@ class ImageNames:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawnImages:
+class DrawingWriter:
     """Draws each image with its box and margins, or with a note that there is no object."""
 
     names: ImageNames
@@ -132,7 +131,7 @@ class DrawnImages:
 
 
 @dataclass(frozen=True, slots=True)
-class Crops:
+class CropWriter:
     """Crops each object from the upright image at full resolution: JPEG from a JPEG, else PNG.
 
     pad: added on each side, as a share of the box's width and height. outer: crop the outer box of the margins.
@@ -153,7 +152,7 @@ class Crops:
         except ImageError as error:
             return _raising(error)
         path = self.names.of(row, prediction.image, ending)
-        return lambda: _crop(prediction.image, window, path)
+        return lambda: _crop(prediction, window, path)
 
 
 def crop_window(
@@ -179,24 +178,15 @@ def _span(lower: float, upper: float, pad: float, side: int) -> tuple[int, int]:
 
 
 def _draw(prediction: Prediction, path: Path) -> None:
-    image = read(prediction.image, at_least=DRAWN_SIDE)
-    height, width = image.pixels.shape[:2]
-    ratio = width / image.size[0], height / image.size[1]
-    box, lower, upper = (
-        scale(edges, *ratio) for edges in (prediction.box, prediction.lower, prediction.upper)
-    )
-    note = "no object" if np.isnan(prediction.box).all() else ""
-    outlines = [predicted(box, lower=lower, upper=upper)]
-    side = min(max(image.size), DRAWN_SIDE)
-    _save(draw_reduced(image.pixels, outlines, side, note), path, "JPEG", quality=90)
+    drawn = prediction.plot(prediction.image, max_side=DRAWN_SIDE)
+    _save(drawn, path, "JPEG", quality=90)
 
 
-def _crop(image: str, window: tuple[int, int, int, int], path: Path) -> None:
+def _crop(prediction: Prediction, window: tuple[int, int, int, int], path: Path) -> None:
     left, top, right, bottom = window
-    pixels = read(image).pixels[top:bottom, left:right]
-    if 0 in pixels.shape:
-        raise ImageError(f"{image}: it was replaced by a smaller image meanwhile", code="image-changed")
-    crop = Image.fromarray(pixels)
+    decoded = read(prediction.image)
+    check_size(prediction.image, decoded.size, prediction.size)
+    crop = Image.fromarray(decoded.pixels[top:bottom, left:right])
     if path.suffix == ".jpg":
         _save(crop, path, "JPEG", quality=95, subsampling=0)
     else:
@@ -204,14 +194,14 @@ def _crop(image: str, window: tuple[int, int, int, int], path: Path) -> None:
 
 
 def _save(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
-    beside = unfinished(path)
+    temporary = unfinished(path)
     try:
         with explained(path):
-            image.save(beside, kind, **options)
-            beside.replace(path)
+            image.save(temporary, kind, **options)
+            temporary.replace(path)
     finally:
         with suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
 
 
 def _raising(error: ImageError) -> Job:

@@ -1,4 +1,4 @@
-"""Which images to predict, and where their bytes come from: files, folders, patterns, lists, and URLs of any store.
+"""The images to predict: files, folders, glob patterns, lists, and URLs of any store.
 
 URLs go through fsspec, of the extra ``ray``; everything local works without it.
 """
@@ -41,7 +41,7 @@ def iter_images(inputs: Iterable[str | Path]) -> Iterator[str]:
     A folder stands for the images in it and below, by name; a pattern with ``*``, ``?`` or ``[`` for the files that it
     matches, by name (``**`` for any depth), unless a file has that very name; a ``.txt`` for its lines and a ``.csv``
     for its column ``image`` (or ``url``, ``path``, ``uri``), both relative to their folder; anything else for itself,
-    whether it exists or not: it has a row in any case. All of these may be URLs.
+    even if it does not exist: its row then has the error. All of these may be URLs.
 
     A list is read line by line; of a folder the names of one folder at a time are in memory, of a pattern all.
     Raises DataError: ``no-images`` for a folder, pattern or list without images, ``list-damaged``, and
@@ -169,8 +169,8 @@ def _column(item: str, text: TextIO) -> Iterator[str]:
     column = next((fields[name] for name in _COLUMNS if name in fields), None)
     if column is None:
         raise DataError(
-            f"{item}: none of its columns ({', '.join(fields) or 'none'}) is called {' or '.join(_COLUMNS)}. "
-            "Name the column of the images so, or give a .txt with an image on each line.",
+            f"{item}: no column ({', '.join(fields) or 'none'}) is called {' or '.join(_COLUMNS)}. "
+            "Rename the column of the images, or use a .txt with an image on each line.",
             code="list-damaged",
         )
     for row in rows:
@@ -196,8 +196,8 @@ def is_camera(text: str) -> bool:
 def clip_of(inputs: Iterable[str]) -> str | None:
     """The clip or camera among the inputs of a command, None where all are images.
 
-    A number that is the name of an existing file or folder is that, and no camera. Raises ConfigError
-    ``options-conflict`` where a clip or camera stands beside something else.
+    A number that is the name of an existing file or folder is not a camera. Raises ConfigError
+    ``options-conflict`` for a clip or camera together with other inputs.
     """
     inputs = list(inputs)
     clips = [text for text in inputs if is_video(text) and not (is_camera(text) and Path(text).exists())]
@@ -266,7 +266,7 @@ class Unread:
 def fetch(name: str) -> str | bytes | Unread:
     """The path of a local image, or the bytes of one in a store; `Unread` where there are none.
 
-    Raises ConfigError where a package is missing, which is no image's fault.
+    Raises ConfigError if a package is missing.
     """
     if not is_url(name):
         return name
@@ -284,7 +284,7 @@ def fetch(name: str) -> str | bytes | Unread:
             return Unread(f"{name}: there is no such file. Check the path.")
         except IsADirectoryError:
             return Unread(f"{name}: this is a folder, not an image. Give the images in it.")
-        except Exception as error:  # noqa: BLE001 (each store has exceptions of its own)
+        except Exception as error:  # noqa: BLE001 (each store has different exceptions)
             why = reason(error)
         if pause is not None:
             time.sleep(pause)

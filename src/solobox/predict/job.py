@@ -1,8 +1,8 @@
-"""One job: a row for each of many images, exactly once, however often the program is killed on the way.
+"""A resumable job: exactly one row for each of many images, however often the program is killed.
 
-A `Plan` says what is asked and cuts the images into shards. `run` does the shards that are not done. A `Job` keeps what
-is done: one part for each finished shard, whole or not there; it is an output file (`OutputFile`) or a folder in any
-store (`solobox.ray`). An engine does shards: `in_threads` in this process, `solobox.ray.engine.on_ray` on a cluster.
+A `Plan` holds the settings and divides the images into shards. A `Job` stores the output of each finished shard, its
+part, atomically: in a file (`OutputFile`) or in a folder of any store (`solobox.ray`). `run` predicts the missing
+shards with an engine: `in_threads` in this process, `solobox.ray.engine.on_ray` on a cluster.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from solobox.utils.progress import NullProgress, Progress
 
 Setting: TypeAlias = str | int | float | None
 
-_LAYOUT = 2
-"""Of the plan's JSON. A program refuses a plan of another layout."""
+_LAYOUT = 3
+"""Version of the plan's JSON; any other is refused."""
 _DOWNLOADS = 16
 """Images that are downloaded at the same time: they wait for the network, not for a processor."""
 _OUTAGE = 10
-"""With so many images out of reach, and more than half of a shard, the network is at fault and not the images."""
+"""If this many images, and more than half of a shard, cannot be downloaded, the shard fails: it is an outage."""
 _FRUITLESS_PASSES = 2
-"""After so many passes in a row without a new part the rest is given up. A pass tries each shard several times."""
+"""The job stops after this many passes in a row without a new part. A pass tries each shard several times."""
 
 
 def _solobox_version() -> str:
@@ -44,10 +44,12 @@ def _solobox_version() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What decides the rows: a job that goes on has to have the same one.
+    """The settings that determine the rows: a job can only be resumed with the same ones.
 
-    model: SHA-256 of the model's files. inputs: fingerprint of the images, or the inputs as given. rows: images in all.
-    shard_size: images in a shard. settings: whatever else decides the output, by the name that the user knows it by.
+    model: SHA-256 of the model's files. inputs: fingerprint of the images, or the inputs of the command. rows: number
+    of images.
+    shard_size: images in a shard. settings: other settings that determine the output, by their names for
+    the user.
     """
 
     model: str
@@ -86,7 +88,7 @@ class Plan:
             values = dict(json.loads(text))
             if values.pop("layout") != _LAYOUT:
                 raise ConfigError(
-                    f"{name} was written by another version of Solobox: go on with that one, or begin anew with "
+                    f"{name} was written by another version of Solobox: resume with that one, or start again with "
                     "another output",
                     code="plan-differs",
                 )
@@ -98,12 +100,12 @@ class Plan:
                 f"{name} is damaged ({error!r}): give another output", code="plan-damaged"
             ) from error
 
-    def check_same(self, asked: "Plan", output: str) -> None:
-        """Raise ConfigError ``plan-differs``, which names each difference, unless `asked` is the same plan.
+    def check_same(self, other: "Plan", output: str) -> None:
+        """Raise ConfigError ``plan-differs``, which names each difference, unless `other` is the same plan.
 
-        output: where this one was begun.
+        output: where this plan was started, for the message.
         """
-        before, now = self.as_settings(), asked.as_settings()
+        before, now = self.as_settings(), other.as_settings()
         changes = [
             _change(name, before.get(name), now.get(name))
             for name in {**before, **now}
@@ -111,13 +113,13 @@ class Plan:
         ]
         if changes:
             raise ConfigError(
-                f"{output} was begun otherwise: {'; '.join(changes)}. Continue as it was begun, or begin anew with "
-                "another output",
+                f"{output} was started with other settings: {'; '.join(changes)}. Resume with the same settings, "
+                "or start again with another output",
                 code="plan-differs",
             )
 
     def as_settings(self) -> dict[str, Setting]:
-        """All that decides the rows, by the names that the user knows it by."""
+        """All settings, by their names for the user."""
         options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self.options).items()}
         return {
             "the model": self.model,
@@ -132,13 +134,13 @@ class Plan:
 
 def _change(name: str, before: Setting, now: Setting) -> str:
     texts = ["not set" if value is None else str(value).replace("\n", ", ") for value in (before, now)]
-    if any(len(text) > 200 or len(text) == 64 for text in texts):  # a hash tells a reader nothing
+    if any(len(text) > 200 or len(text) == 64 for text in texts):  # a hash means nothing to a reader
         return f"{name} changed"
     return f"{name} was {texts[0]} and is {texts[1]}"
 
 
 def fingerprint(texts: Iterable[str]) -> str:
-    """SHA-256 of a list of texts, which no other list has."""
+    """SHA-256 of a list of texts."""
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode("utf-8", "surrogateescape")
@@ -169,9 +171,9 @@ def model_fingerprint(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is known of a finished shard.
+    """The counts of a finished shard.
 
-    rows: of all its images. errors: images that could not be read. absent: images without the object.
+    rows: all its images. errors: images that could not be read. absent: images without the object.
     """
 
     rows: int
@@ -187,7 +189,7 @@ class Part:
 
 
 class Job(ABC):
-    """A plan, and the parts of its output that are done."""
+    """A plan, and the finished parts of its output."""
 
     plan: Plan
 
@@ -197,24 +199,24 @@ class Job(ABC):
 
     @abstractmethod
     def check(self, parts: dict[int, Part]) -> dict[int, str]:
-        """Add the finished parts that are not in `parts` yet, by shard; gives what is wrong with damaged ones."""
+        """Add the finished parts that are not in `parts` yet, by shard. Returns the faults of damaged ones."""
 
     @abstractmethod
     def put(self, shard: int, predictions: Sequence[Prediction]) -> Part:
-        """Keep the rows of a shard: all of them, or none where it fails. Raises DataError where it cannot write."""
+        """Store the rows of a shard: all, or none if it fails. Raises DataError if it cannot be written."""
 
     @abstractmethod
     def finish(self, summary: "JobSummary") -> None:
-        """Complete the output. All parts are there."""
+        """Complete the output, once all parts are stored."""
 
     def part_name(self, shard: int) -> str:
-        """What messages call a shard."""
+        """The name of a shard in messages."""
         return f"shard {shard}"
 
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """What an output holds.
+    """The counts of an output.
 
     rows, errors, absent: as in `Part`, of all parts. failures: why a part is missing, by its name; empty when the job
     is complete.
@@ -228,7 +230,7 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A shard to do; `again` where there is a part of it that is damaged."""
+    """A shard to predict. again: its part exists and is damaged, and must be replaced."""
 
     shard: int
     again: bool = False
@@ -236,7 +238,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a shard: its part, or why there is none."""
+    """The result of a task: the part, or the reason for the failure."""
 
     shard: int
     part: Part | None
@@ -244,15 +246,15 @@ class Outcome:
 
 
 Engine: TypeAlias = Callable[[Job, Sequence[Task]], Iterator[Outcome]]
-"""Does shards, in any order and on any machine. One that it loses without a word is tried again."""
+"""Predicts shards, in any order and on any machine. `run` tries again those that it does not report."""
 
 
 def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummary:
-    """Do the shards of a job that are not done, check that each image has exactly one row, and finish the output.
+    """Predict the missing shards of a job, check that each image has exactly one row, and finish the output.
 
-    A shard whose part is there and in order is never done again. Failed and lost ones are tried again as long as that
-    brings new parts, and a little longer; damaged parts are replaced. Where parts are missing in the end, the output
-    stays unfinished, and `JobSummary.failures` says why.
+    A shard with an intact part is not predicted again; damaged parts are replaced. Failed and lost shards are tried
+    again until `_FRUITLESS_PASSES` passes bring no new part. If parts are still missing, the output stays unfinished,
+    and `JobSummary.failures` has the reasons.
 
     progress: advances by the rows of each part. Raises DataError where the output cannot be read or written, and
     whatever the engine raises.
@@ -268,7 +270,7 @@ def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummar
     while len(parts) < plan.shards and fruitless < _FRUITLESS_PASSES:
         before = len(parts)
         tasks = [Task(shard, shard in damaged) for shard in range(plan.shards) if shard not in parts]
-        failures = dict.fromkeys((task.shard for task in tasks), "its worker was lost, again and again")
+        failures = dict.fromkeys((task.shard for task in tasks), "its worker was lost repeatedly")
         for outcome in engine(job, tasks):
             if outcome.part is None:
                 failures[outcome.shard] = outcome.failure
@@ -280,8 +282,8 @@ def run(job: Job, engine: Engine, progress: Progress | None = None) -> JobSummar
         failures |= damaged
         for shard in reported - parts.keys() - damaged.keys():
             failures[shard] = (
-                "it was written, and cannot be seen from here. All machines have to see the same output folder: "
-                "give one in an object store or a shared file system"
+                "it was written, but is not visible from this machine. All machines must see the same output "
+                "folder: use one in an object store or a shared file system"
             )
         errors = sum(part.errors for part in parts.values())
         fruitless = 0 if len(parts) > before else fruitless + 1
@@ -302,29 +304,31 @@ def _note(errors: int) -> str:
     return f"{errors:,} with errors" if errors else ""
 
 
-# Doing shards ---------------------------------------------------------------------------------------
+# Engines --------------------------------------------------------------------------------------------
 
 RowHook: TypeAlias = Callable[[Iterator[Prediction], int], Iterator[Prediction]]
-"""Hands predictions on, in order, and does something with each. The number is that of the first row."""
+"""Passes predictions on, in order, and may process each. The number is the index of the first row."""
 
 
 def in_threads(predictor: Predictor, hook: RowHook | None = None) -> Engine:
     """An engine in this process: shard after shard, in the threads of the predictor.
 
-    hook: gets each prediction before it is kept, such as to draw it or to move a progress bar.
+    hook: processes each prediction before it is stored, for example to draw it or to move a progress bar.
     """
 
     def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        # One stream over all shards keeps the predictor's threads busy. With URLs each shard has one of its own, since
-        # whether the network is at fault is known when a shard is read.
+        # One stream over all shards keeps the predictor's threads busy. With URLs each shard has a separate one,
+        # because an outage is detected per shard.
         is_remote = any(is_url(name) for task in tasks for name in job.names(task.shard))
         for group in [[task] for task in tasks] if is_remote else [tasks]:
-            yield from _do(job, group, predictor, hook)
+            yield from _run_tasks(job, group, predictor, hook)
 
     return engine
 
 
-def _do(job: Job, tasks: Sequence[Task], predictor: Predictor, hook: RowHook | None) -> Iterator[Outcome]:
+def _run_tasks(
+    job: Job, tasks: Sequence[Task], predictor: Predictor, hook: RowHook | None
+) -> Iterator[Outcome]:
     plan = job.plan
     unreachable: dict[str, str] = {}
     names = (name for task in tasks for name in job.names(task.shard))
@@ -342,9 +346,10 @@ def predict_names(
 ) -> Iterator[Prediction]:
     """Predict images by their paths and URLs, in order and in constant memory; a few are downloaded ahead.
 
-    unreachable: gets the images that the network was at fault for, with the reason.
+    unreachable: images that could not be downloaded are added to it, with the reason.
     """
-    # Images in order until their prediction comes: the name and what the model calls it; or the row of an unread one.
+    # Images without a prediction so far, in order: the name, and the name in the model's errors; or the final row of an
+    # image that could not be downloaded.
     waiting: deque[tuple[str, str] | Prediction] = deque()
 
     def images() -> Iterator[str | bytes]:
@@ -369,12 +374,12 @@ def predict_names(
         yield replace(prediction, image=name, error=error)
     for rest in waiting:
         if not isinstance(rest, Prediction):
-            raise RuntimeError(f"the model gave no prediction for {rest[0]}")
+            raise RuntimeError(f"the model returned no prediction for {rest[0]}")
         yield rest
 
 
 def _fetched(names: Iterable[str]) -> Iterator[tuple[str, str | bytes | Unread]]:
-    """Each name with its image; threads are started with the first URL."""
+    """Each name with its image. Threads start with the first URL."""
     walk = iter(names)
     for name in walk:
         if not is_url(name):
@@ -385,11 +390,11 @@ def _fetched(names: Iterable[str]) -> Iterator[tuple[str, str | bytes | Unread]]
 
 
 def check_reachable(rows: Sequence[Prediction], unreachable: Mapping[str, str]) -> None:
-    """Raise DataError ``out-of-reach`` where most images of a shard could not be downloaded: do it later."""
+    """Raise DataError ``out-of-reach`` if most images of a shard could not be downloaded."""
     lost = [each.image for each in rows if each.image in unreachable]
     if len(lost) >= _OUTAGE and 2 * len(lost) > len(rows):
         raise DataError(
-            f"{len(lost)} of {len(rows)} images are out of reach. Run again when they can be reached. The first: "
+            f"{len(lost)} of {len(rows)} images cannot be downloaded. Run again later. The first: "
             f"{unreachable[lost[0]]}",
             code="out-of-reach",
         )

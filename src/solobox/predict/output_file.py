@@ -1,9 +1,9 @@
-"""A job whose output is one file: it grows beside its name, and a program that was killed goes on where it ended.
+"""A job whose output is one file, which a killed program can resume.
 
-Beside ``boxes.csv`` lies the folder ``boxes.csv.unfinished``: the plan, the output as far as it is written (Parquet as
-JSON lines), and a journal with a line for each part: where it ends in the file, and its checksum. A part counts once
-its line is in the journal, so what a killed program wrote after the last line is cut off. Each row is written once; the
-finished file is renamed.
+The folder ``boxes.csv.unfinished`` next to ``boxes.csv`` holds the plan, the rows that are written so far (Parquet as
+JSON lines), and a journal with a line for each part: its end in the file and its checksum. A part counts once its line
+is in the journal; whatever a killed program wrote after that is cut off. Each row is written once, and the finished
+file is renamed.
 """
 
 import contextlib
@@ -20,10 +20,9 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.coco_results import ImageIds
 from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.prediction import Prediction
-from solobox.predict.writers import FORMATS, ParquetRows, check_format
+from solobox.predict.writers import FORMATS, ImageIds, ParquetRows, check_format
 from solobox.utils.atomic import (
     explained,
     remove_leftovers,
@@ -34,11 +33,11 @@ from solobox.utils.atomic import (
 )
 
 SHARD_SIZE = 128
-"""Images in a shard: a second or so. A multiple of every model's batch, so that a job which goes on makes the same
-batches: predictions of a batch may depend on each other in the last bit."""
+"""Images in a shard: a second or so. A multiple of every model's batch size, so that a resumed job makes the same
+batches: the last bit of a prediction may depend on its batch."""
 
 DRAWN = ("drawn.jsonl", "crops.jsonl")
-"""Files in the folder that keep the names of drawn images and crops; see `image_writers.Names`."""
+"""Journals in the folder with the names of drawn images and crops, see `image_writers.ImageNames`."""
 
 _PLAN, _LOCK, _JOURNAL, _ROWS = "plan.json", "lock", "journal.jsonl", "rows"
 _OURS = re.compile(r"lock|plan\.json|(journal|drawn|crops)\.jsonl|rows\.\w+|\..+\.[0-9a-f]{8}\.part")
@@ -47,7 +46,7 @@ _OURS = re.compile(r"lock|plan\.json|(journal|drawn|crops)\.jsonl|rows\.\w+|\..+
 class OutputFile(Job):
     """A file of rows that is being written. Made by `open`.
 
-    folder: what is unfinished. done: how many images have their row, from the first on.
+    folder: the unfinished output. done: number of rows that are stored; the first images have one.
     """
 
     def __init__(self, output: Path, plan: Plan, names: Sequence[str], ids: ImageIds | None = None) -> None:
@@ -75,12 +74,12 @@ class OutputFile(Job):
     ) -> Iterator["OutputFile"]:
         """The job of `output`, for this process alone while the block runs.
 
-        plan: what is asked. names: the images. ids: how COCO's results name them. resume: continue what another run
-        left, if anything.
+        plan: the settings. names: the images. ids: their ids in COCO's results. resume: continue an unfinished output,
+        if there is one.
 
-        Where the block ends by an error, finished parts stay. Raises DataError: ``output-busy`` where another process
-        writes this output, ``output-unfinished`` where one left parts and `resume` is not set, ``output-damaged``, and
-        ``file-unwritable``; ConfigError ``plan-differs`` where the parts are of another plan.
+        If the block ends by an error, finished parts stay. Raises DataError: ``output-busy`` if another process writes
+        this output, ``output-unfinished`` if there are parts and `resume` is not set, ``output-damaged``, and
+        ``file-unwritable``; ConfigError ``plan-differs`` if the parts belong to another plan.
         """
         job = cls(output, plan, names, ids)
         with explained(output):
@@ -94,7 +93,7 @@ class OutputFile(Job):
 
     @property
     def done(self) -> int:
-        """Images that have their row, from the first on."""
+        """Number of rows that are stored; the first images have one."""
         return sum(part.rows for part in self._parts)
 
     def names(self, shard: int) -> Sequence[str]:
@@ -103,7 +102,7 @@ class OutputFile(Job):
         return self._names[start : start + self.plan.rows_of(shard)]
 
     def check(self, parts: dict[int, Part]) -> dict[int, str]:
-        """See `Job`. Damage was found when the output was opened."""
+        """See `Job`. Damage is detected when the output is opened."""
         parts |= enumerate(self._parts)
         return {}
 
@@ -149,13 +148,13 @@ class OutputFile(Job):
         if journal and not self._is_renamed and not resume:
             raise DataError(
                 f"{self.folder} holds the first {sum(part.rows for part, _, _ in journal):,} rows of a run that was "
-                "stopped. Continue with --resume, or remove that folder to begin anew",
+                "stopped. Continue with --resume, or remove that folder to start again",
                 code="output-unfinished",
             )
         with explained(self.folder):
             if strange := sorted(path for path in self.folder.iterdir() if not _OURS.fullmatch(path.name)):
                 raise DataError(
-                    f"{strange[0]} is none of this program's files: give -o another name",
+                    f"{strange[0]} was not written by this program: choose another name for -o",
                     code="output-foreign",
                 )
         if journal and resume:
@@ -167,7 +166,7 @@ class OutputFile(Job):
             return
         self._is_renamed = False
         with explained(self.folder):
-            # A run that was killed before its first part may have drawn images: this one gives them the same names.
+            # A run that was killed before its first part may have drawn images; this one reuses their names.
             keeps = (_LOCK, *DRAWN) if resume and self._has_same_plan() else (_LOCK,)
             for path in self.folder.iterdir():
                 if path.name not in keeps:
@@ -186,12 +185,12 @@ class OutputFile(Job):
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise DataError(f"{path}: cannot be read. {_ANEW}", code="plan-damaged") from error
+            raise DataError(f"{path}: cannot be read. {_START_AGAIN}", code="plan-damaged") from error
         before, _ = Plan.from_json(text, str(path))
         before.check_same(self.plan, str(self.folder))
 
     def _read_journal(self) -> list[tuple[Part, int, int]]:
-        """Each part, where it ends in the file, and its checksum. A line that is cut off, and all after it, is none."""
+        """Each part, its end in the file, and its checksum; up to the first line that is incomplete."""
         entries: list[tuple[Part, int, int]] = []
         path = self.folder / _JOURNAL
         if path.is_file():
@@ -208,7 +207,7 @@ class OutputFile(Job):
 
     def _check_rows(self, journal: Sequence[tuple[Part, int, int]]) -> None:
         start = 0
-        damage = DataError(f"{self._path} is damaged. {_ANEW}", code="output-damaged")
+        damage = DataError(f"{self._path} is damaged. {_START_AGAIN}", code="output-damaged")
         try:
             with self._path.open("rb") as file:
                 for shard, (part, end, checksum) in enumerate(journal):
@@ -243,12 +242,12 @@ class OutputFile(Job):
     def _close(self) -> None:
         for file in (self._file, self._journal):
             if file is not None:
-                with contextlib.suppress(OSError):  # what is not flushed is of no finished part
+                with contextlib.suppress(OSError):  # unflushed bytes belong to no finished part
                     file.close()
         self._file = self._journal = None
 
     def _remove(self) -> None:
-        """Remove the folder. A program killed meanwhile leaves it under a hidden name, which the next one removes."""
+        """Remove the folder. If the program is killed here, a hidden folder is left, which the next run removes."""
         away = unfinished(self._output)
         try:
             self.folder.rename(away)
@@ -272,7 +271,7 @@ def _opened(path: Path, size: int) -> BinaryIO:
     return file
 
 
-_ANEW = "Remove its folder to begin anew"
+_START_AGAIN = "Remove its folder to start again"
 
 
 def folder_of(output: Path) -> Path:
@@ -282,14 +281,14 @@ def folder_of(output: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path, output: Path) -> Iterator[None]:
-    """Make the folder, and keep every other process out of it while the block runs."""
+    """Create the folder and lock it for this process while the block runs."""
     busy = DataError(f"another `solobox predict` is writing {output}", code="output-busy")
     with explained(folder):
         folder.mkdir(exist_ok=True)
         lock = FileLock(folder / _LOCK, timeout=0)
         try:
             lock.acquire()
-        except (Timeout, FileNotFoundError):  # without a file, the other process has just removed the folder
+        except (Timeout, FileNotFoundError):  # the other process has just removed the folder
             raise busy from None
         except PermissionError:
             raise

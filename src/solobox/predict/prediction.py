@@ -10,8 +10,8 @@ from PIL import Image
 
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, SoloboxError
-from solobox.images.decode import ImageInput
 from solobox.images.drawing import draw_on, predicted
+from solobox.images.reading import ImageInput
 
 if TYPE_CHECKING:
     from supervision import Detections
@@ -89,20 +89,21 @@ class Prediction:
         image: by default the predicted one: the file, or the image in memory that `predict` was called with.
         max_side: reduce the image until its longer side has at most so many pixels.
 
-        Raises ConfigError: ``no-image`` where the image is not known and none is passed; ImageError, TypeError.
+        Raises ConfigError: ``no-image`` where there is no file and no image is passed; ImageError, ``image-changed``
+        where the image has another size than the predicted one; TypeError.
         """
         if image is None:
             image = self.source
         if image is None:
             if not Path(self.image).is_file():
                 raise ConfigError(
-                    f"{self.image!r} is no file: pass the image, as in prediction.plot(image)",
+                    f"{self.image!r} is not a file: pass the image, as in prediction.plot(image)",
                     code="no-image",
                 )
             image = Path(self.image)
         note = "" if self.has_box else "no object"
         outline = predicted(self.box, lower=self.lower, upper=self.upper)
-        return draw_on(image, [outline], note, max_side=max_side)
+        return draw_on(image, [outline], note, max_side=max_side, size=self.size if self.has_box else None)
 
     def _repr_png_(self) -> bytes | None:
         """A PNG for notebooks; None, which means the plain text, where there is nothing to draw on."""
@@ -119,7 +120,7 @@ class Prediction:
     def to_supervision(self) -> "Detections":
         """As `supervision.Detections`: one detection of class 0, or none where there is no box.
 
-        Its confidence is `presence` where that is known; ``data`` holds ``image``, ``lower`` and ``upper``.
+        Its confidence is `presence`, if the model gives that; ``data`` holds ``image``, ``lower`` and ``upper``.
 
         Raises ConfigError: ``missing-package`` where supervision is not installed.
         """

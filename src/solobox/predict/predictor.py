@@ -13,8 +13,7 @@ import numpy.typing as npt
 from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
-from solobox.images.decode import ImageInput, decode
-from solobox.images.reading import MAX_BYTES, MAX_PIXELS, to_square
+from solobox.images.reading import MAX_BYTES, MAX_PIXELS, ImageInput, decode, to_square
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL, Calibration, scales
 
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictOptions:
-    """What to predict beside the box.
+    """What to predict in addition to the box.
 
     margins: probability in (0, 1) with which all four edges of the true box lie between `Prediction.lower` and `upper`.
         By default 0.9, or no margins where the model was not calibrated for that.
@@ -78,7 +77,7 @@ class RawOutput:
     boxes: (B, 4) float64, ``x1, y1, x2, y2`` as fractions of the image's sides, x1 <= x2 and y1 <= y2; may lie a little
         outside [0, 1].
     std: (B, 4) float64, standard deviations as fractions, NaN for a head that gives none.
-    presence, familiarity: (B,) float64 as in `Prediction`, NaN where they are not known.
+    presence, familiarity: (B,) float64 as in `Prediction`, NaN for a network that gives none.
     """
 
     boxes: Floats
@@ -104,16 +103,16 @@ class Predictor(ABC):
     @property
     @abstractmethod
     def has_presence(self) -> bool:
-        """Whether it learned to tell images without the object."""
+        """Whether predictions have a presence probability."""
 
     @property
     @abstractmethod
     def has_familiarity(self) -> bool:
-        """Whether it knows what its training images look like."""
+        """Whether predictions have a familiarity."""
 
     @abstractmethod
     def preprocess(self, image: ImageInput) -> NetworkInput:
-        """Decode one image and resize it for the network. Raises ImageError; TypeError for what is no image."""
+        """Decode one image and resize it for the network. Raises ImageError; TypeError as `decode`."""
 
     @abstractmethod
     def infer(self, pixels: Pixels) -> RawOutput:
@@ -144,7 +143,7 @@ class Predictor(ABC):
     ) -> list[Prediction]:
         """The three steps for a few images; one that cannot be read has its `error` set.
 
-        infer: another copy of the network, for a thread of its own.
+        infer: another copy of the network, for a separate thread.
         """
         inputs: list[NetworkInput] = []
         rows: list[int] = []
@@ -213,7 +212,7 @@ class Predictor(ABC):
             An image in memory is kept in `Prediction.source`.
         margins, outer, min_presence: see `PredictOptions`.
 
-        Raises ConfigError for options that this model cannot meet, TypeError for what is no image.
+        Raises ConfigError for options that this model cannot meet, TypeError for anything that is not an image.
         """
         options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
         several = isinstance(images, list | tuple)
@@ -264,9 +263,17 @@ def resize_to_square(
 def postprocess(
     output: RawOutput, sizes: Sequence[tuple[int, int]], names: Sequence[str]
 ) -> list[Prediction]:
-    """Boxes of B images in pixels, clipped to the image; without margins. See `Predictor.postprocess`."""
-    return [
-        Prediction(
+    """Boxes of B images in pixels, clipped to the image; without margins. See `Predictor.postprocess`.
+
+    A box that is not finite is an error: it must not pass for an image without the object.
+    """
+    predictions = []
+    for row, (name, (width, height)) in enumerate(zip(names, sizes, strict=True)):
+        if not np.isfinite(output.boxes[row]).all():
+            error = f"{name}: the network's box is not finite ({output.boxes[row]}). Is the model damaged?"
+            predictions.append(Prediction(name, error=error))
+            continue
+        prediction = Prediction(
             name,
             box=geometry.clip(geometry.scale(output.boxes[row], width, height), width, height),
             size=(width, height),
@@ -274,8 +281,8 @@ def postprocess(
             presence=float(output.presence[row]),
             familiarity=float(output.familiarity[row]),
         )
-        for row, (name, (width, height)) in enumerate(zip(names, sizes, strict=True))
-    ]
+        predictions.append(prediction)
+    return predictions
 
 
 def finish(
@@ -286,7 +293,7 @@ def finish(
         return prediction
     if calibration is not None and level is not None:
         unit = scales(prediction.box, prediction.std)
-        lower, upper = calibration.band(
+        lower, upper = calibration.margins(
             prediction.box, unit, prediction.size, level, outer=options.outer is not None
         )
         prediction = replace(prediction, lower=lower, upper=upper)

@@ -1,6 +1,6 @@
-"""Predicting for millions of images from any store on one machine or many. Imports no torch.
+"""Prediction for millions of images from any store, on one machine or many. Imports no torch.
 
-`prepare` writes the plan into the output folder; `solobox.predict.job.run` does what is left of it.
+`prepare` writes the plan into the output folder; `solobox.predict.job.run` predicts the missing shards.
 """
 
 from solobox.ray.folder_job import FolderJob, prepare

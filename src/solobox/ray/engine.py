@@ -1,6 +1,7 @@
 """The shards of a job on Ray: Ray Data over the shards, a pool of actors with a model each.
 
-A lost machine's shards are done again elsewhere. What counts is what is written, not what Ray says: see `job.run`.
+The shards of a lost machine are predicted elsewhere. Only parts that are written count, not what Ray reports: see
+`job.run`.
 """
 
 import contextlib
@@ -20,20 +21,20 @@ from solobox.ray.folder_job import FolderJob
 from solobox.utils.concurrency import processors
 
 Load: TypeAlias = Callable[[bytes], Predictor]
-"""Makes a predictor from the bytes of a model's file. It must be importable where workers run."""
+"""Loads a predictor from the bytes of a model file. It must be importable where workers run."""
 
 _ATTEMPTS = 4
-"""Times that a shard is begun in one pass when each time its actor, or machine, is lost."""
+"""How often a shard is started in one pass if its actor or machine is lost each time."""
 _MAX_BLOCKS = 5000
-"""Up to so many shards are handed out one by one, more of them several together."""
+"""Up to this many shards are distributed one by one, more of them in blocks."""
 _STORE_BYTES = 200_000_000
-"""Shared memory of a Ray that is started here: only numbers of shards and counts of rows pass through it."""
+"""Shared memory of a Ray that is started here: only shard numbers and row counts pass through it."""
 
 
 class Worker:
-    """Does shard after shard of the job in an output folder; the model is loaded once, with the first.
+    """Predicts shards of the job in an output folder. The model is loaded once, for the first shard.
 
-    begin: is called with each shard before any of its images is looked at, and may refuse it by a DataError.
+    begin: called with each shard before any of its images is opened; it may refuse the shard by a DataError.
     """
 
     def __init__(self, output: str, load: Load, begin: Callable[[int], None] | None = None) -> None:
@@ -42,12 +43,12 @@ class Worker:
         self._model: Predictor | None = None
 
     def do(self, task: Task) -> Part:
-        """Put the part of a shard, unless it is there. Raises whatever is wrong with the shard as a whole."""
+        """Store the part of a shard, unless there is one. Raises what makes the whole shard fail."""
         job = self._job = self._job or FolderJob.open(self._output)
         if job is None:
             raise DataError(
-                f"{self._output}: the plan of the run is not there. All machines have to see the same output folder: "
-                "give one in an object store or a shared file system",
+                f"{self._output}: there is no plan of a run. All machines must see the same output folder: use one "
+                "in an object store or a shared file system",
                 code="plan-missing",
             )
         if not task.again and job.has_part(task.shard):
@@ -61,7 +62,7 @@ class Worker:
         return job.put(task.shard, rows)
 
     def attempt(self, task: Task) -> Outcome:
-        """`do`; what went wrong with a shard is its outcome and not an exception: the others go on."""
+        """`do`, with an exception as the outcome of the shard, so that the other shards continue."""
         try:
             return Outcome(task.shard, self.do(task))
         except Exception as error:  # noqa: BLE001
@@ -78,22 +79,22 @@ def _url_of(job: Job) -> str:
 
 
 class _Attempts:
-    """Counts how often each shard was begun, in an actor of its own.
+    """Counts how often each shard was started. Runs in a separate actor.
 
-    Ray begins lost ones again without end, and an image may end every process that looks at it.
+    Ray restarts lost tasks without end, and an image may crash every process that opens it.
     """
 
     def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
+        self._started: Counter[int] = Counter()
 
     def begin(self, shard: int) -> int:
-        """Count one more; gives how often it was begun before."""
-        self._begun[shard] += 1
-        return self._begun[shard] - 1
+        """Count one more start. Returns the number of earlier ones."""
+        self._started[shard] += 1
+        return self._started[shard] - 1
 
 
 class _Actor:
-    """What Ray Data calls: a batch of tasks in, their outcomes out. attempts: the handle of `_Attempts`."""
+    """The callable for Ray Data: a batch of tasks in, their outcomes out. attempts: the handle of `_Attempts`."""
 
     def __init__(self, output: str, load: Load, attempts: Any, most: int) -> None:
         self._worker = Worker(output, load, self._begin)
@@ -104,8 +105,8 @@ class _Actor:
 
         if (before := ray.get(self._attempts.begin.remote(shard))) >= self._most:
             raise DataError(
-                f"its worker ended before it was done, at each of {before} attempts: by one of its images, for want "
-                "of memory, or with its machine",
+                f"its worker ended early in each of {before} attempts: one of its images crashed it, memory ran out, "
+                "or its machine was lost",
                 code="worker-lost",
             )
 
@@ -126,9 +127,9 @@ class _Actor:
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """A connection to Ray while the block runs: one that is open, else the cluster of RAY_ADDRESS, else a Ray here.
+    """A connection to Ray while the block runs: an open one, else the cluster of RAY_ADDRESS, else a local Ray.
 
-    A Ray that is started here sends no usage statistics. Raises ConfigError ``ray-unreachable``.
+    A local Ray sends no usage statistics. Raises ConfigError ``ray-unreachable``.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it writes to the screen, past Python
@@ -180,7 +181,7 @@ def on_ray(load: Load) -> Engine:
     """An engine on the Ray that this process is `connected` to, with an actor for each processor of the cluster.
 
     `load`, and Solobox itself, must be importable on all machines. Raises ConfigError ``ray-failed`` where Ray gives
-    up: finished parts stay.
+    up; finished parts stay.
     """
 
     def engine(job: Job, tasks: Sequence[Task]) -> Iterator[Outcome]:
@@ -243,7 +244,7 @@ def _outcomes(batch: dict[str, np.ndarray]) -> Iterator[Outcome]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Ray Data without its bars and remarks. A failed block is no error here: `run` finds what is missing."""
+    """Ray Data without progress bars and messages. A failed block is no error: `run` finds the missing parts."""
     from ray.data import DataContext
 
     logger, context = logging.getLogger("ray.data"), DataContext.get_current()
@@ -266,4 +267,4 @@ def _cause(error: Exception) -> str:
     last = (lines[-1] if lines else type(error).__name__).rstrip(".")
     if "ModuleNotFoundError" in last:
         return f"{last}. Solobox with its [ray] extra has to be installed on all machines of the cluster"
-    return f"{last}. Run the same command again to go on"
+    return f"{last}. Run the same command again to continue"

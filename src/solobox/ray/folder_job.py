@@ -1,7 +1,7 @@
 """A job whose output is a folder of Parquet files in any store, one for each shard.
 
-All that workers need lies in ``_plan`` of that folder: ``inputs.parquet`` has the names, a row group for each shard,
-``model.onnx`` is the model, and ``plan.json``, which is written last, says the rest.
+All that workers need is in the subfolder ``_plan``: ``inputs.parquet`` with the image names, a row group for each
+shard, ``model.onnx``, and ``plan.json``, which is written last.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from solobox.ray.store_folder import StoreFolder
 SHARD_SIZE = 1000
 """Images in a shard: a minute or so of one processor, and a file of about 100 kB."""
 SUCCESS = "_SUCCESS"
-"""The file that says, as with other tools, that an output folder is complete."""
+"""The file that marks an output folder as complete, as in Hadoop and Spark."""
 
 _FOLDER = "_plan"  # readers of Parquet folders skip names that begin with an underscore
 _PLAN, _INPUTS, _MODEL = f"{_FOLDER}/plan.json", f"{_FOLDER}/inputs.parquet", f"{_FOLDER}/model.onnx"
@@ -41,13 +41,13 @@ _CHECKERS = 16
 
 
 class FolderJob(Job):
-    """An output folder with its plan. Made by `prepare`, opened by `open`.
+    """An output folder with its plan. Created by `prepare`, opened by `open`.
 
-    key: a hash of the names and the plan, which its parts carry. made: when it was begun, in UTC.
+    key: hash of the image names and the plan, stored in each part. started: UTC time.
     """
 
-    def __init__(self, folder: StoreFolder, plan: Plan, *, key: str, made: str) -> None:
-        self.folder, self.plan, self.key, self.made = folder, plan, key, made
+    def __init__(self, folder: StoreFolder, plan: Plan, *, key: str, started: str) -> None:
+        self.folder, self.plan, self.key, self.started = folder, plan, key, started
         self._names: parquet.ParquetFile | None = None
 
     @classmethod
@@ -58,7 +58,7 @@ class FolderJob(Job):
             return None
         name = f"{folder.url}/{_PLAN}"
         plan, more = Plan.from_json(folder.read(_PLAN), name)
-        if set(more) != {"key", "made"}:
+        if set(more) != {"key", "started"}:
             raise DataError(f"{name} is damaged: give another output", code="plan-damaged")
         return cls(folder, plan, **more)
 
@@ -84,14 +84,14 @@ class FolderJob(Job):
     def read_part(self, shard: int) -> Part:
         """The counts of a part, from its footer.
 
-        Raises DataError where it is damaged, of another plan, or has not one row for each image.
+        Raises DataError if it is damaged, belongs to another plan, or has another number of rows than images.
         """
         name = f"{self.folder.url}/{self.part_name(shard)}"
         with self.folder.opened(self.part_name(shard)) as file, reading(name):
             footer = parquet.read_metadata(file)
             counts: Mapping[bytes, bytes] = footer.metadata or {}
         if counts.get(_KEY.encode()) != self.key.encode():
-            raise DataError(f"{name} is of another run", code="part-damaged")
+            raise DataError(f"{name} belongs to another run", code="part-damaged")
         if footer.num_rows != self.plan.rows_of(shard):
             raise DataError(
                 f"{name} has {footer.num_rows} rows, not {self.plan.rows_of(shard)}", code="part-damaged"
@@ -123,7 +123,7 @@ class FolderJob(Job):
         return damaged
 
     def put(self, shard: int, predictions: Sequence[Prediction]) -> Part:
-        """See `Job`. Any worker may put any shard."""
+        """See `Job`. Any worker may store any shard."""
         part = Part.of(predictions)
         counts = {_KEY: self.key, _ERRORS: str(part.errors), _ABSENT: str(part.absent)}
         columns = self.plan.columns
@@ -143,7 +143,7 @@ class FolderJob(Job):
                 return
         counts = {
             "rows": summary.rows, "errors": summary.errors, "parts": self.plan.shards, "plan": self.key,
-            "model": self.plan.model, "begun": self.made, "done": _now(),
+            "model": self.plan.model, "started": self.started, "finished": _now(),
         }  # fmt: skip
         self.folder.put(SUCCESS, json.dumps(counts, indent=2).encode())
 
@@ -157,20 +157,20 @@ def prepare(
     *,
     shard_size: int = SHARD_SIZE,
 ) -> tuple[FolderJob, bool]:
-    """The job of an output folder, and whether it was begun already.
+    """The job of an output folder, and whether it is resumed.
 
-    output: a folder in any store. model: the bytes of its file. inputs: see `iter_images`. columns: of the rows, as the
-    model can and the options ask.
+    output: a folder in any store. model: the bytes of its file. inputs: see `iter_images`. columns: of the rows, as
+    the model and the options allow.
 
-    A job that was begun goes on with its own list of images: nothing is listed again. Raises ConfigError
-    ``plan-differs`` where it is of other inputs, options or another model, or where a list of images has changed since;
-    DataError ``output-foreign`` where the folder holds something else, and for what cannot be listed or written.
+    A resumed job keeps its list of images: nothing is listed again. Raises ConfigError ``plan-differs`` for other
+    inputs, options or another model, or if a list of images has changed since; DataError ``output-foreign`` if the
+    folder contains something else, and for what cannot be listed or written.
     """
     folder = StoreFolder.at(output)
     inputs = tuple(item if is_url(item) else StoreFolder.at(item).url for item in inputs)
     job = FolderJob.open(folder)
     before = job.plan.settings if job else {}
-    asked = Plan(
+    plan = Plan(
         model=hashlib.sha256(model).hexdigest(),
         inputs="\n".join(inputs),
         rows=job.plan.rows if job else 0,
@@ -180,35 +180,35 @@ def prepare(
         settings={f"the list {item}": _hash_of_list(item, before) for item in inputs if is_list(item)},
     )
     if job:
-        job.plan.check_same(asked, folder.url)
+        job.plan.check_same(plan, folder.url)
         return job, True
     if others := {name for name in folder.names() if not name.startswith((_FOLDER, "."))}:
         raise DataError(
-            f"{output} holds other things ({', '.join(sorted(others)[:3])}): give another, empty folder",
+            f"{output} is not empty ({', '.join(sorted(others)[:3])}): choose another folder",
             code="output-foreign",
         )
-    return _write(folder, model, inputs, asked), False
+    return _write(folder, model, inputs, plan), False
 
 
 def _hash_of_list(item: str, before: Mapping[str, Any]) -> str:
-    """SHA-256 of a list of images; a list that is gone was read when the job was begun, and is not needed again."""
+    """SHA-256 of a list of images; of a list that was deleted since the job started, the stored one."""
     try:
         store, path = locate(item)
         with reading(item), store.open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except DataError:
-        if (known := before.get(f"the list {item}")) is None:
+        if (stored := before.get(f"the list {item}")) is None:
             raise
-        return str(known)
+        return str(stored)
 
 
-def _write(folder: StoreFolder, model: bytes, inputs: Sequence[str], asked: Plan) -> FolderJob:
-    key = hashlib.sha256(asked.to_json().encode())
+def _write(folder: StoreFolder, model: bytes, inputs: Sequence[str], plan: Plan) -> FolderJob:
+    key = hashlib.sha256(plan.to_json().encode())
     rows = 0
     with tempfile.TemporaryDirectory(prefix="solobox-") as scratch:
         names = Path(scratch) / "inputs.parquet"
         with parquet.ParquetWriter(names, _IMAGES, compression="zstd") as writer:
-            for group in batched(iter_images(inputs), asked.shard_size):
+            for group in batched(iter_images(inputs), plan.shard_size):
                 try:
                     key.update("\n".join([*group, ""]).encode())
                 except UnicodeEncodeError as error:
@@ -216,14 +216,14 @@ def _write(folder: StoreFolder, model: bytes, inputs: Sequence[str], asked: Plan
                         f"{error.object.strip()!r} cannot be written as UTF-8; rename it",
                         code="name-not-utf8",
                     ) from error
-                writer.write_table(pa.table({"image": group}, _IMAGES), row_group_size=asked.shard_size)
+                writer.write_table(pa.table({"image": group}, _IMAGES), row_group_size=plan.shard_size)
                 rows += len(group)
         if not rows:
-            raise DataError("no images are given", code="no-images")
+            raise DataError("there are no images", code="no-images")
         folder.put_file(_INPUTS, names)
     folder.put(_MODEL, model)
-    job = FolderJob(folder, replace(asked, rows=rows), key=key.hexdigest(), made=_now())
-    folder.put(_PLAN, job.plan.to_json(key=job.key, made=job.made).encode())
+    job = FolderJob(folder, replace(plan, rows=rows), key=key.hexdigest(), started=_now())
+    folder.put(_PLAN, job.plan.to_json(key=job.key, started=job.started).encode())
     return job
 
 
@@ -248,7 +248,7 @@ def read_model(model: str) -> bytes:
 
 
 def load_model(model: bytes) -> OnnxModel:
-    """A model of one thread: there is a worker for each processor. Raises ConfigError for a file that is none."""
+    """A model that uses one thread, as there is a worker for each processor. Raises ConfigError for any other file."""
     with tempfile.TemporaryDirectory(prefix="solobox-") as scratch:
         path = Path(scratch) / "model.onnx"
         path.write_bytes(model)

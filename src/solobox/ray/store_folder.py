@@ -1,4 +1,4 @@
-"""A folder in any store that fsspec knows, whose files appear whole or not at all."""
+"""A folder in any store that fsspec supports. Files are written atomically."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from solobox.utils.atomic import replacing_bytes
 class StoreFolder:
     """A folder in a store.
 
-    url: as it can be opened from other machines; local paths are absolute.
+    url: its address for other machines; local paths are absolute.
     """
 
     store: Store
@@ -35,7 +35,7 @@ class StoreFolder:
         return f"{self.path}/{name}"
 
     def names(self, folder: str = "") -> set[str]:
-        """Names of the files and folders in it; empty where there is none."""
+        """Names of the files and folders in it; empty if it does not exist."""
         path = self._file(folder) if folder else self.path
         with reading(self.url):
             try:
@@ -78,7 +78,7 @@ class StoreFolder:
             self.store.put_file(str(source), self._file(name))
 
     def remove_unfinished(self) -> None:
-        """Remove what killed processes left of files that they were writing."""
+        """Remove the unfinished files of killed processes."""
         if not is_local(self.store):
             return
         with contextlib.suppress(OSError):

@@ -11,13 +11,13 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from solobox.serve.context import ServerContext
 from solobox.serve.errors import HTTPError, internal_error
 from solobox.serve.health import health_routes
 from solobox.serve.middleware import KEYLESS_PATHS, GuardMiddleware
 from solobox.serve.open_inference import open_inference_routes
 from solobox.serve.predict import predict_routes
 from solobox.serve.schemas import PredictQuery
+from solobox.serve.state import ServerContext
 
 
 def build_app(context: ServerContext) -> FastAPI:

@@ -46,7 +46,7 @@ class Batcher:
         self.pending = 0
         """Occupied slots."""
         self.has_std = False
-        """Whether the model gives a standard deviation of each edge; known once it has run."""
+        """Whether the model gives a standard deviation of each edge; set by `start`."""
         self._queue: asyncio.Queue[_QueuedImage] = asyncio.Queue()
         self._decoders = ThreadPoolExecutor(processors(), thread_name_prefix="decode")
         self._runners = ThreadPoolExecutor(workers, thread_name_prefix="model")
@@ -149,7 +149,7 @@ def _resolve(jobs: Sequence[_QueuedImage], output: RawOutput | None) -> None:
     for row, job in enumerate(jobs):
         if job.output.done():
             continue
-        if output is None:
+        if output is None or not np.isfinite(output.boxes[row]).all():
             job.output.set_exception(
                 HTTPError(503, "model-failed", "the model could not be run", "Send it again later.")
             )

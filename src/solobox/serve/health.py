@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from solobox.serve.context import ServerContext
 from solobox.serve.errors import NOT_READY, UNAUTHORIZED
+from solobox.serve.state import ServerContext
 
 
 class HealthBody(BaseModel):

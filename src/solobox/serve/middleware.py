@@ -8,9 +8,9 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from solobox.serve.context import ServerContext, ServerState
 from solobox.serve.errors import HTTPError, server_stopping
 from solobox.serve.settings import ServerSettings
+from solobox.serve.state import ServerContext, ServerState
 
 KEYLESS_PATHS = ("/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 """Paths that need no API key: they reveal nothing about the model or its images."""

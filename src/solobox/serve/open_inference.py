@@ -12,11 +12,9 @@ from pydantic import BaseModel
 
 from solobox.boxes import Floats
 from solobox.images.reading import to_square
-from solobox.predict.onnx_model import OnnxModel
-from solobox.predict.onnx_runtimes import PIXELS, levels_of
+from solobox.predict.onnx_model import PIXELS, OnnxModel, levels_of
 from solobox.predict.predictor import Pixels, PredictOptions, RawOutput
 from solobox.serve import tensors
-from solobox.serve.context import ServerContext
 from solobox.serve.errors import (
     V2_INFER_ERRORS,
     V2_MODEL_ERRORS,
@@ -25,6 +23,7 @@ from solobox.serve.errors import (
     HTTPError,
 )
 from solobox.serve.limits import with_deadline
+from solobox.serve.state import ServerContext
 
 _BODY = {
     "requestBody": {

@@ -9,7 +9,6 @@ from fastapi.responses import JSONResponse, Response
 
 from solobox.errors import ConfigError
 from solobox.predict.predictor import PredictOptions
-from solobox.serve.context import ServerContext
 from solobox.serve.errors import PREDICT_ERRORS, HTTPError
 from solobox.serve.limits import FormFile, with_deadline
 from solobox.serve.schemas import (
@@ -19,6 +18,7 @@ from solobox.serve.schemas import (
     failed_body,
     prediction_body,
 )
+from solobox.serve.state import ServerContext
 
 _FORM_TYPE = "multipart/form-data"
 _IMAGE_TYPES = [f"image/{name}" for name in ("jpeg", "png", "webp", "bmp", "gif", "tiff")]

@@ -83,7 +83,7 @@ class PredictionBody(BaseModel):
         description="Probability that the object is in the image; null where the model never learned it"
     )
     familiarity: Probability | None = Field(
-        description="How much it is like the training images; close to 0 it is like none of them"
+        description="How similar it is to the training images; close to 0 it is out of distribution"
     )
     error: ErrorBody | None
 

@@ -23,9 +23,9 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from solobox.errors import ConfigError
-from solobox.serve.context import ServerState
 from solobox.serve.errors import HTTPError, request_timeout
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings
+from solobox.serve.state import ServerState
 
 
 def listen(host: str, port: int, *, public: bool) -> socket.socket:

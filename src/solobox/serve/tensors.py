@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
-from solobox.predict.onnx_runtimes import PIXELS
+from solobox.predict.onnx_model import PIXELS
 from solobox.serve.errors import HTTPError
 from solobox.serve.settings import ServerSettings
 

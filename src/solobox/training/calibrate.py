@@ -96,7 +96,7 @@ def calibrate(
     predicted, truth = np.concatenate(boxes), validation.boxes.double().numpy()
     present = np.isfinite(truth).all(axis=1)
     groups = [name for name, has_box in zip(validation.groups, present.tolist(), strict=True) if has_box]
-    calibration = Calibration.of(
+    calibration = Calibration.fit(
         truth[present],
         predicted[present],
         scales(predicted, np.concatenate(std))[present],
@@ -109,6 +109,6 @@ def calibrate(
     chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
     pooled_training = [pooled(training.maps(rows)) for rows in torch.split(chosen, training.batch_size)]
     familiarity = (
-        Familiarity.of(np.concatenate(pooled_training), np.concatenate(features)) if count > 1 else None
+        Familiarity.fit(np.concatenate(pooled_training), np.concatenate(features)) if count > 1 else None
     )
     return CalibrationResult(calibration, familiarity, presence)

@@ -234,7 +234,7 @@ class CrossValidator:
             others = others[:: max(len(fold) // MAX_IMAGES, 1)]
             if len(others) > 1:  # a single image has no standard deviation
                 held_out = np.stack([features[row] for row in rows.tolist()])
-                distances[rows] = Familiarity.of(
+                distances[rows] = Familiarity.fit(
                     np.stack([features[row] for row in others.tolist()]), held_out
                 ).distance(held_out)
             if output.presence is not None:

@@ -14,8 +14,7 @@ from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import fingerprint
 from solobox.errors import DataError, ImageError
-from solobox.images.decode import ImageInput, decode
-from solobox.images.reading import DecodedImage, read, read_bytes, to_square
+from solobox.images.reading import DecodedImage, ImageInput, decode, read, read_bytes, to_square
 from solobox.model import native_size
 from solobox.training.augment import Pixels
 from solobox.training.distributed import Distributed

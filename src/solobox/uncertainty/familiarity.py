@@ -1,10 +1,10 @@
-"""How like the training images an image is: a figure from the backbone's features alone, whatever the head says.
+"""Familiarity: how similar an image is to the training images, as a p-value. It detects out-of-distribution images.
 
-The pooled features of training images are described by a Gaussian of few directions and one variance for all others
-(probabilistic PCA: Tipping & Bishop, 1999), and an image by its squared Mahalanobis distance from their mean (Lee et
-al., 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples"). As such a distance says nothing to
-a person, it is given as a conformal p-value against images that training held out: one that is drawn as they were has
-a figure of at most p with a probability of at most p.
+The pooled backbone features of the training images are modelled by a Gaussian with a low-rank covariance
+(probabilistic PCA: Tipping & Bishop, 1999). The score of an image is its squared Mahalanobis distance from the mean
+(Lee et al., 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks").
+Familiarity is the conformal p-value of that score against images that training held out: for an image of the same
+distribution it is at most p with a probability of at most p.
 """
 
 from collections.abc import Mapping
@@ -16,76 +16,76 @@ import numpy.typing as npt
 from solobox.boxes import Floats
 from solobox.errors import ConfigError
 
-MOST_DIRECTIONS = 64
-"""Directions that have a variance of their own, at most; and a quarter as many as images."""
+MAX_COMPONENTS = 64
+"""Principal components, at most; and no more than a quarter of the number of images."""
 
-ROUNDING = 1e-4
-"""Share by which a distance may be larger for being computed otherwise, in another batch or by another runtime."""
+RELATIVE_TOLERANCE = 1e-4
+"""Relative rounding error of a distance, in another batch or by another runtime."""
 
-_ARRAYS = ("mean", "directions", "variances", "rest", "distances")
+_ARRAYS = ("mean", "components", "explained_variance", "noise_variance", "distances")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Familiarity:
-    """What training images look like to the backbone. All arrays are float32.
+    """A Gaussian fitted to the features of training images. All arrays are float32.
 
-    mean: (D,). directions: (k, D), orthonormal rows. variances: (k,) along them. rest: () along each other one.
-    distances: (m,), of held-out images, ascending.
+    mean: (D,). components: (k, D), orthonormal rows. explained_variance: (k,), along each component. noise_variance:
+    (), along every other direction. distances: (m,), squared distances of held-out images, ascending.
     """
 
     mean: npt.NDArray[np.float32]
-    directions: npt.NDArray[np.float32]
-    variances: npt.NDArray[np.float32]
-    rest: npt.NDArray[np.float32]
+    components: npt.NDArray[np.float32]
+    explained_variance: npt.NDArray[np.float32]
+    noise_variance: npt.NDArray[np.float32]
     distances: npt.NDArray[np.float32]
 
     @classmethod
-    def of(cls, training: npt.ArrayLike, held_out: npt.ArrayLike) -> "Familiarity":
-        """From pooled features of training images (n, D) and of held-out ones (m, D), n >= 2 and m >= 1."""
+    def fit(cls, training: npt.ArrayLike, held_out: npt.ArrayLike) -> "Familiarity":
+        """Fit to pooled features of training images (n, D), n >= 2, and of held-out images (m, D), m >= 1."""
         features = np.asarray(training, dtype=np.float64)
         count, width = features.shape
         mean = features.mean(axis=0)
-        centred = features - mean
-        kept = min(MOST_DIRECTIONS, count // 4, width - 1)
-        values, vectors = np.linalg.eigh(centred.T @ centred / (count - 1))
+        centered = features - mean
+        rank = min(MAX_COMPONENTS, count // 4, width - 1)
+        values, vectors = np.linalg.eigh(centered.T @ centered / (count - 1))
         values = np.maximum(values[::-1], 0)
-        rest = max(float(values[kept:].sum()) / (width - kept), 1e-6 * float(values.mean()), 1e-12)
-        made = cls(
+        noise = max(float(values[rank:].sum()) / (width - rank), 1e-6 * float(values.mean()), 1e-12)
+        fitted = cls(
             mean=mean.astype(np.float32),
-            directions=np.ascontiguousarray(vectors[:, ::-1][:, :kept].T, dtype=np.float32),
-            variances=np.maximum(values[:kept], rest).astype(np.float32),
-            rest=np.array(rest, dtype=np.float32),
+            components=np.ascontiguousarray(vectors[:, ::-1][:, :rank].T, dtype=np.float32),
+            explained_variance=np.maximum(values[:rank], noise).astype(np.float32),
+            noise_variance=np.array(noise, dtype=np.float32),
             distances=np.zeros(0, np.float32),
         )
-        return replace(made, distances=np.sort(made.distance(held_out)).astype(np.float32))
+        return replace(fitted, distances=np.sort(fitted.distance(held_out)).astype(np.float32))
 
     def distance(self, features: npt.ArrayLike) -> Floats:
-        """Squared distances of pooled features: (n, D) to (n,)."""
-        centred = np.asarray(features, dtype=np.float32) - self.mean
-        along = centred @ self.directions.T
-        own = np.square(along).astype(np.float64)
-        others = np.maximum(np.square(centred).sum(axis=1, dtype=np.float64) - own.sum(axis=1), 0)
-        found: Floats = (own / self.variances).sum(axis=1) + others / float(self.rest)
-        return found
+        """Squared Mahalanobis distances of pooled features: (n, D) to (n,)."""
+        centered = np.asarray(features, dtype=np.float32) - self.mean
+        projected = np.square(centered @ self.components.T).astype(np.float64)
+        residual = np.maximum(np.square(centered).sum(axis=1, dtype=np.float64) - projected.sum(axis=1), 0)
+        distance: Floats = (projected / self.explained_variance).sum(axis=1)
+        distance += residual / float(self.noise_variance)
+        return distance
 
     def __call__(self, features: npt.ArrayLike) -> Floats:
         """`Prediction.familiarity` of pooled features: (n, D) to (n,), in (0, 1]."""
-        known = len(self.distances)
-        # A held-out image again has just its own distance, but for rounding in another batch.
-        at_least = known - np.searchsorted(
-            self.distances, self.distance(features) * (1 - ROUNDING), side="left"
+        count = len(self.distances)
+        # A held-out image must reach the distance that is stored for it, in spite of rounding.
+        at_least = count - np.searchsorted(
+            self.distances, self.distance(features) * (1 - RELATIVE_TOLERANCE), side="left"
         )
-        return np.asarray((1 + at_least) / (known + 1), dtype=np.float64)
+        return np.asarray((1 + at_least) / (count + 1), dtype=np.float64)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """All arrays by name."""
         return {name: getattr(self, name) for name in _ARRAYS}
 
     @classmethod
-    def from_arrays(cls, given: Mapping[str, npt.NDArray[np.float32]]) -> "Familiarity | None":
-        """What `arrays` gave; None for no arrays at all. Raises ConfigError where some are missing."""
-        if not given:
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float32]]) -> "Familiarity | None":
+        """The inverse of `arrays`; None without arrays. Raises ConfigError ``model-damaged`` where some are missing."""
+        if not arrays:
             return None
-        if set(given) != set(_ARRAYS):
-            raise ConfigError("the model's figures of its training images are damaged; train again")
-        return cls(**given)
+        if set(arrays) != set(_ARRAYS):
+            raise ConfigError("the model's familiarity is damaged; train again", code="model-damaged")
+        return cls(**arrays)

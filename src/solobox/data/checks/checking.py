@@ -11,7 +11,7 @@ from solobox.data.checks.image_info import read_image_info
 from solobox.data.checks.image_rules import check_files
 from solobox.data.checks.set_rules import check_rows
 from solobox.data.formats.records import Annotations
-from solobox.images.decode import ImageInput
+from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
 
 CheckLevel: TypeAlias = Literal["numbers", "headers", "pixels"]

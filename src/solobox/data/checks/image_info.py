@@ -9,7 +9,7 @@ from pathlib import Path
 
 from solobox.errors import ImageError
 from solobox.images import reading
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 from solobox.utils.progress import NullProgress, Progress
 
 _THREADS = 2

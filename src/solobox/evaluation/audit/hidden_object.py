@@ -6,7 +6,7 @@ import numpy as np
 
 from solobox.data.dataset import Dataset
 from solobox.errors import ImageError
-from solobox.images.decode import decode
+from solobox.images.reading import decode
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import name_of
 from solobox.training.augment import GREY

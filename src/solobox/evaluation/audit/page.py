@@ -23,7 +23,7 @@ from solobox.errors import ImageError
 from solobox.evaluation.audit.decisions import FORMAT
 from solobox.evaluation.audit.label_audit import Audit, AuditFinding, ErrorKind
 from solobox.images import drawing
-from solobox.images.decode import decode
+from solobox.images.reading import decode
 from solobox.utils.atomic import replacing
 
 MAX_CARDS = 300

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from solobox.boxes import Floats
 from solobox.evaluation.compare import SubsetComparison, signed
 from solobox.evaluation.coverage import Coverage
-from solobox.evaluation.presence import ReliabilityBins
+from solobox.evaluation.presence_metrics import ReliabilityBins
 from solobox.evaluation.report.svg_figure import BLUE, INK, MUTED, ORANGE, chart, standalone, svg
 
 if TYPE_CHECKING:

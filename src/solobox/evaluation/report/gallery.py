@@ -13,7 +13,7 @@ from solobox.errors import ImageError
 from solobox.evaluation.compare import Comparison
 from solobox.evaluation.metrics import Evaluation
 from solobox.images import drawing
-from solobox.images.decode import ImageInput, decode
+from solobox.images.reading import ImageInput, decode
 
 OTHER: drawing.Color = (232, 92, 208)
 """The color of the other run's box: distinct in hue from blue and orange, and solid unlike the dashed true box."""

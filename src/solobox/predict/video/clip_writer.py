@@ -1,4 +1,4 @@
-"""Write clips: H.264 that every player shows, whole or not at all."""
+"""Write clips atomically, as H.264, which every player supports."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _QUALITY = {"crf": "20", "preset": "veryfast"}
 
 
 def check_clip_name(path: Path) -> None:
-    """Raise ConfigError ``unknown-format`` for a name whose ending is no clip's that can be written."""
+    """Raise ConfigError ``unknown-format`` for a name without the ending of a format that can be written."""
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(
             f"{path}: a drawn clip is written as {', '.join(_FORMATS)}; give it such a name",
@@ -102,7 +102,7 @@ def write_clip(path: Path, rate: Fraction | None, time_base: Fraction) -> Iterat
     rate: mean frame rate in hertz, for the header. time_base: the unit of times in seconds; that of the source clip
     keeps its times exactly. There is no sound.
 
-    A run that breaks off leaves an older clip at `path`. Raises ConfigError as `check_clip_name`, DataError
+    If a run stops early, an older clip at `path` stays. Raises ConfigError as `check_clip_name`, DataError
     ``file-unwritable``.
     """
     check_clip_name(path)
@@ -110,25 +110,25 @@ def write_clip(path: Path, rate: Fraction | None, time_base: Fraction) -> Iterat
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
-    beside = unfinished(path)
+    temporary = unfinished(path)
     try:
         with explained(path):
             kind = _FORMATS[path.suffix.lower()]
             options = (
                 {} if kind == "matroska" else {"movflags": "+faststart"}
             )  # the index first, so that browsers start at once
-            container = av.open(f"file:{beside}", "w", format=kind, options=options)
+            container = av.open(f"file:{temporary}", "w", format=kind, options=options)
         with container:
             writer = ClipWriter(path, container, rate, time_base)
             yield writer
             writer.finish()
         if writer.count:
             with explained(path):
-                beside.replace(path)
+                temporary.replace(path)
     except av.FFmpegError as error:
         raise DataError(
             f"{path}: cannot be written: {error.strerror or error}", code="file-unwritable"
         ) from error
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()

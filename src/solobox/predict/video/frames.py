@@ -1,6 +1,6 @@
 """Frames of a clip or a camera, one after the other: upright RGB with their times. PyAV (FFmpeg) decodes.
 
-Constant memory: one frame is held at a time. A frame that cannot be decoded is an error in its place, and the others
+Constant memory: one frame is held at a time. A frame that cannot be decoded has an error, and the others
 follow.
 """
 
@@ -80,7 +80,7 @@ class Clip:
     def frames(self) -> Iterator[Frame]:
         """Its frames in display order; a camera has no end. To be called once.
 
-        A frame that cannot be decoded comes in its place with the reason as its `Frame.error`, and so does the early
+        A frame that cannot be decoded has the reason as its `Frame.error`, and so has the early
         end of a clip, before as many frames as its header announces, or of a camera that stops. The display matrix is
         applied (rotation by right angles and mirroring); pixels that are not square stay as stored.
 
@@ -179,7 +179,7 @@ def open_clip(source: str) -> Iterator[Clip]:
         if stream.codec_context is None:
             raise DataError(f"{source}: no decoder for its codec is installed", code="clip-unreadable")
         _check_size(source, stream.codec_context.width, stream.codec_context.height)
-        # By default decoders silently leave damaged images out; so they hand them over, marked.
+        # By default decoders drop damaged images silently; with this flag they return them, marked.
         stream.codec_context.flags |= av.codec.context.Flags.output_corrupt
         yield Clip(source, container, stream)
 
@@ -250,7 +250,7 @@ def _open_file(source: str) -> "InputContainer":
         # As a file: a name with a colon, or a playlist, must not make FFmpeg open a network connection.
         container: InputContainer = av.open(f"file:{path}", "r", options={"protocol_whitelist": "file"})
     except av.FFmpegError as error:
-        what = "this is no clip that can be read, or it is damaged"
+        what = "this is not a clip that can be read, or it is damaged"
         raise DataError(f"{source}: {what} ({reason(error)})", code="clip-unreadable") from error
     return container
 

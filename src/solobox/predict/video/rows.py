@@ -42,8 +42,8 @@ def predict_clip(
 ) -> Iterator[Row]:
     """Predict each frame of a clip; its rows and drawn frames are written as they pass.
 
-    frames: of the clip, perhaps not all of them. columns: of a row beside ``frame`` and ``time_s``.
-    output: see `write_rows`. draw: a clip with the boxes drawn. smooth: make boxes steadier over time, see `smoothed`.
+    frames: of the clip, perhaps not all of them. columns: of a row, in addition to ``frame`` and ``time_s``.
+    output: see `write_rows`. draw: a clip with the boxes drawn. smooth: make boxes steadier, see `smooth_rows`.
 
     Both files appear under their names when all frames are done. Raises DataError and ConfigError for what cannot be
     decoded, written or predicted.
@@ -112,7 +112,7 @@ def _check_rows_name(path: Path) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[Row], columns: Columns) -> Iterator[Row]:
-    """Write a row for each frame as it passes, and hand it on.
+    """Write a row for each frame as it passes, and pass it on.
 
     CSV, or with the ending ``.jsonl`` one JSON object a line: ``frame`` (from 0), ``time_s`` (seconds since the first
     frame, empty or null where the clip does not say), and the columns of an image. The file appears under its name when

@@ -19,7 +19,7 @@ from solobox.boxes import Floats, clip, iou
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import in_order
 from solobox.predict.video.frames import Frame
-from solobox.uncertainty.conformal import DEFAULT_LEVEL, FLOOR
+from solobox.uncertainty.conformal import DEFAULT_LEVEL, MIN_SCALE
 
 _UNKNOWN = 0.02
 """Standard deviation of an edge, in sides of the box, for a model that predicts none."""
@@ -96,7 +96,7 @@ def measurement_std(prediction: Prediction, level: float = DEFAULT_LEVEL, *, out
     sigma = reach / NormalDist().inv_cdf(each if outer else (1 + each) / 2)
     for fallback in (prediction.std, _UNKNOWN * sides):
         sigma = np.where(np.isnan(sigma), fallback, sigma)
-    return np.asarray(np.maximum(sigma, np.maximum(FLOOR * sides, 1e-3)), dtype=np.float64)
+    return np.asarray(np.maximum(sigma, np.maximum(MIN_SCALE * sides, 1e-3)), dtype=np.float64)
 
 
 def start_track(time: float, box: Floats, sigma: Floats) -> Track:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Floats
-from solobox.evaluation.presence import PresenceMetrics, auroc, brier, calibration_error, reliability
+from solobox.evaluation.presence_metrics import PresenceMetrics, auroc, brier, calibration_error, reliability
 
 # Few different values, so that there are ties.
 SCORES = st.lists(st.integers(0, 6).map(lambda v: v / 6) | st.floats(0, 1), min_size=1, max_size=25).map(
