@@ -57,7 +57,12 @@ def test_a_size_is_a_number_or_native() -> None:
 
 @pytest.mark.parametrize(
     ("option", "nearest"),
-    [("epoch", "'epochs'"), ("backbon", "'backbone'"), ("weight-decay", "'weight_decay'")],
+    [
+        ("epoch", "'epochs'"),
+        ("backbon", "'backbone'"),
+        ("weight-decay", "'weight_decay'"),
+        ("learning_rate", "'lr'"),
+    ],
 )
 def test_an_unknown_option_names_the_nearest(option: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=nearest) as error:
@@ -182,11 +187,17 @@ def test_options_in_a_toml_file(tmp_path: Path) -> None:
     assert read_toml(None) == ("quick", {})
 
 
-@pytest.mark.parametrize("content", ["size = ", None])
-def test_a_toml_file_that_cannot_be_read_is_named(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        ("size = ", "config-unreadable"), (None, "config-unreadable"), ("sise = 224", "unknown-option"),
+        ("size = true", "wrong-type"), ("val = 2.0", "out-of-range"), ("recipe = 'quik'", "unknown-recipe"),
+    ],
+)  # fmt: skip
+def test_a_faulty_toml_file_is_named(tmp_path: Path, content: str | None, code: str) -> None:
     path = tmp_path / "recipe.toml"
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=r"recipe\.toml") as error:
         read_toml(path)
-    assert error.value.code == "config-unreadable"
+    assert error.value.code == code

@@ -87,7 +87,7 @@ def train(
     if chosen is not None and is_main_process():
         source.save(output)
     # These take seconds to load: errors in the data and the options are reported first.
-    from solobox.evaluation.evaluate import evaluate
+    from solobox.evaluation.evaluate import evaluate_selection
     from solobox.training.train import train as fit
 
     with bars() as progress:
@@ -101,7 +101,9 @@ def train(
             return 0 if stop_after or not is_main_process() else 130
         if not is_main_process():
             return 0
-        evaluation = evaluate(localizer, dataset, "val", progress=progress)
+        shares: Any = localizer.metadata["recipe"]
+        validation = dataset.with_splits(val=shares["val"], test=shares["test"]).of_split("val")
+        evaluation = evaluate_selection(localizer, validation, "val", progress=progress)
     out.print(metrics_table("validation images", metrics_rows(evaluation.metrics.to_dict())))
     if (output / OUT_OF_FOLD).exists():
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)

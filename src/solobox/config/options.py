@@ -13,6 +13,12 @@ from solobox.errors import ConfigError
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 """No conversions (``"3"`` and ``True`` are no integers), no unknown names, no NaN; an integer does as a float."""
 
+_OTHER_NAMES = {
+    "learning_rate": "lr", "batch_size": "batch", "imgsz": "size", "image_size": "size", "num_epochs": "epochs",
+    "model": "backbone", "arch": "backbone", "criterion": "loss", "logger": "loggers",
+}  # fmt: skip
+"""Names of options in other tools, which spelling alone does not lead to ours."""
+
 _RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
 
 
@@ -46,7 +52,8 @@ def unknown_option(name: str, options: Iterable[str]) -> ConfigError:
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of a message about an unknown name: the most similar choice, or all of them."""
     choices = list(choices)
-    similar = difflib.get_close_matches(name, choices, n=1)
+    other = _OTHER_NAMES.get(name)
+    similar = [other] if other in choices else difflib.get_close_matches(name, choices, n=1)
     return f"; did you mean {similar[0]!r}?" if similar else f". Choose from: {', '.join(choices)}"
 
 

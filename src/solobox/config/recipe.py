@@ -236,7 +236,8 @@ OPTIONS = options_of(Recipe, *PARTS.values())
 def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
     """The preset's name and the options in a TOML file, for `Recipe.from_preset`; ``quick`` and none without a file.
 
-    Raises ConfigError (``config-unreadable``) for a file that cannot be read or is not TOML.
+    Raises ConfigError, which names the file: ``config-unreadable`` where it cannot be read or is not TOML, and as
+    `Recipe.from_preset` does for a wrong name or value; options that conflict may be changed on the command line.
     """
     if path is None:
         return "quick", {}
@@ -246,7 +247,13 @@ def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", code="config-unreadable") from error
     except ValueError as error:
         raise ConfigError(f"{path}: is not TOML: {error}", code="config-unreadable") from error
-    return str(options.pop("recipe", "quick")), options
+    preset = str(options.pop("recipe", "quick"))
+    try:
+        Recipe.from_preset(preset, options)
+    except ConfigError as error:
+        if error.code != "options-conflict":
+            raise ConfigError(f"{path}: {error}", code=error.code) from error
+    return preset, options
 
 
 def _conflict(text: str) -> ConfigError:
