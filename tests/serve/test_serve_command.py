@@ -37,20 +37,20 @@ def refused(*words: str | Path, **variables: str) -> str:
 
 
 def test_models_that_are_none(model: Path, tmp_path: Path) -> None:
-    assert "there is no file" in refused(tmp_path / "missing.onnx")
+    assert "error[model-missing]" in refused(tmp_path / "missing.onnx")
     half = tmp_path / "half.onnx"
     half.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
-    assert "half.onnx is no model that can be loaded" in refused(half)
+    assert "error[model-damaged]" in refused(half)
     text = tmp_path / "text.onnx"
     text.write_text("no model at all")
-    assert "text.onnx is no model that can be loaded" in refused(text)
+    assert "error[model-damaged]" in refused(text)
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("a", "b")]
     graph = helper.make_graph([helper.make_node("Identity", ["a"], ["b"])], "g", values[:1], values[1:])
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10),
         tmp_path / "other.onnx",
     )
-    assert "was not written by `solobox export`" in refused(tmp_path / "other.onnx")
+    assert "error[model-foreign]" in refused(tmp_path / "other.onnx")
 
 
 @pytest.mark.parametrize(
