@@ -1,3 +1,4 @@
+import importlib.metadata
 import inspect
 import pkgutil
 import subprocess
@@ -33,9 +34,13 @@ NAMES = [
 
 def test_the_public_names_are_these() -> None:
     assert sorted(solobox.__all__) == NAMES
-    assert set(NAMES) <= set(dir(solobox))
+    assert dir(solobox) == sorted([*NAMES, "__version__"])
     for name in NAMES:
         assert getattr(solobox, name) is not None
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert solobox.__version__ == importlib.metadata.version("solobox")
 
 
 def test_every_public_name_is_explained() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from solobox.errors import ConfigError, DataError, ImageError, Paused, SoloboxError
 
 if TYPE_CHECKING:
+    __version__: str
     from solobox.api import audit, check, draw, learning_curve, load
     from solobox.config.architecture import Architecture
     from solobox.config.recipe import Recipe
@@ -70,10 +71,12 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("solobox")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

@@ -80,6 +80,19 @@ def test_the_help_of_train_lists_every_option_in_groups() -> None:
         assert name in common
 
 
+def test_the_help_of_a_command_begins_with_all_it_says_of_itself() -> None:
+    assert "Ctrl-C pauses the run" in solobox("train", "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["audit", "curve"])
+def test_the_help_of_a_command_that_cross_validates_is_short(command: str) -> None:
+    done = solobox(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--size" in done.stdout
+    assert "solobox train" in done.stdout
+    assert "--vectorizer" not in done.stdout  # accepted, but train's help has it
+
+
 def test_evaluate_writes_what_it_promises(run: Path, drawn: Path, tmp_path: Path) -> None:
     done = solobox(
         "evaluate",

@@ -32,7 +32,9 @@ _COMMANDS = {
 }
 """Each command with its line in `solobox --help`, which imports none of them."""
 for _command, _help in _COMMANDS.items():
-    app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_help)
+    # The help of the command itself is its whole docstring, which a help text here would replace.
+    _list_help = None if sys.argv[1:2] == [_command] else _help
+    app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_list_help)
 
 
 def main() -> None:

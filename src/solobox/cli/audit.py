@@ -12,6 +12,7 @@ from rich.text import Text
 from solobox.cli.console import bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
+    SHOWN_FOR_CROSS_VALIDATION,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options_class(*PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION)
+    Settings = options_class(
+        *PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION, shown=SHOWN_FOR_CROSS_VALIDATION
+    )
 
 _FOLDS = 5
 _MAX_ROWS = 15  # of the printed table
@@ -56,6 +59,7 @@ def audit(
 
     The images are split into folds (groups stay together), and a localizer trained on the other folds predicts each
     fold. A flagged label may still be correct, so review it. The data is not changed.
+    Options of `solobox train` that are not listed here are accepted too, where they concern the head.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ from rich.table import Table
 from solobox.cli.console import bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
+    SHOWN_FOR_CROSS_VALIDATION,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
     Settings = Any
 else:
-    Settings = options_class(*PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION)
+    Settings = options_class(
+        *PARTS.values(), Recipe, without=NOT_FOR_CROSS_VALIDATION, shown=SHOWN_FOR_CROSS_VALIDATION
+    )
 
 
 def curve(
@@ -43,6 +46,7 @@ def curve(
 
     Trains on an eighth, a quarter, half and most of the labelled images, measures on held-out images, and extrapolates
     to twice as many labels. Images without a box and the test split of the data are left out.
+    Options of `solobox train` that are not listed here are accepted too, where they concern the head.
 
     Parameters
     ----------

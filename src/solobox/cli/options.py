@@ -58,11 +58,20 @@ NOT_FOR_CROSS_VALIDATION = (
 )  # fmt: skip
 """Options that mean nothing to a command that trains heads only, on one device, and holds each image out in turn."""
 
+SHOWN_FOR_CROSS_VALIDATION = (
+    "size", "backbone", "epochs", "batch", "seed", "crops", "pretrained", "pretrained_head", "lr", "accelerator",
+    "ram_gb",
+)  # fmt: skip
+"""Of the rest, what such a command's help lists. It accepts all, and its help says so."""
 
-def options_class(*kinds: type[Options], without: Collection[str] = ()) -> type:
+
+def options_class(
+    *kinds: type[Options], without: Collection[str] = (), shown: Collection[str] | None = None
+) -> type:
     """A dataclass for a command's parameter ``*``: every option of `kinds`, None where the user does not set it.
 
     So the values of a preset or a TOML file stay where the command line says nothing. without: options to leave out.
+    shown: options that the help lists, default all.
     """
     members = []
     for name, option in options_of(*kinds).items():
@@ -72,6 +81,7 @@ def options_class(*kinds: type[Options], without: Collection[str] = ()) -> type:
         parameter = Parameter(
             help=f"{option.description} [default: {', '.join(map(str, values)) or 'none'}]",
             show_default=False, negative_iterable=(), consume_multiple=True, group=_GROUPS.get(name, _OPTIMIZATION),
+            show=shown is None or name in shown,
         )  # fmt: skip
         members.append((name, Annotated[option.annotation | None, parameter], field(default=None)))  # type: ignore[operator]
     settings = make_dataclass("Settings", members, kw_only=True, frozen=True)

@@ -4,6 +4,7 @@ Fabric (`devices`), torchrun or SLURM starts the processes. Every rank runs the 
 logs and reports.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from solobox.utils.concurrency import is_main_process
 
 T = TypeVar("T")
 
+# Fabric reports its precision with every start; `lightning_fabric` sets its level to INFO when it is imported.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 _TIMEOUT = timedelta(days=1)
 """How long a rank waits for others, which may decode larger images. The launcher detects dead processes."""

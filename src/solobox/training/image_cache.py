@@ -72,7 +72,7 @@ class ImageSource(ABC):
         except ImageError as error:
             if not self._skip_bad:
                 raise DataError(
-                    f"{self.dataset.where[row]}: {error} Replace it, or leave such images out with --skip-bad.",
+                    f"{self.dataset.where[row]}: {error} Or leave such images out with --skip-bad.",
                     code="image-unreadable",
                 ) from error
             self._records[row] = ImageRecord(fingerprint(source), error=str(error))

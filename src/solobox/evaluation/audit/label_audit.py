@@ -193,7 +193,7 @@ def audit_labels(
         score = math.inf if unreadable[row] else max(float(box_score[row]), float(presence_score[row]))
         second = np.full(4, np.nan)
         if unreadable[row]:
-            kind, why = ErrorKind.UNREADABLE, f"the image cannot be read: {prediction.error}"
+            kind, why = ErrorKind.UNREADABLE, f"the image cannot be read: {prediction.error.rstrip('.')}"
         elif has_box and contradicted:
             kind, why = ErrorKind.EMPTY, f"the model sees no object (presence {_percent(presence[row])})"
         elif contradicted:
