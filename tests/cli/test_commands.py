@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -267,6 +268,15 @@ def test_train_counts_what_it_skips(drawn: Path, tmp_path: Path) -> None:
     done = solobox("train", data, "-o", tmp_path / "run", "--images", drawn, "--skip-bad", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "Left out: 1 row with errors" in done.stderr
+    rows = [re.findall(r"[\w,]+", line) for line in done.stderr.splitlines()]
+    counts = {
+        row[0]: [int(cell) for cell in row[1:]] for row in rows if row[:1] in (["train"], ["val"], ["test"])
+    }
+    assert len(counts) == 3
+    assert sum(row[-1] for row in counts.values()) == len(lines) - 2  # a header, and the row with an error
+    kept = json.loads((tmp_path / "run" / "config.json").read_text())["counts"]
+    assert {name: row[0] for name, row in counts.items()} == {name: kept[name] for name in counts}
+    assert kept["bad_rows"] == 1
 
 
 @pytest.mark.parametrize(

@@ -421,6 +421,7 @@ class TestWords:
             "One box was kept of each of 2 images with several."
         )
         assert repr(dataset) == f"<Dataset: {dataset.summary()}>"
+        assert dataset.counts() == {"train": (1, 0), "val": (1, 0), "no split": (0, 1)}
 
 
 def test_with_splits_changes_nothing_else() -> None:

@@ -14,7 +14,7 @@ from solobox.evaluation.report import RunMetadata, write_report
 from solobox.predict.prediction import Prediction
 
 EVIL = '<script>alert("x")</script>&.jpg'
-VOID = {"meta", "img", "image", "rect", "br", "path", "link", "input", "hr"}
+VOID = {"meta", "img", "image", "rect", "br", "path", "link", "input", "hr", "wbr"}
 SECTIONS = ["result", "uncertainty", "errors", "training", "images", "data", "reproduce", "unreadable"]
 RUN = RunMetadata(
     name="runs/<b>one</b>",
@@ -27,7 +27,7 @@ RUN = RunMetadata(
     data="boxes.csv",
     command="solobox train boxes.csv -o 'runs/a & b'",
     versions={"torch": "2.11.0"},
-    counts={"train": 80, "val": 10, "test": 10, "negatives": 2, "skipped": 1},
+    counts={"train": 80, "val": 10, "test": 10, "negatives": 2, "several_boxes": 1, "unreadable": 3},
     seconds={"features": 12.34, "head": 200.0},
     best_epoch=2,
 )

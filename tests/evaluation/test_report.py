@@ -143,6 +143,17 @@ def test_the_run_can_be_reproduced(page: Page) -> None:
     assert "marks epoch 2" in page.words
 
 
+def test_the_counts_of_the_data_add_up(page: Page) -> None:
+    for words in (
+        "to train, with a box80",
+        "to test, with a box10",
+        "without a box2",
+        "several boxes1",
+        "in all103",
+    ):
+        assert words in page.text.replace("\n", "")
+
+
 def test_unreadable_images_are_named_with_the_reason(page: Page) -> None:
     assert "image_003.pngbroken <i>3</i>" in page.words
     assert "1 image could not be read and counts as IoU 0." in page.words
@@ -174,7 +185,8 @@ def test_few_images_are_all_shown_with_a_warning(tmp_path: Path, n: int, run: Ru
 
 def test_no_images_make_a_page(tmp_path: Path) -> None:
     page = report(tmp_path, make(tmp_path, 0))
-    assert [s["id"] for s in page.of("section")] == SECTIONS
+    assert [s["id"] for s in page.of("section")] == SECTIONS[:-1]  # none is unreadable
+    assert "#unreadable" not in [a["href"] for a in page.of("a")]
     assert "There is nothing to measure" in page.words
     assert "nan" not in page.words
     assert not page.of("img")

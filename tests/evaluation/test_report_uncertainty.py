@@ -68,6 +68,12 @@ def test_coverage_is_compared_with_the_nominal_level(
     assert says in page.words
 
 
+def test_there_is_no_verdict_on_the_coverage_of_few_groups(evaluation: Evaluation, tmp_path: Path) -> None:
+    page = report(tmp_path, with_uncertainty(evaluation, margin=0.01, groups=True))
+    assert "20 groups are too few to tell" in page.words
+    assert "significantly below the nominal level" not in page.words
+
+
 def test_presence_without_negatives_has_only_misses(evaluation: Evaluation, tmp_path: Path) -> None:
     page = report(tmp_path, with_uncertainty(evaluation, negatives=0))
     assert "no images without the object. Of the images with the object, 9 have" in page.words

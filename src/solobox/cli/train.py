@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
 from solobox.cli.options import DATA_HELP, ImageFolder, KeepBox, SkipBad, options_class, set_options
@@ -83,7 +84,11 @@ def train(
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
-    dataset = read_checked(source.data, source.images, source.keep, skip_bad=source.skip_bad)
+    dataset = Dataset.read(source.data, source.images, keep=source.keep, skip_bad=source.skip_bad)
+    if chosen is not None:
+        console.print(_split_table(dataset.with_splits(val=chosen.val, test=chosen.test)))
+    if left_out := dataset.left_out().strip():
+        say(left_out)
     if chosen is not None and is_main_process():
         source.save(output)
     # These take seconds to load: errors in the data and the options are reported first.
@@ -116,6 +121,18 @@ def read_checked(data: Path, images: Path | None, keep: Keep | None, *, skip_bad
     dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad)
     say(dataset.summary())
     return dataset
+
+
+def _split_table(dataset: Dataset) -> Table:
+    """The images of each split, with and without a box."""
+    table = Table(title="images to use", title_justify="left", header_style="bold")
+    for header in ("", "with a box", "without", "in all"):
+        table.add_column(header, justify="right" if header else "left")
+    counts = dataset.counts()
+    both = [sum(column) for column in zip(*counts.values(), strict=True)]
+    for name, (boxes, none) in {**counts, "in all": tuple(both)}.items():
+        table.add_row(name, f"{boxes:,}", f"{none:,}", f"{boxes + none:,}")
+    return table
 
 
 def _conclusion(localizer: "Localizer", output: Path, source: DataSource) -> str:

@@ -365,18 +365,32 @@ class Dataset(Sequence[Sample]):
         boxes = int(self.has_box.sum())
         parts = [f"{count_of(len(self), 'image')}: {boxes:,} with a box, {len(self) - boxes:,} without"]
         if any(self.split):
-            counts = [(name or "no split", self.split.count(name)) for name in (*SPLITS, "")]
-            parts.append("; " + ", ".join(f"{count:,} {name}" for name, count in counts if count))
-        notes = self.notes
+            parts.append(
+                "; " + ", ".join(f"{sum(counts):,} {name}" for name, counts in self.counts().items())
+            )
+        return "".join(parts) + f".{self.left_out()}"
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """The images with and without a box in each split that has any; ``no split`` for rows without one."""
+        counts = {}
+        for name in (*SPLITS, ""):
+            has_box = self.has_box[np.array(self.split, dtype=np.str_) == name]
+            if len(has_box):
+                counts[name or "no split"] = (int(has_box.sum()), int((~has_box).sum()))
+        return counts
+
+    def left_out(self) -> str:
+        """What reading left out or changed, in sentences that begin with a space; empty for nothing."""
+        notes, parts = self.notes, []
         if notes.reduced:
-            parts.append(f". One box was kept of each of {count_of(notes.reduced, 'image')} with several")
+            parts.append(f" One box was kept of each of {count_of(notes.reduced, 'image')} with several.")
         if notes.several:
-            parts.append(f". Left out: {count_of(len(notes.several), 'image')} with several boxes")
+            parts.append(f" Left out: {count_of(len(notes.several), 'image')} with several boxes.")
         if notes.duplicates:
-            parts.append(f". Dropped: {count_of(notes.duplicates, 'duplicate row')}")
+            parts.append(f" Dropped: {count_of(notes.duplicates, 'duplicate row')}.")
         if notes.bad:
-            parts.append(f". Left out: {count_of(len(notes.bad), 'row')} with errors")
-        return "".join(parts) + "."
+            parts.append(f" Left out: {count_of(len(notes.bad), 'row')} with errors.")
+        return "".join(parts)
 
     def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
         """The same rows, each with a split, by a hash of its group (of its name where it has none).

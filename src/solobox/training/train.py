@@ -140,6 +140,8 @@ def train(
             "test": int(splits.of_split("test").has_box.sum()),
             "negatives": len(splits) - int(splits.has_box.sum()),
             "unreadable": len(unreadable),
+            "several_boxes": len(dataset.notes.several),
+            "bad_rows": len(dataset.notes.bad),
         },
         "unreadable": unreadable,
         "data": str(dataset.notes.path or ""),

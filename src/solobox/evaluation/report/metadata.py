@@ -8,6 +8,16 @@ if TYPE_CHECKING:
     from solobox.model.localizer import Localizer
 
 
+_COUNTS = {
+    "train": "to train, with a box",
+    "val": "to validate, with a box",
+    "test": "to test, with a box",
+    "negatives": "without a box",
+    "several_boxes": "left out: several boxes",
+    "bad_rows": "left out: rows with errors",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunMetadata:
     """Metadata of a training run.
@@ -20,7 +30,7 @@ class RunMetadata:
     data: path of the labelled images.
     command: the command line that repeats the run.
     versions: of the libraries, by name.
-    counts: number of images by split (`train`, `val`, `test`, `negatives`, `skipped`).
+    counts: images of the data by what became of them, each in one of `_COUNTS`; those that are `unreadable` again.
     seconds: time spent by stage, in order.
     best_epoch: the epoch whose weights were kept, or None.
     """
@@ -36,6 +46,14 @@ class RunMetadata:
     counts: Mapping[str, int]
     seconds: Mapping[str, float]
     best_epoch: int | None = None
+
+    @property
+    def count_rows(self) -> list[tuple[str, int]]:
+        """The counts in words, with their sum; last, how many of these could not be read."""
+        rows = [(text, self.counts[key]) for key, text in _COUNTS.items() if self.counts.get(key)]
+        rows.append(("in all", sum(count for _, count in rows)))
+        unreadable = self.counts.get("unreadable", 0)
+        return [*rows, ("of these not readable", unreadable)] if unreadable else rows
 
     @classmethod
     def from_localizer(cls, localizer: "Localizer", name: str, command: str) -> "RunMetadata":

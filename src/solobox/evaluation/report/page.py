@@ -1,12 +1,13 @@
 """The page of the report: its content, and writing it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from solobox import boxes
 from solobox.boxes import Floats
@@ -53,7 +54,13 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"share": _share, "fixed": _fixed, "value": _value, "signed": signed}
+    environment.filters |= {
+        "share": _share,
+        "fixed": _fixed,
+        "value": _value,
+        "signed": signed,
+        "breakable": _breakable,
+    }
     return environment
 
 
@@ -209,6 +216,11 @@ def _share(value: float) -> str:
 
 def _fixed(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if np.isfinite(value) else "–"
+
+
+def _breakable(text: object) -> Markup:
+    """Escape a name or a path, and let it break after its separators rather than within a word."""
+    return Markup(re.sub(r"(?<=[/\\_-])(?=\w)", "<wbr>", str(escape(text))))  # noqa: S704 (escaped before)
 
 
 def _value(value: object) -> str:
