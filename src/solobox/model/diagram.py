@@ -297,6 +297,7 @@ class _Canvas:
         self._root = ET.Element(
             "svg", xmlns="http://www.w3.org/2000/svg", width=f"{width:.0f}", height=f"{height:.0f}",
             viewBox=f"0 0 {width:.0f} {height:.0f}", role="img", attrib={"font-family": _FONT},
+            style="max-width: 100%; height: auto",  # a window narrower than the drawing shows all of it
         )  # fmt: skip
         self.add("title", _xml_text(title))
         self.add("desc", _xml_text(description))
