@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, console, quieten, say
+from solobox.cli.console import Flag, say
 from solobox.cli.options import ImageFolder, KeepBox, SkipBad
 from solobox.cli.train import read_checked
 
@@ -48,10 +48,11 @@ def export(
     from solobox.export import export as write
     from solobox.model.localizer import Localizer
 
-    quieten()
     localizer = Localizer.load(run)
-    with console.status("exporting"):
-        result = write(localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target)
+    with bars() as progress:
+        result = write(
+            localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target, progress=progress
+        )
     say(str(result.parity))
     if (accuracy := result.accuracy) is not None:
         say(

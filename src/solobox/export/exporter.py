@@ -16,6 +16,7 @@ from solobox.export.parity import Parity, compare, require_parity
 from solobox.export.quantize import Int8Accuracy, evenly_spaced, quantize_measured, require_accuracy
 from solobox.model.localizer import Localizer
 from solobox.utils.atomic import remove_leftovers, replacing_bytes
+from solobox.utils.progress import Progress
 
 Target: TypeAlias = Literal["onnx", "triton"]
 
@@ -42,6 +43,7 @@ def export(
     int8: bool = False,
     max_loss: float = 0.01,
     target: Target = "onnx",
+    progress: Progress | None = None,
 ) -> ExportResult:
     """Write a localizer as one ONNX file, or as a model in a Triton model repository (`target`).
 
@@ -71,13 +73,13 @@ def export(
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         onnx.save(model, file)
-        parity = compare(localizer, file, images)
+        parity = compare(localizer, file, images, progress=progress)
         if check is not None and not parity.real:
             raise ConfigError("none of the images of --check can be read", code="images-unreadable")
         require_parity(parity)
         accuracy = None
         if int8 and check is not None:
-            model, accuracy = quantize_measured(localizer, model, file, check)
+            model, accuracy = quantize_measured(localizer, model, file, check, progress=progress)
             require_accuracy(accuracy, max_loss)
     return ExportResult(path, _write(model, path, target), graph.outputs, parity, accuracy)
 

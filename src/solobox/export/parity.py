@@ -33,6 +33,7 @@ from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import OnnxModel, OnnxRuntime, levels_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, finish
+from solobox.utils.progress import NullProgress, Progress
 
 MAX_SHARE = 1e-4
 """Largest difference of an edge, margin or standard deviation, as a share of the image's side. See bench/LOG.md."""
@@ -120,22 +121,33 @@ def synthetic_images() -> list[Pixels]:
     return [synthetic_image(seed, size) for seed, size in enumerate(SYNTHETIC_SIZES)]
 
 
-def compare(localizer: Localizer, file: Path, images: Sequence[ImageInput]) -> Parity:
+def compare(
+    localizer: Localizer, file: Path, images: Sequence[ImageInput], *, progress: Progress | None = None
+) -> Parity:
     """Run the three checks of this module on image files, and on the synthetic images.
 
     file: an exported ``.onnx`` file. images: files that cannot be read are left out.
     """
+    progress = progress or NullProgress()
     engine = _load_with_squares(file)
+    synthetic = synthetic_images()
+    progress.start("comparing", 2 * len(images) + len(synthetic))
     difference = _Difference(localizer)
     readable = []
     for image in images:
+        progress.advance()
         try:
             pixels = decode(image).pixels
         except ImageError:
             continue
         difference.add(pixels, engine)
         readable.append(image)
-    unequal = [difference.add(pixels, engine) for pixels in synthetic_images()]
+    unequal = []
+    for pixels in synthetic:
+        unequal.append(difference.add(pixels, engine))
+        progress.advance()
+    files = _files_apart(localizer, OnnxModel.load(file), readable)
+    progress.advance(len(images))
     return Parity(
         count=len(readable) + len(unequal),
         real=len(readable),
@@ -145,7 +157,7 @@ def compare(localizer: Localizer, file: Path, images: Sequence[ImageInput]) -> P
         familiarity=difference.scores["familiarity"],
         levels=difference.levels,
         unequal=float(np.mean(unequal)),
-        files=_files_apart(localizer, OnnxModel.load(file), readable),
+        files=files,
         familiarity_step=1 / (len(localizer.familiarity.distances) + 1) if localizer.familiarity else 0.0,
     )
 

@@ -11,11 +11,12 @@ import onnx
 
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, ImageError
-from solobox.evaluation.metrics import evaluate_predictions
+from solobox.evaluation.metrics import Evaluation, evaluate_predictions
 from solobox.export.onnx_file import quiet_loggers
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import PIXELS, OnnxModel
 from solobox.predict.predictor import Pixels, Predictor
+from solobox.utils.progress import NullProgress, Progress
 
 _CALIBRATION_IMAGES = 128
 
@@ -74,7 +75,12 @@ def quantize(model: onnx.ModelProto, images: Sequence[Pixels]) -> onnx.ModelProt
 
 
 def quantize_measured(
-    localizer: Localizer, model: onnx.ModelProto, file: Path, dataset: Dataset
+    localizer: Localizer,
+    model: onnx.ModelProto,
+    file: Path,
+    dataset: Dataset,
+    *,
+    progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, Int8Accuracy]:
     """Quantize `model`, which lies at `file` too, and measure what that costs.
 
@@ -82,12 +88,14 @@ def quantize_measured(
 
     Raises ConfigError: ``int8-needs-images`` where there are too few of either.
     """
+    progress = progress or NullProgress()
     calibration, test = _split(localizer, dataset)
+    progress.say(f"quantizing: calibrated on {len(calibration)} images, measured on {len(test)}")
     quantized = quantize(model, _preprocessed(localizer, calibration))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         onnx.save(quantized, path)
-        return quantized, _measure(OnnxModel.load(file), OnnxModel.load(path), test)
+        return quantized, _measure(OnnxModel.load(file), OnnxModel.load(path), test, progress)
 
 
 def require_accuracy(accuracy: Int8Accuracy, max_loss: float) -> None:
@@ -137,11 +145,17 @@ def _preprocessed(predictor: Predictor, dataset: Dataset) -> list[Pixels]:
     return images
 
 
-def _measure(before: OnnxModel, after: OnnxModel, dataset: Dataset) -> Int8Accuracy:
-    first, second = (
-        evaluate_predictions(dataset, list(model.stream(dataset.images)), "check")
-        for model in (before, after)
-    )
+def _measure(before: OnnxModel, after: OnnxModel, dataset: Dataset, progress: Progress) -> Int8Accuracy:
+    progress.start("measuring", 2 * len(dataset))
+
+    def evaluate(model: OnnxModel) -> Evaluation:
+        predictions = []
+        for prediction in model.stream(dataset.images):
+            predictions.append(prediction)
+            progress.advance()
+        return evaluate_predictions(dataset, predictions, "check")
+
+    first, second = evaluate(before), evaluate(after)
     covered = [each.coverage.share if each.coverage else math.nan for each in (first, second)]
     return Int8Accuracy(
         len(dataset), (first.metrics.mean_iou, second.metrics.mean_iou), (covered[0], covered[1])

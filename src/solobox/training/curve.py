@@ -10,6 +10,7 @@ cover labels of another kind: other scenes, better boxes.
 
 import csv
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -146,7 +147,11 @@ def learning_curve(
         fold = np.where(readable, assign_folds(dataset, repetitions), -1)
         ious = np.full((len(_SHARES) + 1, len(dataset)), np.nan)
         sizes = np.zeros((len(_SHARES) + 1, repetitions))
+        started = time.monotonic()
         for number in range(repetitions):
+            if number == 1 and progress is not None:
+                minutes = (repetitions - 1) * (time.monotonic() - started) / 60
+                progress.say(f"the other {repetitions - 1} folds will take about {minutes:.1f} min")
             held_out, available = np.flatnonzero(fold == number), (fold >= 0) & (fold != number)
             counts = [share * readable.sum() for share in _SHARES]
             for index, chosen in enumerate(nested(groups, available, counts, f"curve {number}")):
