@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, say
+from solobox.cli.console import Flag, bars, say
 from solobox.cli.options import ImageFolder, KeepBox, SkipBad
 from solobox.cli.train import read_checked
 
