@@ -16,6 +16,7 @@ from solobox.predict.onnx_model import PIXELS, OnnxModel, levels_of
 from solobox.predict.predictor import Pixels, PredictOptions, RawOutput
 from solobox.serve import tensors
 from solobox.serve.errors import (
+    V2_FORBIDDEN,
     V2_INFER_ERRORS,
     V2_MODEL_ERRORS,
     V2_NOT_READY,
@@ -140,7 +141,7 @@ def open_inference_routes(context: ServerContext) -> APIRouter:
     async def server() -> ServerMetadata:
         return ServerMetadata(name="solobox", version=version("solobox"), extensions=["binary_tensor_data"])
 
-    @router.get("/health/live", summary="Whether the process runs")
+    @router.get("/health/live", summary="Whether the process runs", responses=V2_FORBIDDEN)
     async def live() -> LiveBody:
         return LiveBody(live=True)
 

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from solobox.errors import ConfigError
-from solobox.serve.errors import HTTPError, request_timeout
+from solobox.serve.errors import HTTPError, invalid_http, request_timeout
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings
 from solobox.serve.state import ServerState
 
@@ -108,9 +108,7 @@ class LimitedConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Answer what is not HTTP. The parser's message may repeat it, so it is not passed on."""
-        self._close_with(
-            HTTPError(400, "invalid-http", "this is not a valid HTTP request", "Use an HTTP/1.1 client.")
-        )
+        self._close_with(invalid_http())
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(self.settings.head_timeout, self._head_timed_out)
@@ -129,8 +127,8 @@ class LimitedConnection(H11Protocol):
             return
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             body, headers = error.response("")
-            lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close"]
-            lines += [f"{name}: {value}" for name, value in headers.items()]
+            lines = [f"HTTP/1.1 {error.status} {error.code}"]
+            lines += [f"{name}: {value}" for name, value in {**headers, "Connection": "close"}.items()]
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         if self.cycle is not None:  # wakes the route that reads the body
             self.cycle.disconnected = True

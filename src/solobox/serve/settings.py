@@ -22,6 +22,7 @@ class ServerSettings:
         readiness off, as long as load balancers need to notice.
     head_timeout: for the head of a request. read_timeout: between two pieces of a body. body_timeout: for a whole body.
     linger: how long the rest of a refused body is read and discarded, so that its sender gets to read why.
+    bound: names and addresses that the server listens at. allow_hosts, allow_origins: see `HostPolicy`.
     api_key: what every request must carry, except for the page and for health checks; None for no key.
 
     Raises ConfigError (``out-of-range``) for impossible values.
@@ -40,12 +41,17 @@ class ServerSettings:
     read_timeout: float = 10.0
     body_timeout: float = 60.0
     linger: float = 2.0
+    bound: tuple[str, ...] = ("127.0.0.1",)
+    allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if name != "api_key" and not value > 0 and not (value == 0 and name in ("drain_delay", "linger")):
+            if not isinstance(value, int | float):
+                continue
+            if not value > 0 and not (value == 0 and name in ("drain_delay", "linger")):
                 raise ConfigError(f"{name} is more than 0, not {value}", code="out-of-range")
         if self.max_queue < self.max_images:
             raise ConfigError(
