@@ -1,7 +1,9 @@
 """Attacks on the server over HTTP: other sites' pages, smuggled requests, connections without end."""
 
 import json
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -9,6 +11,7 @@ from starlette.datastructures import Headers
 
 from solobox.errors import ConfigError
 from solobox.predict.onnx_model import OnnxModel
+from solobox.serve import tensors
 from solobox.serve.hosts import HostPolicy
 
 from error_codes import has_code  # isort: skip
@@ -159,3 +162,46 @@ def test_ambiguous_requests_are_refused_and_the_connection_closed(server: Hosted
         status, body = read_response(sock)
         assert (status, json.loads(body)["code"]) == (400, "invalid-http")
         assert sock.recv(1000) == b""  # what follows is not answered
+
+
+# The Open Inference Protocol ---------------------------------------------------------------------------------
+
+
+INFER = "/v2/models/model/infer"
+
+
+def test_an_output_requested_a_million_times(server: Hosted) -> None:
+    """The answer would have hundreds of megabytes, and the server answer nobody else."""
+    tensor = {"name": "pixels", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [1, 2, 3]}
+    for count, status in ((2, 400), (100_000, 400), (1_000_000, 413)):
+        body = json.dumps({"inputs": [tensor], "outputs": [{"name": "boxes"}] * count})
+        with server.client() as client:
+            response = client.post(INFER, content=body)
+        assert response.status_code == status
+        assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize("filler", [b"[],", b"{},", b"0,", b'{"name":"boxes"},'])
+def test_json_that_would_be_parsed_for_seconds(server: Hosted, filler: bytes) -> None:
+    """Python's parser lets no other thread run, the event loop neither."""
+    body = b'{"inputs":[' + filler * (31_000_000 // len(filler)) + b"0]}"
+    with server.client() as client:
+        response = client.post(INFER, content=body)
+    assert (response.status_code, code_of(response)) == (413, "body-too-large")
+
+
+def test_responses_are_rendered_beside_the_event_loop(
+    server: Hosted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    build = tensors.build_response
+
+    def record(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return build(*arguments)
+
+    monkeypatch.setattr("solobox.serve.tensors.build_response", record)
+    tensor = {"name": "pixels", "shape": [1, 1, 1, 3], "datatype": "UINT8", "data": [1, 2, 3]}
+    with server.client() as client:
+        assert client.post(INFER, json={"inputs": [tensor]}).status_code == 200
+    assert threads[0].startswith("decode")

@@ -14,8 +14,9 @@ _CREATE_KEY = "Create one with: python -c 'import secrets; print(secrets.token_u
 class ServerSettings:
     """What the server accepts, and how long it waits. Sizes in bytes or pixels, times in seconds.
 
-    max_bytes: body of a request. max_pixels: width times height of an image, read from its header.
-    max_images: images in one request. max_queue: images that wait or are in work; further ones get a 429.
+    max_bytes: body of a request. max_json: JSON of a tensor; no other thread runs while Python parses it.
+    max_pixels: width times height of an image, read from its header. max_images: images in one request.
+    max_queue: images that wait or are in work; further ones get a 429.
     max_batch: images that go through the model together. max_connections: open connections.
     deadline: from the last byte of a request to its response, else 504.
     drain: from SIGTERM to the exit. drain_delay: the first part of it, in which new connections are still accepted with
@@ -29,6 +30,7 @@ class ServerSettings:
     """
 
     max_bytes: int = 32_000_000
+    max_json: int = 4_000_000
     max_pixels: int = 50_000_000
     max_images: int = 16
     max_queue: int = 64
