@@ -312,6 +312,12 @@ def test_a_transparent_colour_is_laid_on_white() -> None:
     np.testing.assert_array_equal(pixels, [[[255, 255, 255], [4, 5, 6]]])
 
 
+def test_a_transparent_grey_of_16_bits_is_laid_on_white() -> None:
+    rows = b"\0" + struct.pack(">3H", 0, 1000, 65535)
+    data = png(3, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 1000)))
+    np.testing.assert_array_equal(read(data).pixels, grey(0, 255, 255))
+
+
 # --- reduced decoding -----------------------------------------------------------------------------
 
 

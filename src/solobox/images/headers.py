@@ -21,11 +21,11 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
+from solobox.images.complexity import check_complexity, check_tiles
 
 SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 """The formats in words, for messages."""
 
-_MAX_TILE_PIXELS = 80_000_000
 _ORIENTATION_TAG = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _warnings_lock = threading.Lock()
@@ -77,14 +77,16 @@ def ignore_warnings(file: BinaryIO) -> Iterator[None]:
         yield
 
 
-def open_header(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
+def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | None, Header]:
     """Read the header from the start of a seekable file.
 
     Gives Pillow's image, not yet decoded, and the header. For a WebP the image is None: its plugin allocates buffers of
     full size when it is created, so that must wait until the size was checked.
 
-    Raises ImageError, ``image-unsupported-format``, and whatever Pillow raises for a damaged file.
+    Raises ImageError, ``image-unsupported-format`` or ``image-too-complex``, and whatever Pillow raises for
+    damage.
     """
+    check_complexity(file)
     start = file.read(64)
     file.seek(0)
     image: ImageFile.ImageFile
@@ -102,6 +104,7 @@ def open_header(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
         image, exif = GifImageFile(file), b""
     elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         tiff = TiffImageFile(file)
+        check_tiles(tiff, max_pixels)
         return tiff, _tiff_header(tiff)
     else:
         raise ImageError(
@@ -203,11 +206,6 @@ def _exif_orientation(exif: bytes) -> int:
 def _tiff_header(image: TiffImageFile) -> Header:
     tags = image.tag_v2
     stored = tags[256], tags[257]
-    if tags.get(322, 1) * tags.get(323, 1) > _MAX_TILE_PIXELS:
-        raise ImageError(
-            "the tiles of this TIFF are too large. Save it again, or leave it out.",
-            code="image-too-many-pixels",
-        )
     orientation = tags.get(_ORIENTATION_TAG, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1

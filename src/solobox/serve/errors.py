@@ -12,6 +12,7 @@ IMAGE_ERRORS = {
     "image-empty": (422, "Send the bytes of an image."),
     "image-too-large": (413, "Save the image smaller."),
     "image-too-many-pixels": (413, "Save the image smaller: the prediction will hardly change."),
+    "image-too-complex": (413, "Open it in an image editor and save it again."),
     "image-unsupported-format": (415, "Convert it to JPEG, PNG, WebP, BMP, GIF or TIFF."),
     "image-damaged": (422, "Open it in an image viewer; if it opens, save it again and send that."),
 }
