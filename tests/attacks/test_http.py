@@ -1,8 +1,13 @@
 """Attacks on the server over HTTP: other sites' pages, smuggled requests, connections without end."""
 
 import json
+import signal
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +21,7 @@ from solobox.serve.hosts import HostPolicy
 
 from error_codes import has_code  # isort: skip
 from server_in_thread import Hosted, hosted, read_response  # isort: skip
-from server_process import KEY  # isort: skip
+from server_process import KEY, running  # isort: skip
 from colour_model import image, write_model  # isort: skip
 
 POST = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -205,3 +210,88 @@ def test_responses_are_rendered_beside_the_event_loop(
     with server.client() as client:
         assert client.post(INFER, json={"inputs": [tensor]}).status_code == 200
     assert threads[0].startswith("decode")
+
+
+# Connections ----------------------------------------------------------------------------------------------------
+
+
+def connections(server: Hosted) -> int:
+    return len(server.server.server_state.connections)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never came true")
+
+
+def get(sock: socket.socket, path: str) -> int:
+    sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return read_response(sock)[0]
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_client_connections"])
+def test_idle_connections_shut_nobody_out(model: OnnxModel, limit: str) -> None:
+    """The one that has been idle for longest makes room for a new one."""
+    with ExitStack() as stack, hosted(model, **{limit: 20}) as server:
+        idle = [stack.enter_context(server.connect()) for _ in range(20)]
+        until(lambda: connections(server) == 20)
+        assert get(idle[0], "/health/live") == 200  # so that the second has been idle for longer
+        with server.client() as client:
+            assert client.post("/v1/predict", content=image()).status_code == 200
+        with pytest.raises((AssertionError, ConnectionError)):
+            get(idle[1], "/health/live")
+        assert get(idle[0], "/health/live") == 200
+        for _ in range(200):
+            stack.enter_context(server.connect())
+        with server.client() as client:
+            assert client.post("/v1/predict", content=image()).status_code == 200
+        assert connections(server) <= 20
+
+
+def test_health_is_answered_however_many_connections_are_at_work(model: OnnxModel) -> None:
+    with ExitStack() as stack, hosted(model, max_client_connections=5) as server:
+        for _ in range(5):
+            sock = stack.enter_context(server.connect())
+            sock.sendall(POST + b"Content-Length: 1000\r\n\r\nabc")
+        until(lambda: server.context.uploads.used == 15)
+        for _ in range(100):  # idle, and as many as the places kept for probes many times over
+            stack.enter_context(server.connect())
+        for path in ("/health/live", "/health/ready", "/v2/health/live"):
+            with server.connect() as sock:
+                assert get(sock, path) == 200
+        for path in ("/", "/v1/model", "/metrics"):
+            with server.connect() as sock:
+                assert get(sock, path) == 503
+
+
+# The end ----------------------------------------------------------------------------------------------------------
+
+STUCK = """
+import sys, time
+import solobox.serve.batching as batching
+from solobox.cli import main
+batching.resize_to_square = lambda *_, **__: time.sleep(600)
+sys.argv = ["solobox", "serve", sys.argv[1], "--port", sys.argv[2], "--drain", "1.5"]
+main()
+"""
+
+
+def test_the_end_of_the_drain_ends_the_process(tmp_path: Path) -> None:
+    """A decoder that is stuck would hold it up."""
+    with running(write_model(tmp_path / "m.onnx"), program=STUCK) as server, ExitStack() as stack:
+        content = image()
+        socks = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port))) for _ in range(3)]
+        for sock in socks:
+            sock.sendall(POST + f"Content-Length: {len(content)}\r\n\r\n".encode() + content)
+        with server.client() as client:
+            until(lambda: "solobox_queue 3.0" in client.get("/metrics").text)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        for sock in socks:
+            status, body = read_response(sock)
+            assert (status, json.loads(body)["code"]) == (503, "server-stopping")
+        assert server.process.stderr is not None
+        assert "stopped:" in server.process.stderr.read()

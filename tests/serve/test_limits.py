@@ -197,11 +197,14 @@ def test_unsupported_types_of_body(server: Hosted, headers: dict[str, str], code
 
 def test_too_many_connections(model: OnnxModel) -> None:
     with hosted(model, max_connections=3) as server:
-        socks = [server.connect() for _ in range(3)]
-        until(lambda: len(server.server.server_state.connections) == 3)
+        busy = [server.connect() for _ in range(3)]
+        for sock in busy:
+            sock.sendall(POST + b"Content-Length: 1000\r\n\r\nabc")
+        until(lambda: server.context.uploads.used == 9)
         with server.connect() as sock:
+            sock.sendall(b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n\r\n")
             check_error(*read_response(sock), 503, "too-many-connections")
-        for sock in socks:
+        for sock in busy:
             sock.close()
         until(lambda: not server.server.server_state.connections)
         still_answers(server)

@@ -87,7 +87,7 @@ def serve(
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
     from solobox.serve.hosts import HostPolicy
-    from solobox.serve.server import Server, listen
+    from solobox.serve.server import Server, end_if_busy, listen
     from solobox.serve.state import ServerContext
 
     if threads < 0:
@@ -113,3 +113,4 @@ def serve(
     server.run(sockets=[listener])
     state = context.state
     say(f"stopped: {state.received:,} requests received, {state.answered:,} answered")
+    end_if_busy()

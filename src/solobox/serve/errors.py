@@ -110,6 +110,17 @@ def request_timeout(what: str) -> HTTPError:
     )
 
 
+def too_many_connections() -> HTTPError:
+    """All connections, or all of this client, are at work."""
+    return HTTPError(
+        503,
+        "too-many-connections",
+        "too many connections are open",
+        "Send it again later.",
+        {"Retry-After": "1", "Connection": "close"},
+    )
+
+
 def server_stopping() -> HTTPError:
     """The server is about to exit."""
     return HTTPError(

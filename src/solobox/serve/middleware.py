@@ -13,7 +13,8 @@ from solobox.serve.hosts import HostPolicy
 from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerContext, ServerState
 
-KEYLESS_PATHS = ("/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+KEYLESS_PATHS = ("/", *HEALTH_PATHS)
 """Paths that need no API key: they reveal nothing about the model or its images."""
 
 _HEADERS = {

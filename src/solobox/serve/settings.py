@@ -17,7 +17,8 @@ class ServerSettings:
     max_bytes: body of a request. max_json: JSON of a tensor; no other thread runs while Python parses it.
     max_pixels: width times height of an image, read from its header. max_images: images in one request.
     max_queue: images that wait or are in work; further ones get a 429.
-    max_batch: images that go through the model together. max_connections: open connections.
+    max_batch: images that go through the model together. max_connections: open connections, and
+    max_client_connections: those of one client, an IPv4 address or a /64 network of IPv6.
     deadline: from the last byte of a request to its response, else 504.
     drain: from SIGTERM to the exit. drain_delay: the first part of it, in which new connections are still accepted with
         readiness off, as long as load balancers need to notice.
@@ -36,6 +37,7 @@ class ServerSettings:
     max_queue: int = 64
     max_batch: int = 8
     max_connections: int = 256
+    max_client_connections: int = 128
     deadline: float = 10.0
     drain: float = 20.0
     drain_delay: float = 1.0
