@@ -235,7 +235,7 @@ def get(sock: socket.socket, path: str) -> int:
 @pytest.mark.parametrize("limit", ["max_connections", "max_client_connections"])
 def test_idle_connections_shut_nobody_out(model: OnnxModel, limit: str) -> None:
     """The one that has been idle for longest makes room for a new one."""
-    with ExitStack() as stack, hosted(model, **{limit: 20}) as server:
+    with hosted(model, **{limit: 20}) as server, ExitStack() as stack:
         idle = [stack.enter_context(server.connect()) for _ in range(20)]
         until(lambda: connections(server) == 20)
         assert get(idle[0], "/health/live") == 200  # so that the second has been idle for longer
@@ -252,7 +252,7 @@ def test_idle_connections_shut_nobody_out(model: OnnxModel, limit: str) -> None:
 
 
 def test_health_is_answered_however_many_connections_are_at_work(model: OnnxModel) -> None:
-    with ExitStack() as stack, hosted(model, max_client_connections=5) as server:
+    with hosted(model, max_client_connections=5) as server, ExitStack() as stack:
         for _ in range(5):
             sock = stack.enter_context(server.connect())
             sock.sendall(POST + b"Content-Length: 1000\r\n\r\nabc")

@@ -186,6 +186,10 @@ def test_bodies_together_are_bounded(model: OnnxModel) -> None:
     [
         ({"Content-Type": "application/json"}, "unsupported-media-type"),
         ({"Content-Type": "text/plain"}, "unsupported-media-type"),
+        (
+            {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"},
+            "unsupported-encoding",
+        ),
         ({"Content-Type": "image/png", "Content-Encoding": "gzip"}, "unsupported-encoding"),
     ],
 )

@@ -5,6 +5,8 @@ warning, and many more formats.
 """
 
 import contextlib
+import ctypes
+import functools
 import os
 import struct
 import threading
@@ -13,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL import Image, ImageFile, _imaging
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
+from solobox.images.bitfields import BitfieldsBmp
 from solobox.images.complexity import check_complexity, check_tiles
 
 SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
@@ -77,6 +79,13 @@ def ignore_warnings(file: BinaryIO) -> Iterator[None]:
         yield
 
 
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing its errors to stderr, past logging: Pillow raises an error for each."""
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow with another libtiff, or none
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
 def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | None, Header]:
     """Read the header from the start of a seekable file.
 
@@ -99,10 +108,11 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return None, _webp_header(file)
     elif start.startswith(b"BM"):
-        image, exif = BmpImageFile(file), b""
+        image, exif = BitfieldsBmp(file), b""
     elif start.startswith((b"GIF87a", b"GIF89a")):
         image, exif = GifImageFile(file), b""
     elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        _silence_libtiff()
         tiff = TiffImageFile(file)
         check_tiles(tiff, max_pixels)
         return tiff, _tiff_header(tiff)
