@@ -73,7 +73,7 @@ def post(
     body: bytes, kind: str = "image/jpeg", path: str = "/v1/predict", length: int | None = None
 ) -> bytes:
     said = len(body) if length is None else length
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {said}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {said}\r\n\r\n"
     return head.encode() + body
 
 
@@ -155,7 +155,7 @@ def hostile(good: Sequence[bytes]) -> list[bytes]:
         post(body, path="/v1/predict?x=" + "y" * 3000), post(part * 1000 + b"--x--\r\n", form), post(part, form),
         post(part + body + b"\r\n" + part + b"bad\r\n--x--\r\n", form),
         post(b"[" * 100_000, path="/v2/models/model/infer"),
-        post(b"GET", length=33_000_000), b"GARBAGE\r\n\r\n", b"GET /%00%ff HTTP/1.1\r\nHost: x\r\n\r\n",
+        post(b"GET", length=33_000_000), b"GARBAGE\r\n\r\n", b"GET /%00%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         post(b"5\r\nabcde\r\nzz\r\n").replace(b"Content-Length: 14", b"Transfer-Encoding: chunked"),
     ]  # fmt: skip
     return [post(good[at % len(good)]) for at in range(len(bad))] + bad

@@ -19,8 +19,9 @@ class SoloboxError(Exception):
 class ImageError(SoloboxError):
     """An image that cannot be turned into pixels. The text names the file and the reason.
 
-    code: ``image-empty``, ``image-too-large`` (bytes), ``image-too-many-pixels``, ``image-unsupported-format`` or
-        ``image-damaged``, which is also said of a file that cannot be opened.
+    code: ``image-empty``, ``image-too-large`` (bytes), ``image-too-many-pixels``, ``image-too-complex`` (it would
+        take minutes to decode), ``image-unsupported-format`` or ``image-damaged``, which is also said of a file that
+        cannot be opened.
     """
 
     code = "image-damaged"

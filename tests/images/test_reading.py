@@ -312,6 +312,64 @@ def test_a_transparent_colour_is_laid_on_white() -> None:
     np.testing.assert_array_equal(pixels, [[[255, 255, 255], [4, 5, 6]]])
 
 
+def test_a_transparent_grey_of_16_bits_is_laid_on_white() -> None:
+    rows = b"\0" + struct.pack(">3H", 0, 1000, 65535)
+    data = png(3, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 1000)))
+    np.testing.assert_array_equal(read(data).pixels, grey(0, 255, 255))
+
+
+def bmp(bits: int, masks: tuple[int, ...], pixels: bytes, width: int, height: int) -> bytes:
+    """A BMP with masks: three after a header of 40 bytes, or four in one of 56."""
+    size = 40 if len(masks) == 3 else 56
+    header = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, 3, 0, 0, 0, 0, 0)
+    header += struct.pack(f"<{len(masks)}I", *masks)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + len(header)) + header + pixels
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        (0xFF0000, 0xFF00, 0xFF),
+        (0xFF00, 0xFF000000, 0xFF0000),
+        (0xFF, 0xFF00, 0xFF0000),
+        (0xFF0, 0xFF000, 0xFF00000),
+    ],
+)
+@pytest.mark.parametrize("top_down", [True, False])
+def test_bmp_with_any_masks(masks: tuple[int, ...], top_down: bool) -> None:
+    expected = pixels_of(colours(5, 3))
+    stored = np.zeros((3, 5), np.uint32)
+    for channel, mask in enumerate(masks):
+        stored |= expected[..., channel].astype(np.uint32) * (mask & -mask)
+    data = bmp(32, masks, (stored if top_down else stored[::-1]).tobytes(), 5, -3 if top_down else 3)
+    assert probe(data).size == (5, 3)
+    np.testing.assert_array_equal(read(data).pixels, expected)
+
+
+def test_bmp_of_16_bits_with_alpha_and_of_30_bits() -> None:
+    row = struct.pack("<4H", 0xFF00, 0xF0F0, 0xF00F, 0x0000)
+    data = bmp(16, (0xF00, 0xF0, 0xF, 0xF000), row, 4, 1)
+    np.testing.assert_array_equal(
+        read(data).pixels, [[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]]
+    )
+    row = struct.pack("<2I", 1023 << 20 | 512, 0)
+    data = bmp(32, (1023 << 20, 1023 << 10, 1023), row, 2, 1)
+    np.testing.assert_array_equal(read(data).pixels, [[[255, 0, 128], [0, 0, 0]]])
+
+
+def test_bmp_with_masks_that_are_none() -> None:
+    for masks in ((0, 0xFF00, 0xFF), (0xF0F, 0xFF00, 0xFF)):
+        refused(bmp(32, masks, bytes(60), 5, 3), "image-damaged")
+    refused(bmp(32, (0xFF00, 0xFF000000, 0xFF0000), bytes(59), 5, 3), "image-damaged", text="truncated")
+
+
+def test_libtiff_writes_nothing_past_logging(capfd: pytest.CaptureFixture[str]) -> None:
+    data = encode(colours(), "TIFF", compression="tiff_deflate")
+    for at in range(20, 60, 5):
+        refused(data[:at] + b"\xff\0\xff" + data[at + 3 :], "image-damaged")
+    assert capfd.readouterr().err == ""
+
+
 # --- reduced decoding -----------------------------------------------------------------------------
 
 
@@ -497,6 +555,7 @@ SEEDS["PNG animated"] = encode(
     colours(24, 16), "PNG", save_all=True, append_images=[Image.new("RGB", (24, 16))]
 )
 SEEDS["WebP extended"] = encode(colours(24, 16).convert("RGBA"), "WEBP", exif=exif(5))
+SEEDS["BMP of masks"] = bmp(32, (0xFF00, 0xFF000000, 0xFF0000), bytes(24 * 16 * 4), 24, 16)
 SEEDS["TIFF plain"] = encode(colours(24, 16), "TIFF")
 
 

@@ -53,10 +53,12 @@ def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
 def test_its_defaults_and_options() -> None:
     s = ServerSettings()
     for said in (
-        f"{s.max_bytes // 10**6} MB", f"{s.max_pixels // 10**6} million", f"| {s.max_images} |",
+        f"{s.max_bytes // 10**6} MB", f"| {s.max_json // 10**6} MB |",
+        f"{s.max_pixels // 10**6} million", f"| {s.max_images} |",
         f"{s.max_queue}, then 429",
         f"{s.deadline:g} s, then 504",
-        f"{s.head_timeout:g} s; {s.read_timeout:g} s; {s.body_timeout:g} s", f"| {s.max_connections} |",
+        f"{s.head_timeout:g} s; {s.read_timeout:g} s; {s.body_timeout:g} s",
+        f"| {s.max_connections}; {s.max_client_connections} |",
         f"{s.drain:g} s |",
     ):  # fmt: skip
         assert said in TEXT, said

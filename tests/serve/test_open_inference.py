@@ -128,6 +128,8 @@ GOOD = tensor(pixels(1), data=pixels(1).ravel().tolist())
         {"inputs": [{**GOOD, "data": [0.5] * 1800}]}, {"inputs": [{**GOOD, "data": "x"}]},
         {"inputs": [{**GOOD, "data": [10**30] * 1800}]}, {"inputs": [{**GOOD, "data": None}]},
         {"inputs": [GOOD], "id": 5}, {"inputs": [GOOD], "outputs": [{"name": "x"}]},
+        {"inputs": [GOOD], "id": "x" * 1001}, {"inputs": [GOOD], "outputs": [{"name": "boxes"}, {"name": "boxes"}]},
+        {"inputs": [GOOD], "outputs": [{"name": ["boxes"]}]}, {"inputs": [GOOD], "outputs": [{}]},
         {"inputs": [GOOD], "outputs": "boxes"}, {"inputs": [GOOD], "parameters": 3},
         {"inputs": [GOOD], "parameters": {"binary_data_output": 1}},
     ],

@@ -97,6 +97,31 @@ def test_a_chosen_image_gets_its_box_drawn(page: Any) -> None:
     assert banded not in ([200, 100, 50], [255, 138, 31])
 
 
+def test_the_answer_is_the_largest_text(page: Any) -> None:
+    choose_files(page, ("red.png", image((200, 100, 50), (400, 300))))
+    left, top, right, bottom = prediction(page)["box"]
+    assert (
+        page.text_content("#box")
+        == f"{right - left:.0f} × {bottom - top:.0f} pixels at {left:.0f}, {top:.0f}"
+    )
+    largest = """() => Array.from(document.querySelectorAll('body *'))
+        .filter((e) => e.offsetParent && Array.from(e.childNodes).some((n) => n.nodeType === 3 && n.data.trim()))
+        .sort((a, b) => parseFloat(getComputedStyle(b).fontSize) - parseFloat(getComputedStyle(a).fontSize))[0].id"""
+    assert page.evaluate(largest) == "box"
+    assert page.is_hidden("#unfamiliar")
+    choose_files(page, ("dark.png", image((20, 100, 50), (400, 300))))
+    until(page, "document.getElementById('box').textContent === 'Probably no object'")
+
+
+def test_an_unfamiliar_image_gets_a_warning(page: Any) -> None:
+    choose_files(page, ("odd.png", image((200, 0, 50), (400, 300))))
+    assert prediction(page)["familiarity"] == 0
+    assert page.is_visible("#unfamiliar")
+    assert "Do not rely on the box" in page.text_content("#unfamiliar")
+    choose_files(page, ("usual.png", image((200, 100, 50), (400, 300))))
+    until(page, "document.getElementById('unfamiliar').hidden")
+
+
 def test_several_images_are_walked_through_by_keyboard(page: Any) -> None:
     choose_files(page, *((f"{n}.png", image((40 * n, 90, 90), (200, 150))) for n in range(1, 4)))
     until(page, "document.querySelectorAll('#strip button').length === 3")

@@ -75,10 +75,18 @@ def test_one_image(client: httpx.Client, model: OnnxModel) -> None:
     assert answer["error"] is None
 
 
-@pytest.mark.parametrize("kind", ["application/octet-stream", "image/png", "IMAGE/JPEG; x=y", None])
+@pytest.mark.parametrize(
+    "kind",
+    ["application/octet-stream", "image/png", "IMAGE/JPEG; x=y", "application/x-www-form-urlencoded", None],
+)
 def test_the_type_is_only_looked_at_for_its_kind(client: httpx.Client, kind: str | None) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     assert client.post("/v1/predict", content=image(), headers=headers).status_code == 200
+
+
+def test_a_form_of_text_is_no_image(client: httpx.Client) -> None:
+    response = send(client, b"file=%40photo.jpg", kind="application/x-www-form-urlencoded")
+    check_error(response, 415, "unsupported-media-type")
 
 
 def test_levels_outer_and_presence(client: httpx.Client, model: OnnxModel) -> None:

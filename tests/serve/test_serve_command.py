@@ -184,7 +184,7 @@ def test_sigterm_under_load_a_dozen_times(model: Path) -> None:
 
 def test_a_second_signal_ends_the_waiting(model: Path) -> None:
     with running(model) as server, socket.create_connection(("127.0.0.1", server.port)) as sock:
-        sock.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+        sock.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         time.sleep(0.2)
         server.process.send_signal(signal.SIGINT)
         time.sleep(0.5)

@@ -28,6 +28,8 @@ def serve(
     queue: int = _DEFAULT.max_queue,
     deadline: float = _DEFAULT.deadline,
     drain: float = _DEFAULT.drain,
+    allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    allow_origin: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     without_key: Annotated[bool, Flag] = False,
 ) -> None:
     """Serve an exported model over HTTP, with a page to try it.
@@ -56,6 +58,11 @@ def serve(
         Seconds for a response; then it is status 504.
     drain
         Most seconds from SIGTERM to the exit.
+    allow_host
+        A further name under which clients reach the server, such as model.example.org; * for any. Requests to other
+        names are refused.
+    allow_origin
+        A site whose pages may use the server, such as https://example.org.
     without_key
         Accept other machines without a key: for a server behind a proxy that authenticates clients.
     """
@@ -68,6 +75,8 @@ def serve(
         deadline=deadline,
         drain=drain,
         drain_delay=min(_DEFAULT.drain_delay, drain / 4),
+        allow_hosts=allow_host,
+        allow_origins=tuple(origin.rstrip("/").lower() for origin in allow_origin),
         api_key=parse_api_key(os.environ.get(KEY_VARIABLE)),
     )
     if without_key and settings.api_key is not None:
@@ -77,14 +86,19 @@ def serve(
         )
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
-    from solobox.serve.server import Server, listen
+    from solobox.serve.hosts import HostPolicy
+    from solobox.serve.server import Server, end_if_busy, listen
     from solobox.serve.state import ServerContext
 
     if threads < 0:
         raise ConfigError(f"--threads is 0 or more, not {threads}", code="out-of-range")
+    HostPolicy(
+        settings.bound, settings.allow_hosts, settings.allow_origins
+    )  # refused before the port is opened
     loaded = OnnxModel.load(model, threads=threads)
     workers = max(1, processors() // threads) if threads else 1
     listener = listen(host, port, public=without_key or settings.api_key is not None)
+    settings = dataclasses.replace(settings, bound=(host, str(listener.getsockname()[0])))
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     context = ServerContext.create(loaded, model.stem, settings, workers=workers)
     server = Server(build_app(context), settings, context.state)
@@ -99,3 +113,4 @@ def serve(
     server.run(sockets=[listener])
     state = context.state
     say(f"stopped: {state.received:,} requests received, {state.answered:,} answered")
+    end_if_busy()

@@ -5,6 +5,8 @@ warning, and many more formats.
 """
 
 import contextlib
+import ctypes
+import functools
 import os
 import struct
 import threading
@@ -13,19 +15,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
-from PIL import Image, ImageFile
-from PIL.BmpImagePlugin import BmpImageFile
+from PIL import Image, ImageFile, _imaging
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
+from solobox.images.bitfields import BitfieldsBmp
+from solobox.images.complexity import check_complexity, check_tiles
 
 SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 """The formats in words, for messages."""
 
-_MAX_TILE_PIXELS = 80_000_000
 _ORIENTATION_TAG = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _warnings_lock = threading.Lock()
@@ -77,14 +79,23 @@ def ignore_warnings(file: BinaryIO) -> Iterator[None]:
         yield
 
 
-def open_header(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
+@functools.cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing its errors to stderr, past logging: Pillow raises an error for each."""
+    with contextlib.suppress(OSError, AttributeError):  # a Pillow with another libtiff, or none
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
+
+
+def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | None, Header]:
     """Read the header from the start of a seekable file.
 
     Gives Pillow's image, not yet decoded, and the header. For a WebP the image is None: its plugin allocates buffers of
     full size when it is created, so that must wait until the size was checked.
 
-    Raises ImageError, ``image-unsupported-format``, and whatever Pillow raises for a damaged file.
+    Raises ImageError, ``image-unsupported-format`` or ``image-too-complex``, and whatever Pillow raises for
+    damage.
     """
+    check_complexity(file)
     start = file.read(64)
     file.seek(0)
     image: ImageFile.ImageFile
@@ -97,11 +108,13 @@ def open_header(file: BinaryIO) -> tuple[ImageFile.ImageFile | None, Header]:
     elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return None, _webp_header(file)
     elif start.startswith(b"BM"):
-        image, exif = BmpImageFile(file), b""
+        image, exif = BitfieldsBmp(file), b""
     elif start.startswith((b"GIF87a", b"GIF89a")):
         image, exif = GifImageFile(file), b""
     elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        _silence_libtiff()
         tiff = TiffImageFile(file)
+        check_tiles(tiff, max_pixels)
         return tiff, _tiff_header(tiff)
     else:
         raise ImageError(
@@ -203,11 +216,6 @@ def _exif_orientation(exif: bytes) -> int:
 def _tiff_header(image: TiffImageFile) -> Header:
     tags = image.tag_v2
     stored = tags[256], tags[257]
-    if tags.get(322, 1) * tags.get(323, 1) > _MAX_TILE_PIXELS:
-        raise ImageError(
-            "the tiles of this TIFF are too large. Save it again, or leave it out.",
-            code="image-too-many-pixels",
-        )
     orientation = tags.get(_ORIENTATION_TAG, 1)
     if not isinstance(orientation, int) or not 1 <= orientation <= 8:
         orientation = 1

@@ -118,7 +118,7 @@ def read(
     with _named(image, name), _opened(image, max_bytes) as (file, length):
         file = io.BytesIO(file.read(max_bytes + 1))  # decoders seek about, and the file may change meanwhile
         with ignore_warnings(file):
-            frame, header = open_header(file)
+            frame, header = open_header(file, max_pixels)
             _check_pixels(header, length, max_pixels)
             if frame is None:
                 file.seek(0)
@@ -183,7 +183,7 @@ def probe(image: EncodedImage, *, max_pixels: int = MAX_PIXELS, max_bytes: int =
     Takes the same image and limits as `read`, and raises ImageError as it does.
     """
     with _named(image), _opened(image, max_bytes) as (file, length), ignore_warnings(file):
-        _, header = open_header(file)
+        _, header = open_header(file, max_pixels)
         _check_pixels(header, length, max_pixels)
         return header
 
@@ -288,7 +288,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any of Pillow's modes to 8-bit RGB, see `read`."""
     mode = image.mode
     if mode.startswith(("I", "F")):
-        return Image.fromarray(_wide_to_8_bits(np.asarray(image), mode)).convert("RGB")
+        values = np.asarray(image)
+        grey = _wide_to_8_bits(values, mode)
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, int):
+            grey[values == transparent] = 255
+        return Image.fromarray(grey).convert("RGB")
     if mode == "LAB":
         raise ImageError(
             f"its colours are Lab, which is not supported. Convert it to RGB, as {SUPPORTED}.",
@@ -306,14 +311,28 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _wide_to_8_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
     """Scale grey values of more than 8 bits, shape (h, w), to uint8 by the ranges that `read` names."""
-    grey = np.nan_to_num(values.astype(np.float64))
-    lower, upper = float(grey.min()), float(grey.max())
+    # A few rows at a time: as doubles the whole image would take eight times its memory.
+    rows = max(1, _SMALL // values.shape[1])
+    blocks = [values[top : top + rows] for top in range(0, len(values), rows)]
+    lower = min(float(_doubles(block).min()) for block in blocks)
+    upper = max(float(_doubles(block).max()) for block in blocks)
+    factor = 1.0
     if mode.startswith("I;16"):
         lower, upper = 0.0, 65535.0
     elif lower >= 0 and upper <= 65535:
         ranges = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
         lower, upper = 0.0, next(top for top in ranges if upper <= top)
     elif not np.isfinite(upper - lower):  # the span itself would overflow
-        grey, lower, upper = grey / 4, lower / 4, upper / 4
+        factor = 0.25
+        lower, upper = lower * factor, upper * factor
     span = upper - lower
-    return np.rint((grey - lower) / span * 255 if span > 0 else grey * 0).astype(np.uint8)
+    grey = np.zeros(values.shape, np.uint8)
+    if span > 0:
+        for number, block in enumerate(blocks):
+            top = number * rows
+            grey[top : top + rows] = np.rint((_doubles(block) * factor - lower) / span * 255)
+    return grey
+
+
+def _doubles(values: NDArray[np.generic]) -> NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64))

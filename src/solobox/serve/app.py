@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
 from solobox.serve.errors import HTTPError, internal_error
@@ -18,6 +19,7 @@ from solobox.serve.open_inference import open_inference_routes
 from solobox.serve.predict import predict_routes
 from solobox.serve.schemas import PredictQuery
 from solobox.serve.state import ServerContext
+from solobox.serve.tensors import HEADER
 
 
 def build_app(context: ServerContext) -> FastAPI:
@@ -40,6 +42,14 @@ def build_app(context: ServerContext) -> FastAPI:
     _add_error_handlers(app)
     if context.settings.api_key is not None:
         _describe_key(app)
+    if context.settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(context.settings.allow_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", HEADER],
+            expose_headers=["Retry-After", "Server-Timing", HEADER],
+        )
     app.add_middleware(GuardMiddleware, context=context)
     return app
 

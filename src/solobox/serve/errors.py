@@ -12,6 +12,7 @@ IMAGE_ERRORS = {
     "image-empty": (422, "Send the bytes of an image."),
     "image-too-large": (413, "Save the image smaller."),
     "image-too-many-pixels": (413, "Save the image smaller: the prediction will hardly change."),
+    "image-too-complex": (413, "Open it in an image editor and save it again."),
     "image-unsupported-format": (415, "Convert it to JPEG, PNG, WebP, BMP, GIF or TIFF."),
     "image-damaged": (422, "Open it in an image viewer; if it opens, save it again and send that."),
 }
@@ -88,6 +89,17 @@ def body_too_large(limit: int) -> HTTPError:
     )
 
 
+def invalid_http() -> HTTPError:
+    """The request is not HTTP/1, or two of its headers contradict each other."""
+    return HTTPError(
+        400,
+        "invalid-http",
+        "this is not a valid HTTP request",
+        "Use an HTTP/1.1 client.",
+        {"Connection": "close"},
+    )
+
+
 def request_timeout(what: str) -> HTTPError:
     """The client sends `what` too slowly."""
     return HTTPError(
@@ -95,6 +107,17 @@ def request_timeout(what: str) -> HTTPError:
         "request-timeout",
         f"{what} did not arrive in time",
         "Send it again, over a faster connection or smaller.",
+    )
+
+
+def too_many_connections() -> HTTPError:
+    """All connections, or all of this client, are at work."""
+    return HTTPError(
+        503,
+        "too-many-connections",
+        "too many connections are open",
+        "Send it again later.",
+        {"Retry-After": "1", "Connection": "close"},
     )
 
 
@@ -119,7 +142,10 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 PREDICT_ERRORS: Responses = {
     400: {"model": ErrorBody, "description": "Not valid HTTP"},
     401: {"model": ErrorBody, "description": "The API key is missing or wrong"},
-    403: {"model": ErrorBody, "description": "Sent by a page of another site"},
+    403: {
+        "model": ErrorBody,
+        "description": "Sent by a page of another site, or to a host that is not this server",
+    },
     408: {"model": ErrorBody, "description": "The body came too slowly"},
     413: {"model": ErrorBody, "description": "Too many bytes, pixels or images"},
     415: {"model": ErrorBody, "description": "Not an image of a supported format"},
@@ -130,9 +156,11 @@ PREDICT_ERRORS: Responses = {
 }
 """Errors of the route that takes images."""
 
-UNAUTHORIZED: Responses = {401: PREDICT_ERRORS[401]}
+FORBIDDEN: Responses = {status: PREDICT_ERRORS[status] for status in (400, 403)}
+UNAUTHORIZED: Responses = {**FORBIDDEN, 401: PREDICT_ERRORS[401]}
 NOT_READY: Responses = {
-    503: {"model": ErrorBody, "description": "The server is stopping, or the model failed"}
+    **FORBIDDEN,
+    503: {"model": ErrorBody, "description": "The server is stopping, or the model failed"},
 }
 
 V2_INFER_ERRORS: Responses = {
@@ -144,6 +172,10 @@ V2_INFER_ERRORS[400] = {"model": InferenceErrorBody, "description": "A tensor th
 V2_INFER_ERRORS[404] = {"model": InferenceErrorBody, "description": "No model of this name"}
 V2_INFER_ERRORS[415] = {"model": InferenceErrorBody, "description": "The body is compressed"}
 
-V2_UNAUTHORIZED: Responses = {401: V2_INFER_ERRORS[401]}
-V2_MODEL_ERRORS: Responses = {status: V2_INFER_ERRORS[status] for status in (401, 404)}
-V2_NOT_READY: Responses = {503: {**NOT_READY[503], "model": InferenceErrorBody}}
+V2_FORBIDDEN: Responses = {
+    400: {**FORBIDDEN[400], "model": InferenceErrorBody},
+    403: V2_INFER_ERRORS[403],
+}
+V2_UNAUTHORIZED: Responses = {**V2_FORBIDDEN, 401: V2_INFER_ERRORS[401]}
+V2_MODEL_ERRORS: Responses = {**V2_UNAUTHORIZED, 404: V2_INFER_ERRORS[404]}
+V2_NOT_READY: Responses = {**V2_FORBIDDEN, 503: {**NOT_READY[503], "model": InferenceErrorBody}}

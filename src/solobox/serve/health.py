@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from solobox.serve.errors import NOT_READY, UNAUTHORIZED
+from solobox.serve.errors import FORBIDDEN, NOT_READY, UNAUTHORIZED
 from solobox.serve.state import ServerContext
 
 
@@ -60,7 +60,7 @@ def health_routes(context: ServerContext) -> APIRouter:
     async def page() -> Response:
         return Response(page_html, media_type="text/html; charset=utf-8", headers=page_headers)
 
-    @router.get("/health/live", summary="Whether the process runs")
+    @router.get("/health/live", summary="Whether the process runs", responses=FORBIDDEN)
     async def live() -> HealthBody:
         return HealthBody(status="live")
 

@@ -8,11 +8,13 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from solobox.serve.errors import HTTPError, server_stopping
+from solobox.serve.errors import HTTPError, invalid_http, server_stopping
+from solobox.serve.hosts import HostPolicy
 from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerContext, ServerState
 
-KEYLESS_PATHS = ("/", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+KEYLESS_PATHS = ("/", *HEALTH_PATHS)
 """Paths that need no API key: they reveal nothing about the model or its images."""
 
 _HEADERS = {
@@ -34,6 +36,7 @@ class GuardMiddleware:
     def __init__(self, app: ASGIApp, context: ServerContext) -> None:
         settings = context.settings
         self._app, self._settings, self._metrics, self._state = app, settings, context.metrics, context.state
+        self._hosts = HostPolicy(settings.bound, settings.allow_hosts, settings.allow_origins)
         self._key = settings.api_key.encode() if settings.api_key is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,8 +64,17 @@ class GuardMiddleware:
 
     def _refusal(self, scope: Scope) -> HTTPError | None:
         headers = Headers(scope=scope)
+        # A proxy could read either length, and take the rest of the body for the next request.
+        if "content-length" in headers and "transfer-encoding" in headers:
+            return invalid_http()
+        if not scope["http_version"].startswith("1."):
+            return invalid_http()
+        refusal = self._hosts.refusal(headers)
+        if refusal is not None:
+            return refusal
+        allowed = self._hosts.allows_origin(headers.get("origin"))
         # Another site's page could otherwise keep the server busy through a visitor's browser.
-        if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site":
+        if scope["method"] == "POST" and headers.get("sec-fetch-site") == "cross-site" and not allowed:
             return HTTPError(
                 403,
                 "cross-site-request",
@@ -72,6 +84,9 @@ class GuardMiddleware:
         if (
             self._key is None
             or scope["path"] in KEYLESS_PATHS
+            or (
+                allowed and scope["method"] == "OPTIONS"
+            )  # browsers ask without the key whether they may send it
             or hmac.compare_digest(_api_key(headers), self._key)
         ):
             return None

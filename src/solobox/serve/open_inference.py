@@ -16,6 +16,7 @@ from solobox.predict.onnx_model import PIXELS, OnnxModel, levels_of
 from solobox.predict.predictor import Pixels, PredictOptions, RawOutput
 from solobox.serve import tensors
 from solobox.serve.errors import (
+    V2_FORBIDDEN,
     V2_INFER_ERRORS,
     V2_MODEL_ERRORS,
     V2_NOT_READY,
@@ -35,7 +36,7 @@ _BODY = {
                     "type": "object",
                     "required": ["inputs"],
                     "properties": {
-                        "id": {"type": "string"},
+                        "id": {"type": "string", "maxLength": tensors.MAX_ID},
                         "inputs": {
                             "type": "array",
                             "minItems": 1,
@@ -140,7 +141,7 @@ def open_inference_routes(context: ServerContext) -> APIRouter:
     async def server() -> ServerMetadata:
         return ServerMetadata(name="solobox", version=version("solobox"), extensions=["binary_tensor_data"])
 
-    @router.get("/health/live", summary="Whether the process runs")
+    @router.get("/health/live", summary="Whether the process runs", responses=V2_FORBIDDEN)
     async def live() -> LiveBody:
         return LiveBody(live=True)
 
@@ -204,10 +205,16 @@ def open_inference_routes(context: ServerContext) -> APIRouter:
         inference = await batcher.in_thread(lambda: tensors.parse_request(body, header, names, settings))
         with batcher.slots(len(inference.pixels)):
             outputs = await asyncio.gather(*(infer_one(pixels) for pixels in inference.pixels))
-        height, width = inference.pixels.shape[1:3]
-        arrays = _output_arrays(model, outputs, (width, height))
-        content, headers = tensors.build_response(inference, context.name, arrays)
+        content, headers = await batcher.in_thread(lambda: render(inference, outputs))
         return Response(content, headers=headers)
+
+    def render(
+        inference: tensors.InferenceRequest, outputs: Sequence[RawOutput]
+    ) -> tuple[bytes, dict[str, str]]:
+        height, width = inference.pixels.shape[1:3]
+        return tensors.build_response(
+            inference, context.name, _output_arrays(model, outputs, (width, height))
+        )
 
     async def infer_one(pixels: Pixels) -> RawOutput:
         return await batcher.infer(await batcher.in_thread(lambda: to_square(pixels, model.side)))

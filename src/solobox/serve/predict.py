@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from typing import Annotated, Any
+from collections.abc import Awaitable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -20,7 +21,11 @@ from solobox.serve.schemas import (
 )
 from solobox.serve.state import ServerContext
 
+T = TypeVar("T")
+
 _FORM_TYPE = "multipart/form-data"
+_CURL_TYPE = "application/x-www-form-urlencoded"
+"""What curl says of any bytes unless it is told otherwise; the bytes themselves say whether they are an image."""
 _IMAGE_TYPES = [f"image/{name}" for name in ("jpeg", "png", "webp", "bmp", "gif", "tiff")]
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {
@@ -61,16 +66,16 @@ def predict_routes(context: ServerContext) -> APIRouter:
             options = model.check(PredictOptions(**query.model_dump()))
         except ConfigError as error:
             raise HTTPError.from_option_error(error) from None
-        is_form = _is_form(request)
+        media_type = _media_type(request)
         batcher.refuse_if_full()
         with context.uploads.upload(request) as upload:
-            if is_form:
+            if media_type == _FORM_TYPE:
                 files = await upload.read_form()
                 work = predict_form(files, options)
             else:
                 work = predict_file(FormFile("", await upload.read()), options)
             started = time.perf_counter()
-            content = await with_deadline(work, request, settings.deadline)
+            content = await _blame_type(media_type, with_deadline(work, request, settings.deadline))
         milliseconds = 1000 * (time.perf_counter() - started)
         return JSONResponse(content, headers={"Server-Timing": f"total;dur={milliseconds:.1f}"})
 
@@ -104,17 +109,29 @@ def predict_routes(context: ServerContext) -> APIRouter:
     return router
 
 
-def _is_form(request: Request) -> bool:
-    """Whether the body is a form, by its Content-Type. Raises HTTPError (415) for what is no image either."""
+def _media_type(request: Request) -> str:
+    """The type of the body. Raises HTTPError (415) for one that is neither a form nor an image."""
     content_type = request.headers.get("content-type", "application/octet-stream")
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == _FORM_TYPE:
-        return True
-    if media_type != "application/octet-stream" and not media_type.startswith("image/"):
-        raise HTTPError(
-            415,
-            "unsupported-media-type",
-            f"a body of type {media_type[:80]!r} is not supported",
-            "Send the image with Content-Type: application/octet-stream, or a form: curl -F file=@photo.jpg URL",
-        )
-    return False
+    if media_type in (_FORM_TYPE, _CURL_TYPE, "application/octet-stream") or media_type.startswith("image/"):
+        return media_type
+    raise _unsupported(media_type)
+
+
+async def _blame_type(media_type: str, work: Awaitable[T]) -> T:
+    """The result of the work. What is no image, and is not said to be one, has an unsupported type (415)."""
+    try:
+        return await work
+    except HTTPError as error:
+        if media_type == _CURL_TYPE and error.code == "image-unsupported-format":
+            raise _unsupported(media_type) from None
+        raise
+
+
+def _unsupported(media_type: str) -> HTTPError:
+    return HTTPError(
+        415,
+        "unsupported-media-type",
+        f"a body of type {media_type[:80]!r} is not supported",
+        "Send the image with Content-Type: application/octet-stream, or a form: curl -F file=@photo.jpg URL",
+    )

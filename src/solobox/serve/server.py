@@ -1,31 +1,34 @@
 """The process: the socket, uvicorn with limits for connections, and a graceful stop.
 
-uvicorn limits neither the time for the head of a request nor the number of connections (a request may trickle in for
-ever, before any middleware sees it), so `LimitedConnection` adds both to its h11 protocol, and `Server` turns readiness
-off before it closes the listener. Other servers were considered. hypercorn 0.18 has a timeout for each read, which a
-client that sends a byte at a time never meets, and no limit of connections. granian 2.8 has a timeout for the head and
-a limit of connections, but those beyond it wait in the backlog of the kernel, health checks among them, where a client
-here gets a 503 at once; and it has no phase in which readiness is off and connections are still accepted.
+uvicorn limits neither the time for the head of a request nor the number of connections of a client (a request may
+trickle in for ever, before any middleware sees it), so `LimitedConnection` adds both to its h11 protocol, and `Server`
+turns readiness off before it closes the listener. Other servers were considered. hypercorn 0.18 has a timeout for each
+read, which a client that sends a byte at a time never meets, and no limit of connections. granian 2.8 has a timeout for
+the head and a limit of connections, but those beyond it wait in the backlog of the kernel, health checks among them,
+where a client here gets a 503 at once; and it has no phase in which readiness is off and connections are accepted.
 """
 
-import asyncio
+import contextlib
 import ipaddress
 import logging
+import os
 import signal
 import socket
+import sys
+import threading
 import time
 from types import FrameType
-from typing import Any
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from solobox.errors import ConfigError
-from solobox.serve.errors import HTTPError, request_timeout
+from solobox.serve.connections import LimitedConnection
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings
 from solobox.serve.state import ServerState
+
+_GRACE = 5.0
+"""Seconds after the drain after which the process ends whatever still runs."""
 
 
 def listen(host: str, port: int, *, public: bool) -> socket.socket:
@@ -63,85 +66,11 @@ def listen(host: str, port: int, *, public: bool) -> socket.socket:
     return listener
 
 
-class LimitedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol with a limit of connections and a timeout for the head of a request.
-
-    settings: set by a subclass for each server, because uvicorn creates the objects.
-    """
-
-    settings: ServerSettings
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a connection, unless there are too many."""
-        super().connection_made(transport)
-        if len(self.connections) > self.settings.max_connections:
-            self._close_with(
-                HTTPError(
-                    503,
-                    "too-many-connections",
-                    "too many connections are open",
-                    "Send it again later.",
-                    {"Retry-After": "1"},
-                )
-            )
-            return
-        self._start_timer()
-
-    def data_received(self, data: bytes) -> None:
-        """Parse data; a head must be complete in time, however many pieces it comes in."""
-        if self.transport.is_closing():
-            return
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._stop_timer()
-        elif self._head_timer is None and self.conn.trailing_data[0]:
-            self._start_timer()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Clean up after the connection."""
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's signature)
-        """Answer what is not HTTP. The parser's message may repeat it, so it is not passed on."""
-        self._close_with(
-            HTTPError(400, "invalid-http", "this is not a valid HTTP request", "Use an HTTP/1.1 client.")
-        )
-
-    def _start_timer(self) -> None:
-        self._head_timer = self.loop.call_later(self.settings.head_timeout, self._head_timed_out)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _head_timed_out(self) -> None:
-        self._head_timer = None
-        self._close_with(request_timeout("the request"))
-
-    def _close_with(self, error: HTTPError) -> None:
-        if self.transport.is_closing():
-            return
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            body, headers = error.response("")
-            lines = [f"HTTP/1.1 {error.status} {error.code}", "Connection: close"]
-            lines += [f"{name}: {value}" for name, value in headers.items()]
-            self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        if self.cycle is not None:  # wakes the route that reads the body
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
-        self.transport.close()
-
-
 class Server(uvicorn.Server):
     """uvicorn's server; on a signal to stop it turns readiness off first, and keeps the listener open a moment longer.
 
-    A second signal ends the waiting: requests that are not yet answered stay so.
+    A second signal ends the waiting: requests that are not yet answered stay so. The process ends soon after the drain,
+    even where the event loop is stuck.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings, state: ServerState) -> None:
@@ -163,6 +92,15 @@ class Server(uvicorn.Server):
         )
         self._settings, self._state = settings, state
         self._close_listener_at = 0.0
+        self._last_resort: threading.Timer | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal to stop."""
+        try:
+            super().run(sockets)
+        finally:
+            if self._last_resort is not None:
+                self._last_resort.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  (uvicorn's signature)
         """Start to stop. Ctrl+C, by a person who waits, closes the listener at once."""
@@ -170,6 +108,9 @@ class Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
             return
         self._state.draining = True
+        self._last_resort = threading.Timer(self._settings.drain + _GRACE, _end_process, [1])
+        self._last_resort.daemon = True
+        self._last_resort.start()
         delay = 0.0 if sig == signal.SIGINT else self._settings.drain_delay
         self._close_listener_at = time.monotonic() + delay
 
@@ -178,3 +119,25 @@ class Server(uvicorn.Server):
         if self._state.draining and time.monotonic() >= self._close_listener_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def end_if_busy() -> None:
+    """End the process if a thread still decodes an image that nobody waits for.
+
+    Python would wait for the thread, for as long as that takes.
+    """
+    until = time.monotonic() + 0.5
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.daemon:
+            continue
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            _end_process(0)
+
+
+def _end_process(status: int) -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

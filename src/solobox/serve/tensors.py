@@ -21,6 +21,10 @@ HEADER = "Inference-Header-Content-Length"
 """The header that says how many bytes of JSON come before the bytes of tensors."""
 
 
+MAX_ID = 1000
+"""Characters of a request's id, which is repeated in the response."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class InferenceRequest:
     """A parsed request. pixels: (N, H, W, 3) uint8. outputs: requested names in order, and whether each as bytes."""
@@ -35,6 +39,13 @@ def parse_request(
 ) -> InferenceRequest:
     """Parse a request. header: the value of `HEADER`. Raises HTTPError (400, 413)."""
     length = len(body) if header is None else _length(header, len(body))
+    if length > settings.max_json:
+        raise HTTPError(
+            413,
+            "body-too-large",
+            f"the JSON is larger than {settings.max_json:,} bytes",
+            f"Send the tensor as bytes after it, with the header {HEADER}.",
+        )
     try:
         content = json.loads(body[:length])
     except (ValueError, RecursionError):
@@ -47,6 +58,8 @@ def parse_request(
     identity = content.get("id")
     if identity is not None and not isinstance(identity, str):
         raise _invalid("id must be a string")
+    if identity is not None and len(identity) > MAX_ID:
+        raise _invalid(f"id has more than {MAX_ID} characters")
     pixels = _pixels(tensors[0], body[length:], settings)
     return InferenceRequest(identity, pixels, _outputs(content, output_names))
 
@@ -117,11 +130,15 @@ def _outputs(content: Mapping[str, Any], names: Sequence[str]) -> list[tuple[str
         return [(name, as_bytes) for name in names]
     if not isinstance(outputs, list) or not all(isinstance(each, dict) for each in outputs):
         raise _invalid("outputs must be a list of objects with a name")
+    requested = set()
     for each in outputs:
-        if each.get("name") not in names:
-            raise _invalid(
-                f"there is no output {str(each.get('name'))[:80]!r}", f"There are {', '.join(names)}."
-            )
+        name = each.get("name")
+        if not isinstance(name, str) or name not in names:
+            said = repr(name[:80]) if isinstance(name, str) else "without a name"
+            raise _invalid(f"there is no output {said}", f"There are {', '.join(names)}.")
+        if name in requested:
+            raise _invalid(f"the output {name} is requested twice")
+        requested.add(name)
     return [(each["name"], _flag(each, "binary_data", default=as_bytes)) for each in outputs]
 
 
