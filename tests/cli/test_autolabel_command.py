@@ -87,7 +87,7 @@ def test_faces_by_default_and_status_0(folder: Path) -> None:
     [
         (["in", "-o", "b.csv", "--with", "mine:nobody"], "no function 'nobody'"),
         (["in", "-o", "b.xlsx"], "ends in .csv"),
-        (["list.csv", "-o", "list.csv"], "is an input"),
+        (["list.csv", "-o", "list.csv"], "error[output-is-input]"),
     ],
 )
 def test_mistakes_get_a_sentence_and_write_nothing(folder: Path, words: list[str], says: str) -> None:

@@ -40,13 +40,15 @@ def rejected_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.rejected.csv")
 
 
-def write(images: Iterable[ImageCandidates], out: Path, source: str, label: str = "") -> LabelReport:
+def write(
+    images: Iterable[ImageCandidates], out: Path, source: str, label: str = "", *, raw: bool = False
+) -> LabelReport:
     """Write each image to one of two files, in order.
 
     out: a CSV with ``image,x1,y1,x2,y2,(label,)source,score``: pixels of the upright image to a hundredth; names
         relative to its folder.
     source: written in each row, such as the name of the labeler. label: the class of the object, or the empty string
-        for no such column.
+        for no such column. raw: as in `CsvLines`, of both files.
 
     ``OUT.rejected.csv`` beside it has ``image,reason,count,candidates``: the number of candidates, and all of them,
     best first, as a JSON list of ``[x1, y1, x2, y2, score]``. It always has a header. Both files appear when all is
@@ -66,9 +68,9 @@ def write(images: Iterable[ImageCandidates], out: Path, source: str, label: str 
     with (
         replacing(rejected) as file,
         # inside, so that the rejected images appear only once the boxes are there
-        csv_format.writing(out, optional, ("score",)) as add,
+        csv_format.writing(out, optional, ("score",), raw=raw) as add,
     ):
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put(REJECTED_COLUMNS)
         for row, item in enumerate(images, start=1):
             best, why = (None, item.error) if item.error else choose(item.candidates)

@@ -15,6 +15,7 @@ from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
+from solobox.utils.outputs import RUN_FILES, is_run
 
 if TYPE_CHECKING:
     from solobox.model.localizer import Localizer
@@ -83,6 +84,11 @@ def train(
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
+        if not is_run(output) and (foreign := [name for name in RUN_FILES if (output / name).exists()]):
+            raise ConfigError(
+                f"{output / foreign[0]} exists and is not of a run, which would replace it: choose another folder",
+                code="output-exists",
+            )
     dataset = read_checked(source.data, source.images, source.keep, skip_bad=source.skip_bad)
     if chosen is not None and is_main_process():
         source.save(output)
