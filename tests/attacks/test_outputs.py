@@ -204,8 +204,8 @@ def test_drawn_images_are_replaced_only_when_asked(photos: Path, tmp_path: Path)
     drawn, output = tmp_path / "drawn", tmp_path / "boxes.csv"
     (tmp_path / "other").mkdir()
 
-    def run(**options: bool) -> int:
-        return command.predict("model", [str(photos)], output=output, draw=drawn, **options)
+    def run(*, overwrite: bool = False) -> int:
+        return command.predict("model", [str(photos)], output=output, draw=drawn, overwrite=overwrite)
 
     assert run() == 0
     with pytest.raises(DataError, check=has_code("output-exists")):

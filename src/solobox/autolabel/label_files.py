@@ -11,6 +11,7 @@ from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Record
 from solobox.data.formats.writing import relative_to
 from solobox.errors import DataError
+from solobox.predict.inputs import NOT_UTF8, is_utf8, printable
 from solobox.utils.atomic import CsvLines, replacing
 
 REJECTED_COLUMNS = ("image", "reason", "count", "candidates")
@@ -73,6 +74,8 @@ def write(
         writer = CsvLines(file, raw=raw)
         writer.put(REJECTED_COLUMNS)
         for row, item in enumerate(images, start=1):
+            if not is_utf8(str(item.image)):
+                item = ImageCandidates(item.image, error=f"{printable(str(item.image))}: {NOT_UTF8}")
             best, why = (None, item.error) if item.error else choose(item.candidates)
             if best is not None:
                 n_labelled += 1
@@ -89,5 +92,7 @@ def write(
             n_nothing += not item.error and not item.candidates
             first_error = first_error or item.error
             candidates = [[round(value, 2) for value in (*c.box, c.score)] for c in by_score(item.candidates)]
-            writer.put([name_of(item.image), why, len(candidates), json.dumps(candidates)])
+            writer.put(
+                [printable(name_of(item.image)), printable(why), len(candidates), json.dumps(candidates)]
+            )
     return LabelReport(out, rejected, n_labelled, n_nothing, n_several, n_failed, first_error)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from solobox import autolabel as labelers
 from solobox.cli.console import Overwrite, Raw, bars, say
-from solobox.predict.inputs import expand
+from solobox.predict.inputs import check_named, expand
 from solobox.utils.outputs import check_outputs
 from solobox.utils.progress import Progress
 
@@ -53,6 +53,7 @@ def autolabel(
     if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # for `--with mine:function`, after all that is installed
     function = labelers.find(labeler)
+    check_named(images)
     # Each image once: os.path.abspath, because Path.resolve would follow links.
     paths = list({os.path.abspath(name): Path(name) for name in expand(images)}.values())  # noqa: PTH100
     outputs = {"-o": output, "the rejected images of -o": labelers.rejected_path(output)}

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say
 from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.inputs import clip_of, expand, is_camera, is_url
+from solobox.predict.inputs import check_named, clip_of, expand, is_camera, is_url
 from solobox.predict.job import (
     JobSummary,
     Part,
@@ -124,6 +124,7 @@ def predict(
     if smooth:
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
     check_output(path, resume=resume, ids=coco_ids is not None)
+    check_named(inputs)
     images = expand(inputs)
     folders = {name: folder for name, folder in (("--draw", draw), ("--crop", crop)) if folder is not None}
     others = [Path(model), *([coco_ids] if coco_ids is not None else [])]

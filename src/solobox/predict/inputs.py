@@ -58,6 +58,31 @@ def iter_images(inputs: Iterable[str | Path]) -> Iterator[str]:
             raise DataError(f"{'nothing matches' if is_pattern else 'no images in'} {item}", code="no-images")
 
 
+def check_named(inputs: Iterable[str]) -> None:
+    """Raise DataError ``not-found`` for a path that does not exist. Patterns and URLs are not looked at."""
+    for item in inputs:
+        path = item.removeprefix("file://")
+        if not (is_url(path) or glob.has_magic(path) or os.path.lexists(path)):
+            raise DataError(f"{printable(item)}: there is no such file or folder", code="not-found")
+
+
+NOT_UTF8 = "the name is not UTF-8, so no file of rows can hold it: rename the image"
+
+
+def printable(name: str) -> str:
+    """A name with an escape for each byte that is not UTF-8; other names unchanged."""
+    return name if is_utf8(name) else os.fsencode(name).decode(errors="backslashreplace")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name, as Python decodes it from a folder, can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_list(item: str) -> bool:
     """Whether an input is a list of images, by its name."""
     return item.lower().endswith(LISTS)
