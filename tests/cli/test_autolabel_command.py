@@ -53,11 +53,12 @@ def images(path: Path) -> list[str]:
 def test_two_files_and_status_1_where_an_image_cannot_be_read(folder: Path) -> None:
     (folder / "in" / "4.png").write_bytes(b"")
     (folder / "list.csv").write_text("image,note\nin/5.png,x\nin/0.png,y\n")
+    (folder / "lost.txt").write_text("lost.jpg\n")
     done = solobox(
         folder,
         "list.csv",
         "in",
-        "lost.jpg",
+        "lost.txt",
         "-o",
         "out/boxes.csv",
         "--with",
@@ -87,7 +88,7 @@ def test_faces_by_default_and_status_0(folder: Path) -> None:
     [
         (["in", "-o", "b.csv", "--with", "mine:nobody"], "no function 'nobody'"),
         (["in", "-o", "b.xlsx"], "ends in .csv"),
-        (["list.csv", "-o", "list.csv"], "is an input"),
+        (["list.csv", "-o", "list.csv"], "error[output-is-input]"),
     ],
 )
 def test_mistakes_get_a_sentence_and_write_nothing(folder: Path, words: list[str], says: str) -> None:

@@ -166,7 +166,8 @@ def test_predict_writes_a_row_for_every_input_in_order(run: Path, drawn: Path, t
         shutil.copy(drawn / "images" / "00001.jpg", folder / name)
     (folder / "notes.txt").write_text("not an image")
     (tmp_path / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:500])
-    inputs = [tmp_path / "broken.jpg", folder, drawn / "images" / "0000[34].jpg", tmp_path / "none.png"]
+    inputs = [tmp_path / "broken.jpg", folder, drawn / "images" / "0000[34].jpg", tmp_path / "list.txt"]
+    (tmp_path / "list.txt").write_text("none.png\n")
     before = {path: path.read_bytes() for path in folder.iterdir()}
     done = solobox("predict", run, *inputs, "-o", tmp_path / "boxes.csv", "--draw", tmp_path / "drawn")
     assert done.returncode == 1, done.stderr

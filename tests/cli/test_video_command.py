@@ -124,7 +124,7 @@ def test_below_the_least_presence_there_is_no_box(tmp_path: Path, smooth: bool) 
     model = Jumpy(presence=0.3)
     predict_video(model, str(clip), output=path, min_presence=0.4, smooth=smooth)
     assert {(row["x1"], row["presence"]) for row in rows(path)} == {("", "0.3000")}
-    predict_video(model, str(clip), output=path, min_presence=0.2, smooth=smooth)
+    predict_video(model, str(clip), output=path, min_presence=0.2, smooth=smooth, overwrite=True)
     assert "" not in {row["x1"] for row in rows(path)}
 
 
@@ -164,7 +164,7 @@ def test_a_run_that_breaks_off_leaves_nothing_half_done(tmp_path: Path) -> None:
     clip, track, drawn = write(tmp_path / "clip.mp4"), tmp_path / "track.csv", tmp_path / "drawn.mp4"
     track.write_text("old")
     with pytest.raises(RuntimeError):
-        predict_video(Breaking(), str(clip), output=track, draw=drawn)
+        predict_video(Breaking(), str(clip), output=track, draw=drawn, overwrite=True)
     assert track.read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "track.csv"]
 

@@ -105,7 +105,10 @@ def main() -> None:
                 break
             killed += 1
             continued += _has_parts(output)
-            if not _run(folder, output, resume=True, at=-1):
+            is_finished = (
+                output.exists() and not folder_of(output).exists()
+            )  # it died as it removed the folder
+            if not is_finished and not _run(folder, output, resume=True, at=-1):
                 raise SystemExit("died by itself")
             at += 1
     else:

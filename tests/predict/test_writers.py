@@ -19,6 +19,7 @@ from solobox.errors import ConfigError, DataError
 from solobox.predict import writers
 from solobox.predict.prediction import Prediction
 from solobox.predict.writers import FORMATS, Columns, ImageIds, check_format
+from solobox.utils.atomic import unescape_cell
 
 ALL = Columns("both", presence=True, familiarity=True)
 FOUND = [
@@ -149,7 +150,10 @@ def read_csv(path: Path) -> list[dict[str, object]]:
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, strict=True))
     texts = ("image", "error")
-    return [{k: v if k in texts else float(v) if v else None for k, v in row.items()} for row in rows]
+    return [
+        {k: unescape_cell(v) if k in texts else float(v) if v else None for k, v in row.items()}
+        for row in rows
+    ]
 
 
 def read_parquet(path: Path) -> list[dict[str, object]]:

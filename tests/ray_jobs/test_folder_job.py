@@ -139,8 +139,8 @@ def test_a_damaged_plan_and_one_of_another_version_are_errors(tmp_path: Path) ->
         assert error.value.code == code
 
 
-def test_names_that_are_no_utf8_are_errors(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf8_is_escaped_and_has_its_row(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Path(str(tmp_path / "in" / "a\udcff.jpg")).write_bytes(b"x")
-    with pytest.raises(DataError, check=has_code("name-not-utf8")):
-        prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns())
+    job, _ = prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns())
+    assert [Path(name).name for name in job.names(0)] == ["a\\xff.jpg"]

@@ -11,6 +11,7 @@ from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Record
 from solobox.data.formats.writing import relative_to
 from solobox.errors import DataError
+from solobox.predict.inputs import NOT_UTF8, is_utf8, printable
 from solobox.utils.atomic import CsvLines, replacing
 
 REJECTED_COLUMNS = ("image", "reason", "count", "candidates")
@@ -40,13 +41,15 @@ def rejected_path(out: Path) -> Path:
     return out.with_name(f"{out.stem}.rejected.csv")
 
 
-def write(images: Iterable[ImageCandidates], out: Path, source: str, label: str = "") -> LabelReport:
+def write(
+    images: Iterable[ImageCandidates], out: Path, source: str, label: str = "", *, raw: bool = False
+) -> LabelReport:
     """Write each image to one of two files, in order.
 
     out: a CSV with ``image,x1,y1,x2,y2,(label,)source,score``: pixels of the upright image to a hundredth; names
         relative to its folder.
     source: written in each row, such as the name of the labeler. label: the class of the object, or the empty string
-        for no such column.
+        for no such column. raw: as in `CsvLines`, of both files.
 
     ``OUT.rejected.csv`` beside it has ``image,reason,count,candidates``: the number of candidates, and all of them,
     best first, as a JSON list of ``[x1, y1, x2, y2, score]``. It always has a header. Both files appear when all is
@@ -66,11 +69,13 @@ def write(images: Iterable[ImageCandidates], out: Path, source: str, label: str 
     with (
         replacing(rejected) as file,
         # inside, so that the rejected images appear only once the boxes are there
-        csv_format.writing(out, optional, ("score",)) as add,
+        csv_format.writing(out, optional, ("score",), raw=raw) as add,
     ):
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put(REJECTED_COLUMNS)
         for row, item in enumerate(images, start=1):
+            if not is_utf8(str(item.image)):
+                item = ImageCandidates(item.image, error=f"{printable(str(item.image))}: {NOT_UTF8}")
             best, why = (None, item.error) if item.error else choose(item.candidates)
             if best is not None:
                 n_labelled += 1
@@ -87,5 +92,7 @@ def write(images: Iterable[ImageCandidates], out: Path, source: str, label: str 
             n_nothing += not item.error and not item.candidates
             first_error = first_error or item.error
             candidates = [[round(value, 2) for value in (*c.box, c.score)] for c in by_score(item.candidates)]
-            writer.put([name_of(item.image), why, len(candidates), json.dumps(candidates)])
+            writer.put(
+                [printable(name_of(item.image)), printable(why), len(candidates), json.dumps(candidates)]
+            )
     return LabelReport(out, rejected, n_labelled, n_nothing, n_several, n_failed, first_error)

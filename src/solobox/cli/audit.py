@@ -2,6 +2,7 @@
 
 import shlex
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import bars, out, say
+from solobox.cli.console import Overwrite, Raw, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -17,15 +18,17 @@ from solobox.cli.options import (
     ImageFolder,
     KeepBox,
     SkipBad,
+    files_of,
     options_class,
     set_options,
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, read_toml
+from solobox.data.checks import left_out_path
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
-from solobox.evaluation.audit.decisions import must_not_overwrite
 from solobox.training.run_folder import DataSource
+from solobox.utils.outputs import check_outputs
 
 if TYPE_CHECKING:
     from solobox.evaluation.audit.decisions import AppliedDecisions
@@ -50,6 +53,8 @@ def audit(
     apply: Path | None = None,
     folds: int | None = None,
     config: Path | None = None,
+    overwrite: Overwrite = False,
+    raw: Raw = False,
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
@@ -91,14 +96,20 @@ def audit(
             raise ConfigError(
                 "--apply trains nothing and takes no other option than --fix", code="options-conflict"
             )
-        _print_counts(_apply(read_checked(data, images, keep, skip_bad=skip_bad), apply, fix))
+    outputs = {
+        "-o": output,
+        "--report": report,
+        "--fix": fix,
+        "the list beside --fix": fix and left_out_path(fix),
+    }
+    others = [path for path in (config, apply) if path is not None]
+    check_outputs(outputs, chain(others, files_of(data, images)), overwrite=overwrite)
+    if apply is not None and fix is not None:
+        _print_counts(_apply(read_checked(data, images, keep, skip_bad=skip_bad), apply, fix, raw=raw))
         return
     changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
     recipe = Recipe.from_preset(name, changes)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
-    for target in (output, report, fix):
-        if target is not None:
-            must_not_overwrite(target, dataset)
     # PyTorch takes seconds to import: errors in data and options are reported before.
     from solobox.api import audit as train_and_audit
     from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged, write_audit
@@ -109,20 +120,20 @@ def audit(
     out.print(_table(result, dataset))
     say(_count_flagged(result))
     if output is not None:
-        write_audit(output, result, dataset)
+        write_audit(output, result, dataset, raw=raw)
         say(f"audit: {output}")
     if report is not None:
         arguments = shlex.join(source.to_args())
         write_audit_page(report, result, dataset, title=f"Label audit of {data.name}", data=arguments)
         say(f"report: {report}")
     if fix is not None:
-        _print_counts(apply_decisions(dataset, drop_flagged(result, dataset), fix))
+        _print_counts(apply_decisions(dataset, drop_flagged(result, dataset), fix, raw=raw))
 
 
-def _apply(dataset: Dataset, decisions: Path, fix: Path) -> "AppliedDecisions":
+def _apply(dataset: Dataset, decisions: Path, fix: Path, *, raw: bool) -> "AppliedDecisions":
     from solobox.evaluation.audit.decisions import apply_decisions, read_decisions
 
-    return apply_decisions(dataset, read_decisions(decisions), fix, protected=[decisions])
+    return apply_decisions(dataset, read_decisions(decisions), fix, protected=[decisions], raw=raw)
 
 
 def _print_counts(applied: "AppliedDecisions") -> None:

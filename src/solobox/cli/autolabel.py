@@ -4,15 +4,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from solobox import autolabel as labelers
-from solobox.cli.console import bars, say
-from solobox.errors import DataError
-from solobox.predict.inputs import expand
+from solobox.cli.console import Overwrite, Raw, bars, say
+from solobox.predict.inputs import check_named, expand
+from solobox.utils.outputs import check_outputs
 from solobox.utils.progress import Progress
 
 
@@ -24,6 +25,8 @@ def autolabel(
     labeler: Annotated[str, Parameter(name="--with")] = "haar:frontalface",
     label: str = "",
     workers: int | None = None,
+    overwrite: Overwrite = False,
+    raw: Raw = False,
 ) -> int:
     """Find the object in each image with a pretrained detector, and write its box.
 
@@ -50,16 +53,14 @@ def autolabel(
     if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # for `--with mine:function`, after all that is installed
     function = labelers.find(labeler)
-    for item in images:
-        if any(
-            Path(item).resolve() == target.resolve() for target in (output, labelers.rejected_path(output))
-        ):
-            raise DataError(f"{item}: is an input; use another name for the boxes", code="output-is-input")
+    check_named(images)
     # Each image once: os.path.abspath, because Path.resolve would follow links.
     paths = list({os.path.abspath(name): Path(name) for name in expand(images)}.values())  # noqa: PTH100
+    outputs = {"-o": output, "the rejected images of -o": labelers.rejected_path(output)}
+    check_outputs(outputs, chain(map(Path, images), paths), overwrite=overwrite)
     with bars() as progress, closing(labelers.label(paths, function, workers)) as results:
         progress.start("labeling", len(paths))
-        report = labelers.write(_counted(results, progress), output, labeler, label)
+        report = labelers.write(_counted(results, progress), output, labeler, label, raw=raw)
     say(
         f"{report.out}: {report.n_labelled:,} of {len(paths):,} images have a box; rejected in "
         f"{report.rejected}: {report.n_nothing:,} with nothing found, {report.n_several:,} with several candidates, "

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import bars, out, say
+from solobox.cli.console import Overwrite, Raw, bars, out, say
 from solobox.cli.options import DataPath, ImageFolder
 from solobox.data import checks, formats
 from solobox.utils.atomic import replacing
+from solobox.utils.outputs import check_outputs
 
 
 def check(
@@ -18,6 +19,8 @@ def check(
     images: ImageFolder = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     fix: Path | None = None,
+    overwrite: Overwrite = False,
+    raw: Raw = False,
 ) -> int:
     """Check labelled images for errors; the data is not changed.
 
@@ -31,6 +34,8 @@ def check(
         Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why.
     """
     annotations = formats.read(data, images)
+    outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": fix and checks.left_out_path(fix)}
+    check_outputs(outputs, formats.files(annotations), overwrite=overwrite)
     with bars() as progress:
         diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
@@ -43,7 +48,7 @@ def check(
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)
     if fix is not None:
-        report = checks.fix(annotations, diagnosis, fix)
+        report = checks.fix(annotations, diagnosis, fix, raw=raw)
         say(
             f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
             f"{report.n_left_out:,} left out, see {report.left_out}"

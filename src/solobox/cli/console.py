@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 Flag = Parameter(negative="", show_default=False)
 """An option without a value."""
+
+Overwrite: TypeAlias = Annotated[bool, Parameter(help="Replace outputs that exist."), Flag]
+
+Raw: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        help="Write text into CSV files as it is. By default text that a spreadsheet would run as a formula (it begins "
+        "with = + - @) gets an apostrophe before it, which Solobox takes off again when it reads the file."
+    ),
+    Flag,
+]
 
 console = Console(stderr=True)
 """Standard error: notes, progress bars and errors."""

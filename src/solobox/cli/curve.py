@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import bars, out, say
+from solobox.cli.console import Overwrite, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -14,12 +14,14 @@ from solobox.cli.options import (
     ImageFolder,
     KeepBox,
     SkipBad,
+    files_of,
     options_class,
     set_options,
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe
 from solobox.utils.atomic import replacing
+from solobox.utils.outputs import check_outputs
 
 if TYPE_CHECKING:
     from solobox.training.curve import Curve
@@ -37,6 +39,7 @@ def curve(
     output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
     plot: Path | None = None,
     repetitions: int = 5,
+    overwrite: Overwrite = False,
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
@@ -60,6 +63,7 @@ def curve(
         Each option of the recipe.
     """
     recipe = Recipe.from_preset("quick", set_options(settings))
+    check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # PyTorch takes seconds to import: errors in the data are reported before.
     from solobox.evaluation.report.charts import learning_curve_chart

@@ -1,12 +1,14 @@
 """``solobox evaluate``: measure a trained localizer on labelled images."""
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from solobox.cli.console import (
+    Overwrite,
     bars,
     command_line,
     console,
@@ -16,9 +18,10 @@ from solobox.cli.console import (
     say,
     uncertainty_lines,
 )
-from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad
+from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.utils.atomic import replacing
+from solobox.utils.outputs import check_outputs
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
@@ -32,6 +35,7 @@ def evaluate(
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     report: Path | None = None,
     against: Path | None = None,
+    overwrite: Overwrite = False,
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
@@ -53,6 +57,10 @@ def evaluate(
         The folder of another run, to compare with on the same images: by how much, where, and whether the difference
         is significant.
     """
+    runs = [run, against] if against is not None else [run]
+    check_outputs(
+        {"--json": json_file, "--report": report}, chain(runs, files_of(data, images)), overwrite=overwrite
+    )
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # PyTorch takes seconds to import: errors in the data are reported before.
     from solobox.evaluation.compare import compare

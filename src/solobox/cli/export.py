@@ -1,13 +1,15 @@
 """``solobox export``: write a trained localizer as one file that runs without PyTorch."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, bars, say
-from solobox.cli.options import ImageFolder, KeepBox, SkipBad
+from solobox.cli.console import Flag, Overwrite, bars, say
+from solobox.cli.options import ImageFolder, KeepBox, SkipBad, files_of
 from solobox.cli.train import read_checked
+from solobox.utils.outputs import check_outputs
 
 
 def export(
@@ -18,6 +20,7 @@ def export(
     int8: Annotated[bool, Flag] = False,
     max_loss: float = 0.01,
     target: Literal["onnx", "triton"] = "onnx",
+    overwrite: Overwrite = False,
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
@@ -43,6 +46,9 @@ def export(
     target
         onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
     """
+    if target == "onnx":  # a folder for Triton must be new
+        inputs = chain([run], files_of(check, images) if check is not None else ())
+        check_outputs({"-o": output}, inputs, overwrite=overwrite)
     dataset = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
     # Slow to import; errors in the data come first.
     from solobox.export import export as write

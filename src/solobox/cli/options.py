@@ -1,6 +1,6 @@
 """The options of a recipe as options of a command, in groups."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from solobox.cli.console import Flag
 from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
+from solobox.data import formats
 from solobox.data.one_per_image import Keep
 
 _COMMON = Group.create_default_parameters()
@@ -39,6 +40,13 @@ SkipBad: TypeAlias = Annotated[
     Parameter(help="Leave out rows with errors, and count them, instead of stopping.", group=_DATA),
     Flag,
 ]
+
+
+def files_of(data: Path, images: Path | None) -> Iterator[Path]:
+    """The annotation and image files of labelled images; the annotations are read when the first one is asked for."""
+    yield data
+    yield from formats.files(formats.read(data, images))
+
 
 _GROUPS = {
     **dict.fromkeys(options_of(Architecture), _MODEL),

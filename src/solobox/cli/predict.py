@@ -5,15 +5,16 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, Flag, bars, console, quieten, say
-from solobox.cli.predict_checks import check_only_for_images, check_output, check_outputs, check_pad
+from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say
+from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.inputs import clip_of, expand, is_camera
+from solobox.predict.inputs import check_named, clip_of, expand, is_camera, is_url
 from solobox.predict.job import (
     JobSummary,
     Part,
@@ -25,10 +26,11 @@ from solobox.predict.job import (
     run,
 )
 from solobox.predict.onnx_model import RuntimeName
-from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile
+from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile, is_renamed
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns, CsvWriter, ImageIds
+from solobox.utils.outputs import check_outputs
 
 T = TypeVar("T")
 
@@ -49,6 +51,8 @@ def predict(
     outer: float | None = None,
     min_presence: float | None = None,
     resume: Annotated[bool, Flag] = False,
+    overwrite: Overwrite = False,
+    raw: Raw = False,
     coco_ids: Path | None = None,
     smooth: Annotated[bool, Flag] = False,
     engine: Literal["local", "ray"] = "local",
@@ -100,7 +104,9 @@ def predict(
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
     path = Path(output) if output is not None else None
     if engine == "ray":
-        check_only_for_images("--engine ray", images_only | {"--draw": draw, "--smooth": smooth})
+        check_only_for_images(
+            "--engine ray", images_only | {"--draw": draw, "--smooth": smooth, "--overwrite": overwrite}
+        )
         if runtime != "onnxruntime":
             raise ConfigError(
                 "--engine ray runs models by ONNX Runtime: leave --runtime out", code="options-conflict"
@@ -110,16 +116,22 @@ def predict(
         check_only_for_images("a clip", images_only)
         from solobox.predict.video.rows import check_clip_outputs
 
-        check_clip_outputs(clip, path, draw)
+        check_clip_outputs(path, draw)
+        check_outputs({"-o": path, "--draw": draw}, [Path(model), Path(clip)], overwrite=overwrite)
         predictor = load(Path(model), runtime)
         predictor.check(options)
-        return _on_clip(predictor, clip, options, path, draw, smooth=smooth)
+        return _on_clip(predictor, clip, options, path, draw, smooth=smooth, raw=raw)
     if smooth:
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
-    check_output(path, inputs, resume=resume, ids=coco_ids is not None)
+    check_output(path, resume=resume, ids=coco_ids is not None)
+    check_named(inputs)
     images = expand(inputs)
     folders = {name: folder for name, folder in (("--draw", draw), ("--crop", crop)) if folder is not None}
-    check_outputs(images, inputs, path, folders)
+    others = [Path(model), *([coco_ids] if coco_ids is not None else [])]
+    read = chain(others, map(Path, inputs), (Path(image) for image in images if not is_url(image)))
+    is_finished = path is not None and resume and is_renamed(path)
+    check_outputs({"-o": path}, read, overwrite=overwrite or is_finished)
+    check_folders(images, inputs, path, folders, overwrite=overwrite or resume)
     ids = ImageIds.read(coco_ids, images) if coco_ids is not None else ImageIds()
     predictor = load(Path(model), runtime)
     predictor.check(options)
@@ -129,14 +141,15 @@ def predict(
         rows=len(images),
         shard_size=SHARD_SIZE,
         options=options,
-        columns=_columns(predictor, options),
+        columns=_columns(predictor, options, raw=raw),
         settings={
+            "--raw": raw or None,
             "--draw": str(draw.resolve()) if draw else None,
             "--crop": str(crop.resolve()) if crop else None,
             "--pad": pad,
         },
     )
-    writers = _ImageWriters(draw, crop, pad, outer=outer is not None)
+    writers = _ImageWriters(draw, crop, pad, outer=outer is not None, overwrite=overwrite)
     with bars() as progress:
         if path is None:
             summary = _print(predictor, images, plan, writers, progress)
@@ -168,11 +181,11 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
     return Localizer.load(path)
 
 
-def _columns(predictor: Predictor, options: PredictOptions) -> Columns:
+def _columns(predictor: Predictor, options: PredictOptions, *, raw: bool = False) -> Columns:
     margins: Literal["none", "both", "outer"] = "none"
     if options.level is not None:
         margins = "both" if options.outer is None else "outer"
-    return Columns(margins, presence=predictor.has_presence, familiarity=predictor.has_familiarity)
+    return Columns(margins, presence=predictor.has_presence, familiarity=predictor.has_familiarity, raw=raw)
 
 
 # Images ---------------------------------------------------------------------------------------------
@@ -181,8 +194,11 @@ def _columns(predictor: Predictor, options: PredictOptions) -> Columns:
 class _ImageWriters:
     """Draws and crops images as their predictions pass."""
 
-    def __init__(self, draw: Path | None, crop: Path | None, pad: float, *, outer: bool) -> None:
+    def __init__(
+        self, draw: Path | None, crop: Path | None, pad: float, *, outer: bool, overwrite: bool
+    ) -> None:
         self._draw, self._crop, self._pad, self._outer = draw, crop, pad, outer
+        self._overwrite = overwrite
 
     def hook(
         self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
@@ -202,7 +218,8 @@ class _ImageWriters:
         )
 
         def names(folder: Path, file: str) -> ImageNames:
-            return ImageNames(folder, journals / file if journals is not None else None)
+            journal = journals / file if journals is not None else None
+            return ImageNames(folder, journal, overwrite=self._overwrite)
 
         image_writers: list[ImageWriter] = []
         if self._draw is not None:
@@ -345,12 +362,13 @@ def _on_clip(
     draw: Path | None,
     *,
     smooth: bool,
+    raw: bool,
 ) -> int:
     """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
     from solobox.predict.video.frames import open_clip, until_interrupted
     from solobox.predict.video.rows import FrameRows, predict_clip
 
-    columns = _columns(predictor, options)
+    columns = _columns(predictor, options, raw=raw)
     errors = count = 0
     out = sys.stdout  # the progress bar replaces it
     with ExitStack() as stack:

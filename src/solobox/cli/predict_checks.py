@@ -7,6 +7,7 @@ from pathlib import Path
 from solobox.errors import ConfigError, DataError
 from solobox.predict.inputs import is_url
 from solobox.predict.writers import check_format
+from solobox.utils.outputs import check_output_folder
 
 
 def check_pad(pad: float, *, crop: bool) -> None:
@@ -25,44 +26,38 @@ def check_only_for_images(what: str, options: Mapping[str, object]) -> None:
         raise ConfigError(f"{' and '.join(wrong)} cannot be used with {what}", code="options-conflict")
 
 
-def check_output(output: Path | None, inputs: Iterable[str], *, resume: bool, ids: bool) -> None:
-    """Raise ConfigError for an output of unknown format, and for options that need another one.
-
-    Raises DataError ``output-is-input`` where it is one of the inputs.
-    """
-    if output is None:
-        if resume:
-            raise ConfigError("--resume needs the -o of the run that was stopped", code="options-conflict")
-    else:
+def check_output(output: Path | None, *, resume: bool, ids: bool) -> None:
+    """Raise ConfigError for an output of unknown format, and for options that need another one."""
+    if output is not None:
         check_format(output)
-        if output.exists() and any(Path(item).resolve() == output.resolve() for item in inputs):
-            raise _is_input(output)
+    elif resume:
+        raise ConfigError("--resume needs the -o of the run that was stopped", code="options-conflict")
     if ids and (output is None or output.suffix.lower() != ".json"):
         raise ConfigError(
             "--coco-ids belongs to COCO's results: write them with -o NAME.json", code="options-conflict"
         )
 
 
-def check_outputs(
-    images: Sequence[str], inputs: Iterable[str], output: Path | None, folders: Mapping[str, Path]
+def check_folders(
+    images: Sequence[str],
+    inputs: Iterable[str],
+    output: Path | None,
+    folders: Mapping[str, Path],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Raise DataError where an output would replace something else, or be taken for an input the next time.
+    """Raise DataError where the images in a folder would replace others, or be taken for inputs the next time.
 
-    images: all of them. inputs: of the command. folders: for images that are written, by the option's name.
-    Codes: ``output-is-input``, ``output-conflict``, ``name-not-utf8``; ConfigError ``options-conflict``.
+    images: all of them. inputs: of the command. output: the file with the rows. folders: for images that are written,
+    by the option's name. overwrite: the folders may hold something.
+    Codes: ``output-is-input``, ``output-exists``, ``output-conflict``; ConfigError ``options-conflict``.
     """
-    for image in images:
-        try:
-            image.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"the name {image!r} cannot be written as UTF-8: rename it, or leave it out",
-                code="name-not-utf8",
-            ) from None
-        if folders and is_url(image):
-            raise ConfigError(
-                f"{' and '.join(folders)} need local images, and {image} is a URL", code="options-conflict"
-            )
+    if not folders:
+        return
+    if url := next(filter(is_url, images), None):
+        raise ConfigError(
+            f"{' and '.join(folders)} need local images, and {url} is a URL", code="options-conflict"
+        )
     image_folders = {Path(folder).resolve() for folder in {os.path.dirname(image) for image in images}}  # noqa: PTH120
     searched = [Path(item).resolve() for item in inputs if Path(item).is_dir()]
     for option, folder in folders.items():
@@ -77,30 +72,7 @@ def check_outputs(
                 "folder elsewhere",
                 code="output-is-input",
             )
-        if folder.exists() and not folder.is_dir():
-            raise DataError(f"{option} {folder} is a file: name a folder", code="output-conflict")
-    paths = [folder.resolve() for folder in folders.values()]
+        check_output_folder(option, folder, overwrite=overwrite)
+    paths = [path.resolve() for path in (*folders.values(), output) if path is not None]
     if len(set(paths)) < len(paths):
-        raise DataError(
-            f"{' and '.join(folders)} are the same folder: give each its own", code="output-conflict"
-        )
-    if output is not None:
-        _check_file(images, output, paths)
-
-
-def _check_file(images: Sequence[str], output: Path, folders: Sequence[Path]) -> None:
-    if output.is_dir():
-        raise DataError(f"-o {output} is a folder: name a file", code="output-conflict")
-    if output.resolve() in folders:
-        raise DataError(
-            f"-o {output} and a folder for images are the same: give each its own name",
-            code="output-conflict",
-        )
-    if output.exists():
-        same_name = (image for image in images if Path(image).name == output.name)
-        if any(Path(image).resolve() == output.resolve() for image in same_name):
-            raise _is_input(output)
-
-
-def _is_input(output: Path) -> DataError:
-    return DataError(f"-o {output} is one of the inputs: give it another name", code="output-is-input")
+        raise DataError(f"{' and '.join(folders)} and -o: give each its own name", code="output-conflict")

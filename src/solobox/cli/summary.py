@@ -9,11 +9,12 @@ from cyclopts.validators import Number
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import out, quieten
+from solobox.cli.console import Overwrite, out, quieten
 from solobox.cli.options import options_class, set_options
 from solobox.config.architecture import Architecture
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
+from solobox.utils.outputs import check_outputs
 
 if TYPE_CHECKING:
     from solobox.model.summary import Summary
@@ -29,6 +30,7 @@ def summary(
     *,
     plot: Path | None = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
+    overwrite: Overwrite = False,
     depth: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
@@ -58,6 +60,9 @@ def summary(
         )
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ConfigError(f"{plot}: the drawing is an SVG; name it {plot.with_suffix('.svg').name}")
+    check_outputs(
+        {"--plot": plot, "--json": json_file}, [run] if run is not None else [], overwrite=overwrite
+    )
     architecture = Architecture(**changes)
     quieten()
     from solobox.model.diagram import diagram

@@ -16,6 +16,7 @@ from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
+from solobox.utils.outputs import RUN_FILES, is_run
 
 if TYPE_CHECKING:
     from solobox.model.localizer import Localizer
@@ -84,6 +85,11 @@ def train(
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
+        if not is_run(output) and (foreign := [name for name in RUN_FILES if (output / name).exists()]):
+            raise ConfigError(
+                f"{output / foreign[0]} exists and is not of a run, which would replace it: choose another folder",
+                code="output-exists",
+            )
     dataset = Dataset.read(source.data, source.images, keep=source.keep, skip_bad=source.skip_bad)
     if chosen is not None:
         console.print(_split_table(dataset.with_splits(val=chosen.val, test=chosen.test)))

@@ -15,7 +15,7 @@ from solobox.export.onnx_file import to_onnx, training_metadata, triton_config
 from solobox.export.parity import Parity, compare, require_parity
 from solobox.export.quantize import Int8Accuracy, evenly_spaced, quantize_measured, require_accuracy
 from solobox.model.localizer import Localizer
-from solobox.utils.atomic import remove_leftovers, replacing_bytes
+from solobox.utils.atomic import followed, remove_leftovers, replacing_bytes
 from solobox.utils.progress import Progress
 
 Target: TypeAlias = Literal["onnx", "triton"]
@@ -102,6 +102,7 @@ def _invalid_path(text: str) -> ConfigError:
 
 def _write(model: onnx.ModelProto, path: Path, target: Target) -> int:
     content = model.SerializeToString()
+    path = followed(path)
     remove_leftovers(path)
     if target == "onnx":
         with replacing_bytes(path) as file:

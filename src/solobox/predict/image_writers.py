@@ -1,11 +1,12 @@
 """Images of the predictions, in a folder: drawn boxes, or crops of the objects.
 
 Images are decoded, drawn and saved in threads while the model predicts the next ones. Each is written atomically, and
-none replaces another file.
+none replaces another file unless that is asked for.
 """
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -74,13 +75,15 @@ class ImageNames:
 
     journal: a file that stores the name of each row, so that a resumed run uses the same names: it replaces its earlier
         images and no other file.
+    overwrite: replace files of these names that are there already; links stay.
     """
 
-    def __init__(self, folder: Path, journal: Path | None = None) -> None:
+    def __init__(self, folder: Path, journal: Path | None = None, *, overwrite: bool = False) -> None:
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._journal = journal
+        self._overwrite = overwrite
         self._next: dict[str, int] = {}
         self._names = _read_journal(journal) if journal is not None else {}
         self._taken = {name.casefold() for name in self._names.values()}
@@ -103,9 +106,14 @@ class ImageNames:
             key = f"{stem}{ending}".casefold()
             number = self._next[key] = self._next.get(key, 0) + 1
             name = f"{stem}-{number}{ending}" if number > 1 else f"{stem}{ending}"
-            if name.casefold() not in self._taken and not (self._folder / name).exists():
+            if name.casefold() not in self._taken and not self._is_kept(self._folder / name):
                 self._taken.add(name.casefold())
                 return name
+
+    def _is_kept(self, path: Path) -> bool:
+        if self._overwrite:
+            return path.is_symlink() or path.is_dir()
+        return os.path.lexists(path)
 
     def _sweep(self) -> None:
         """Remove the unfinished images that a killed run left: those whose name is in the journal."""

@@ -17,6 +17,7 @@ from typing import Any, TextIO, TypeAlias
 
 from solobox.errors import ConfigError, DataError, reason
 from solobox.images.reading import MAX_BYTES, is_image_name
+from solobox.utils.atomic import unescape_cell
 
 Store: TypeAlias = Any
 """An ``fsspec.AbstractFileSystem``; fsspec has no types."""
@@ -55,6 +56,31 @@ def iter_images(inputs: Iterable[str | Path]) -> Iterator[str]:
         if not count:
             is_pattern = glob.has_magic(item) and not is_list(item)
             raise DataError(f"{'nothing matches' if is_pattern else 'no images in'} {item}", code="no-images")
+
+
+def check_named(inputs: Iterable[str]) -> None:
+    """Raise DataError ``not-found`` for a path that does not exist. Patterns and URLs are not looked at."""
+    for item in inputs:
+        path = item.removeprefix("file://")
+        if not (is_url(path) or glob.has_magic(path) or os.path.lexists(path)):
+            raise DataError(f"{printable(item)}: there is no such file or folder", code="not-found")
+
+
+NOT_UTF8 = "the name is not UTF-8, so no file of rows can hold it: rename the image"
+
+
+def printable(name: str) -> str:
+    """A name with an escape for each byte that is not UTF-8; other names unchanged."""
+    return name if is_utf8(name) else os.fsencode(name).decode(errors="backslashreplace")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name, as Python decodes it from a folder, can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_list(item: str) -> bool:
@@ -145,11 +171,19 @@ def _in_list(item: str) -> Iterator[str]:
     with reading(item), _open_text(item) as text:
         names = _column(item, text) if is_csv else (line.strip() for line in text)
         for number, name in enumerate(names, start=1):
+            if is_csv and (plain := unescape_cell(name)) != name:
+                # A list that nothing escaped may name a file that begins so.
+                is_raw = not is_url(item) and _is_file(base, name) and not _is_file(base, plain)
+                name = name if is_raw else plain
             if name:
                 is_whole = is_url(name) or os.path.isabs(name) or not base  # noqa: PTH117 (C:\\ on Windows alone)
                 yield name if is_whole else f"{base}/{name}{chained}{outer}"
             elif is_csv:
                 raise DataError(f"{item}: row {number} names no image", code="list-damaged")
+
+
+def _is_file(folder: str, name: str) -> bool:
+    return Path(folder, name).is_file()
 
 
 @contextlib.contextmanager
@@ -165,7 +199,7 @@ def _open_text(item: str) -> Iterator[TextIO]:
 
 def _column(item: str, text: TextIO) -> Iterator[str]:
     rows = csv.DictReader(text)
-    fields = {field.strip().lower(): field for field in rows.fieldnames or ()}
+    fields = {unescape_cell(field.strip().lower()): field for field in rows.fieldnames or ()}
     column = next((fields[name] for name in _COLUMNS if name in fields), None)
     if column is None:
         raise DataError(

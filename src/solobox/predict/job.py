@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import Unread, fetch, is_url
+from solobox.predict.inputs import NOT_UTF8, Unread, fetch, is_url, is_utf8, printable
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns
@@ -382,6 +382,9 @@ def _fetched(names: Iterable[str]) -> Iterator[tuple[str, str | bytes | Unread]]
     """Each name with its image. Threads start with the first URL."""
     walk = iter(names)
     for name in walk:
+        if not is_utf8(name):
+            yield printable(name), Unread(f"{printable(name)}: {NOT_UTF8}")
+            continue
         if not is_url(name):
             yield name, name
             continue

@@ -25,6 +25,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.writers import FORMATS, ImageIds, ParquetRows, check_format
 from solobox.utils.atomic import (
     explained,
+    followed,
     remove_leftovers,
     replacing,
     replacing_bytes,
@@ -81,6 +82,7 @@ class OutputFile(Job):
         this output, ``output-unfinished`` if there are parts and `resume` is not set, ``output-damaged``, and
         ``file-unwritable``; ConfigError ``plan-differs`` if the parts belong to another plan.
         """
+        output = followed(output)
         job = cls(output, plan, names, ids)
         with explained(output):
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -262,6 +264,12 @@ class OutputFile(Job):
         with contextlib.suppress(OSError):
             if {path.name for path in self.folder.iterdir()} <= {_PLAN, _LOCK}:
                 self._remove()
+
+
+def is_renamed(output: Path) -> bool:
+    """Whether a run finished this output, and was killed before it removed its folder."""
+    folder = folder_of(followed(output))
+    return output.is_file() and (folder / _JOURNAL).is_file() and not any(folder.glob(f"{_ROWS}.*"))
 
 
 def _opened(path: Path, size: int) -> BinaryIO:

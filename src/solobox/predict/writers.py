@@ -31,11 +31,13 @@ class Columns:
     margins: ``both``: an interval for each edge (``x1_lower,x1_upper,y1_lower,...``); ``outer``: the box that holds the
         whole object (``x1_outer,...``).
     presence, familiarity: as in `Prediction`.
+    raw: in a CSV, write text as it is, see `CsvLines`.
     """
 
     margins: MarginColumns = "none"
     presence: bool = False
     familiarity: bool = False
+    raw: bool = False
 
     @property
     def numbers(self) -> list[str]:
@@ -209,7 +211,7 @@ class CsvWriter(LineWriter):
         self, file: TextIO, columns: Columns, ids: ImageIds | None = None, *, appending: bool = False
     ) -> None:
         super().__init__(file, columns, ids, appending=appending)
-        self._lines = CsvLines(file)
+        self._lines = CsvLines(file, raw=columns.raw)
         if not appending:
             self._lines.put(columns.names)
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import is_list, is_url, iter_images, locate, reading
+from solobox.predict.inputs import is_list, is_url, iter_images, locate, printable, reading
 from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.prediction import Prediction
@@ -209,13 +209,8 @@ def _write(folder: StoreFolder, model: bytes, inputs: Sequence[str], plan: Plan)
         names = Path(scratch) / "inputs.parquet"
         with parquet.ParquetWriter(names, _IMAGES, compression="zstd") as writer:
             for group in batched(iter_images(inputs), plan.shard_size):
-                try:
-                    key.update("\n".join([*group, ""]).encode())
-                except UnicodeEncodeError as error:
-                    raise DataError(
-                        f"{error.object.strip()!r} cannot be written as UTF-8; rename it",
-                        code="name-not-utf8",
-                    ) from error
+                group = list(map(printable, group))
+                key.update("\n".join([*group, ""]).encode())
                 writer.write_table(pa.table({"image": group}, _IMAGES), row_group_size=plan.shard_size)
                 rows += len(group)
         if not rows:

@@ -17,8 +17,8 @@ from solobox.errors import DataError
 def replacing(path: Path) -> Iterator[TextIO]:
     """Open a text file that replaces `path` once it is complete and on the disk.
 
-    Missing folders are created. When anything fails, `path` stays as it was, and no other file is left. ``DataError``
-    where it cannot be written.
+    Missing folders are created. Where `path` is a symbolic link, the file that it leads to is replaced. When anything
+    fails, `path` stays as it was, and no other file is left. ``DataError`` where it cannot be written.
     """
     with _beside(path) as beside, beside.open("x", encoding="utf-8", newline="") as file:
         yield file
@@ -37,9 +37,12 @@ def replacing_bytes(path: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
+    named, path = path, followed(path)
     beside = unfinished(path)
     try:
-        with explained(path):
+        with explained(named):
+            if path.exists() and not path.is_file():
+                raise DataError(f"{named}: cannot be written: it is a folder or a device")
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
             beside.replace(path)
@@ -49,11 +52,30 @@ def _beside(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
-class CsvLines:
-    """Writes a CSV: lines end with a line feed; text with a line feed or a carriage return is quoted."""
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+"""Text that a spreadsheet takes for a formula, and such text with apostrophes before it."""
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def escape_cell(text: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would run as a formula; numbers stay. See `unescape_cell`."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def unescape_cell(text: str) -> str:
+    """What `escape_cell` was given. Text from elsewhere loses an apostrophe only before what looks like a formula."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+class CsvLines:
+    """Writes a CSV: lines end with a line feed; text with a line feed or a carriage return is quoted.
+
+    raw: write text as it is; otherwise text that a spreadsheet would run as a formula is escaped, see `escape_cell`.
+    """
+
+    def __init__(self, file: TextIO, *, raw: bool = False) -> None:
+        self._file, self._raw = file, raw
         # Python's writer quotes only the characters of its line terminator, and file names may hold both.
         self._writer = csv.writer(self, lineterminator="\r\n")
 
@@ -63,7 +85,9 @@ class CsvLines:
 
     def put(self, cells: Iterable[object]) -> None:
         """Write a line."""
-        self._writer.writerow(cells)
+        self._writer.writerow(
+            escape_cell(cell) if isinstance(cell, str) and not self._raw else cell for cell in cells
+        )
 
 
 def sync_folder(folder: Path) -> None:
@@ -74,6 +98,11 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def followed(path: Path) -> Path:
+    """The path that a symbolic link leads to, so that the file there is replaced and not the link; others unchanged."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def unfinished(path: Path) -> Path:

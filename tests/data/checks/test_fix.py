@@ -137,7 +137,7 @@ def test_the_original_is_never_replaced(tmp_path: Path) -> None:
     diagnosis = checks.check(annotations)
     (tmp_path / "link.csv").symlink_to(tmp_path / "boxes.csv")
     for out in (tmp_path / "boxes.csv", tmp_path / "sub" / ".." / "boxes.csv", tmp_path / "link.csv"):
-        with pytest.raises(DataError, check=lambda error: error.code == "replaces-original"):
+        with pytest.raises(DataError, check=lambda error: error.code == "output-is-input"):
             checks.fix(annotations, diagnosis, out)
     assert (tmp_path / "boxes.csv").read_bytes() == before
     assert not list(tmp_path.glob("*left-out*"))
@@ -148,7 +148,7 @@ def test_a_list_named_like_the_left_out_list_is_not_replaced_by_it(tmp_path: Pat
     data.fine(4)
     formats.write(tmp_path / "boxes.left-out.csv", data.records)
     annotations = formats.read(tmp_path / "boxes.left-out.csv")
-    with pytest.raises(DataError, check=lambda error: error.code == "replaces-original"):
+    with pytest.raises(DataError, check=lambda error: error.code == "output-is-input"):
         checks.fix(annotations, checks.check(annotations), tmp_path / "boxes.csv")
 
 

@@ -5,6 +5,6 @@
 
 from solobox.data.checks.checking import CheckLevel, check
 from solobox.data.checks.diagnosis import CODES, Diagnosis, Finding, Fix
-from solobox.data.checks.fix import FixReport, fix
+from solobox.data.checks.fix import FixReport, fix, left_out_path
 
-__all__ = ["CODES", "CheckLevel", "Diagnosis", "Finding", "Fix", "FixReport", "check", "fix"]
+__all__ = ["CODES", "CheckLevel", "Diagnosis", "Finding", "Fix", "FixReport", "check", "fix", "left_out_path"]

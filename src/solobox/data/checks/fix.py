@@ -3,12 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from solobox.data import formats
 from solobox.data.checks.context import format_box
 from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import DataError
 from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.outputs import check_outputs
 
 LEFT_OUT_COLUMNS = ("row", "where", "image", "done", "code", "why", "box_before", "box_after")
 
@@ -28,21 +30,23 @@ class FixReport:
     n_changed: int
 
 
-def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path) -> FixReport:
+def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool = False) -> FixReport:
     """Write a clean CSV copy of the annotations that `diagnosis` is about.
 
     Left out: records with an error that has no safe fix, repeated rows except the first, and rows that only a person
     can decide. Changed: boxes in another convention, with swapped corners, a little over the edge, or drawn on the
     unrotated image. Everything else is kept, other columns included; image names become relative to the copy's folder.
-    ``OUT.left-out.csv`` beside it lists what was left out or changed, and why.
+    ``OUT.left-out.csv`` beside it lists what was left out or changed, and why. raw: as in `CsvLines`, of both.
 
-    Raises DataError: ``not-csv`` for another suffix, ``replaces-original``, ``nothing-left``.
+    Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
     The original and the images are never touched, and nothing is half written.
     """
     if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
         raise ValueError("the diagnosis is of other annotations")
-    left_out = out.with_name(f"{out.stem}.left-out.csv")
-    _refuse_to_replace(annotations, out, left_out)
+    left_out = left_out_path(out)
+    if out.suffix.lower() != ".csv":
+        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
+    check_outputs({"the copy": out, "its list": left_out}, formats.files(annotations), overwrite=True)
     fixes_of = _fixes_by_record(diagnosis)
     kept = [
         replace(record, box=_last_box(fixes_of.get(index, []), record.box))
@@ -56,28 +60,19 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path) -> FixReport:
             code="nothing-left",
         )
     with replacing(left_out) as file:
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put(LEFT_OUT_COLUMNS)
         for index in sorted(fixes_of):
             writer.put(_line(annotations.records[index], fixes_of[index]))
         # inside, so that the list appears only once the copy exists
-        csv_format.write(out, kept)
+        csv_format.write(out, kept, raw=raw)
     n_left_out = diagnosis.n_records - len(kept)
     return FixReport(out, left_out, len(kept), n_left_out, len(fixes_of) - n_left_out)
 
 
-def _refuse_to_replace(annotations: Annotations, out: Path, left_out: Path) -> None:
-    if out.suffix.lower() != ".csv":
-        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
-    originals = {annotations.path, *(record.path for record in annotations.records)}
-    taken = {path.resolve() for path in originals}
-    for target in (out, left_out):
-        same_file = target.exists() and annotations.path.exists() and target.samefile(annotations.path)
-        if same_file or target.resolve() in taken:
-            raise DataError(
-                f"{target}: is an original file: name another file for the clean copy",
-                code="replaces-original",
-            )
+def left_out_path(out: Path) -> Path:
+    """The list beside a corrected copy: ``clean.left-out.csv`` for ``clean.csv``."""
+    return out.with_name(f"{out.stem}.left-out.csv")
 
 
 def _fixes_by_record(diagnosis: Diagnosis) -> dict[int, list[Fix]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from solobox.data.formats.csv import opened
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
+    Unescape,
     box_of,
     head,
     image_name,
@@ -49,7 +50,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     A text that is not four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row
     without a path.
     """
-    path_of = locate(images or path.parent)
+    path_of, existing_name = locate(images or path.parent), Unescape(images or path.parent)
     records: list[Record] = []
     with opened(path) as file:
         delimiter = _delimiter(head(path).splitlines()[:_SNIFFED_LINES])
@@ -58,6 +59,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         for cells in reader:
             row, line = line + 1, reader.line_num
             name, text = _halves(cells)
+            name = existing_name(name)
             if not name and not text:
                 continue
             if first and _is_header(name, text):

@@ -1,8 +1,9 @@
 """CSV: a header with ``image,x1,y1,x2,y2`` in any order, one box a row, corners in pixels.
 
 Read: also ``split``, ``group``, ``label`` and ``source``; every other column is kept as text. Commas, semicolons or
-tabs; header names in any case; UTF-8 with or without a mark; spaces around values are dropped. A row whose four
-coordinates are empty lists an image without the object.
+tabs; header names in any case; UTF-8 with or without a mark. Spaces around values are dropped, and the apostrophe
+before text that a spreadsheet would run as a formula. A row whose four coordinates are empty lists an image without the
+object.
 """
 
 import csv
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, TextIO
 from solobox.data.formats.parsing import (
     NO_EXTRA,
     NOT_A_BOX,
+    Unescape,
     box_of,
     encoding_of,
     head,
@@ -28,7 +30,7 @@ from solobox.data.formats.parsing import (
 from solobox.data.formats.records import Annotations, Record
 from solobox.data.formats.writing import plain, relative_to, writable
 from solobox.errors import DataError
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import CsvLines, replacing, unescape_cell
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -82,22 +84,24 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     return Annotations(path, NAME, CONVENTION, records)
 
 
-def write(path: Path, rows: Sequence[Record]) -> None:
+def write(path: Path, rows: Sequence[Record], *, raw: bool = False) -> None:
     """Write a CSV with commas. Columns that no row fills are left out, the image and the box excepted.
 
-    Image names are relative to the file's folder where possible. Numbers read back exactly.
+    Image names are relative to the file's folder where possible. Numbers read back exactly. raw: as in `CsvLines`.
     ``DataError`` for a box that is not four finite numbers, or where the file cannot be written.
     """
     writable(rows, path)
     optional = [name for name in OPTIONAL if any(getattr(record, name) for record in rows)]
     extra = list(dict.fromkeys(name for record in rows for name in record.extra))
-    with writing(path, optional, extra) as add:
+    with writing(path, optional, extra, raw=raw) as add:
         for record in rows:
             add(record)
 
 
 @contextmanager
-def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterator[Callable[[Record], None]]:
+def writing(
+    path: Path, optional: Sequence[str], extra: Sequence[str], *, raw: bool = False
+) -> Iterator[Callable[[Record], None]]:
     """Write a CSV row by row, for more rows than fit in memory; otherwise as `write`.
 
     optional: those of `OPTIONAL` that become columns. extra: other columns, filled from `Record.extra`.
@@ -105,7 +109,7 @@ def writing(path: Path, optional: Sequence[str], extra: Sequence[str]) -> Iterat
     """
     name_of = relative_to(path.parent)
     with replacing(path) as file:
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put([*REQUIRED, *optional, *extra])
 
         def add(record: Record) -> None:
@@ -156,7 +160,7 @@ def sniff(file: TextIO) -> str:
 
 
 def _columns(path: Path, header: Sequence[str]) -> _Columns:
-    names = [cell.strip() for cell in header]
+    names = [unescape_cell(cell.strip()) for cell in header]
     lower = [name.lower() for name in names]
     twice = sorted({name for name in lower if name and lower.count(name) > 1})
     if twice:
@@ -193,7 +197,7 @@ def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> Iterator[Record]:
-    path_of = locate(folder)
+    path_of, existing_name = locate(folder), Unescape(folder)
     width, extras = columns.width, columns.extra
     x1, y1, x2, y2 = columns.box
     split_at, group_at, label_at, source_at = columns.optional
@@ -209,7 +213,7 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
             cells, overflow = cells[:width] + [""] * (width - len(cells)), cells[width:]
         cells.append("")  # the cell past the end stands for each missing optional column
         where = f"{prefix}{row}"
-        image = image_name(cells[columns.image])
+        image = existing_name(image_name(cells[columns.image]))
         if not image:
             if not any(map(str.strip, cells)):
                 continue
@@ -222,7 +226,7 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
         word = cells[split_at]
         if word not in splits:
             splits[word] = split_of(word, where)
-        extra = {name: cells[index].strip() for name, index in extras} if extras else NO_EXTRA
+        extra = {name: unescape_cell(cells[index].strip()) for name, index in extras} if extras else NO_EXTRA
         yield Record(
             row,
             where,
@@ -230,10 +234,10 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
             path_of(image),
             box,
             text,
-            sys.intern(cells[label_at].strip()),
+            sys.intern(unescape_cell(cells[label_at].strip())),
             splits[word],
-            cells[group_at].strip(),
-            sys.intern(cells[source_at].strip()),
+            unescape_cell(cells[group_at].strip()),
+            sys.intern(unescape_cell(cells[source_at].strip())),
             extra,
         )
 

@@ -81,6 +81,19 @@ def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # n
     FORMATS[format].write(path, rows)
 
 
+def files(annotations: Annotations) -> Iterator[Path]:
+    """The files that were read: of annotations and, whether or not they exist, images. Some may come twice."""
+    path = annotations.path
+    yield from path.rglob("*") if path.is_dir() else (path,)
+    if annotations.format == voc.NAME:
+        folder = path if path.is_dir() else path.parent
+        yield from (parent_of(folder) / "ImageSets" / "Main").glob("*.txt")
+    elif annotations.format == yolo.NAME:
+        yield from (path if path.is_dir() else path.parent).glob("*.txt")  # lists of images
+        yield from (yolo.label_file(record.path) for record in annotations.records)
+    yield from (record.path for record in annotations.records)
+
+
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     # A million records hold no cycles, yet the collector scans all of them again and again while they are made,

@@ -12,7 +12,7 @@ import numpy as np
 
 from solobox.data.formats.records import Record
 from solobox.errors import DataError
-from solobox.utils.atomic import explained
+from solobox.utils.atomic import explained, followed
 
 
 @contextlib.contextmanager
@@ -22,6 +22,7 @@ def building(folder: Path) -> Iterator[Path]:
     Yields a temporary folder beside it, so that relative links in it stay valid after renaming. Raises DataError:
     ``already-exists`` when `folder` is not empty.
     """
+    folder = followed(folder)
     with explained(folder):
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise DataError(f"{folder}: exists already: name an empty or a new folder", code="already-exists")

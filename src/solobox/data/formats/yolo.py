@@ -202,7 +202,8 @@ def _in_list(file: Path, root: Path) -> Iterator[Path]:
             yield beside if listings.has(beside) or not listings.has(root / name) else root / name
 
 
-def _label_file(image: Path) -> Path:
+def label_file(image: Path) -> Path:
+    """The file with the boxes of an image, which need not exist."""
     parts = image.parts
     for at in range(len(parts) - 2, -1, -1):
         if parts[at] == "images":
@@ -212,7 +213,7 @@ def _label_file(image: Path) -> Path:
 
 def _records(image: Path, split: str, setup: _Setup) -> Iterator[Record]:
     name = _name(image, setup.file)
-    labels = _label_file(image)
+    labels = label_file(image)
     lines = read_text(labels).splitlines() if setup.listings.has(labels) else []
     boxes = [(row, line.split()) for row, line in enumerate(lines, start=1) if line.strip()]
     if not boxes:

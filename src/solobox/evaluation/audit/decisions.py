@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from solobox.boxes import Floats, is_valid
+from solobox.data.checks import left_out_path
 from solobox.data.dataset import Dataset
+from solobox.data.formats import csv as csv_format
 from solobox.data.formats.writing import plain
 from solobox.errors import DataError
 from solobox.evaluation.audit.label_audit import Audit
 from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.outputs import check_outputs
 
 FORMAT = "solobox audit decisions 1"
 """The value of ``format`` in a file of decisions."""
@@ -167,24 +170,30 @@ def _invalid(text: str) -> DataError:
 
 
 def apply_decisions(
-    dataset: Dataset, decisions: Sequence[Decision], out: Path, *, protected: Sequence[Path] = ()
+    dataset: Dataset,
+    decisions: Sequence[Decision],
+    out: Path,
+    *,
+    protected: Sequence[Path] = (),
+    raw: bool = False,
 ) -> AppliedDecisions:
     """Write the dataset with the decisions applied to a new CSV, and all changes to ``OUT.left-out.csv`` beside it.
 
     Images without a decision keep their labels. protected: files that must not be overwritten, beside the data and the
-    images. Both files are written completely or not at all.
+    images. raw: as in `CsvLines`. Both files are written completely or not at all.
 
     Raises DataError ``output-not-csv`` if `out` does not end in ``.csv``, ``output-is-input`` if it would overwrite the
     data, an image or a protected file, ``decision-outdated`` for a decision about an image that is not in the dataset
     or whose label has changed, and ``nothing-left`` if no image would remain.
     """
-    left_out = out.with_name(f"{out.stem}.left-out.csv")
+    left_out = left_out_path(out)
     if out.suffix.lower() != ".csv":
         raise DataError(
             f"{out}: the corrected copy is a CSV; use a name that ends in .csv", code="output-not-csv"
         )
-    for target in (out, left_out):
-        must_not_overwrite(target, dataset, protected)
+    inputs = [*([dataset.notes.path] if dataset.notes.path is not None else []), *protected]
+    inputs += [image for image in dataset.images if isinstance(image, Path)]
+    check_outputs({"the copy": out, "its list": left_out}, inputs, overwrite=True)
     row_of = {name: row for row, name in enumerate(dataset.names)}
     boxes, keep, changes = dataset.boxes.copy(), np.ones(len(dataset), dtype=np.bool_), []
     for number, decision in enumerate(decisions, 1):
@@ -221,35 +230,24 @@ def apply_decisions(
         dataset.names, dataset.where, dataset.notes,
     ).select(keep)  # fmt: skip
     with replacing(left_out) as file:
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put(LEFT_OUT_COLUMNS)
         for _, line in sorted(changes):
             writer.put(line)
-        corrected.write(out)  # inside, so that the list of changes appears only if the copy does
+        _ = corrected.paths  # only files can be named
+        # inside, so that the list of changes appears only if the copy does
+        csv_format.write(out, corrected.annotations().records, raw=raw)
     dropped = len(dataset) - len(corrected)
     return AppliedDecisions(out, left_out, len(corrected), dropped, len(changes) - dropped)
 
 
-def must_not_overwrite(target: Path, dataset: Dataset, protected: Sequence[Path] = ()) -> None:
-    """Raise DataError ``output-is-input`` if `target` is the dataset's file, one of its images or a protected file."""
-    inputs = [dataset.notes.path] if dataset.notes.path is not None else []
-    for path in (*inputs, *protected):
-        if target.resolve() == path.resolve() or (
-            target.exists() and path.exists() and target.samefile(path)
-        ):
-            raise DataError(
-                f"{target}: is an input file; use another name for the output", code="output-is-input"
-            )
-    if target.resolve() in {image.resolve() for image in dataset.images if isinstance(image, Path)}:
-        raise DataError(
-            f"{target}: is one of the images; use another name for the output", code="output-is-input"
-        )
+def write_audit(path: Path, audit: Audit, dataset: Dataset, *, raw: bool = False) -> None:
+    """Write the findings as a CSV, worst first, with image names as in the dataset; completely or not at all.
 
-
-def write_audit(path: Path, audit: Audit, dataset: Dataset) -> None:
-    """Write the findings as a CSV, worst first, with image names as in the dataset; completely or not at all."""
+    raw: as in `CsvLines`.
+    """
     with replacing(path) as file:
-        writer = CsvLines(file)
+        writer = CsvLines(file, raw=raw)
         writer.put(AUDIT_COLUMNS)
         for rank, finding in enumerate(audit.findings, 1):
             writer.put(

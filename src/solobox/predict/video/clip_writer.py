@@ -12,7 +12,7 @@ from PIL import Image
 
 from solobox.errors import ConfigError, DataError
 from solobox.predict.video.frames import pyav
-from solobox.utils.atomic import explained, remove_leftovers, unfinished
+from solobox.utils.atomic import explained, followed, remove_leftovers, unfinished
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -106,6 +106,7 @@ def write_clip(path: Path, rate: Fraction | None, time_base: Fraction) -> Iterat
     ``file-unwritable``.
     """
     check_clip_name(path)
+    path = followed(path)
     av = pyav()
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,8 @@ from typing import TextIO, TypeAlias
 
 import numpy as np
 
-from solobox.errors import ConfigError, DataError
+from solobox.errors import ConfigError
 from solobox.images.drawing import draw_boxes, predicted
-from solobox.predict.inputs import is_camera
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.video.clip_writer import ClipWriter, check_clip_name, write_clip
@@ -91,16 +90,12 @@ def predict_frames(
         yield frame, Prediction(name, error=frame.error)
 
 
-def check_clip_outputs(source: str, output: Path | None, draw: Path | None) -> None:
-    """Raise before anything is done: ConfigError ``unknown-format``, DataError ``output-is-input``."""
+def check_clip_outputs(output: Path | None, draw: Path | None) -> None:
+    """Raise ConfigError ``unknown-format`` before anything is done."""
     if output is not None:
         _check_rows_name(output)
     if draw is not None:
         check_clip_name(draw)
-        if not is_camera(source) and draw.resolve() == Path(source).resolve():
-            raise DataError(
-                f"--draw {draw} is the clip itself: give the drawn one another name", code="output-is-input"
-            )
 
 
 def _check_rows_name(path: Path) -> None:
@@ -132,7 +127,7 @@ class FrameRows:
     def __init__(self, file: TextIO, columns: Columns, *, as_json: bool = False) -> None:
         self._file, self._columns, self._as_json = file, columns, as_json
         self._names = ["frame", "time_s", *columns.names]
-        self._lines = CsvLines(file)
+        self._lines = CsvLines(file, raw=columns.raw)
         if not as_json:
             self._lines.put(self._names)
 

@@ -1,0 +1,80 @@
+"""Inputs that do not exist, and names that are not UTF-8."""
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from error_codes import has_code
+from solobox import autolabel
+from solobox.cli import predict as command
+from solobox.errors import DataError
+from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions
+from stand_in_predictor import StandIn
+
+BAD = os.fsdecode(b"b\xff.jpg")
+
+
+class Whole(StandIn):
+    """The box is the whole image."""
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        for name in images:
+            yield Prediction(name, np.array([0, 0, 30, 20.0]), (30, 20))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(command, "load", lambda *_: Whole())
+    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for name in ("a.jpg", BAD, "c.jpg"):
+        try:
+            Image.new("RGB", (30, 20)).save(tmp_path / "in" / name)
+        except OSError:
+            pytest.skip("this disk takes only names that are UTF-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["lost.jpg", "in/lost.png", "lost", "file://lost.jpg", BAD])
+def test_a_named_image_that_does_not_exist_is_refused_before_any_work(folder: Path, name: str) -> None:
+    with pytest.raises(DataError, check=has_code("not-found")):
+        command.predict("model", ["in/a.jpg", name], output=folder / "boxes.csv")
+    assert [path.name for path in folder.iterdir()] == ["in"]
+
+
+def test_the_command_ends_with_status_2(folder: Path) -> None:
+    for words in (["predict", "model.onnx", BAD], ["autolabel", BAD, "-o", "boxes.csv"]):
+        done = subprocess.run(
+            [sys.executable, "-c", "from solobox.cli import main; main()", *words],
+            cwd=folder, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, "error[not-found]" in done.stderr) == (2, True), done.stderr
+        assert not done.stdout
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet", ".json"])
+def test_a_name_that_is_not_utf8_has_a_row_with_the_reason(folder: Path, ending: str) -> None:
+    output = folder / f"boxes{ending}"
+    assert command.predict("model", ["in"], output=output, draw=folder / "drawn", resume=True) == 1
+    if ending == ".csv":
+        with output.open(newline="", encoding="utf-8") as file:
+            found = [(row["image"], row["x2"], "UTF-8" in row["error"]) for row in csv.DictReader(file)]
+        good = [(f"in/{name}.jpg", "30.00", False) for name in "ac"]
+        assert found == [good[0], ("in/b\\xff.jpg", "", True), good[1]]
+
+
+def test_first_labels_reject_it(folder: Path) -> None:
+    box = autolabel.Candidate((1, 2, 11, 12), 1.0)
+    images = [autolabel.ImageCandidates(folder / "in" / name, (box,)) for name in ("a.jpg", BAD)]
+    report = autolabel.write(images, folder / "boxes.csv", "me")
+    assert (report.n_labelled, report.n_failed) == (1, 1)
+    assert "in/b\\xff.jpg" in report.rejected.read_text(encoding="utf-8")
