@@ -28,7 +28,8 @@ def check(
     json_file
         Write all findings to this JSON file.
     fix
-        Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why.
+        Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. The copy is
+        read with the same --images, or without.
     """
     annotations = formats.read(data, images)
     with bars() as progress:
