@@ -74,6 +74,9 @@ def test_flagged_labels_and_a_few_others_are_shown_worst_first(page: Page) -> No
     assert [int(number) for number, _ in shown][:3] == [1, 2, 3]
     assert "1. image unreadable" in page.words
     assert "5 of 35 labels disagree" in page.words
+    assert "This page shows 5 of these, and 12 that are not flagged" in page.words
+    assert sum("data-flagged" in a for a in page.of("article")) == 5
+    assert [a["max"] for a in page.of("progress")] == ["5"]
 
 
 def test_each_card_has_the_image_and_both_boxes_in_its_pixels(page: Page) -> None:
@@ -194,6 +197,9 @@ def test_the_page_says_how_many_flagged_labels_it_leaves_out(
     page = parse(written(tmp_path, 8))
     assert len(page.of("article")) == 6
     assert "2 more flagged labels are not on this page" in page.words
+    assert "8 of 38 labels disagree" in page.words
+    assert "This page shows 6 of these." in page.words
+    assert [a["max"] for a in page.of("progress")] == ["6"]
 
 
 def test_an_empty_audit_makes_a_page(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def check(
     json_file
         Write all findings to this JSON file.
     fix
-        Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why.
+        Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. The copy is
+        read with the same --images, or without.
     """
     annotations = formats.read(data, images)
     outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": fix and checks.left_out_path(fix)}

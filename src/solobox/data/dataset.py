@@ -25,7 +25,7 @@ from solobox.utils.progress import Progress
 Texts: TypeAlias = tuple[str, ...]
 
 _TEXTS = ("split", "group", "label", "source", "names", "where")
-_COLUMNS = frozenset({"image", "x1", "y1", "x2", "y2", "split", "group", "label", "source"})
+_COLUMNS = frozenset({"image", "x1", "y1", "x2", "y2", "split", "group", "label", "source", "original_image"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,8 @@ class Dataset(Sequence[Sample]):
     label: the object's class. It is kept and reported, never learned. ``""`` where unknown.
     source: where a box comes from (a person, a detector); ``""`` where unknown.
     extra: the data's other columns, as text.
-    names: each image as its file names it, with ``/``; ``image-000001`` for one in memory. The split by hash uses it.
+    names: each image as its file names it, with ``/``; ``image-000001`` for one in memory. The split by hash uses it,
+        so a copy that `write` makes keeps it, in ``original_image``, as its images' paths may be others.
     where: each row's location in its file, for messages.
     notes: what happened while the data was read.
 
@@ -323,7 +324,8 @@ class Dataset(Sequence[Sample]):
         """Write the rows as ``csv``, ``article`` or ``coco`` (a file), ``voc`` or ``yolo`` (a new folder).
 
         Whole or not at all; images are never moved or changed. What a format has no room for is left
-        out: see its module. CSV keeps everything.
+        out: see its module. CSV keeps everything. `read` reads csv, coco and voc with the ``images`` that the original
+        was read with, or without: the names, and so the splits, are the same.
 
         Raises ConfigError: ``unknown-format``; DataError: ``images-in-memory``, and where it cannot be written.
         """
@@ -393,7 +395,7 @@ class Dataset(Sequence[Sample]):
         return "".join(parts)
 
     def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
-        """The same rows, each with a split, by a hash of its group (of its name where it has none).
+        """The same rows, each with a split, by a hash of its group (of its name where it has none; a copy keeps names).
 
         val, test: fractions, at least 0, together less than 1.
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from solobox.data.formats import Annotations, Record
-from solobox.data.formats.csv import OPTIONAL, REQUIRED, missing_columns
-from solobox.data.formats.parsing import NO_EXTRA, box_of, image_name, locate, split_of
+from solobox.data.formats.csv import OPTIONAL, ORIGINAL_IMAGE, REQUIRED, missing_columns
+from solobox.data.formats.parsing import NO_EXTRA, box_of, image_name, locate_in_copy, split_of
 from solobox.errors import DataError
 from solobox.images.reading import ImageInput
 
@@ -41,17 +41,19 @@ def from_arrays(
     label: Iterable[Any] | None = None,
     source: Iterable[Any] | None = None,
     extra: Mapping[str, Sequence[str]] | None = None,
+    original: Iterable[Any] | None = None,
     folder: Path | None = None,
 ) -> tuple[Annotations, dict[Path, ImageInput]]:
     """Records of N images, and those of the images that are no files by their `Record.path`.
 
     boxes: N boxes ``x1, y1, x2, y2``, each None or four NaN for an image without the object.
+    original: N names of the images in the data that this is a copy of, see `Record.image`.
     folder: what relative paths are relative to.
 
     Raises ValueError for different lengths; DataError (``unknown-split``).
     """
     images, all_boxes = list(images), list(boxes)
-    optional = dict(zip(OPTIONAL, (split, group, label, source), strict=True))
+    optional = dict(zip((*OPTIONAL, ORIGINAL_IMAGE), (split, group, label, source, original), strict=True))
     texts = {
         name: [""] * len(images) if values is None else [text_of(value) for value in values]
         for name, values in optional.items()
@@ -59,14 +61,15 @@ def from_arrays(
     for name, values in {"boxes": all_boxes, **texts}.items():
         if len(values) != len(images):
             raise ValueError(f"{len(images)} images go with {len(images)} {name}, not {len(values)}")
-    path_of = locate(folder) if folder is not None else Path
+    path_of = locate_in_copy(Path(), folder)
     in_memory: dict[Path, ImageInput] = {}
     records = []
     for row, (image, box) in enumerate(zip(images, all_boxes, strict=True)):
         where = f"row {row + 1}"
         if isinstance(image, str | Path):
-            name = image_name(str(image))
-            path = path_of(name)
+            given = image_name(str(image))
+            name = texts[ORIGINAL_IMAGE][row] or given
+            path = path_of(given, texts[ORIGINAL_IMAGE][row])
         else:
             name = made_up_name(row)
             path = Path(name)
@@ -107,10 +110,11 @@ def from_dataframe(
         group=columns.get("group"),
         label=columns.get("label"),
         source=columns.get("source"),
+        original=columns.get(ORIGINAL_IMAGE),
         extra={
             name: [text_of(value) for value in values]
             for name, values in columns.items()
-            if name not in (*REQUIRED, *OPTIONAL)
+            if name not in (*REQUIRED, *OPTIONAL, ORIGINAL_IMAGE)
         },
         folder=folder,
     )

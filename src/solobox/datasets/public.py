@@ -99,8 +99,9 @@ class PreparedImages:
         if not self._listings.has(image):
             self.skip(image, f"{where}: the image is not in the archive")
             return
+        name = image.relative_to(self.folder).as_posix()
         record = Record(
-            row=len(self.labelled) + 1, where=where, image=image.name, path=image, box=box, text=text,
+            row=len(self.labelled) + 1, where=where, image=name, path=image, box=box, text=text,
             label=label, split=split, group=group, source="" if box is None else self.source, extra=extra or {},
         )  # fmt: skip
         if box is None:

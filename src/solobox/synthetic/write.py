@@ -76,7 +76,7 @@ def write(
         labels.append(scene.label)
         orientation, quality = int(rng.integers(2, 9)), int(rng.integers(80, 96))
         _save(Image.fromarray(scene.pixels), path, orientation if turned else 1, quality)
-    dataset = Dataset(paths, boxes, label=labels)
+    dataset = Dataset(paths, boxes, label=labels, names=[f"images/{path.name}" for path in paths])
     dataset.write(Path(folder) / ANNOTATIONS[format], format=format)
     return dataset
 

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,7 @@ def test_images_elsewhere_absolute_ones_and_those_of_windows(tmp_path: Path) -> 
 def test_written_columns_are_those_with_something_in_them(tmp_path: Path) -> None:
     rows = [
         record(tmp_path / "a.jpg", (1, 2.5, 3, 4), split="val", note="x,y"),
-        record(tmp_path / "in" / "b.jpg", None, other="z"),
+        replace(record(tmp_path / "in" / "b.jpg", None, other="z"), image="in/b.jpg"),
     ]
     csv.write(tmp_path / "out.csv", rows)
     assert (tmp_path / "out.csv").read_text() == (
@@ -174,7 +175,8 @@ def test_written_files_are_readable_by_others_as_usual(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     csv.write(tmp_path / "new" / "out.csv", [record(tmp_path / "a.jpg", (1, 2, 3, 4))])
     assert (tmp_path / "new" / "out.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
-    assert csv.read(tmp_path / "new" / "out.csv").records[0].image == "../a.jpg"
+    assert csv.read(tmp_path / "new" / "out.csv").records[0].path == tmp_path / "new" / "../a.jpg"
+    assert (tmp_path / "new" / "out.csv").read_text().splitlines()[1] == "../a.jpg,1,2,3,4,a.jpg"
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])

@@ -35,11 +35,13 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool 
 
     Left out: records with an error that has no safe fix, repeated rows except the first, and rows that only a person
     can decide. Changed: boxes in another convention, with swapped corners, a little over the edge, or drawn on the
-    unrotated image. Everything else is kept, other columns included; image names become relative to the copy's folder.
+    unrotated image. Everything else is kept, other columns included; ``image`` becomes relative to the copy's folder,
+    and ``original_image`` keeps the name where that differs: the copy is read with the same ``images`` or without, and
+    its splits are the same.
     ``OUT.left-out.csv`` beside it lists what was left out or changed, and why. raw: as in `CsvLines`, of both.
 
-    Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
-    The original and the images are never touched, and nothing is half written.
+        Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
+        The original and the images are never touched, and nothing is half written.
     """
     if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
         raise ValueError("the diagnosis is of other annotations")

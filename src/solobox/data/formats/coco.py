@@ -19,7 +19,7 @@ from solobox.data.formats.parsing import (
     box_of,
     head,
     image_name,
-    locate,
+    locate_in_copy,
     read_text,
     split_in_name,
     split_of,
@@ -46,8 +46,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """Read COCO; file names are relative to `images`, or else to the folder that has the first one.
 
     That is the file's folder or one of the usual folders near it. A `bbox` that is not four numbers gives a box of NaN.
-    ``split``, ``group``, ``source`` and ``extra``, which `write` adds, are read too. The records come in the order of
-    the images.
+    ``split``, ``group``, ``source``, ``extra`` and ``original_image``, which `write` adds, are read too: the last is
+    the image's name, relative to `images`. The records come in the order of the images.
 
     Raises DataError: ``no-annotations``, ``bad-json``, ``bad-coco``, ``missing-key``, ``duplicate-id``,
     ``bad-reference`` for an id that does not exist, ``unknown-split``.
@@ -75,7 +75,8 @@ def write(path: Path, rows: Sequence[Record]) -> None:
     """Write one COCO JSON.
 
     In addition to COCO's keys an image has ``split`` and ``group``, and an annotation (or an image without
-    one) ``source`` and ``extra``, each where not empty. A box without a label has the
+    one) ``source`` and ``extra``, each where not empty; and an image has ``original_image``, `Record.image`, where that
+    is not ``file_name``. A box without a label has the
     category ``object``. ``width`` and ``height`` are those of the upright image, and left out where it
     cannot be read. Numbers read back except for the last digits.
 
@@ -91,6 +92,8 @@ def write(path: Path, rows: Sequence[Record]) -> None:
         first = records[0]
         image: dict[str, Any] = {"id": len(images) + 1, "file_name": name_of(path_), **_size(path_)}
         image |= {key: value for key, value in (("split", first.split), ("group", first.group)) if value}
+        if first.image != image["file_name"]:
+            image["original_image"] = first.image
         images.append(image)
         for record in records:
             if record.box is None:
@@ -227,15 +230,16 @@ def _folder(content: _Content, split: str) -> Path:
 
 
 def _records(content: _Content, images: Path | None, split: str) -> Iterator[Record]:
-    path_of = locate(images or _folder(content, split))
+    path_of = locate_in_copy(_folder(content, split), images)
     for index, image in enumerate(content.images, start=1):
         name = image_name(image["file_name"])
+        original = image_name(str(image.get("original_image") or ""))
         where = f"{content.file.name}, image {index}"
         base = Record(
             row=index,
             where=where,
-            image=name,
-            path=path_of(name),
+            image=original or name,
+            path=path_of(name, original),
             box=None,
             split=split_of(str(image.get("split") or ""), where) or split,
             group=str(image.get("group") or ""),

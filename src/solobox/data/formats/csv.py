@@ -1,9 +1,9 @@
 """CSV: a header with ``image,x1,y1,x2,y2`` in any order, one box a row, corners in pixels.
 
-Read: also ``split``, ``group``, ``label`` and ``source``; every other column is kept as text. Commas, semicolons or
-tabs; header names in any case; UTF-8 with or without a mark. Spaces around values are dropped, and the apostrophe
-before text that a spreadsheet would run as a formula. A row whose four coordinates are empty lists an image without the
-object.
+Read: also ``split``, ``group``, ``label``, ``source`` and ``original_image``; every other column is kept as text.
+Commas, semicolons or tabs; header names in any case; UTF-8 with or without a mark. Spaces around values are dropped,
+and the apostrophe before text that a spreadsheet would run as a formula. A row whose four coordinates are empty lists
+an image without the object.
 """
 
 import csv
@@ -24,7 +24,7 @@ from solobox.data.formats.parsing import (
     encoding_of,
     head,
     image_name,
-    locate,
+    locate_in_copy,
     split_of,
 )
 from solobox.data.formats.records import Annotations, Record
@@ -41,6 +41,9 @@ CONVENTION = "corners x1,y1,x2,y2 in pixels"
 
 REQUIRED = ("image", "x1", "y1", "x2", "y2")
 OPTIONAL = ("split", "group", "label", "source")
+ORIGINAL_IMAGE = "original_image"
+"""The column of a copy that has `Record.image`, where that is not the path from the copy."""
+
 DELIMITERS = (",", ";", "\t")
 
 # What other tools call these columns, for a hint where the names are not similar.
@@ -59,6 +62,7 @@ class _Columns:
     image: int
     box: tuple[int, int, int, int]
     optional: tuple[int, int, int, int]  # one past the end where there is no such column
+    original: int  # the same
     extra: tuple[tuple[str, int], ...]
 
 
@@ -73,6 +77,9 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read a CSV; image names are relative to `images`, or else to the file's folder.
 
+    A row with an ``original_image`` is of a copy that `write` made: that is the image's name, relative to `images`;
+    without `images`, or where no such file is, ``image`` leads to it from the file's folder.
+
     A coordinate that is no number is NaN in the record. ``DataError`` for a file that cannot be decoded,
     missing or repeated columns, a row without an image name, or an unknown split.
     """
@@ -80,20 +87,23 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         delimiter = sniff(file)
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         columns = _columns(path, next((cells for cells in reader if any(map(str.strip, cells))), []))
-        records = tuple(_records(path, reader, columns, images or path.parent))
+        records = tuple(_records(path, reader, columns, path.parent, images))
     return Annotations(path, NAME, CONVENTION, records)
 
 
 def write(path: Path, rows: Sequence[Record], *, raw: bool = False) -> None:
     """Write a CSV with commas. Columns that no row fills are left out, the image and the box excepted.
 
-    Image names are relative to the file's folder where possible. Numbers read back exactly. raw: as in `CsvLines`.
+    The column ``image`` is relative to the file's folder where possible; where `Record.image` differs, the column
+    ``original_image`` keeps it. Numbers read back exactly. raw: as in `CsvLines`.
     ``DataError`` for a box that is not four finite numbers, or where the file cannot be written.
     """
     writable(rows, path)
     optional = [name for name in OPTIONAL if any(getattr(record, name) for record in rows)]
     extra = list(dict.fromkeys(name for record in rows for name in record.extra))
-    with writing(path, optional, extra, raw=raw) as add:
+    name_of = relative_to(path.parent)
+    copied = any(record.image != name_of(record.path) for record in rows)
+    with writing(path, [*optional, *([ORIGINAL_IMAGE] if copied else [])], extra, raw=raw) as add:
         for record in rows:
             add(record)
 
@@ -104,7 +114,8 @@ def writing(
 ) -> Iterator[Callable[[Record], None]]:
     """Write a CSV row by row, for more rows than fit in memory; otherwise as `write`.
 
-    optional: those of `OPTIONAL` that become columns. extra: other columns, filled from `Record.extra`.
+    optional: those of `OPTIONAL` and `ORIGINAL_IMAGE` that become columns. extra: other columns, filled from
+    `Record.extra`.
     Yields the function that adds a row, which may have any box. The file appears when the block ends without an error.
     """
     name_of = relative_to(path.parent)
@@ -117,7 +128,7 @@ def writing(
                 [
                     name_of(record.path),
                     *([""] * 4 if record.box is None else map(plain, record.box)),
-                    *(getattr(record, name) for name in optional),
+                    *(getattr(record, "image" if name == ORIGINAL_IMAGE else name) for name in optional),
                     *(record.extra.get(name, "") for name in extra),
                 ]
             )
@@ -171,13 +182,14 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
     if missing:
         raise DataError(f"{path}: {missing_columns(missing, names)}", code="missing-column")
     at = {name: index for index, name in enumerate(lower)}
-    known = {*REQUIRED, *OPTIONAL}
+    known = {*REQUIRED, *OPTIONAL, ORIGINAL_IMAGE}
     end = len(names)
     return _Columns(
         width=end,
         image=at["image"],
         box=(at["x1"], at["y1"], at["x2"], at["y2"]),
         optional=(at.get("split", end), at.get("group", end), at.get("label", end), at.get("source", end)),
+        original=at.get(ORIGINAL_IMAGE, end),
         extra=tuple((name, index) for index, name in enumerate(names) if lower[index] not in known),
     )
 
@@ -196,8 +208,11 @@ def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
     return text
 
 
-def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> Iterator[Record]:
-    path_of, existing_name = locate(folder), Unescape(folder)
+def _records(
+    path: Path, reader: "Reader", columns: _Columns, folder: Path, images: Path | None
+) -> Iterator[Record]:
+    path_of, existing_name = locate_in_copy(folder, images), Unescape(images or folder)
+    original_at = columns.original
     width, extras = columns.width, columns.extra
     x1, y1, x2, y2 = columns.box
     split_at, group_at, label_at, source_at = columns.optional
@@ -223,6 +238,7 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
             # More cells than columns: a stray delimiter shifted the values, so none can be trusted.
             text = f"{', '.join(cells[:width] + overflow)} ({width} columns expected)"
             box = NOT_A_BOX
+        original = existing_name(image_name(cells[original_at]))
         word = cells[split_at]
         if word not in splits:
             splits[word] = split_of(word, where)
@@ -230,8 +246,8 @@ def _records(path: Path, reader: "Reader", columns: _Columns, folder: Path) -> I
         yield Record(
             row,
             where,
-            image,
-            path_of(image),
+            original or image,
+            path_of(image, original),
             box,
             text,
             sys.intern(unescape_cell(cells[label_at].strip())),

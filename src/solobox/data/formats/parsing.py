@@ -106,6 +106,28 @@ def locate(folder: Path) -> Callable[[str], Path]:
     return path_of
 
 
+def locate_in_copy(folder: Path, images: Path | None) -> Callable[[str, str], Path]:
+    """A function from an image's name in a copy, and its name in the original or ``""``, to its path.
+
+    folder: what names in the copy are relative to. images: what names in the original are relative to, where an image
+    is looked for first; so a copy is read with the options of its original, and without. Without a name in the
+    original, and where no such file is, the name in the copy is relative to `images` as in any other data.
+    """
+    in_folder = locate(folder)
+    if images is None:
+        return lambda name, _: in_folder(name)
+    in_images, listings = locate(images), Listings()
+
+    def path_of(name: str, original: str) -> Path:
+        if original:
+            for path in (in_images(original), in_folder(name)):
+                if listings.has(path):
+                    return path
+        return in_images(name)
+
+    return path_of
+
+
 def parent_of(folder: Path) -> Path:
     """The folder above, also of ``.`` and ``..``, whose `Path.parent` is another."""
     return folder.parent if folder.name not in {"", ".."} else folder / ".."

@@ -18,7 +18,8 @@ class Record:
     row: line number in a CSV (the first line is 1, the header counts), else the running number of the
         annotation in its file, from 1.
     where: the location for people, e.g. ``boxes.csv, row 12`` or ``00001.xml, object 2``.
-    image: the image as the file names it, with ``/`` between folders.
+    image: the image as the file names it, with ``/`` between folders; in a copy, as the original named it. Splits are
+        hashes of it, so a copy keeps it.
     path: where that image should be.
     box: ``x1, y1, x2, y2`` in continuous pixels of the upright image; NaN for a number that could not be
         read; None when the image is listed without a box (a negative).

@@ -52,7 +52,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     An image is searched by its ``<filename>`` in `images`, or else next to the XML, in ``../images``,
     ``../JPEGImages`` and ``images``; where it is in none of them, by the name of the XML. ``<path>`` belongs to another
-    computer and is ignored. A file that is no XML, and corners that are no numbers, give boxes of NaN.
+    computer and is ignored. ``<original_image>``, which `write` adds, is the image's name, and is searched in `images`
+    first. A file that is no XML, and corners that are no numbers, give boxes of NaN.
 
     Raises DataError: ``no-annotations``, ``split-conflict``.
     """
@@ -74,10 +75,10 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record]) -> None:
     """Write ``Annotations/*.xml`` and, where there are splits, ``ImageSets/Main/*.txt`` into a folder.
 
-    ``<filename>`` leads from the XML's folder to the image, which stays where it is. An edge between
-    pixels is written with its fraction, so that it reads back exactly. A box without a label is an ``object``.
-    ``<size>`` is that of the upright image, and left out where it cannot be read. VOC has no place for groups, sources
-    and extra columns: these are left out.
+    ``<filename>`` leads from the XML's folder to the image, which stays where it is; ``<original_image>`` is
+    `Record.image`, where that differs. An edge between pixels is written with its fraction, so that it reads back
+    exactly. A box without a label is an ``object``. ``<size>`` is that of the upright image, and left out where it
+    cannot be read. VOC has no place for groups, sources and extra columns: these are left out.
 
     Raises DataError: ``already-exists``, ``box-not-finite``, ``bad-image-name`` for a name that XML cannot hold.
     """
@@ -144,9 +145,13 @@ def _splits(folder: Path) -> dict[str, str]:
 
 
 def _records(file: Path, image_folders: Sequence[Path], listings: Listings, split: str) -> Iterator[Record]:
-    name, objects = _content(file)
-    path = _find(name, file, image_folders, listings)
-    if path.name != name.rpartition("/")[2]:
+    name, original, objects = _content(file)
+    path = _find(original, file, image_folders, listings) if original else None
+    if path is None or not listings.has(path):
+        path = _find(name, file, image_folders, listings)
+    if original:
+        name = original
+    elif path.name != name.rpartition("/")[2]:
         name = path.name
     if not objects:
         yield Record(1, file.name, name, path, None, split=split)
@@ -155,14 +160,14 @@ def _records(file: Path, image_folders: Sequence[Path], listings: Listings, spli
         yield Record(row, where, name, path, box, text, label, split)
 
 
-def _content(file: Path) -> tuple[str, list[tuple[str, str, tuple[float, float, float, float]]]]:
-    """The image's name and, for each object, its label, its box as text and its box."""
+def _content(file: Path) -> tuple[str, str, list[tuple[str, str, tuple[float, float, float, float]]]]:
+    """The image's name, that in the original or "", and, for each object, its label, its box as text and its box."""
     try:
         root = parse(file).getroot()
     except (ET.ParseError, DefusedXmlException, OSError, ValueError) as error:
-        return file.stem, [("", f"not readable as XML: {error}", NOT_A_BOX)]
+        return file.stem, "", [("", f"not readable as XML: {error}", NOT_A_BOX)]
     if root is None or root.tag != "annotation":
-        return file.stem, [("", "no <annotation> at the top of the XML", NOT_A_BOX)]
+        return file.stem, "", [("", "no <annotation> at the top of the XML", NOT_A_BOX)]
     objects = []
     for entry in root.iterfind("object"):
         corners = [(entry.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
@@ -171,7 +176,8 @@ def _content(file: Path) -> tuple[str, list[tuple[str, str, tuple[float, float, 
             f"{name} {value or 'missing'}" for name, value in zip(_CORNERS, corners, strict=True)
         )
         objects.append(((entry.findtext("name") or "").strip(), text, (x1 - 1, y1 - 1, x2, y2)))
-    return image_name(root.findtext("filename") or "") or file.stem, objects
+    name, original = (image_name(root.findtext(tag) or "") for tag in ("filename", "original_image"))
+    return name or file.stem, original, objects
 
 
 def _find(name: str, file: Path, image_folders: Sequence[Path], listings: Listings) -> Path:
@@ -206,6 +212,8 @@ def _annotation(image: Path, name: str, records: Sequence[Record]) -> ET.Element
     root = ET.Element("annotation")
     add(root, "folder", image.parent.name)
     add(root, "filename", name)
+    if records[0].image != name:
+        add(root, "original_image", records[0].image)
     try:
         width, height = probe(image).size
     except ImageError:

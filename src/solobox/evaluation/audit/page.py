@@ -60,6 +60,7 @@ def write_audit_page(path: Path, audit: Audit, dataset: Dataset, *, title: str, 
         n=len(dataset),
         flagged=flagged,
         flagged_hidden=max(flagged - len(shown), 0),
+        n_unflagged=max(len(shown) - flagged, 0),
         kinds=_counts(audit),
         script=Markup(script),  # noqa: S704 (a file of this package, allowed by its hash)
         digest=digest,

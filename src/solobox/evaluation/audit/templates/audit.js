@@ -5,13 +5,17 @@
   if (!cards.length) return;
   const state = document.getElementById("state"), progress = document.getElementById("progress");
   const CHOICES = { a: "accept", m: "model", d: "drop", e: "empty" };
-  let decisions = {}, current = 0, note = "";
+  // Every decision in its order, [card, choice], the choice "" takes one back; the last one of a card holds.
+  let history = [], decisions = {}, current = 0, note = "";
 
   // Some browsers have no storage for a page opened from a file; decisions are then lost when the page is closed.
   const storage = {
-    read() { try { return JSON.parse(localStorage.getItem(audit.key)) || {}; } catch { return {}; } },
-    write() { try { localStorage.setItem(audit.key, JSON.stringify(decisions)); return true; } catch { return false; } },
+    read() { try { const saved = JSON.parse(localStorage.getItem(audit.key)); return Array.isArray(saved) ? saved : []; } catch { return []; } },
+    write() { try { localStorage.setItem(audit.key, JSON.stringify(history)); return true; } catch { return false; } },
   };
+
+  const flagged = [], others = [];
+  cards.forEach((card, at) => ("flagged" in card.dataset ? flagged : others).push(at));
 
   const button = (card, choice) => card.querySelector(`button[data-choice="${choice}"]`);
 
@@ -21,9 +25,12 @@
       card.querySelectorAll("button[data-choice]").forEach((each) =>
         each.setAttribute("aria-pressed", String(decisions[at] === each.dataset.choice)));
     });
-    const done = Object.keys(decisions).length;
-    progress.value = done;
-    state.textContent = `${done} of ${cards.length} decided${note}`;
+    const count = (those) => those.filter((at) => at in decisions).length;
+    const parts = [];
+    if (flagged.length) parts.push(`${count(flagged)} of ${flagged.length} flagged labels decided`);
+    if (others.length) parts.push(`${count(others)} of ${others.length} labels not flagged${flagged.length ? "" : " decided"}`);
+    progress.value = count(flagged.length ? flagged : others);
+    state.textContent = parts.join(", ") + note;
   }
 
   function go(at, scroll = true) {
@@ -35,9 +42,26 @@
 
   function decide(at, choice) {
     if (choice && button(cards[at], choice).disabled) return false;
-    if (choice) decisions[at] = choice; else delete decisions[at];
-    note = storage.write() ? "" : " (this browser does not store decisions: save before you close the page)";
+    if ((decisions[at] || "") !== choice) {
+      history.push([at, choice]);
+      store();
+    }
     return true;
+  }
+
+  function store() {
+    decisions = {};
+    for (const [at, choice] of history) {
+      if (choice) decisions[at] = choice; else delete decisions[at];
+    }
+    note = storage.write() ? "" : " (this browser does not store decisions: save before you close the page)";
+  }
+
+  function undo() {
+    if (!history.length) return;
+    const [at] = history.pop();
+    store();
+    go(at);
   }
 
   function save() {
@@ -63,7 +87,7 @@
     if (key === "j" || key === "arrowright") go(current + 1);
     else if (key === "k" || key === "arrowleft") go(current - 1);
     else if (key in CHOICES) { if (decide(current, CHOICES[key])) go(current + 1); }
-    else if (key === "u") { decide(current, ""); show(); }
+    else if (key === "u") undo();
     else if (key === "b") document.body.classList.toggle("bare");
     else if (key === "s") save();
     else return;
@@ -83,7 +107,8 @@
     } else go(at, false);
   });
 
-  decisions = storage.read();
+  history = storage.read();
+  store();
   const open = cards.findIndex((_, at) => !(at in decisions));
   go(open < 0 ? 0 : open, open > 0);
 })();
