@@ -40,8 +40,8 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool 
     its splits are the same.
     ``OUT.left-out.csv`` beside it lists what was left out or changed, and why. raw: as in `CsvLines`, of both.
 
-        Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
-        The original and the images are never touched, and nothing is half written.
+    Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
+    The original and the images are never touched, and nothing is half written.
     """
     if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
         raise ValueError("the diagnosis is of other annotations")
