@@ -74,6 +74,24 @@ def tiff_tile(side: int, *, size: int = 16) -> bytes:
     )
 
 
+def tiff(*more: tuple[int, int, int, int], pixels: bytes = bytes(64), **changed: int) -> bytes:
+    """A grey TIFF of 8 x 8 pixels. more: further tags. changed: values of the others."""
+    tags = {"size": 8, "compression": 1} | changed
+    first = 8 + len(pixels) + len(pixels) % 2
+    entries = [
+        (256, 4, 1, tags["size"]), (257, 4, 1, tags["size"]), (258, 3, 1, 8), (259, 3, 1, tags["compression"]),
+        (262, 3, 1, 1), (273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, tags["size"]), (279, 4, 1, len(pixels)),
+    ]  # fmt: skip
+    entries = sorted({entry[0]: entry for entry in (*entries, *more)}.values())
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (b"II*\0" + struct.pack("<I", first) + pixels).ljust(first, b"\0") + directory + bytes(4)
+
+
+def big_tiff(tags: int) -> bytes:
+    entries = struct.pack("<HHQQ", 256, 3, 1, 8) * tags
+    return b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, tags) + entries + bytes(8)
+
+
 def bmp_runs(count: int) -> bytes:
     header = struct.pack("<IiiHHIIiiII", 40, 100, 100, 1, 8, 1, 0, 0, 0, 256, 0)
     palette = b"".join(bytes([shade, 255 - shade, 0, 0]) for shade in range(256))
@@ -93,6 +111,10 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "GIF of garbage": lambda: in_gif(b"\1" * 1_000_000),
     "GIF of comments": lambda: in_gif(b"\x21\xfe\1a\0" * 100_000),
     "TIFF of one tile": lambda: tiff_tile(2500),
+    "TIFF of overlapping tags": lambda: tiff(*((40_000 + n, 7, 1_000_000, 8) for n in range(3_000))) + bytes(1 << 20),
+    "TIFF of 60,000 tags": lambda: tiff(*((1_000 + n, 3, 1, 0) for n in range(60_000))),
+    "TIFF of a million tiles": lambda: tiff((324, 4, 1_000_000, 8)) + bytes(4_000_000),
+    "BigTIFF of 100,000 tags": lambda: big_tiff(100_000),
     "BMP of runs": lambda: bmp_runs(2_500_000),
 }  # fmt: skip
 
@@ -114,6 +136,8 @@ def test_their_ordinary_relatives_are_read() -> None:
         in_png(chunk(b"teSt", b"") * 5_000),
         in_gif(b"\x21\xfe" + (b"\xff" + bytes(255)) * 5_000 + b"\0"),
         tiff_tile(512),
+        tiff(),
+        tiff((40_000, 7, 60, 8)),
     )
     for content in ordinary:
         assert read(content).pixels.ndim == 3
@@ -125,3 +149,10 @@ def test_a_compressed_tiff_in_one_strip_is_read(compression: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "TIFF", compression=compression, tiffinfo={278: 2500})
     assert read(buffer.getvalue()).pixels.shape == (2500, 3000, 3)
+
+
+def test_a_progressive_jpeg_in_a_tiff() -> None:
+    size = 1024
+    read(tiff(pixels=jpeg_scans(10, (size, size)), size=size, compression=7))
+    with pytest.raises(ImageError):
+        read(tiff(pixels=jpeg_scans(MIN_SCANS + 10, (size, size)), size=size, compression=7))

@@ -22,6 +22,8 @@ _MAX_SEGMENTS = 5_000
 _MAX_BLOCKS = 50_000
 _MAX_CHUNKS = 10_000
 _BYTES_OF_CHUNK = 2048  # encoders write pixels in chunks of at least this
+_MAX_TAGS = 4_000
+_MAX_TILES = 100_000
 _MAX_RLE_BYTES = 4_000_000
 _MAX_TILE_BYTES = 16_000_000
 
@@ -30,6 +32,13 @@ _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _RESTARTS = range(0xD0, 0xD8)
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_SIZES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8,
+}  # fmt: skip
+"""Bytes of a value by its type."""
+_TIFF_TILES = {273, 279, 324, 325}
+"""Tags with one value for each strip or tile."""
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
@@ -41,6 +50,7 @@ def check_complexity(file: BinaryIO) -> None:
     start = file.read(8)
     checks = {
         b"\xff\xd8\xff": _check_jpeg, _PNG: _check_png, b"GIF8": _check_gif, b"BM": _check_bmp,
+        **dict.fromkeys(_TIFF_STARTS, _check_tiff),
     }  # fmt: skip
     try:
         for magic, check in checks.items():
@@ -148,6 +158,31 @@ def _check_gif(file: BinaryIO) -> None:
             in_extension = kind == 0x21
             position += 2 if in_extension else 1
     raise _too_complex(f"it has more than {_MAX_BLOCKS} blocks before its first frame")
+
+
+def _check_tiff(file: BinaryIO) -> None:
+    """Count tags, their bytes, which may overlap, and tiles: Pillow reads all of them."""
+    length = file.seek(0, 2)
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head.startswith(b"II") else ">"
+    big = b"+" in head[:4]
+    first = int(struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0])
+    entry, counter = (
+        struct.Struct(order + ("HHQQ" if big else "HHII")),
+        struct.Struct(order + ("Q" if big else "H")),
+    )
+    file.seek(first)
+    count = int(counter.unpack(file.read(counter.size))[0])
+    if count > _MAX_TAGS:
+        raise _too_complex(f"it has {count:,} tags")
+    size = 0
+    for tag, kind, values, _ in entry.iter_unpack(file.read(entry.size * count)):
+        size += values * _TIFF_SIZES.get(kind, 0)
+        if tag in _TIFF_TILES and values > _MAX_TILES:
+            raise _too_complex(f"it has {values:,} tiles or strips")
+    if size > 2 * length + _MAX_TAGS:
+        raise _too_complex(f"its tags announce {size:,} bytes in a file of {length:,}")
 
 
 def _check_bmp(file: BinaryIO) -> None:

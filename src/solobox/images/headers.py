@@ -23,7 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
 from solobox.images.bitfields import BitfieldsBmp
-from solobox.images.complexity import check_complexity, check_tiles
+from solobox.images.complexity import MIN_SCANS, check_complexity, check_tiles
 
 SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 """The formats in words, for messages."""
@@ -80,8 +80,12 @@ def ignore_warnings(file: BinaryIO) -> Iterator[None]:
 
 
 @functools.cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from writing its errors to stderr, past logging: Pillow raises an error for each."""
+def _configure_libtiff() -> None:
+    """Keep libtiff from writing its errors to stderr, past logging: Pillow raises an error for each.
+
+    A TIFF may hold a progressive JPEG, whose scans libtiff counts itself; its own limit is 100.
+    """
+    os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", str(MIN_SCANS))
     with contextlib.suppress(OSError, AttributeError):  # a Pillow with another libtiff, or none
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
@@ -112,7 +116,7 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     elif start.startswith((b"GIF87a", b"GIF89a")):
         image, exif = GifImageFile(file), b""
     elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        _silence_libtiff()
+        _configure_libtiff()
         tiff = TiffImageFile(file)
         check_tiles(tiff, max_pixels)
         return tiff, _tiff_header(tiff)
