@@ -169,6 +169,20 @@ def test_ambiguous_requests_are_refused_and_the_connection_closed(server: Hosted
         assert sock.recv(1000) == b""  # what follows is not answered
 
 
+def test_a_body_in_tiny_chunks(server: Hosted) -> None:
+    """Each chunk costs the event loop as much as 64 kB in one."""
+    head = POST + b"Content-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with server.connect() as sock:
+        sock.sendall(head + b"1\r\na\r\n" * 1500)
+        status, body = read_response(sock)
+        assert (status, json.loads(body)["code"]) == (400, "invalid-http")
+    content = image(size=(300, 300)).ljust(30_000, b"\0")
+    chunks = b"".join(b"64\r\n" + content[at : at + 100] + b"\r\n" for at in range(0, len(content), 100))
+    with server.connect() as sock:
+        sock.sendall(head + chunks + b"0\r\n\r\n")
+        assert read_response(sock)[0] == 200
+
+
 # The Open Inference Protocol ---------------------------------------------------------------------------------
 
 

@@ -18,6 +18,11 @@ _KEPT_FOR_PROBES = 8
 """Connections beyond the limit, which answer health checks alone."""
 
 
+_FREE_CHUNKS = 1000
+_MIN_CHUNK = 64
+"""Bytes that the chunks of a body must have on average after the first thousand: each costs time in the event loop."""
+
+
 class LimitedConnection(H11Protocol):
     """uvicorn's HTTP/1.1 protocol with limits of connections and a timeout for the head of a request.
 
@@ -31,6 +36,9 @@ class LimitedConnection(H11Protocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._next_event = self.conn.next_event
+        self.conn.next_event = self._counted_event  # type: ignore[method-assign]
+        self._chunks = self._chunk_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._client_network = ""
         self._idle_since = 0.0
@@ -69,6 +77,17 @@ class LimitedConnection(H11Protocol):
         self.app = _for_probes(self.app)
         probes = [each for each in others if each._for_probes]  # noqa: SLF001
         return len(probes) < _KEPT_FOR_PROBES or _evict_idle(probes)
+
+    def _counted_event(self) -> Any:
+        event = self._next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = self._chunk_bytes = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += event.chunk_start
+            self._chunk_bytes += len(event.data)
+            if self._chunks > _FREE_CHUNKS and self._chunk_bytes < _MIN_CHUNK * self._chunks:
+                raise h11.RemoteProtocolError("its chunks are too small")
+        return event
 
     def idle_since(self) -> float | None:
         """Since when no request is in work and no response on its way; None while there is one."""
