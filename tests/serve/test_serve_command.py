@@ -63,6 +63,8 @@ def test_models_that_are_none(model: Path, tmp_path: Path) -> None:
         ([], {"SOLOBOX_API_KEY": ""}, "set, but empty"),
         ([], {"SOLOBOX_API_KEY": "short"}, "easy to guess"),
         ([], {"SOLOBOX_API_KEY": "with a space in it, so no header"}, "without spaces"),
+        (["--allow-host", "http://x"], {}, "error[address-invalid]"),
+        (["--allow-origin", "x"], {}, "error[address-invalid]"),
         (["--queue", "0"], {}, "max_queue is more than 0"),
         (["--deadline", "-1"], {}, "deadline is more than 0"),
         (["--threads", "-1"], {}, "--threads is 0 or more"),
@@ -81,6 +83,15 @@ def test_a_port_that_is_taken(model: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert "cannot listen at" in refused(model, "--port", str(port))
+
+
+def test_hosts_of_a_proxy(model: Path) -> None:
+    with (
+        running(model, "--allow-host", "a.example", "--allow-host", "b.example") as server,
+        server.client() as client,
+    ):
+        for host, status in (("a.example", 200), ("b.example:80", 200), ("c.example", 403)):
+            assert client.get("/v1/model", headers={"Host": host}).status_code == status
 
 
 def test_all_addresses_with_a_key(model: Path) -> None:
