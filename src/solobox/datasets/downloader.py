@@ -26,6 +26,7 @@ from solobox.datasets.public import Archive, PublicDataset
 from solobox.datasets.unpack import unpack
 from solobox.errors import ConfigError, DataError, reason
 from solobox.utils.atomic import CsvLines, explained, replacing
+from solobox.utils.json_utils import parse_json
 from solobox.utils.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class _Manifest:
                 )
             return cls(dataset.name)
         try:
-            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+            manifest = cls(**parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(
                 f"{path}: cannot be read ({reason(error)}); download into a new folder",

@@ -54,7 +54,8 @@ class Backbone(nn.Module):
         else:
             full = _network(name, pretrained)
             config = cast("dict[str, Any]", full.pretrained_cfg)
-            self.body = _create(name, features_only=True, out_indices=_levels(name, self.strides))
+            make = _outline if torch.get_default_device().type == "meta" else _create
+            self.body = make(name, features_only=True, out_indices=_levels(name, self.strides))
             if pretrained != "none":
                 _load_body(self.body, _weights(name, pretrained, full), name)
             channels = cast("Any", self.body).feature_info.channels()
@@ -132,7 +133,8 @@ def _outline(name: str, **options: Any) -> Any:
         with torch.device("meta"):
             return _create(name, **options)
     except ConfigError:  # some networks compute with their weights while they are made
-        return _create(name, **options)
+        with torch.device("cpu"):
+            return _create(name, **options)
 
 
 def _levels(name: str, strides: Sequence[int]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
+from solobox.utils.json_utils import MAX_BYTES, parse_json
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -64,7 +65,7 @@ class DataSource:
         """Read what `save` wrote. Raises ConfigError (``data-source-missing``) where it is missing or damaged."""
         path = folder / DATA_SOURCE
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"), max_bytes=MAX_BYTES)
             images = Path(values["images"]) if values["images"] else None
             return cls(Path(values["data"]), images, values["keep"], values["skip_bad"])
         except (OSError, ValueError, KeyError, TypeError) as error:
