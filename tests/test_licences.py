@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 ALLOWED = {("av", "libx264"), ("av", "libx265")}
 """Libraries under the GPL in the wheels of permissive packages, which we never call: see NOTICE and docs/video.md."""
 
-_GPL = re.compile(r"\bA?GPL|(?<!lesser )general public license|\baffero\b", re.IGNORECASE)
+_GPL = re.compile(r"\bA?GPL|(?<!lesser )(?<!library )general public license|\baffero\b", re.IGNORECASE)
 
 _GPL_LIBRARIES = (
     "libx264", "libx265", "libxvid", "libpostproc", "librubberband", "libvidstab", "libdavs2", "libxavs", "libfrei0r",
-    "libcdio", "libsmbclient", "libreadline", "libfftw", "libgsl", "libpoppler", "libmupdf", "libglpk", "libsuitesparse",
+    "libcdio", "libsmbclient", "libreadline", "libfftw", "libgsl", "libpoppler", "libmupdf", "libglpk",
 )  # fmt: skip
 
 

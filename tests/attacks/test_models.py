@@ -195,6 +195,13 @@ def test_a_config_that_is_no_config(folder: Path, tmp_path: Path, text: str | by
     assert refusal(lambda: Localizer.load(tmp_path)) in REFUSED
 
 
+def bytes_of(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(change(path.read_bytes()))
+
+    return write
+
+
 def with_tensor(name: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         tensors = load_file(path)
@@ -224,13 +231,13 @@ def first(values: dict[str, Any]) -> dict[str, Any]:
 
 
 WEIGHTS: dict[str, Callable[[Path], None]] = {
-    "empty": lambda path: path.write_bytes(b"") and None,
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1000]) and None,
-    "cut in the header": lambda path: path.write_bytes(path.read_bytes()[:100]) and None,
-    "longer": lambda path: path.write_bytes(path.read_bytes() + b"0" * 1000) and None,
-    "a header of exabytes": lambda path: path.write_bytes(b"\xff" * 8 + path.read_bytes()) and None,
-    "a header of 90 MB": lambda path: path.write_bytes((90 << 20).to_bytes(8, "little") + b" " * (90 << 20)) and None,
-    "nested": lambda path: path.write_bytes((99_999).to_bytes(8, "little") + b"[" * 99_999) and None,
+    "empty": bytes_of(lambda content: b""),
+    "cut": bytes_of(lambda content: content[:-1000]),
+    "cut in the header": bytes_of(lambda content: content[:100]),
+    "longer": bytes_of(lambda content: content + b"0" * 1000),
+    "a header of exabytes": bytes_of(lambda content: b"\xff" * 8 + content),
+    "a header of 90 MB": bytes_of(lambda content: (90 << 20).to_bytes(8, "little") + b" " * (90 << 20)),
+    "nested": bytes_of(lambda content: (99_999).to_bytes(8, "little") + b"[" * 99_999),
     "nan": with_tensor("attention.weight", lambda value: torch.full_like(value, torch.nan)),
     "one infinity": with_tensor("head.layers.4.bias", lambda value: value.index_fill(2, torch.tensor([3]), torch.inf)),
     "too large to compute with": with_tensor("head.layers.4.weight", lambda value: torch.full_like(value, 3e38)),

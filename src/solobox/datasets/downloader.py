@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LABELS, UNLABELLED, SKIPPED = "labels.csv", "unlabelled.csv", "skipped.csv"
 RETRIES = 5
+_WORTH_ANOTHER_TRY = (408, 425, 429)  # of the client errors: the rest stay what they are
 """How often a failed download is tried again, with growing pauses."""
 
 _MANIFEST, _ARCHIVES, _LOCK, _UNPACKING = "download.json", "archives", ".download.lock", ".unpacking"
@@ -203,6 +205,7 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     from requests.exceptions import RequestException
 
     pooch.get_logger().setLevel("ERROR")
+    by_hand = f"Use --url for another server, or put the file at {folder / archive.name} yourself"
     checksum = archive.checksum or manifest.sha256.get(archive.name)
     store = pooch.create(
         folder,
@@ -213,9 +216,8 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     )
     downloader = pooch.HTTPDownloader(
         progressbar=_PoochBar(progress, f"downloading {archive.name}, MiB"), chunk_size=_MIB, timeout=_TIMEOUT,
-        headers={"Accept-Encoding": "identity"}, hooks={"response": _check_response},
+        headers={"Accept-Encoding": "identity"}, hooks={"response": partial(_check_response, by_hand=by_hand)},
     )  # fmt: skip
-    by_hand = f"Use --url for another server, or put the file at {folder / archive.name} yourself"
     try:
         path = store.fetch(archive.name, downloader=downloader)
     except RequestException as error:
@@ -227,7 +229,14 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     return str(pooch.file_hash(path))
 
 
-def _check_response(response: "requests.Response", **_: object) -> None:
+def _check_response(response: "requests.Response", *, by_hand: str, **_: object) -> None:
+    status = response.status_code
+    if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:
+        response.close()
+        raise DataError(
+            f"{response.url}: cannot be downloaded: {status} {response.reason}. {by_hand}",
+            code="download-failed",
+        )
     if not response.ok or response.is_redirect:
         response.close()  # its body is not needed, and pooch leaves it open
     if response.is_redirect:

@@ -26,6 +26,9 @@ OUT_OF_FOLD = "out_of_fold.csv"
 DATA_SOURCE = "data_source.json"
 """A `DataSource`."""
 
+MIN_REPETITIONS = 3
+"""Of a learning curve."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
@@ -74,6 +77,15 @@ class DataSource:
                 "solobox.train in Python does not",
                 code="data-source-missing",
             ) from error
+
+
+def check_repetitions(repetitions: int) -> None:
+    """Raise ConfigError (``out-of-range``) for too few folds of a learning curve."""
+    if repetitions < MIN_REPETITIONS:
+        raise ConfigError(
+            f"a learning curve takes {MIN_REPETITIONS} repetitions or more, not {repetitions}",
+            code="out-of-range",
+        )
 
 
 def must_be_vacant(folder: Path) -> None:

@@ -36,7 +36,7 @@ def parse_json(text: str | bytes, *, allow_nan: bool = False, max_bytes: int | N
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     level = [values]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             value
             for container in level
