@@ -10,7 +10,7 @@ WORKDIR /build
 RUN python -m venv /opt/solobox
 COPY requirements/bootstrap.txt requirements/lock.txt requirements/
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes -r requirements/bootstrap.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY src src
 # The dependencies of the base install, at the locked versions, checked against their hashes.
 RUN /opt/tools/bin/uv pip compile --quiet --python /opt/solobox/bin/python --no-header --no-annotate --no-emit-index-url \

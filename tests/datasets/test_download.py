@@ -100,6 +100,14 @@ def test_dropped_connections_and_busy_servers_are_tried_again(site: Site, tmp_pa
     assert (tmp_path / "d" / "archives" / "things.tgz").read_bytes() == THINGS
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+def test_what_is_not_there_is_asked_for_once(site: Site, tmp_path: Path, status: int) -> None:
+    site.failing = [status] * (RETRIES + 1)
+    error = failure(things(), tmp_path / "d", site.url)
+    assert (error.code, len(site.requests)) == ("download-failed", 1)
+    assert str(status) in str(error)
+
+
 def test_a_server_that_always_breaks_leaves_no_archive(site: Site, tmp_path: Path) -> None:
     site.drops = [1000] * (RETRIES + 1)
     assert failure(things(), tmp_path / "d", site.url).code == "download-failed"

@@ -228,7 +228,7 @@ def test_a_model_from_before_a_knob_loads_with_its_default(localizer: Localizer,
     assert Localizer.load(tmp_path).architecture == localizer.architecture
     config["architecture"] = ["gap"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match="holds no architecture"):
+    with pytest.raises(ConfigError, match="has no architecture"):
         Localizer.load(tmp_path)
 
 

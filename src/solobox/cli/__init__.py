@@ -1,7 +1,6 @@
 """The command line: one module for each command, imported when the command runs."""
 
 import os
-import signal
 import sys
 from importlib.metadata import version
 
@@ -9,6 +8,7 @@ from cyclopts import App, CycloptsError
 
 from solobox.errors import SoloboxError
 from solobox.utils.concurrency import is_distributed
+from solobox.utils.signals import exit_status, interruptible
 
 app = App(
     name="solobox",
@@ -38,16 +38,17 @@ for _command, _help in _COMMANDS.items():
 
 
 def main() -> None:
-    """Run a command. A SoloboxError is printed as one line with its code, without a traceback; exit status 2."""
+    """Run a command. A SoloboxError is printed as one line with its code, without a traceback; exit status 2.
+
+    Ctrl-C and SIGTERM end every command alike, after what it has begun is closed or removed: exit status 130 and 143.
+    """
     from rich.markup import escape
 
     from solobox.cli.console import console
 
-    # A shell starts a script's background jobs, and many CI runners start everything, with SIGINT ignored.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        result = app(result_action="return_value", exit_on_error=False)
+        with interruptible():
+            result = app(result_action="return_value", exit_on_error=False)
     except CycloptsError:  # cyclopts has printed it
         sys.exit(2)
     except SoloboxError as error:
@@ -70,9 +71,9 @@ def main() -> None:
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # or Python's flush at exit fails again
         sys.exit(128 + 13)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         console.print("stopped")
-        sys.exit(130)
+        sys.exit(exit_status(stop))
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -20,6 +20,7 @@ from solobox.cli.options import (
     SkipBad,
     files_of,
     options_class,
+    require_accelerator,
     set_options,
 )
 from solobox.cli.train import read_checked
@@ -109,6 +110,7 @@ def audit(
         return
     changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
     recipe = Recipe.from_preset(name, changes)
+    require_accelerator(recipe)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # PyTorch takes seconds to import: errors in data and options are reported before.
     from solobox.api import audit as train_and_audit

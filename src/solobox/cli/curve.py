@@ -16,10 +16,12 @@ from solobox.cli.options import (
     SkipBad,
     files_of,
     options_class,
+    require_accelerator,
     set_options,
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe
+from solobox.training.run_folder import check_repetitions
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -62,8 +64,10 @@ def curve(
     settings
         Each option of the recipe.
     """
+    check_repetitions(repetitions)
     recipe = Recipe.from_preset("quick", set_options(settings))
     check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)
+    require_accelerator(recipe)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
     # PyTorch takes seconds to import: errors in the data are reported before.
     from solobox.evaluation.report.charts import learning_curve_chart

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Group, Parameter
 
@@ -12,6 +12,9 @@ from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
 from solobox.data import formats
 from solobox.data.one_per_image import Keep
+
+if TYPE_CHECKING:
+    from solobox.config.recipe import Recipe
 
 _COMMON = Group.create_default_parameters()
 _DATA = Group("Data", sort_key=1)
@@ -101,3 +104,11 @@ def set_options(settings: Any) -> dict[str, Any]:
     """The options that the user set, of an object that `options_class` describes, or of None."""
     values = {item.name: getattr(settings, item.name) for item in fields(settings)} if settings else {}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def require_accelerator(recipe: "Recipe") -> None:
+    """Raise ConfigError ``no-accelerator`` at once, before any image is read, where the recipe needs a GPU in vain."""
+    if recipe.accelerator == "cuda":
+        from solobox.training.distributed import check_accelerator
+
+        check_accelerator(recipe.accelerator)

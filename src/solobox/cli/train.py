@@ -9,7 +9,15 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
-from solobox.cli.options import DATA_HELP, ImageFolder, KeepBox, SkipBad, options_class, set_options
+from solobox.cli.options import (
+    DATA_HELP,
+    ImageFolder,
+    KeepBox,
+    SkipBad,
+    options_class,
+    require_accelerator,
+    set_options,
+)
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
@@ -85,6 +93,7 @@ def train(
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
+        require_accelerator(chosen)
         if not is_run(output) and (foreign := [name for name in RUN_FILES if (output / name).exists()]):
             raise ConfigError(
                 f"{output / foreign[0]} exists and is not of a run, which would replace it: choose another folder",

@@ -1,9 +1,9 @@
 """What a localizer is made of, as plain data; imports no torch."""
 
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from solobox.config.options import STRICT, Options
@@ -13,6 +13,14 @@ VectorizerName: TypeAlias = Literal["gap", "flatten", "edges"]
 HeadName: TypeAlias = Literal["regression", "distribution"]
 BoxForm: TypeAlias = Literal["corners", "center_size", "corner_size"]
 Size: TypeAlias = int | Literal["native"]
+
+MAX_SIDE = 1536
+"""Of the square in pixels: larger than any backbone of timm was trained for."""
+
+MAX_CHANNELS = 16_384
+
+Stride: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
+Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
 _NATIVE_SIDE = 320
 """The side whose grid the distribution head uses where images keep their sizes."""
@@ -25,9 +33,14 @@ class Architecture(Options):
     Raises ConfigError, also for values that do not go together (code ``options-conflict``).
     """
 
-    backbone: str = Field(default="tf_efficientnet_lite0", description="The backbone, a timm model name.")
-    strides: tuple[PositiveInt, ...] = Field(
-        default=(8, 16, 32), strict=False, description="Strides of the feature maps to use, finest first."
+    backbone: str = Field(
+        default="tf_efficientnet_lite0", max_length=200, description="The backbone, a timm model name."
+    )
+    strides: tuple[Stride, ...] = Field(
+        default=(8, 16, 32),
+        strict=False,
+        max_length=16,
+        description="Strides of the feature maps to use, finest first.",
     )
     size: Size = Field(
         default=320,
@@ -35,9 +48,10 @@ class Architecture(Options):
         "multiple of the coarsest stride. `native` (only with `gap`): each image keeps its size, with a longer side "
         "of at most 1333 pixels.",
     )
-    extra: tuple[PositiveInt, ...] = Field(
+    extra: tuple[Channels, ...] = Field(
         default=(),
         strict=False,
+        max_length=16,
         description="Channels of extra 3x3 convolutions (stride 2, ReLU) after the coarsest map, such as 1024; for "
         "`gap` and `flatten`.",
     )
@@ -56,10 +70,16 @@ class Architecture(Options):
         "(cx, cy, w, h) or `corner_size` (x1, y1, w, h).",
     )
     width: int = Field(
-        default=96, ge=1, description="Channels of the `edges` vectorizer and of the heads' hidden layer."
+        default=96,
+        ge=1,
+        le=MAX_CHANNELS,
+        description="Channels of the `edges` vectorizer and of the heads' hidden layer.",
     )
     bins: int = Field(
-        default=32, ge=1, description="Bins of the `distribution` head in each cell of the second finest map."
+        default=32,
+        ge=1,
+        le=1024,
+        description="Bins of the `distribution` head in each cell of the second finest map.",
     )
     # Not an option: training sets it where there are images without the object to learn from.
     presence: bool = False
@@ -87,6 +107,8 @@ class Architecture(Options):
                 )
             return
         coarsest = self.strides[-1]
+        if self.size > MAX_SIDE:
+            raise ConfigError(f"size is at most {MAX_SIDE} pixels, not {self.size}", code="out-of-range")
         if self.size < coarsest:
             raise ConfigError(
                 f"size {self.size} is less than the coarsest stride, {coarsest}", code="out-of-range"

@@ -19,7 +19,15 @@ _OTHER_NAMES = {
 }  # fmt: skip
 """Names of options in other tools, which spelling alone does not lead to ours."""
 
-_RANGE_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+_RANGE_ERRORS = {
+    "greater_than",
+    "greater_than_equal",
+    "less_than",
+    "less_than_equal",
+    "finite_number",
+    "too_long",
+    "string_too_long",
+}
 
 
 @dataclass(frozen=True, config=STRICT)

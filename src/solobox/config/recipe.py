@@ -245,7 +245,7 @@ def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
         options = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}", code="config-unreadable") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not TOML: {error}", code="config-unreadable") from error
     preset = str(options.pop("recipe", "quick"))
     try:

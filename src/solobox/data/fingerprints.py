@@ -91,9 +91,21 @@ class Fingerprints:
         if not path.is_file():
             return None
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return cls(arrays["train"].astype(np.int64), arrays["val"].astype(np.int64))
-        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            with path.open("rb") as stream:
+                with zipfile.ZipFile(stream) as archive:
+                    # `save` compresses nothing, so that what is read is no larger than the file.
+                    if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                        raise ValueError("it is compressed")
+                stream.seek(0)
+                with np.load(stream, allow_pickle=False) as arrays:
+                    hashes = [arrays["train"], arrays["val"]]
+            if any(each.ndim != 1 or each.dtype != np.int64 for each in hashes):
+                raise ValueError("it holds no hashes")
+            return cls(*hashes)
+        except (
+            OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, RecursionError, SyntaxError,
+            NotImplementedError, RuntimeError, zipfile.BadZipFile,
+        ) as error:  # fmt: skip
             raise ConfigError(
                 f"{path} is damaged ({error}); without it, evaluation cannot tell which images are new to the model",
                 code="fingerprints-damaged",

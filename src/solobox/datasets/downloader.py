@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -26,6 +27,7 @@ from solobox.datasets.public import Archive, PublicDataset
 from solobox.datasets.unpack import unpack
 from solobox.errors import ConfigError, DataError, reason
 from solobox.utils.atomic import CsvLines, explained, replacing
+from solobox.utils.json_utils import parse_json
 from solobox.utils.progress import NullProgress, Progress
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 LABELS, UNLABELLED, SKIPPED = "labels.csv", "unlabelled.csv", "skipped.csv"
 RETRIES = 5
+_WORTH_ANOTHER_TRY = (408, 425, 429)  # of the client errors: the rest stay what they are
 """How often a failed download is tried again, with growing pauses."""
 
 _MANIFEST, _ARCHIVES, _LOCK, _UNPACKING = "download.json", "archives", ".download.lock", ".unpacking"
@@ -159,7 +162,7 @@ class _Manifest:
                 )
             return cls(dataset.name)
         try:
-            manifest = cls(**json.loads(path.read_text(encoding="utf-8")))
+            manifest = cls(**parse_json(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise DataError(
                 f"{path}: cannot be read ({reason(error)}); download into a new folder",
@@ -202,6 +205,7 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     from requests.exceptions import RequestException
 
     pooch.get_logger().setLevel("ERROR")
+    by_hand = f"Use --url for another server, or put the file at {folder / archive.name} yourself"
     checksum = archive.checksum or manifest.sha256.get(archive.name)
     store = pooch.create(
         folder,
@@ -212,9 +216,8 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     )
     downloader = pooch.HTTPDownloader(
         progressbar=_PoochBar(progress, f"downloading {archive.name}, MiB"), chunk_size=_MIB, timeout=_TIMEOUT,
-        headers={"Accept-Encoding": "identity"}, hooks={"response": _check_response},
+        headers={"Accept-Encoding": "identity"}, hooks={"response": partial(_check_response, by_hand=by_hand)},
     )  # fmt: skip
-    by_hand = f"Use --url for another server, or put the file at {folder / archive.name} yourself"
     try:
         path = store.fetch(archive.name, downloader=downloader)
     except RequestException as error:
@@ -226,7 +229,14 @@ def _retrieve(archive: Archive, url: str, folder: Path, manifest: _Manifest, pro
     return str(pooch.file_hash(path))
 
 
-def _check_response(response: "requests.Response", **_: object) -> None:
+def _check_response(response: "requests.Response", *, by_hand: str, **_: object) -> None:
+    status = response.status_code
+    if 400 <= status < 500 and status not in _WORTH_ANOTHER_TRY:
+        response.close()
+        raise DataError(
+            f"{response.url}: cannot be downloaded: {status} {response.reason}. {by_hand}",
+            code="download-failed",
+        )
     if not response.ok or response.is_redirect:
         response.close()  # its body is not needed, and pooch leaves it open
     if response.is_redirect:

@@ -1,8 +1,10 @@
 """The backbone: any CNN of timm, or a module with `feature_info`, as a pyramid of feature maps."""
 
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
+from urllib.error import HTTPError
 
 import timm
 import torch
@@ -11,9 +13,12 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from solobox.errors import ConfigError
+from solobox.errors import ConfigError, reason
 
 DEFAULT = "tf_efficientnet_lite0"
+
+_TIMEOUT = 5.0
+"""Seconds that the hub may take to answer at all."""
 
 State = dict[str, Tensor]
 
@@ -54,7 +59,8 @@ class Backbone(nn.Module):
         else:
             full = _network(name, pretrained)
             config = cast("dict[str, Any]", full.pretrained_cfg)
-            self.body = _create(name, features_only=True, out_indices=_levels(name, self.strides))
+            make = _outline if torch.get_default_device().type == "meta" else _create
+            self.body = make(name, features_only=True, out_indices=_levels(name, self.strides))
             if pretrained != "none":
                 _load_body(self.body, _weights(name, pretrained, full), name)
             channels = cast("Any", self.body).feature_info.channels()
@@ -91,7 +97,37 @@ def _network(name: str, pretrained: str) -> Any:
             f"there is no backbone {name!r}{hint}. `timm.list_models()` lists them all.",
             code="unknown-backbone",
         )
-    return _create(name, pretrained=True) if pretrained == "hub" else _outline(name)
+    return _from_hub(name) if pretrained == "hub" else _outline(name)
+
+
+def _from_hub(name: str) -> Any:
+    """A network with timm's weights: those that were downloaded before, or else from Hugging Face's hub.
+
+    The hub's own library tries for a minute where there is no network.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    config: Any = timm.models.get_pretrained_cfg(name)
+    repository = getattr(config, "hf_hub_id", None)
+    if not repository:
+        return _create(name, pretrained=True)
+    files = (getattr(config, "hf_hub_filename", None), "model.safetensors", "pytorch_model.bin")
+    cached = (try_to_load_from_cache(repository, file) for file in files if file)
+    if path := next((each for each in cached if isinstance(each, str)), None):
+        return _create(name, pretrained=True, pretrained_cfg_overlay={"file": path})
+    request = urllib.request.Request(constants.ENDPOINT, method="HEAD")  # noqa: S310 (its scheme is https)
+    try:
+        urllib.request.urlopen(request, timeout=_TIMEOUT).close()  # noqa: S310
+    except HTTPError:  # it answers
+        pass
+    except OSError as error:
+        raise ConfigError(
+            f"the weights of {name!r} are at {constants.ENDPOINT}, which cannot be reached from here "
+            f"({reason(getattr(error, 'reason', error))}). Use a file of weights, `bundled` (EfficientNet-Lite0) or "
+            "`none`",
+            code="backbone-unavailable",
+        ) from error
+    return _create(name, pretrained=True)
 
 
 def _weights(name: str, pretrained: str, network: nn.Module) -> State:
@@ -132,7 +168,8 @@ def _outline(name: str, **options: Any) -> Any:
         with torch.device("meta"):
             return _create(name, **options)
     except ConfigError:  # some networks compute with their weights while they are made
-        return _create(name, **options)
+        with torch.device("cpu"):
+            return _create(name, **options)
 
 
 def _levels(name: str, strides: Sequence[int]) -> tuple[int, ...]:

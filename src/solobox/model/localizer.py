@@ -1,7 +1,7 @@
 """The localizer: backbone, vectorizer and head; one box for each image."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,17 +229,58 @@ class Localizer(Predictor, nn.Module):
 
         backbone: the custom module that it was trained with, if any; its weights are loaded too.
 
-        Raises ConfigError when the folder is missing, incomplete, or of another version's architecture.
+        The folder may come from anybody: everything in it is checked before memory is taken for it, and one image is
+        predicted.
+
+        Raises ConfigError: ``model-missing``, ``model-damaged`` for what is incomplete, not finite, or does not fit
+        together, ``model-outdated``, ``custom-backbone``, and those of `Architecture` and `Backbone`.
         """
-        config = saving.read_config(Path(folder))
-        localizer = cls(saving.architecture(config, Architecture, Path(folder)), backbone=backbone)
-        arrays = saving.load_state(Path(folder), localizer, prefix=_FAMILIARITY)
+        folder = Path(folder)
+        config = saving.read_config(folder)
+        architecture = saving.architecture(config, Architecture, folder)
+        calibration = _calibration(config, folder)
+        with torch.device("meta"):  # shapes without numbers: a few bytes of JSON can ask for gigabytes
+            outline = cls(architecture, backbone=copy.deepcopy(backbone))
+        saving.check_shapes(folder, outline, prefix=_FAMILIARITY)
+        localizer = cls(architecture, backbone=backbone)
+        arrays = saving.load_state(folder, localizer, prefix=_FAMILIARITY)
         localizer.familiarity = Familiarity.from_arrays(arrays)
-        if "margins" in config:
-            localizer.calibration = Calibration.from_dict(config["margins"])
+        localizer.calibration = calibration
         localizer.metadata = {key: value for key, value in config.items() if key not in saving.RESERVED}
-        localizer.fingerprints = Fingerprints.load(Path(folder))
-        return localizer.eval()
+        localizer.fingerprints = Fingerprints.load(folder)
+        localizer.eval()
+        localizer._check_first_image(folder)
+        return localizer
+
+    def _check_first_image(self, folder: Path) -> None:
+        """Predict a grey image. Raises ConfigError ``model-damaged`` where the result is not finite."""
+        a = self.architecture
+        side = a.strides[-1] if a.size == "native" else a.size
+        with torch.inference_mode():
+            maps = self.features(torch.full((1, 3, side, side), 127.0))
+            output = self.decide(maps)
+            familiarity = np.ones(1)
+            if self.familiarity is not None:
+                is_fitting = len(self.familiarity.mean) == sum(self.backbone.channels)
+                familiarity = self.familiarity(pooled(maps)) if is_fitting else np.full(1, np.nan)
+        presence = self.probabilities(output) if self.has_presence else np.ones(1)
+        std = output.std() if output.logits is not None else output.boxes
+        numbers = (output.boxes.numpy(), std.numpy(), presence, familiarity)
+        is_calibrated = self.presence is None or float(self.presence.temperature) > 0
+        if not (is_calibrated and all(np.isfinite(each).all() for each in numbers)):
+            raise ConfigError(
+                f"{folder / saving.MODEL} is damaged: what it predicts is not finite; restore it, or train again",
+                code="model-damaged",
+            )
+
+
+def _calibration(config: Mapping[str, Any], folder: Path) -> Calibration | None:
+    margins = config.get("margins", {})
+    if not isinstance(margins, dict):
+        raise ConfigError(
+            f"{folder / saving.CONFIG} is damaged: its margins are not an object", code="model-damaged"
+        )
+    return Calibration.from_dict(margins) if "margins" in config else None
 
 
 def raw_output(output: Output, presence: Floats, familiarity: Floats) -> RawOutput:

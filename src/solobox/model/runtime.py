@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from solobox.config.architecture import Size
 from solobox.model.backbone import Backbone
 from solobox.utils.concurrency import openvino_core
+from solobox.utils.signals import signals_held
 
 _LOG = logging.getLogger(__name__)
 
@@ -98,7 +99,9 @@ class OpenVinoFeatures:
             "NUM_STREAMS": str(threads),
             "ENABLE_CPU_PINNING": False,  # decoding threads share these processors
         }
-        self._compiled = openvino_core().compile_model(_convert(backbone, size, output_dtype), "CPU", options)
+        with signals_held():
+            model = _convert(backbone, size, output_dtype)
+            self._compiled = openvino_core().compile_model(model, "CPU", options)
 
     def __call__(self, pixels: Pixels) -> list[Tensor]:
         """See `Features`."""
@@ -163,12 +166,14 @@ def has_fast_bf16() -> bool:
 
 
 def _has_bf16_openvino() -> bool:
-    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with signals_held():  # this loads the plugin
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _openvino_is_installed() -> bool:
     try:
-        import openvino  # noqa: F401
+        with signals_held():
+            import openvino  # noqa: F401
     except ImportError:
         return False
     return True

@@ -13,19 +13,29 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from solobox.config.run_metadata import check_metadata
 from solobox.data.fingerprints import FILE as FINGERPRINTS
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
 from solobox.utils.atomic import remove_leftovers, unfinished
+from solobox.utils.json_utils import MAX_BYTES, parse_json
 
 FORMAT = 1
 MODEL, CONFIG = "model.safetensors", "config.json"
 PRETRAINED_HEAD = "pretrained_head.safetensors"
 RESERVED = ("format", "architecture", "margins")
+
+_MAX_HEADER_BYTES = 16 << 20
+_DTYPES = {
+    torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64", torch.int64: "I64",
+    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+_FLOATS = ("F32", "F16", "BF16")
 
 A = TypeVar("A")
 
@@ -67,17 +77,32 @@ def save(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed ``config.json``."""
+    """The parsed ``config.json``, with the types of its metadata checked.
+
+    Raises ConfigError: ``model-missing``, ``model-damaged``, ``model-outdated``.
+    """
     path = folder / CONFIG
     if not path.is_file():
-        raise ConfigError(f"{folder} holds no {CONFIG}: give the folder that `solobox train -o` wrote")
+        raise ConfigError(
+            f"{folder} holds no {CONFIG}: give the folder that `solobox train -o` wrote", code="model-missing"
+        )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged ({error}); train again or restore it") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise ConfigError(f"{path} is not a localizer of this version (format {FORMAT})")
+        with path.open("rb") as file:
+            config = parse_json(file.read(MAX_BYTES + 1).decode(), max_bytes=MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(config, dict) or type(config.get("format")) is not int:
+        raise _damaged(path, "it has no format")
+    if config["format"] != FORMAT:
+        raise ConfigError(
+            f"{path} is not a localizer of this version (format {FORMAT}): train again", code="model-outdated"
+        )
+    check_metadata({key: value for key, value in config.items() if key not in RESERVED}, path)
     return config
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} is damaged ({why}); restore it, or train again", code="model-damaged")
 
 
 def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
@@ -87,13 +112,53 @@ def architecture(config: Mapping[str, Any], kind: type[A], folder: Path) -> A:
     """
     values = config.get("architecture")
     if not isinstance(values, dict):
-        raise ConfigError(f"{folder / CONFIG} holds no architecture; train again or restore it")
+        raise _damaged(folder / CONFIG, "it has no architecture")
     unknown = sorted(set(values) - {field.name for field in fields(kind)})  # type: ignore[arg-type]
     if unknown:
         raise ConfigError(
-            f"{folder / CONFIG}: the architecture has keys that this version does not know: {', '.join(unknown)}"
+            f"{folder / CONFIG}: the architecture has keys that this version does not know: "
+            f"{', '.join(unknown[:5])[:200]}",
+            code="unknown-option",
         )
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    try:
+        return kind(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {str(error)[:500]}", code=error.code) from None
+
+
+def check_shapes(folder: Path, module: nn.Module, *, prefix: str) -> None:
+    """Compare the tensors that the folder's file lists with those of `module`, which may be on the meta device.
+
+    Nothing but the list is read: names, types and shapes. prefix: of names that `module` has not; see `load_state`.
+
+    Raises ConfigError: ``model-missing``, ``model-damaged``.
+    """
+    path = folder / MODEL
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder} holds no {MODEL}: training did not finish, or the file was moved", code="model-missing"
+        )
+    expected = module.state_dict()
+    try:
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > _MAX_HEADER_BYTES:
+                raise _damaged(path, "its list of tensors is too long")
+        with safe_open(path, framework="pt") as tensors:
+            names = [name for name in tensors.keys() if not name.startswith(prefix)]  # noqa: SIM118
+            if different := expected.keys() ^ set(names):
+                raise _damaged(path, f"it is of another architecture: {min(different)[:100]}")
+            for name in names:
+                one = tensors.get_slice(name)
+                shape, dtype = tuple(one.get_shape()), one.get_dtype()
+                if shape != tuple(expected[name].shape):
+                    raise _damaged(path, f"{name} has the shape {shape}, not {tuple(expected[name].shape)}")
+                own = _DTYPES.get(expected[name].dtype)
+                if dtype != own and not (own in _FLOATS and dtype in _FLOATS):
+                    raise _damaged(path, f"{name} is of the type {dtype}, not {own}")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, str(error)) from error
 
 
 def load_pretrained_head(modules: Mapping[str, nn.Module]) -> bool:
@@ -120,14 +185,17 @@ def load_state(folder: Path, module: nn.Module, *, prefix: str) -> dict[str, npt
     """Load the folder's tensors into `module`; all must be there and fit.
 
     Returns the others, whose names begin with `prefix`, by the rest of their names.
+
+    Raises ConfigError ``model-damaged``, also where a number is not finite.
     """
     path = folder / MODEL
-    if not path.is_file():
-        raise ConfigError(f"{folder} holds no {MODEL}: training did not finish, or the file was moved")
     try:
         tensors = load_file(path)
         module.load_state_dict({key: value for key, value in tensors.items() if not key.startswith(prefix)})
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise ConfigError(f"{path} is damaged or of another architecture: {error}") from error
+        raise _damaged(path, f"it may be of another architecture: {error}") from error
+    for key, value in tensors.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise _damaged(path, f"{key} has numbers that are not finite")
     others = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     return {key: value.float().numpy() for key, value in others.items()}

@@ -24,6 +24,7 @@ from solobox.images.reading import probe, read
 from solobox.predict.prediction import Prediction
 from solobox.utils.atomic import explained, unfinished
 from solobox.utils.concurrency import threaded_map
+from solobox.utils.json_utils import parse_json
 
 DRAWN_SIDE = 1600
 """Longer side of a drawn image in pixels, at most."""
@@ -227,6 +228,6 @@ def _read_journal(journal: Path) -> dict[int, str]:
     with explained(journal), journal.open(encoding="utf-8") as file:
         for line in file:
             with suppress(ValueError):
-                row, name = json.loads(line)
+                row, name = parse_json(line)
                 names[row] = name
     return names

@@ -24,6 +24,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns
 from solobox.utils.concurrency import threaded_map
+from solobox.utils.json_utils import MAX_BYTES, parse_json
 from solobox.utils.progress import NullProgress, Progress
 
 Setting: TypeAlias = str | int | float | None
@@ -85,7 +86,7 @@ class Plan:
         Raises DataError ``plan-damaged``; ConfigError ``plan-differs`` for one of another version of the program.
         """
         try:
-            values = dict(json.loads(text))
+            values = dict(parse_json(text, max_bytes=MAX_BYTES))
             if values.pop("layout") != _LAYOUT:
                 raise ConfigError(
                     f"{name} was written by another version of Solobox: resume with that one, or start again with "

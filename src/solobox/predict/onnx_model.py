@@ -1,6 +1,5 @@
 """Predict with an exported localizer, one ``.onnx`` file, by ONNX Runtime or OpenVINO. No torch."""
 
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -11,8 +10,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from solobox.errors import ConfigError
+from solobox.config.architecture import MAX_SIDE
+from solobox.config.run_metadata import check_metadata
+from solobox.errors import ConfigError, reason
 from solobox.images.reading import ImageInput
+from solobox.predict.onnx_check import LimitedSession, check_outputs, check_structure, first_line
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import (
     NetworkInput,
@@ -26,6 +28,8 @@ from solobox.predict.predictor import (
 )
 from solobox.uncertainty.conformal import Calibration
 from solobox.utils.concurrency import openvino_core, processors, threaded_map
+from solobox.utils.json_utils import MAX_BYTES, parse_json
+from solobox.utils.signals import signals_held
 
 RuntimeName: TypeAlias = Literal["onnxruntime", "openvino"]
 
@@ -49,6 +53,11 @@ def levels_of(calibration: Calibration | None) -> tuple[float, ...]:
 FORMAT = 1
 """Version of the exported files that this program writes and reads."""
 
+_MAX_FILE_BYTES = 2 << 30
+
+_SHAPES: Mapping[str, tuple[int, ...]] = {"boxes": (4,), "std": (4,), "presence": (), "familiarity": ()}
+"""The outputs that predictions are made from, for one image."""
+
 _BATCH_SIZE = 4
 """Images that a thread predicts together: they fit a processor's cache."""
 
@@ -64,11 +73,6 @@ class Session(Protocol):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the graph's outputs."""
-        ...
-
-    @property
-    def metadata(self) -> str | None:
-        """The JSON under `METADATA`, None for a file that something else wrote."""
         ...
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
@@ -102,14 +106,9 @@ class OnnxRuntime:
         except Exception as error:  # what a damaged file makes it raise is not a documented set
             name = "the content" if isinstance(model, bytes) else model
             raise ConfigError(
-                f"{name} cannot be loaded as a model: {_first_line(error)}", code="model-damaged"
+                f"{name} cannot be loaded as a model: {first_line(error)}", code="model-damaged"
             ) from error
-        inputs = [each.name for each in self._session.get_inputs()]
         self.outputs = tuple(each.name for each in self._session.get_outputs())
-        # A graph with another input was written by another program, whatever its metadata.
-        self.metadata: str | None = (
-            self._session.get_modelmeta().custom_metadata_map.get(METADATA) if inputs == [PIXELS] else None
-        )
         self.name = f"onnxruntime {onnxruntime.__version__} cpu"
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
@@ -133,17 +132,17 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": threads or processors(),
         }
         try:
-            graph = core.read_model(model)
-            # The resize in the graph is then the identity, and fixed shapes are faster.
-            graph.reshape({PIXELS: [-1, side, side, 3]})
-            self._compiled = core.compile_model(graph, "CPU", options)
+            with signals_held():
+                graph = core.read_model(model)
+                # The resize in the graph is then the identity, and fixed shapes are faster.
+                graph.reshape({PIXELS: [-1, side, side, 3]})
+                self._compiled = core.compile_model(graph, "CPU", options)
         except RuntimeError as error:
             raise ConfigError(
-                f"OpenVINO cannot load {model}: {_first_line(error)}", code="model-damaged"
+                f"OpenVINO cannot load {model}: {first_line(error)}", code="model-damaged"
             ) from error
         # A tensor may have several names, in no order.
         self.outputs = tuple(name for output in self._compiled.outputs for name in sorted(output.get_names()))
-        self.metadata: str | None = None  # OpenVINO does not read it
         self.name = f"openvino {version('openvino')} cpu"
 
     def run(self, pixels: npt.NDArray[np.uint8], names: Sequence[str]) -> Outputs:
@@ -151,10 +150,6 @@ class OpenVino:
         request = self._compiled.create_infer_request()
         request.infer({PIXELS: pixels})
         return {name: np.array(request.get_tensor(name).data) for name in names}
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
 class OnnxModel(Predictor):
@@ -177,16 +172,8 @@ class OnnxModel(Predictor):
         self._session, self._threads, self._runtime = session, threads, runtime
         self._single: Session | None = session if 1 in (threads, processors()) else None
         self._single_lock = threading.Lock()
-        side, margins, metadata = header.get("side"), header.get("margins"), header.get("metadata")
-        if not isinstance(side, int) or not isinstance(metadata, dict) or "boxes" not in session.outputs:
-            raise ConfigError(
-                f"{path} is damaged: its metadata are incomplete. Export it again", code="model-damaged"
-            )
-        self.side, self.metadata = side, metadata
-        self.calibration = Calibration.from_dict(margins) if isinstance(margins, dict) else None
-        self._outputs = tuple(
-            name for name in ("boxes", "std", "presence", "familiarity") if name in session.outputs
-        )
+        self.side, self.metadata, self.calibration = _checked(path, header)
+        self._shapes = {name: shape for name, shape in _SHAPES.items() if name in session.outputs}
 
     @classmethod
     def load(cls, path: str | Path, *, threads: int = 0, runtime: RuntimeName = "onnxruntime") -> "OnnxModel":
@@ -194,6 +181,8 @@ class OnnxModel(Predictor):
 
         threads: for each image, 0 for as many as there are processors. With 1, `stream` uses a single thread too: for
             processes that share a machine.
+
+        The file may come from anybody: it is checked before memory is taken for it, and one image is predicted.
 
         Raises ConfigError: ``model-missing``, ``model-damaged``, ``model-foreign`` for a file that something else
         wrote, ``model-outdated`` for one of another version.
@@ -203,11 +192,20 @@ class OnnxModel(Predictor):
             raise ConfigError(
                 f"there is no file {path}: give one that `solobox export` wrote", code="model-missing"
             )
-        session: Session = OnnxRuntime(path, threads)
-        header = _header(path, session.metadata)
-        side = header.get("side")
-        if runtime == "openvino" and isinstance(side, int):
-            session = OpenVino(path, threads, side)
+        content = _read(path)
+        check_structure(content, path)
+        limited = LimitedSession(content, path)
+        # A graph with another input was written by another program, whatever its metadata.
+        header = _header(path, limited.metadata.get(METADATA) if limited.inputs == (PIXELS,) else None)
+        side, _, _ = _checked(path, header)
+        if "boxes" not in limited.outputs:
+            raise _damaged(path, "it has no output boxes")
+        shapes = {name: shape for name, shape in _SHAPES.items() if name in limited.outputs}
+        limited.check_first_image(PIXELS, shapes)
+        del limited, content
+        session: Session = (
+            OpenVino(path, threads, side) if runtime == "openvino" else OnnxRuntime(path, threads)
+        )
         return cls(path, session, header, threads=threads, runtime=runtime)
 
     @property
@@ -218,12 +216,12 @@ class OnnxModel(Predictor):
     @property
     def has_presence(self) -> bool:
         """Whether predictions have a presence probability."""
-        return "presence" in self._outputs
+        return "presence" in self._shapes
 
     @property
     def has_familiarity(self) -> bool:
         """Whether predictions have a familiarity."""
-        return "familiarity" in self._outputs
+        return "familiarity" in self._shapes
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -239,7 +237,11 @@ class OnnxModel(Predictor):
         return self._run(self._session, pixels)
 
     def _run(self, session: Session, pixels: Pixels) -> RawOutput:
-        outputs = session.run(pixels, self._outputs)
+        try:
+            outputs = session.run(pixels, tuple(self._shapes))
+        except Exception as error:  # what the runtimes raise is not a documented set
+            raise _damaged(self.path, first_line(error)) from error
+        check_outputs(outputs, self._shapes, len(pixels), self.path)
         unknown = np.full(len(pixels), np.nan)
         boxes = outputs["boxes"].astype(np.float64) / self.side
         return RawOutput(
@@ -279,6 +281,30 @@ class OnnxModel(Predictor):
             return self._single
 
 
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise _damaged(path, "it is larger than a protocol buffer can be")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {reason(error)}", code="model-damaged") from error
+
+
+def _checked(path: Path, header: Mapping[str, object]) -> tuple[int, dict[str, Any], Calibration | None]:
+    """Side, metadata and calibration of a header. Raises ConfigError ``model-damaged``."""
+    side, margins, metadata = header.get("side"), header.get("margins"), header.get("metadata")
+    if type(side) is not int or not 1 <= side <= MAX_SIDE:
+        raise _damaged(path, f"its side is not a number of pixels up to {MAX_SIDE}")
+    if not isinstance(metadata, dict) or not isinstance(margins, dict | None):
+        raise _damaged(path, "its metadata are incomplete")
+    check_metadata(metadata, path)
+    return side, metadata, None if margins is None else Calibration.from_dict(margins)
+
+
+def _damaged(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"{path} is damaged: {why}. Export it again", code="model-damaged")
+
+
 def _header(path: Path, metadata: str | None) -> Mapping[str, object]:
     if metadata is None:
         raise ConfigError(
@@ -286,12 +312,12 @@ def _header(path: Path, metadata: str | None) -> Mapping[str, object]:
             code="model-foreign",
         )
     try:
-        header = json.loads(metadata)
+        header = parse_json(metadata, max_bytes=MAX_BYTES)
     except ValueError as error:
-        raise ConfigError(
-            f"{path} is damaged: its metadata are not JSON ({error}). Export it again", code="model-damaged"
-        ) from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise _damaged(path, f"its metadata are not JSON: {error}") from error
+    if not isinstance(header, dict) or type(header.get("format")) is not int:
+        raise _damaged(path, "its metadata have no format")
+    if header["format"] != FORMAT:
         raise ConfigError(
             f"{path} was exported by another version (this one reads format {FORMAT}): export it again",
             code="model-outdated",

@@ -32,6 +32,7 @@ from solobox.utils.atomic import (
     sync_folder,
     unfinished,
 )
+from solobox.utils.json_utils import parse_json
 
 SHARD_SIZE = 128
 """Images in a shard: a second or so. A multiple of every model's batch size, so that a resumed job makes the same
@@ -198,7 +199,7 @@ class OutputFile(Job):
         if path.is_file():
             with explained(path), path.open("rb") as file, contextlib.suppress(ValueError, TypeError):
                 for line in file:
-                    rows, errors, absent, end, checksum = json.loads(line[: line.index(b"\n")])
+                    rows, errors, absent, end, checksum = parse_json(line[: line.index(b"\n")])
                     entries.append((Part(rows, errors, absent), end, checksum))
         return entries
 

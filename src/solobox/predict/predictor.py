@@ -45,8 +45,9 @@ class PredictOptions:
         for name in ("margins", "outer"):
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
+                hint = f": {value:g}% is {value / 100:g}" if 1 < value < 100 else ""
                 raise ConfigError(
-                    f"{name} is a probability between 0 and 1, not {value}", code="out-of-range"
+                    f"{name} is a probability between 0 and 1, not {value:g}{hint}", code="out-of-range"
                 )
         if self.min_presence is not None and not 0 <= self.min_presence <= 1:
             raise ConfigError(

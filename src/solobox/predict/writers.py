@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, Self, TextIO, TypeAlias
 from solobox.errors import ConfigError, DataError
 from solobox.predict.prediction import Prediction
 from solobox.utils.atomic import CsvLines, replacing, replacing_bytes
+from solobox.utils.json_utils import parse_json
 
 MarginColumns: TypeAlias = Literal["none", "both", "outer"]
 Record: TypeAlias = dict[str, object]
@@ -164,7 +165,7 @@ def coco_result(prediction: Prediction, box: Sequence[float], ids: ImageIds) -> 
 def _content(path: Path) -> tuple[list[Mapping[str, Any]], list[Id]]:
     """The images, and the categories' ids, least first."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"), allow_nan=True)
         images = list(content["images"])
         categories = sorted(entry["id"] for entry in content.get("categories", ()))
         if not all(
@@ -175,7 +176,7 @@ def _content(path: Path) -> tuple[list[Mapping[str, Any]], list[Id]]:
         raise DataError(
             f"{path}: cannot be read: {error.strerror or error}", code="file-unreadable"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: this is not a COCO JSON with images and categories ({error!r})", code="coco-damaged"
         ) from error

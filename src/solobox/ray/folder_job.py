@@ -27,6 +27,7 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
 from solobox.predict.writers import Columns, parquet_schema
 from solobox.ray.store_folder import StoreFolder
+from solobox.utils.json_utils import parse_json
 
 SHARD_SIZE = 1000
 """Images in a shard: a minute or so of one processor, and a file of about 100 kB."""
@@ -138,8 +139,8 @@ class FolderJob(Job):
     def finish(self, summary: JobSummary) -> None:
         """See `Job`: write ``_SUCCESS`` with the counts."""
         self.folder.remove_unfinished()
-        with suppress(DataError):
-            if json.loads(self.folder.read(SUCCESS))["plan"] == self.key:
+        with suppress(DataError, ValueError, TypeError, KeyError):
+            if parse_json(self.folder.read(SUCCESS))["plan"] == self.key:
                 return
         counts = {
             "rows": summary.rows, "errors": summary.errors, "parts": self.plan.shards, "plan": self.key,

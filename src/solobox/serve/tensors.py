@@ -16,6 +16,7 @@ from solobox.boxes import Floats
 from solobox.predict.onnx_model import PIXELS
 from solobox.serve.errors import HTTPError
 from solobox.serve.settings import ServerSettings
+from solobox.utils.json_utils import parse_json
 
 HEADER = "Inference-Header-Content-Length"
 """The header that says how many bytes of JSON come before the bytes of tensors."""
@@ -47,8 +48,8 @@ def parse_request(
             f"Send the tensor as bytes after it, with the header {HEADER}.",
         )
     try:
-        content = json.loads(body[:length])
-    except (ValueError, RecursionError):
+        content = parse_json(body[:length])
+    except ValueError:
         raise _invalid("the body is not JSON", f"Without the header {HEADER} all of it must be.") from None
     if not isinstance(content, dict):
         raise _invalid("the body is not a JSON object")

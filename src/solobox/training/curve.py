@@ -23,8 +23,9 @@ from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
-from solobox.errors import ConfigError, DataError
+from solobox.errors import DataError
 from solobox.training.crossval import CrossValidator, assign_folds, groups_of
+from solobox.training.run_folder import check_repetitions
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import Progress
 
@@ -267,8 +268,7 @@ def _band(values: Floats) -> tuple[float, float]:
 
 
 def _check_enough(images: int, groups: int, repetitions: int) -> None:
-    if repetitions < 3:
-        raise ConfigError(f"a learning curve takes 3 repetitions or more, not {repetitions}")
+    check_repetitions(repetitions)
     if images < MIN_IMAGES:
         raise DataError(
             f"{images} images with a box that can be read are too few for a learning curve, which needs {MIN_IMAGES}: "

@@ -35,6 +35,15 @@ _TIMEOUT = timedelta(days=1)
 """How long a rank waits for others, which may decode larger images. The launcher detects dead processes."""
 
 
+def check_accelerator(accelerator: str) -> None:
+    """Raise ConfigError ``no-accelerator`` for ``cuda`` where PyTorch finds no GPU."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "accelerator cuda: PyTorch finds no GPU here. Use `auto` or `cpu`, or install a PyTorch for its driver",
+            code="no-accelerator",
+        )
+
+
 def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
     """Launch a Fabric with so many devices on each of so many hosts.
 
@@ -42,6 +51,7 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
 
     Raises ConfigError (code ``distributed``) where that is impossible or contradicts the launcher.
     """
+    check_accelerator(accelerator)
     launched = _environment()
     requested = devices or launched[0], nodes or launched[1]
     if launched != (1, 1) and requested != launched:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from solobox.config.options import nearest
 from solobox.errors import ConfigError
 from solobox.utils.atomic import remove_leftovers, replacing
+from solobox.utils.json_utils import MAX_BYTES, parse_json
 
 _REQUIREMENTS = {
     "tensorboard": "install Solobox with its [loggers] extra, or tensorboard",
@@ -93,7 +94,10 @@ def _tracker(name: str, folder: Path, run_name: str) -> Logger:
     except ModuleNotFoundError:  # the package has two names
         lightning = importlib.import_module("pytorch_lightning.loggers")
     path = folder / f"{name}_run_id.json"
-    run_id = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        run_id = parse_json(path.read_text(encoding="utf-8"), max_bytes=MAX_BYTES) if path.exists() else None
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}): remove it", code="run-damaged") from error
     logger: Any
     if name == "mlflow":
         logger = lightning.MLFlowLogger(

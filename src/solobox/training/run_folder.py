@@ -9,6 +9,7 @@ from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
 from solobox.utils.atomic import replacing
+from solobox.utils.json_utils import MAX_BYTES, parse_json
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -24,6 +25,9 @@ OUT_OF_FOLD = "out_of_fold.csv"
 
 DATA_SOURCE = "data_source.json"
 """A `DataSource`."""
+
+MIN_REPETITIONS = 3
+"""Of a learning curve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class DataSource:
         """Read what `save` wrote. Raises ConfigError (``data-source-missing``) where it is missing or damaged."""
         path = folder / DATA_SOURCE
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"), max_bytes=MAX_BYTES)
             images = Path(values["images"]) if values["images"] else None
             return cls(Path(values["data"]), images, values["keep"], values["skip_bad"])
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,6 +77,15 @@ class DataSource:
                 "solobox.train in Python does not",
                 code="data-source-missing",
             ) from error
+
+
+def check_repetitions(repetitions: int) -> None:
+    """Raise ConfigError (``out-of-range``) for too few folds of a learning curve."""
+    if repetitions < MIN_REPETITIONS:
+        raise ConfigError(
+            f"a learning curve takes {MIN_REPETITIONS} repetitions or more, not {repetitions}",
+            code="out-of-range",
+        )
 
 
 def must_be_vacant(folder: Path) -> None:

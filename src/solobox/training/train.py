@@ -25,7 +25,7 @@ from solobox.model.runtime import fastest
 from solobox.training.calibrate import CalibrationResult, calibrate, from_features, from_images
 from solobox.training.checkpoint_manager import CheckpointManager, saved_recipe
 from solobox.training.crossval import CrossValidator, assign_folds, cross_fit_temperature
-from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
+from solobox.training.distributed import Distributed, check_accelerator, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
@@ -86,6 +86,7 @@ def train(
         name: value for name, value in (("backbone", backbone), ("loss", loss)) if isinstance(value, str)
     }
     recipe = _choose_recipe(out, recipe, options, resume=resume)
+    check_accelerator(recipe.accelerator)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
     splits = dataset.with_splits(val=recipe.val, test=recipe.test)

@@ -39,6 +39,8 @@ DEFAULT_LEVEL = 0.9
 MIN_SCALE = 0.002
 """Smallest scale of an edge, as a share of the box's side: an overconfident head must not give margins of zero."""
 
+_MAX_IMAGES, _MAX_QUANTILE = 10**12, 1e12
+
 _OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -199,14 +201,29 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
         """The inverse of `to_dict`. Raises ConfigError ``model-damaged`` for anything else."""
-        try:
-            both, out = (
-                {float(level): float(value) for level, value in values[key].items()}
-                for key in ("two_sided", "outer")
-            )
-            return cls(int(values["n_images"]), int(values["n_groups"]), both, out)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(
-                f"the model's quantiles for margins are damaged ({error!r}); train again",
-                code="model-damaged",
-            ) from error
+        n_images, n_groups = (_count(values.get(key)) for key in ("n_images", "n_groups"))
+        both, outer = (_table(values.get(key)) for key in ("two_sided", "outer"))
+        if any(value < 0 for value in both.values()):
+            raise _damaged("a two-sided quantile is negative")
+        return cls(n_images, n_groups, both, outer)
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_IMAGES:
+        raise _damaged("n_images or n_groups is not a number of images")
+    return value
+
+
+def _table(values: object) -> dict[float, float]:
+    levels = {f"{level:g}": level for level in LEVELS}
+    if not isinstance(values, dict) or not levels.keys() >= values.keys():
+        raise _damaged("two_sided or outer is not a table of quantiles for known levels")
+    if not all(type(value) in (int, float) and abs(value) < _MAX_QUANTILE for value in values.values()):
+        raise _damaged("a quantile is not a finite number")
+    return {levels[level]: float(value) for level, value in values.items()}
+
+
+def _damaged(why: str) -> ConfigError:
+    return ConfigError(
+        f"the model's quantiles for margins are damaged ({why}); train again", code="model-damaged"
+    )

@@ -83,9 +83,24 @@ class Familiarity:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float32]]) -> "Familiarity | None":
-        """The inverse of `arrays`; None without arrays. Raises ConfigError ``model-damaged`` where some are missing."""
+        """The inverse of `arrays`; None without arrays.
+
+        Raises ConfigError ``model-damaged`` where some are missing or do not fit together.
+        """
         if not arrays:
             return None
-        if set(arrays) != set(_ARRAYS):
+        if set(arrays) != set(_ARRAYS) or not _fit_together(arrays):
             raise ConfigError("the model's familiarity is damaged; train again", code="model-damaged")
         return cls(**arrays)
+
+
+def _fit_together(arrays: Mapping[str, npt.NDArray[np.float32]]) -> bool:
+    (width, *rest), (rank, *_) = arrays["mean"].shape or (0,), arrays["components"].shape or (0,)
+    shapes = ((width,), (rank, width), (rank,), (), (arrays["distances"].size,))
+    return (
+        not rest
+        and all(arrays[name].shape == shape for name, shape in zip(_ARRAYS, shapes, strict=True))
+        and all(bool(np.isfinite(array).all()) for array in arrays.values())
+        and bool((arrays["explained_variance"] > 0).all() and arrays["noise_variance"] > 0)
+        and bool((np.diff(arrays["distances"]) >= 0).all())
+    )

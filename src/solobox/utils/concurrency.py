@@ -8,6 +8,8 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from solobox.utils.signals import signals_held
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -41,9 +43,10 @@ def openvino_core() -> Any:
     the previous one when it is unloaded. If two plugins come and go, the second one restores memory that the first
     has freed, and the next Ctrl-C is a segmentation fault. A plugin that stays restores nothing.
     """
-    import openvino
+    with signals_held():
+        import openvino
 
-    return openvino.Core()  # noqa: TID251
+        return openvino.Core()  # noqa: TID251
 
 
 def threaded_map(

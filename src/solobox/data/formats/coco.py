@@ -29,6 +29,7 @@ from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import probe
 from solobox.utils.atomic import replacing
+from solobox.utils.json_utils import parse_json
 
 NAME = "coco"
 LOOKS_LIKE = "COCO JSON with images and annotations, or a folder that holds such files"
@@ -165,14 +166,14 @@ class _Content:
     @classmethod
     def load(cls, file: Path) -> "_Content":
         try:
-            content = json.loads(read_text(file))
+            content = parse_json(read_text(file), allow_nan=True)
         except json.JSONDecodeError as error:
             raise DataError(
                 f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}",
                 code="bad-json",
             ) from None
-        except RecursionError:
-            raise DataError(f"{file}: broken JSON: nested too deeply", code="bad-json") from None
+        except ValueError as error:
+            raise DataError(f"{file}: broken JSON: {error}", code="bad-json") from None
         if not isinstance(content, dict):
             raise DataError(f"{file}: is no COCO JSON: its top level is no object", code="bad-coco")
         lists = {key: _list(file, content, key) for key in ("images", "annotations", "categories")}

@@ -34,6 +34,11 @@ CONVENTION = "YOLO centre and size as fractions of the upright image, multiplied
 UNNAMED = "object"
 
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_MAX_CHARACTERS = 4 << 20
+"""Of a ``data.yaml``, whose parser is slow; long lists of images have files of their own."""
+
+_MAX_DIGITS = 100
+
 _SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 
 
@@ -127,8 +132,8 @@ class _Setup:
     @classmethod
     def load(cls, file: Path, images: Path | None) -> "_Setup":
         try:
-            content = yaml.safe_load(read_text(file))
-        except yaml.YAMLError as error:
+            content = _parse_yaml(read_text(file))
+        except (yaml.YAMLError, ValueError) as error:
             raise DataError(f"{file}: broken YAML: {error}", code="bad-yaml") from None
         if not isinstance(content, dict):
             raise DataError(f"{file}: is no YOLO data file: it has no keys", code="bad-yaml")
@@ -141,6 +146,43 @@ class _Setup:
         root = images or _root(file, content.get("path"))
         listed = [(split_of(key, str(file)), _images(file, root, key, value)) for key, value in named]
         return cls(file, tuple(listed), _names(file, content.get("names")), listings)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses an alias of a list or a mapping: a few of them, one in the other, stand for gigabytes.
+
+    And whole numbers that are too long to be printed, such as those of base 60 (``1:30:00``) easily are.
+    """
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > _MAX_DIGITS:
+            raise ValueError(f"a whole number has more than {_MAX_DIGITS} digits")
+        return super().construct_yaml_int(node)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        is_alias, mark = self.check_event(yaml.AliasEvent), self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        if is_alias and not isinstance(node, yaml.ScalarNode):
+            raise yaml.composer.ComposerError(
+                None, None, "an alias of a list or a mapping: write it out instead", mark
+            )
+        return node
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def _parse_yaml(text: str) -> Any:
+    """The values of YAML that may be hostile. Raises YAMLError or ValueError, and nothing else."""
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"it has more than {_MAX_CHARACTERS:,} characters: list the images in a text file")
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 (it derives from the safe loader)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (OverflowError, TypeError, AttributeError, LookupError) as error:
+        # Of values such as dates and binary data, by which the library is not careful.
+        raise ValueError(f"a value cannot be read ({error})") from None
 
 
 def _root(file: Path, path: object) -> Path:
@@ -183,7 +225,10 @@ def _images(file: Path, root: Path, key: str, value: object) -> tuple[Path, ...]
 def _existing(root: Path, entry: str) -> Path | None:
     # Some exports write ../train/images for train/images; the tools of YOLO accept it too.
     tries = (entry, entry.removeprefix("../"))
-    return next((root / each for each in tries if (root / each).exists()), None)
+    try:
+        return next((root / each for each in tries if (root / each).exists()), None)
+    except OSError:  # a name that is too long, say
+        return None
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:

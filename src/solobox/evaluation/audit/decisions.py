@@ -1,6 +1,5 @@
 """Decisions about the labels of an audit, by a person or a rule, and a corrected copy of the data."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from solobox.data.formats.writing import plain
 from solobox.errors import DataError
 from solobox.evaluation.audit.label_audit import Audit
 from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.json_utils import parse_json
 from solobox.utils.outputs import check_outputs
 
 FORMAT = "solobox audit decisions 1"
@@ -105,7 +105,7 @@ def read_decisions(path: Path) -> list[Decision]:
     decisions for one image.
     """
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = parse_json(path.read_text(encoding="utf-8"), allow_nan=True)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read: {error.strerror or error}", code="decisions-unreadable"

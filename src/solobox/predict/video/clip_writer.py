@@ -1,4 +1,4 @@
-"""Write clips atomically, as H.264, which every player supports."""
+"""Write clips atomically, as VP9, which every browser plays and whose encoder has a permissive licence."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-_FORMATS: Final = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+_FORMATS: Final = {".mp4": "mp4", ".m4v": "mp4", ".webm": "webm", ".mkv": "matroska"}
 
-_QUALITY = {"crf": "20", "preset": "veryfast"}
-"""x264's constant quality, nearly without visible loss, and a preset that is faster than a model."""
+_ENCODER: Final = "libvpx-vp9"
+"""BSD licence. PyAV's wheels also have encoders under the GPL, which this program never calls."""
+
+_QUALITY = {"crf": "31", "b": "0", "deadline": "realtime", "cpu-used": "8", "row-mt": "1"}
+"""Constant quality, nearly without visible loss, and the preset for cameras, which is about as fast as a model."""
 
 
 def check_clip_name(path: Path) -> None:
@@ -48,8 +51,8 @@ class ClipWriter:
     def add(self, pixels: NDArray[np.uint8], time: float) -> None:
         """Add an image, shape (h, w, 3), uint8, RGB, to be shown from `time` on, in seconds.
 
-        The first image sets the size; H.264 needs an even one, so an odd width or height is padded with one more column
-        or row. Later images are resized to it. A time that is NaN, or not later than the one before, becomes the
+        The first image sets the size; many players need an even one, so an odd width or height is padded with one more
+        column or row. Later images are resized to it. A time that is NaN, or not later than the one before, becomes the
         next unit after that one.
         """
         av = pyav()
@@ -73,13 +76,13 @@ class ClipWriter:
                 self._container.mux(self._stream.encode(None))
 
     def _begin(self, width: int, height: int) -> "VideoStream":
-        if "libx264" not in pyav().codecs_available:
+        if _ENCODER not in pyav().codecs_available:
             raise ConfigError(
-                "this PyAV was built without libx264 and writes no H.264: install another build of it",
+                f"this PyAV was built without {_ENCODER} and writes no VP9: install another build of it",
                 code="missing-package",
             )
         with self._explained():
-            stream = self._container.add_stream("libx264", rate=self._rate, options=_QUALITY)
+            stream = self._container.add_stream(_ENCODER, rate=self._rate, options=_QUALITY)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = self._time_base
             return stream
@@ -115,9 +118,8 @@ def write_clip(path: Path, rate: Fraction | None, time_base: Fraction) -> Iterat
     try:
         with explained(path):
             kind = _FORMATS[path.suffix.lower()]
-            options = (
-                {} if kind == "matroska" else {"movflags": "+faststart"}
-            )  # the index first, so that browsers start at once
+            # The index first, so that browsers start at once.
+            options = {"movflags": "+faststart"} if kind == "mp4" else {}
             container = av.open(f"file:{temporary}", "w", format=kind, options=options)
         with container:
             writer = ClipWriter(path, container, rate, time_base)
