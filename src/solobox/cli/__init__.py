@@ -1,6 +1,7 @@
 """The command line: one module for each command, imported when the command runs."""
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -48,6 +49,8 @@ def main() -> None:
     # A shell starts a script's background jobs, and many CI runners start everything, with SIGINT ignored.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what its encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = app(result_action="return_value", exit_on_error=False)
         sys.stdout.flush()  # here an error can still be told
