@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -78,3 +79,27 @@ def test_first_labels_reject_it(folder: Path) -> None:
     report = autolabel.write(images, folder / "boxes.csv", "me")
     assert (report.n_labelled, report.n_failed) == (1, 1)
     assert "in/b\\xff.jpg" in report.rejected.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("box", ["0 0.5 0.5 0.5 0.5", "0 0.5 0.5 0 0.5"])
+def test_labels_of_it_are_checked_and_left_out_of_a_copy_or_refused(folder: Path, box: str) -> None:
+    """As in YOLO's folders, where images are not named in a text."""
+    data = folder / "data"
+    shutil.copytree(folder / "in", data / "images")
+    (data / "labels").mkdir()
+    for number, name in enumerate(("a.jpg", BAD, "c.jpg")):
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(data / "images" / name)
+        line = box if name == BAD else "0 0.5 0.5 0.5 0.5"
+        (data / "labels" / name).with_suffix(".txt").write_text(line)
+    (data / "data.yaml").write_text("train: images\nnames: [thing]\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from solobox.cli import main; main()", "check", "data", "--fix", "clean.csv"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    if box == "0 0.5 0.5 0.5 0.5":
+        assert (done.returncode, "error[name-not-utf8]" in done.stderr) == (2, True), done.stderr
+        assert not list(folder.glob("*.csv"))
+    else:
+        assert done.returncode == 1
+        assert "images/b\\xff.jpg" in (folder / "clean.left-out.csv").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Record
 from solobox.data.formats.writing import relative_to
 from solobox.errors import DataError
-from solobox.predict.inputs import NOT_UTF8, is_utf8, printable
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.predict.inputs import NOT_UTF8
+from solobox.utils.atomic import CsvLines, is_utf8, printable, replacing
 
 REJECTED_COLUMNS = ("image", "reason", "count", "candidates")
 

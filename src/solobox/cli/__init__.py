@@ -1,7 +1,10 @@
 """The command line: one module for each command, imported when the command runs."""
 
+import errno
+import io
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 
 from cyclopts import App, CycloptsError
@@ -46,9 +49,12 @@ def main() -> None:
 
     from solobox.cli.console import console
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what its encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with interruptible():
             result = app(result_action="return_value", exit_on_error=False)
+            sys.stdout.flush()  # here an error can still be told
     except CycloptsError:  # cyclopts has printed it
         sys.exit(2)
     except SoloboxError as error:
@@ -67,15 +73,33 @@ def main() -> None:
         )
         sys.exit(2)
     except BrokenPipeError:  # the reader of the output ended first, as in `solobox predict ... | head`
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python's flush at exit fails again
+        _drop_stdout()
         sys.exit(128 + 13)
     except KeyboardInterrupt as stop:
         console.print("stopped")
         sys.exit(exit_status(stop))
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        with suppress(OSError):
+            sys.stdout.flush()
+        _drop_stdout()
+        where = f" ({error.filename})" if error.filename else ""
+        console.print(
+            f"[bold red]error[/]\\[disk-full]: {escape(f'a file cannot be written{where}: {error.strerror}')}. "
+            "Make room or choose another disk; a temporary folder is named by TMPDIR",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+        sys.exit(2)
     sys.exit(result if isinstance(result, int) else 0)
 
+
+def _drop_stdout() -> None:
+    """Or Python's flush at exit fails again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 _EXTRA_OF = {
     **dict.fromkeys(

@@ -27,6 +27,7 @@ from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, read_toml
 from solobox.data.checks import left_out_path
 from solobox.data.dataset import Dataset
+from solobox.data.formats.writing import writable
 from solobox.errors import ConfigError
 from solobox.training.run_folder import DataSource
 from solobox.utils.outputs import check_outputs
@@ -112,6 +113,8 @@ def audit(
     recipe = Recipe.from_preset(name, changes)
     require_accelerator(recipe)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    if fix is not None:
+        writable(dataset.annotations().records, fix)
     # PyTorch takes seconds to import: errors in data and options are reported before.
     from solobox.api import audit as train_and_audit
     from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged, write_audit

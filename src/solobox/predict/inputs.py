@@ -17,7 +17,7 @@ from typing import Any, TextIO, TypeAlias
 
 from solobox.errors import ConfigError, DataError, reason
 from solobox.images.reading import MAX_BYTES, is_image_name
-from solobox.utils.atomic import unescape_cell
+from solobox.utils.atomic import printable, unescape_cell
 
 Store: TypeAlias = Any
 """An ``fsspec.AbstractFileSystem``; fsspec has no types."""
@@ -67,20 +67,6 @@ def check_named(inputs: Iterable[str]) -> None:
 
 
 NOT_UTF8 = "the name is not UTF-8, so no file of rows can hold it: rename the image"
-
-
-def printable(name: str) -> str:
-    """A name with an escape for each byte that is not UTF-8; other names unchanged."""
-    return name if is_utf8(name) else os.fsencode(name).decode(errors="backslashreplace")
-
-
-def is_utf8(name: str) -> bool:
-    """Whether a name, as Python decodes it from a folder, can be written as UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def is_list(item: str) -> bool:

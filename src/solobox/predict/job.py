@@ -19,10 +19,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import NOT_UTF8, Unread, fetch, is_url, is_utf8, printable
+from solobox.predict.inputs import NOT_UTF8, Unread, fetch, is_url
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns
+from solobox.utils.atomic import is_utf8, printable
 from solobox.utils.concurrency import threaded_map
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 from solobox.utils.progress import NullProgress, Progress

@@ -20,13 +20,14 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import is_list, is_url, iter_images, locate, printable, reading
+from solobox.predict.inputs import is_list, is_url, iter_images, locate, reading
 from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
 from solobox.predict.writers import Columns, parquet_schema
 from solobox.ray.store_folder import StoreFolder
+from solobox.utils.atomic import printable
 from solobox.utils.json_utils import parse_json
 
 SHARD_SIZE = 1000

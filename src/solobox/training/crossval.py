@@ -39,7 +39,7 @@ from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, 
 from solobox.training.loop import fit
 from solobox.training.stages import LocalizerHead, head_stage, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import CsvLines, printable, replacing
 from solobox.utils.progress import NullProgress, Progress
 
 Rows = npt.NDArray[np.intp]
@@ -88,7 +88,7 @@ class OutOfFold:
                 box = self.predictions[row].box
                 iou = float(geometry.iou(box, self.dataset.boxes[row]))
                 cells = [f"{value:.2f}" for value in box]
-                names = self.dataset.names[row], self.dataset.group[row]
+                names = printable(self.dataset.names[row]), self.dataset.group[row]
                 writer.put([*names, int(self.fold[row]), *cells, f"{iou:.6f}"])
 
 

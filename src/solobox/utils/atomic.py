@@ -90,6 +90,20 @@ class CsvLines:
         )
 
 
+def printable(name: str) -> str:
+    """A name with an escape for each byte that is not UTF-8; other names unchanged."""
+    return name if is_utf8(name) else os.fsencode(name).decode(errors="backslashreplace")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name, as Python decodes it from a folder, can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, where the system supports it: a rename is durable only then."""
     with contextlib.suppress(OSError):  # Windows cannot open folders, and some file systems cannot sync them

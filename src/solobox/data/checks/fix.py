@@ -9,7 +9,7 @@ from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import DataError
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import CsvLines, printable, replacing
 from solobox.utils.outputs import check_outputs
 
 LEFT_OUT_COLUMNS = ("row", "where", "image", "done", "code", "why", "box_before", "box_after")
@@ -101,8 +101,8 @@ def _line(record: Record, fixes: list[Fix]) -> list[str]:
     shown = [fix for fix in fixes if fix.box is None] if gone else fixes
     return [
         str(record.row),
-        record.where,
-        record.image,
+        printable(record.where),
+        printable(record.image),
         "left out" if gone else "changed",
         "; ".join(fix.code for fix in shown),
         "; ".join(fix.reason for fix in shown),

@@ -12,7 +12,7 @@ import numpy as np
 
 from solobox.data.formats.records import Record
 from solobox.errors import DataError
-from solobox.utils.atomic import explained, followed
+from solobox.utils.atomic import explained, followed, is_utf8, printable
 
 
 @contextlib.contextmanager
@@ -43,8 +43,18 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:
-    """The same rows. Raises DataError: ``box-not-finite`` for a box that is not four finite numbers."""
+    """The same rows.
+
+    Raises DataError: ``box-not-finite`` for a box that is not four finite numbers, ``name-not-utf8`` for an image that
+    no text file can name.
+    """
     for record in rows:
+        if not is_utf8(str(record.path)):
+            raise DataError(
+                f"{path}: the name {printable(str(record.path))} ({printable(record.where)}) is not UTF-8: rename the "
+                "image, or leave it out",
+                code="name-not-utf8",
+            )
         if record.box is not None and not np.isfinite(record.box).all():
             raise DataError(
                 f"{path}: {record.image} ({record.where}) has a box that is not four finite numbers: {record.box}",

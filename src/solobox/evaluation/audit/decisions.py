@@ -16,7 +16,7 @@ from solobox.data.formats import csv as csv_format
 from solobox.data.formats.writing import plain
 from solobox.errors import DataError
 from solobox.evaluation.audit.label_audit import Audit
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import CsvLines, printable, replacing
 from solobox.utils.json_utils import parse_json
 from solobox.utils.outputs import check_outputs
 
@@ -217,9 +217,8 @@ def apply_decisions(
         where = dataset.where[row] or f"row {row + 1}"
         done = "changed" if keep[row] else "left out"
         after = _text(boxes[row]) if keep[row] else ""
-        changes.append(
-            (row, (where, decision.image, done, decision.kind, decision.why, _text(before), after))
-        )
+        names = printable(where), printable(decision.image)
+        changes.append((row, (*names, done, decision.kind, decision.why, _text(before), after)))
     if not keep.any():
         raise DataError(
             f"{out}: none of {len(dataset):,} images would remain; accept some of the labels",
@@ -252,11 +251,11 @@ def write_audit(path: Path, audit: Audit, dataset: Dataset, *, raw: bool = False
         for rank, finding in enumerate(audit.findings, 1):
             writer.put(
                 [
-                    dataset.names[finding.row], rank,
+                    printable(dataset.names[finding.row]), rank,
                     f"{finding.score:.3f}" if math.isfinite(finding.score) else "inf",
                     "yes" if finding.flagged else "no", finding.kind.value,
                     "" if math.isnan(finding.iou) else f"{finding.iou:.4f}",
-                    *_cells(finding.label), *_cells(np.round(finding.predicted, 2)), finding.why,
+                    *_cells(finding.label), *_cells(np.round(finding.predicted, 2)), printable(finding.why),
                 ]
             )  # fmt: skip
 
