@@ -360,7 +360,9 @@ class _TrainingRun:
     ) -> CalibrationResult:
         """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
         training = from_features(features, images[0]) if features else from_images(images[0], localizer)
-        result = calibrate(localizer, training, from_images(images[1], localizer))
+        result = calibrate(
+            localizer, training, from_images(images[1], localizer), frozen=features is not None
+        )
         if features is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
                 features, images[0].dataset, self.recipe, localizer.backbone.channels, device=self.fabric.device,
