@@ -1,14 +1,18 @@
 """The files of a run's folder, and the record of the data that it was trained on; imports no torch."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock, Timeout
+
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
-from solobox.utils.atomic import replacing
+from solobox.utils.atomic import explained, replacing
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -24,6 +28,9 @@ OUT_OF_FOLD = "out_of_fold.csv"
 
 DATA_SOURCE = "data_source.json"
 """A `DataSource`."""
+
+LOCK = ".lock"
+"""Locked while a process trains in the folder; the system unlocks it when that process ends, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,29 @@ class DataSource:
                 "solobox.train in Python does not",
                 code="data-source-missing",
             ) from error
+
+
+@contextmanager
+def locked(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Keep others from training in a run's folder.
+
+    Raises ConfigError: ``run-in-use`` where another does, and as `must_be_vacant`, or `must_be_unfinished`, for what
+    another did meanwhile.
+    """
+    lock = FileLock(folder / LOCK)
+    with explained(folder / LOCK):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"another process is training in {folder}: wait until it ends, or choose another folder",
+                code="run-in-use",
+            ) from None
+    try:
+        (must_be_unfinished if resume else must_be_vacant)(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def must_be_vacant(folder: Path) -> None:
