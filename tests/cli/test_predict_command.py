@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -219,6 +220,13 @@ def test_an_interrupt_says_how_to_continue(
     with pytest.raises(ConfigError, match="the images changed"):
         predict(MODEL, inputs, output=output, resume=True)
     (photos / "9.jpg").unlink()
+    # Another image of the same name and size, then the old one again.
+    first = min(photos.iterdir())
+    old = first.stat()
+    os.utime(first, ns=(old.st_atime_ns, old.st_mtime_ns + 1_000_000_000))
+    with pytest.raises(ConfigError, check=has_code("plan-differs")):
+        predict(MODEL, inputs, output=output, resume=True)
+    os.utime(first, ns=(old.st_atime_ns, old.st_mtime_ns))
     predict(MODEL, inputs, output=output, resume=True)
     assert "continuing after 2 of 5 images" in capsys.readouterr().err
     predict(MODEL, inputs, output=tmp_path / "whole.csv")

@@ -17,7 +17,7 @@ NOTHING = Path("no-such-data.csv")
 CUDA = Settings(accelerator="cuda")
 
 CALLS: dict[str, tuple[str, Callable[[], object]]] = {
-    "margins in percent": ("out-of-range", lambda: predict(Path("no-model"), "no-image.jpg", margins=90)),
+    "margins in percent": ("out-of-range", lambda: predict(Path("no-model"), ["no-image.jpg"], margins=90)),
     "two repetitions": ("out-of-range", lambda: curve(NOTHING, repetitions=2)),
     "training on no GPU": ("no-accelerator", lambda: train(NOTHING, output=Path("run"), settings=CUDA)),
     "an audit on no GPU": ("no-accelerator", lambda: audit(NOTHING, settings=CUDA)),

@@ -290,9 +290,24 @@ def test_images_without_a_familiarity_are_left_out() -> None:
     assert summary is not None
     assert (summary.n, summary.median) == (5, 0.5)
     assert summary.share_unfamiliar == pytest.approx(0.4)
-    assert summary.to_dict() == {"n": 5, "median": 0.5, "share_unfamiliar": summary.share_unfamiliar}
+    assert summary.to_dict() == {"n": 5, "median": 0.5, "share_unfamiliar": 0.4, "p_value": None}
 
 
 def test_without_any_familiarity_there_is_no_summary() -> None:
     assert FamiliaritySummary.from_values([np.nan, np.nan]) is None
+    assert FamiliaritySummary.from_values([np.nan, np.nan], n_reference=9) is None
+
+
+def test_a_share_that_a_model_cannot_reach_is_not_given() -> None:
+    """Fifty-six images make no value below 1 / 57: "0.0% are unlike" would say nothing. The whole set still tells."""
+    few = FamiliaritySummary.from_values(np.full(39, 0.05), n_reference=56, groups=[""] * 39)
+    assert few is not None
+    assert (few.share_unfamiliar, few.differs) == (None, True)
+    enough = FamiliaritySummary.from_values(np.linspace(0.01, 1, 39), n_reference=99, groups=[""] * 39)
+    assert enough is not None
+    assert enough.share_unfamiliar == pytest.approx(1 / 39)
+    assert not enough.differs
+    grouped = FamiliaritySummary.from_values(np.full(39, 0.3), n_reference=99, groups=["a", "b", "c"] * 13)
+    assert grouped is not None
+    assert not grouped.differs
     assert FamiliaritySummary.from_values([]) is None

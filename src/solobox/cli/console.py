@@ -151,11 +151,20 @@ def uncertainty_lines(evaluation: "Evaluation") -> list[str]:
     if counts := [f"{number:,} {what}" for number, what in errors if number is not None]:
         lines.append(f"presence at 0.5: {', '.join(counts)}")
     if familiarity := evaluation.familiarity:
-        lines.append(
-            f"familiarity: median {familiarity.median:.2f}; {100 * familiarity.share_unfamiliar:.1f}% of the "
-            "images are unlike the training images"
-        )
+        line = f"familiarity: median {familiarity.median:.2f}"
+        if familiarity.share_unfamiliar is not None:
+            line += (
+                f"; {100 * familiarity.share_unfamiliar:.1f}% of the images are unlike the training images"
+            )
+        if familiarity.p_value is not None:
+            verdict = "unlike" if familiarity.differs else "not significantly unlike"
+            line += f"; as a whole they are {verdict} them (p {_p_value(familiarity.p_value)})"
+        lines.append(line)
     return lines
+
+
+def _p_value(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def command_line() -> str:

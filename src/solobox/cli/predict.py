@@ -19,8 +19,8 @@ from solobox.predict.job import (
     JobSummary,
     Part,
     Plan,
-    fingerprint,
     in_threads,
+    input_fingerprint,
     model_fingerprint,
     predict_names,
     run,
@@ -137,7 +137,7 @@ def predict(
     predictor.check(options)
     plan = Plan(
         model=model_fingerprint(Path(model)) if path is not None else "",
-        inputs=fingerprint(text for image in images for text in (image, str(Path(image).absolute()))),
+        inputs=input_fingerprint(images),
         rows=len(images),
         shard_size=SHARD_SIZE,
         options=options,

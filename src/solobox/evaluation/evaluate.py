@@ -48,7 +48,14 @@ def evaluate_selection(
         progress.advance()
     positives = selection.positives().images
     seen = int((localizer.fingerprints.splits(positives) != "").sum()) if localizer.fingerprints else 0
-    return replace(evaluate_predictions(selection, predictions, split), n_seen_in_training=seen)
+    familiarity = localizer.familiarity
+    evaluation = evaluate_predictions(
+        selection,
+        predictions,
+        split,
+        n_reference=len(familiarity.distances) if familiarity is not None else None,
+    )
+    return replace(evaluation, n_seen_in_training=seen)
 
 
 def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:

@@ -16,6 +16,7 @@ from solobox.evaluation.coverage import Coverage, measure_coverage
 from solobox.evaluation.presence_metrics import THRESHOLD, PresenceMetrics
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
+from solobox.uncertainty.familiarity import shift_p_value
 from solobox.utils.json_utils import Json, number
 
 IOU_THRESHOLDS = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
@@ -23,6 +24,9 @@ IOU_THRESHOLDS = {"iou50": 0.5, "iou75": 0.75, "iou90": 0.9}
 
 UNFAMILIAR = 0.01
 """An image with at most this familiarity is out of distribution: only one in a hundred held-out training images is."""
+
+SHIFT_LEVEL = 0.01
+"""Images as a whole are unlike the training images if `shift_p_value` is at most this: one false alarm in 100 sets."""
 
 
 @dataclass(frozen=True)
@@ -142,24 +146,54 @@ class FamiliaritySummary:
     n: images that have a familiarity, at least one.
     median: their median, in (0, 1]; about 0.5 for images like the training images.
     share_unfamiliar: share of them at or below `UNFAMILIAR`, in [0, 1]; about 0.01 for images like the training images.
+        None if the model was calibrated on too few images for such a value.
+    p_value: of the hypothesis that all of them are like the training images, see `shift_p_value`; None if the number of
+        the calibration images is unknown.
     """
 
     n: int
     median: float
-    share_unfamiliar: float
+    share_unfamiliar: float | None
+    p_value: float | None = None
 
     @classmethod
-    def from_values(cls, familiarity: npt.ArrayLike) -> "FamiliaritySummary | None":
-        """Summarize the familiarity of N images, shape (N,). NaN is left out; None if nothing remains."""
+    def from_values(
+        cls,
+        familiarity: npt.ArrayLike,
+        *,
+        n_reference: int | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> "FamiliaritySummary | None":
+        """Summarize the familiarity of N images, shape (N,). NaN is left out; None if nothing remains.
+
+        n_reference: the images that the model's familiarity was calibrated on. groups: N names, as in `Dataset`.
+        """
         values = np.asarray(familiarity, dtype=np.float64).reshape(-1)
-        values = values[np.isfinite(values)]
+        finite = np.isfinite(values)
+        names = [name for name, ok in zip(groups or [""] * len(values), finite.tolist(), strict=True) if ok]
+        values = values[finite]
         if not len(values):
             return None
-        return cls(len(values), float(np.median(values)), float((values <= UNFAMILIAR).mean()))
+        share, p_value = float((values <= UNFAMILIAR).mean()), None
+        if n_reference is not None:
+            n_groups = len({name or row for row, name in enumerate(names)})
+            p_value = shift_p_value(values, n_reference, n_groups=n_groups)
+        possible = n_reference is None or 1 / (n_reference + 1) <= UNFAMILIAR
+        return cls(len(values), float(np.median(values)), share if possible else None, p_value)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the images as a whole are significantly unlike the training images, at `SHIFT_LEVEL`."""
+        return self.p_value is not None and self.p_value <= SHIFT_LEVEL
 
     def to_dict(self) -> dict[str, Json]:
         """The fields as plain JSON values."""
-        return {"n": self.n, "median": self.median, "share_unfamiliar": self.share_unfamiliar}
+        return {
+            "n": self.n,
+            "median": self.median,
+            "share_unfamiliar": self.share_unfamiliar,
+            "p_value": self.p_value,
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +257,12 @@ class Evaluation:
 
 
 def evaluate_predictions(
-    dataset: Dataset, predictions: Sequence[Prediction], split: str, *, level: float = DEFAULT_LEVEL
+    dataset: Dataset,
+    predictions: Sequence[Prediction],
+    split: str,
+    *,
+    level: float = DEFAULT_LEVEL,
+    n_reference: int | None = None,
 ) -> Evaluation:
     """Compare predictions with the true boxes of a dataset.
 
@@ -267,5 +306,7 @@ def evaluate_predictions(
         coverage=measure_coverage(
             labelled.boxes, predicted, lower, upper, [p.size for p in positives], labelled.group, level=level
         ),
-        familiarity=FamiliaritySummary.from_values([p.familiarity for p in positives]),
+        familiarity=FamiliaritySummary.from_values(
+            [p.familiarity for p in positives], n_reference=n_reference, groups=labelled.group
+        ),
     )

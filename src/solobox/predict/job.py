@@ -151,6 +151,25 @@ def fingerprint(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def input_fingerprint(images: Iterable[str]) -> str:
+    """SHA-256 of images' names, paths and, for files, sizes and times of change: another file of that name is another.
+
+    Contents are not read, which would take as long as predicting some of them; those of URLs are not compared.
+    """
+    return fingerprint(text for image in images for text in (image, *_state(image)))
+
+
+def _state(image: str) -> tuple[str, ...]:
+    if is_url(image):
+        return ()
+    path = Path(image).absolute()
+    try:
+        stat = path.stat()
+    except OSError:
+        return str(path), "missing"
+    return str(path), f"{stat.st_size} bytes", f"{stat.st_mtime_ns} ns"
+
+
 def model_fingerprint(path: Path) -> str:
     """SHA-256 of an exported model's file, or of the files in a run folder that make up its model.
 

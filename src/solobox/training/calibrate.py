@@ -81,9 +81,12 @@ class CalibrationResult:
 
 @torch.inference_mode()
 def calibrate(
-    localizer: Localizer, training: CalibrationImages, validation: CalibrationImages
+    localizer: Localizer, training: CalibrationImages, validation: CalibrationImages, *, frozen: bool
 ) -> CalibrationResult:
-    """Calibrate a localizer that is in evaluation mode and on the CPU. It is not changed."""
+    """Calibrate a localizer that is in evaluation mode and on the CPU. It is not changed.
+
+    frozen: whether its backbone did not learn from the training images: they count for familiarity too then.
+    """
     boxes, std, logits, features = [], [], [], []
     for rows in torch.split(torch.arange(len(validation.boxes)), validation.batch_size):
         maps = validation.maps(rows)
@@ -108,7 +111,10 @@ def calibrate(
     count = len(training.boxes)
     chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
     pooled_training = [pooled(training.maps(rows)) for rows in torch.split(chosen, training.batch_size)]
-    familiarity = (
-        Familiarity.fit(np.concatenate(pooled_training), np.concatenate(features)) if count > 1 else None
-    )
+    familiarity = None
+    if count > 1:
+        chosen_groups = [training.groups[row] for row in chosen.tolist()]
+        familiarity = Familiarity.fit(
+            np.concatenate(pooled_training), np.concatenate(features), chosen_groups if frozen else None
+        )
     return CalibrationResult(calibration, familiarity, presence)

@@ -1,14 +1,18 @@
 """The files of a run's folder, and the record of the data that it was trained on; imports no torch."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from filelock import FileLock, Timeout
+
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
-from solobox.utils.atomic import replacing
+from solobox.utils.atomic import explained, replacing
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 
 CONFIG = "config.json"
@@ -28,6 +32,9 @@ DATA_SOURCE = "data_source.json"
 
 MIN_REPETITIONS = 3
 """Of a learning curve."""
+
+LOCK = ".lock"
+"""Locked while a process trains in the folder; the system unlocks it when that process ends, however it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,29 @@ def check_repetitions(repetitions: int) -> None:
             f"a learning curve takes {MIN_REPETITIONS} repetitions or more, not {repetitions}",
             code="out-of-range",
         )
+
+
+@contextmanager
+def locked(folder: Path, *, resume: bool) -> Iterator[None]:
+    """Keep others from training in a run's folder.
+
+    Raises ConfigError: ``run-in-use`` where another does, and as `must_be_vacant`, or `must_be_unfinished`, for what
+    another did meanwhile.
+    """
+    lock = FileLock(folder / LOCK)
+    with explained(folder / LOCK):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"another process is training in {folder}: wait until it ends, or choose another folder",
+                code="run-in-use",
+            ) from None
+    try:
+        (must_be_unfinished if resume else must_be_vacant)(folder)
+        yield
+    finally:
+        lock.release()
 
 
 def must_be_vacant(folder: Path) -> None:

@@ -4,6 +4,7 @@ import copy
 import importlib.metadata
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from solobox.config.options import options_of
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
+from solobox.data.gate import count_of
 from solobox.errors import ConfigError, DataError
 from solobox.model.localizer import Localizer
 from solobox.model.losses import BoxLoss, Loss
@@ -30,7 +32,7 @@ from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
 from solobox.training.loop import Callback, Checkpointer, FitResult, fit
-from solobox.training.run_folder import OUT_OF_FOLD, must_be_unfinished, must_be_vacant
+from solobox.training.run_folder import OUT_OF_FOLD, locked, must_be_unfinished, must_be_vacant
 from solobox.training.stages import (
     LocalizerHead,
     Stage,
@@ -43,6 +45,7 @@ from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress
 
 _SAMPLE_IMAGES = 32
+_FEW_IMAGES = 3  # to train on, and fewer: a word of warning
 
 
 def train(
@@ -79,7 +82,8 @@ def train(
 
     Two runs of one recipe on the same data and machine give the same weights, bit for bit, and so does a run that was
     paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for settings that do
-    not work, Paused when it stops before the end (`stop_after`, Ctrl-C, SIGTERM).
+    not work (``run-in-use`` where another process trains in `out`), Paused when it stops before the end (`stop_after`,
+    Ctrl-C, SIGTERM).
     """
     progress, out, timer = progress or NullProgress(), Path(out), Timer()
     options |= {
@@ -97,6 +101,36 @@ def train(
     )  # fmt: skip
     group = Distributed(fabric)
     _check_group(recipe, group)
+    with ExitStack() as stack:  # it holds the lock on rank 0
+        group.on_rank_zero(lambda: stack.enter_context(locked(out, resume=resume)))
+        return _train(
+            dataset, splits, training, validation, recipe, fabric, group, timer, out, progress,
+            has_presence=has_presence, backbone=backbone, loss=loss, resume=resume, skip_bad=skip_bad,
+            stop_after=stop_after, callbacks=callbacks,
+        )  # fmt: skip
+
+
+def _train(
+    dataset: Dataset,
+    splits: Dataset,
+    training: Dataset,
+    validation: Dataset,
+    recipe: Recipe,
+    fabric: Fabric,
+    group: Distributed,
+    timer: "Timer",
+    out: Path,
+    progress: Progress,
+    *,
+    has_presence: bool,
+    backbone: str | nn.Module | None,
+    loss: str | BoxLoss | None,
+    resume: bool,
+    skip_bad: bool,
+    stop_after: int,
+    callbacks: Sequence[Callback],
+) -> Localizer:
+    """Train in a folder that is locked. dataset, splits: all images, without and with their splits."""
     trackers: list[Logger] = []
     group.on_rank_zero(lambda: _start_loggers(trackers, recipe, out))
     manager = CheckpointManager(
@@ -180,6 +214,12 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
         raise DataError(
             f"{positives[0]} images with a box to train on and {positives[1]} to validate with: both splits need one",
             code="empty-split",
+        )
+    if positives[0] <= _FEW_IMAGES:
+        progress.say(
+            f"training on {count_of(positives[0], 'image')} with a box: enough to try the program, and worth little: "
+            "the model will hardly find the object in other images. Label more: `solobox curve` then measures what "
+            "further ones are worth"
         )
     negatives = [len(training) - positives[0], len(validation) - positives[1]]
     if not all(negatives):
@@ -363,7 +403,9 @@ class _TrainingRun:
     ) -> CalibrationResult:
         """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
         training = from_features(features, images[0]) if features else from_images(images[0], localizer)
-        result = calibrate(localizer, training, from_images(images[1], localizer))
+        result = calibrate(
+            localizer, training, from_images(images[1], localizer), frozen=features is not None
+        )
         if features is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
                 features, images[0].dataset, self.recipe, localizer.backbone.channels, device=self.fabric.device,

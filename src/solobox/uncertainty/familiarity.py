@@ -3,11 +3,19 @@
 The pooled backbone features of the training images are modelled by a Gaussian with a low-rank covariance
 (probabilistic PCA: Tipping & Bishop, 1999). The score of an image is its squared Mahalanobis distance from the mean
 (Lee et al., 2018, "A Simple Unified Framework for Detecting Out-of-Distribution Samples and Adversarial Attacks").
-Familiarity is the conformal p-value of that score against images that training held out: for an image of the same
-distribution it is at most p with a probability of at most p.
+Familiarity is the conformal p-value of that score against images that the Gaussian was not fitted to: for an image of
+the same distribution it is at most p with a probability of at most p. These are the validation images and the training
+images, cross-fitted: each has its distance from a Gaussian that was fitted without it (an approximation of the
+jackknife+ of Barber, Candes, Ramdas & Tibshirani, 2021, since a new image has its distance from the Gaussian of all;
+that fits a little better, so p-values are a little too large). With n of them the smallest value is 1 / (n + 1):
+held-out images alone are often too few for 0.01.
+
+A set of images as a whole is compared by the one-sided two-sample Kolmogorov-Smirnov test (Smirnov, 1939; Hodges, 1958,
+"The significance probability of the Smirnov two-sample test"), which knows that all values come from the same n images.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +26,9 @@ from solobox.errors import ConfigError
 
 MAX_COMPONENTS = 64
 """Principal components, at most; and no more than a quarter of the number of images."""
+
+FOLDS = 10
+"""Folds of cross-fitting, at most; a group of images is in one of them."""
 
 RELATIVE_TOLERANCE = 1e-4
 """Relative rounding error of a distance, in another batch or by another runtime."""
@@ -30,7 +41,8 @@ class Familiarity:
     """A Gaussian fitted to the features of training images. All arrays are float32.
 
     mean: (D,). components: (k, D), orthonormal rows. explained_variance: (k,), along each component. noise_variance:
-    (), along every other direction. distances: (m,), squared distances of held-out images, ascending.
+    (), along every other direction. distances: (m,), squared distances of images that it, or the Gaussian of their
+    fold, was not fitted to, ascending.
     """
 
     mean: npt.NDArray[np.float32]
@@ -40,24 +52,53 @@ class Familiarity:
     distances: npt.NDArray[np.float32]
 
     @classmethod
-    def fit(cls, training: npt.ArrayLike, held_out: npt.ArrayLike) -> "Familiarity":
-        """Fit to pooled features of training images (n, D), n >= 2, and of held-out images (m, D), m >= 1."""
+    def fit(
+        cls, training: npt.ArrayLike, held_out: npt.ArrayLike, groups: Sequence[str] | None = None
+    ) -> "Familiarity":
+        """Fit to pooled features of training images (n, D), n >= 2, and of held-out images (m, D), m >= 1.
+
+        groups: the group of each training image, ``""`` for an image by itself: their distances are cross-fitted, and
+            join those of the held-out images. Only for features that were not learned from them. None: they do not.
+        """
         features = np.asarray(training, dtype=np.float64)
+        fitted = cls._gaussian(features, len(features))
+        distances = [fitted.distance(held_out)]
+        if groups is not None:
+            distances.append(cls._cross_fitted(features, groups))
+        return replace(fitted, distances=np.sort(np.concatenate(distances)).astype(np.float32))
+
+    @classmethod
+    def _cross_fitted(cls, features: Floats, groups: Sequence[str]) -> Floats:
+        """The distance of each training image from the Gaussian of the other folds; none where these are too few."""
+        keys = {group: index for index, group in enumerate(dict.fromkeys(groups)) if group}
+        unit = np.array([keys.get(group, len(keys) + row) for row, group in enumerate(groups)])
+        _, unit = np.unique(unit, return_inverse=True)
+        fold = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % FOLDS
+        distances = []
+        for number in np.unique(fold):
+            others = features[fold != number]
+            if len(others) > 1:
+                gaussian = cls._gaussian(others, len(features))
+                distances.append(gaussian.distance(features[fold == number]))
+        return np.concatenate(distances) if distances else np.zeros(0)
+
+    @classmethod
+    def _gaussian(cls, features: Floats, total: int) -> "Familiarity":
+        """The Gaussian of features (n, D), with as many components as for `total` images."""
         count, width = features.shape
         mean = features.mean(axis=0)
         centered = features - mean
-        rank = min(MAX_COMPONENTS, count // 4, width - 1)
+        rank = min(MAX_COMPONENTS, total // 4, width - 1)
         values, vectors = np.linalg.eigh(centered.T @ centered / (count - 1))
         values = np.maximum(values[::-1], 0)
         noise = max(float(values[rank:].sum()) / (width - rank), 1e-6 * float(values.mean()), 1e-12)
-        fitted = cls(
+        return cls(
             mean=mean.astype(np.float32),
             components=np.ascontiguousarray(vectors[:, ::-1][:, :rank].T, dtype=np.float32),
             explained_variance=np.maximum(values[:rank], noise).astype(np.float32),
             noise_variance=np.array(noise, dtype=np.float32),
             distances=np.zeros(0, np.float32),
         )
-        return replace(fitted, distances=np.sort(fitted.distance(held_out)).astype(np.float32))
 
     def distance(self, features: npt.ArrayLike) -> Floats:
         """Squared Mahalanobis distances of pooled features: (n, D) to (n,)."""
@@ -104,3 +145,19 @@ def _fit_together(arrays: Mapping[str, npt.NDArray[np.float32]]) -> bool:
         and bool((arrays["explained_variance"] > 0).all() and arrays["noise_variance"] > 0)
         and bool((np.diff(arrays["distances"]) >= 0).all())
     )
+
+
+def shift_p_value(familiarity: npt.ArrayLike, n_reference: int, *, n_groups: int | None = None) -> float:
+    """The p-value of the hypothesis that a set of images comes from the distribution of the training images.
+
+    Small if low familiarities are more frequent than among images of the same distribution; see the module for the
+    test. It is that of large samples.
+
+    familiarity: (N,), N >= 1, without NaN. n_reference: the distances that they were made from (`Familiarity`).
+    n_groups: groups of the N images, where images of one group resemble each other: they count as that many.
+    """
+    values = np.sort(np.asarray(familiarity, dtype=np.float64))
+    count = len(values)
+    largest = max(float((np.arange(1, count + 1) / count - values).max()), 0.0)
+    effective = min(n_groups or count, count)
+    return math.exp(-2 * largest**2 * effective * n_reference / (effective + n_reference))
