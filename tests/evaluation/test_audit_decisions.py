@@ -96,6 +96,61 @@ def test_decisions_make_a_corrected_copy_and_a_list_of_changes(dataset: Dataset,
     assert (tmp_path / "data.csv").read_bytes() == before
 
 
+def test_a_corrected_copy_reads_back_with_and_without_images(tmp_path: Path) -> None:
+    images = tmp_path / "photos"
+    names = [f"{row % 3}/{row}.jpg" for row in range(40)]
+    (tmp_path / "d.csv").write_text(
+        "\n".join(["image,x1,y1,x2,y2", *[f"{name},1,2,30,40" for name in names]]) + "\n"
+    )
+    for name in names:
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        (images / name).touch()
+    dataset = Dataset.read(tmp_path / "d.csv", images, check="off")
+    path = saved(tmp_path, entry(dataset, 7, "empty"), entry(dataset, 9, "model"))
+    done = apply_decisions(dataset, read_decisions(path), tmp_path / "out" / "clean.csv")
+    before = dataset.with_splits(0.25, 0.25).split
+    for folder in (images, None):
+        again = Dataset.read(done.out, folder, check="off")
+        assert again.names == dataset.names
+        assert [path.resolve() for path in again.paths] == list(dataset.paths)
+        # The image that lost its box is no positive any more, which moves no other one.
+        assert again.with_splits(0.25, 0.25).split == before
+
+
+def test_a_predicted_box_becomes_a_label_of_two_decimals(dataset: Dataset, tmp_path: Path) -> None:
+    """Not 20.126000761985779, which no other column has; a box that has no area then keeps its decimals."""
+    tiny = [20.001, 15.001, 20.002, 15.002]
+    path = saved(
+        tmp_path,
+        entry(dataset, 3, "model", model=[20.126000761985779, 15.0, 1 / 3 + 50, 45.999]),
+        entry(dataset, 4, "model", model=tiny),
+    )
+    done = apply_decisions(dataset, read_decisions(path), tmp_path / "clean.csv")
+    lines = (tmp_path / "clean.csv").read_text().splitlines()
+    assert lines[4].startswith("images/3.jpg,20.13,15,50.33,46,")
+    clean = Dataset.read(done.out, check="off")
+    assert clean.boxes[4].tolist() == tiny
+    changes = list(csv.DictReader(done.left_out.read_text().splitlines()))
+    assert [line["box_after"] for line in changes] == [
+        "20.13, 15, 50.33, 46",
+        "20.001, 15.001, 20.002, 15.002",
+    ]
+
+
+def test_a_decision_may_name_its_label_rounded(tmp_path: Path) -> None:
+    """Such as one made from the CSV of an audit; what is further off is another label."""
+    (tmp_path / "d.csv").write_text("image,x1,y1,x2,y2\na.jpg,1.23456,2.34567,30.98765,40.5\nb.jpg,1,2,3,4\n")
+    dataset = Dataset.read(tmp_path / "d.csv", check="off")
+    decision = {"image": "a.jpg", "decision": "drop", "label": [1.23, 2.35, 30.99, 40.5], "model": None}
+    done = apply_decisions(dataset, read_decisions(saved(tmp_path, decision)), tmp_path / "clean.csv")
+    (change,) = csv.DictReader(done.left_out.read_text().splitlines())
+    assert change["box_before"] == "1.23456, 2.34567, 30.98765, 40.5"
+    decision["label"] = [1.22, 2.35, 30.99, 40.5]
+    with pytest.raises(DataError) as error:
+        apply_decisions(dataset, read_decisions(saved(tmp_path, decision)), tmp_path / "other.csv")
+    assert error.value.code == "decision-outdated"
+
+
 def test_the_rule_drops_flagged_images(dataset: Dataset, tmp_path: Path) -> None:
     predictions = [Prediction("p", np.array(MODEL), (80, 60), np.ones(4)) for _ in range(20)]
     found = audit_labels(dataset, predictions)

@@ -28,6 +28,8 @@ AUDIT_COLUMNS = (
     "model_y2", "why",
 )  # fmt: skip
 
+_DECIMALS = 2  # of a predicted box, as in the columns of predictions
+
 LEFT_OUT_COLUMNS = ("where", "image", "done", "kind", "why", "box_before", "box_after")
 
 
@@ -179,8 +181,10 @@ def apply_decisions(
 ) -> AppliedDecisions:
     """Write the dataset with the decisions applied to a new CSV, and all changes to ``OUT.left-out.csv`` beside it.
 
-    Images without a decision keep their labels. protected: files that must not be overwritten, beside the data and the
-    images. raw: as in `CsvLines`. Both files are written completely or not at all.
+    Images without a decision keep their labels. A predicted box becomes a label with the two decimals that it has
+    elsewhere, and a decision is about the label that it names to within such a rounding. The copy keeps image names,
+    see `Dataset.write`. protected: files that must not be overwritten, beside the data and the images. raw: as in
+    `CsvLines`. Both files are written completely or not at all.
 
     Raises DataError ``output-not-csv`` if `out` does not end in ``.csv``, ``output-is-input`` if it would overwrite the
     data, an image or a protected file, ``decision-outdated`` for a decision about an image that is not in the dataset
@@ -203,7 +207,7 @@ def apply_decisions(
                 f"decision {number} ({decision.image}): the data has no such image", code="decision-outdated"
             )
         before = dataset.boxes[row]
-        if not np.allclose(before, decision.label, rtol=0, atol=1e-6, equal_nan=True):
+        if not np.allclose(before, decision.label, rtol=0, atol=0.51 * 10**-_DECIMALS, equal_nan=True):
             raise DataError(
                 f"decision {number} ({decision.image}): was made for the label {_text(decision.label)}, which is "
                 f"{_text(before)} now; audit the data again",
@@ -213,7 +217,7 @@ def apply_decisions(
             continue
         keep[row] = decision.choice is not Choice.DROP
         if keep[row]:
-            boxes[row] = decision.predicted if decision.choice is Choice.MODEL else np.nan
+            boxes[row] = _rounded(decision.predicted) if decision.choice is Choice.MODEL else np.nan
         where = dataset.where[row] or f"row {row + 1}"
         done = "changed" if keep[row] else "left out"
         after = _text(boxes[row]) if keep[row] else ""
@@ -255,9 +259,15 @@ def write_audit(path: Path, audit: Audit, dataset: Dataset, *, raw: bool = False
                     f"{finding.score:.3f}" if math.isfinite(finding.score) else "inf",
                     "yes" if finding.flagged else "no", finding.kind.value,
                     "" if math.isnan(finding.iou) else f"{finding.iou:.4f}",
-                    *_cells(finding.label), *_cells(np.round(finding.predicted, 2)), printable(finding.why),
+                    *_cells(finding.label), *_cells(_rounded(finding.predicted)), printable(finding.why),
                 ]
             )  # fmt: skip
+
+
+def _rounded(box: Floats) -> Floats:
+    """A box with `_DECIMALS`, or as it is where it would have no area then, or is NaN."""
+    rounded = np.round(box, _DECIMALS)
+    return rounded if is_valid(rounded) else box
 
 
 def _cells(box: Floats) -> list[str]:
@@ -265,4 +275,4 @@ def _cells(box: Floats) -> list[str]:
 
 
 def _text(box: Floats) -> str:
-    return ", ".join(plain(round(value, 2)) for value in box.tolist()) if not np.isnan(box).any() else "none"
+    return ", ".join(map(plain, box.tolist())) if not np.isnan(box).any() else "none"
