@@ -13,7 +13,7 @@ from solobox import synthetic
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
-from solobox.training.run_folder import CHECKPOINT, locked
+from solobox.training.run_folder import CHECKPOINT, LOCK, locked
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
 
@@ -65,6 +65,7 @@ def test_a_second_training_is_refused_until_the_first_one_ends(drawn: Dataset, t
         assert error.value.code == "run-in-use"
         assert (tmp_path / CHECKPOINT).read_bytes() == before
     train(drawn, tmp_path, resume=True)
+    assert not (tmp_path / LOCK).exists()
 
 
 def test_what_another_did_before_the_lock_counts(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -114,6 +114,10 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
     try:
         (must_be_unfinished if resume else must_be_vacant)(folder)
         yield
+        # A finished run needs no lock: its model keeps others out. The file of a paused run stays, as whoever just
+        # opened it would lock a file that is gone. Windows removes no open file.
+        with suppress(OSError):
+            (folder / LOCK).unlink()
     finally:
         lock.release()
 
