@@ -73,7 +73,9 @@ def post(
     body: bytes, kind: str = "image/jpeg", path: str = "/v1/predict", length: int | None = None
 ) -> bytes:
     said = len(body) if length is None else length
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {said}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {said}\r\n\r\n"
+    )
     return head.encode() + body
 
 

@@ -33,7 +33,18 @@ def test_margins_presence_and_familiarity_are_reported(evaluation: Evaluation, t
     assert page.numbers["ece"] == f"{presence.ece:.3f}"
     assert (page.numbers["missed"], page.numbers["false_alarms"]) == ("9", "2")
     assert "nominal: 90.0%" in page.words
-    assert f"Here the median is {familiarity.median:.2f}" in page.words
+    assert f"Here the median of {familiarity.n} images is {familiarity.median:.2f}, and" in page.words
+    assert "As a whole" not in page.words
+    shifted = replace(familiarity, share_unfamiliar=None, p_value=0.0001)
+    page = report(tmp_path, replace(evaluated, familiarity=shifted))
+    assert (
+        "calibrated on too few images for values of 0.01. As a whole, these images are unlike" in page.words
+    )
+    assert "p < 0.001" in page.words
+    alike = replace(familiarity, p_value=0.4321)
+    page = report(tmp_path, replace(evaluated, familiarity=alike))
+    assert "As a whole, these images are not significantly unlike the training images" in page.words
+    assert "p 0.432" in page.words
     assert "20 groups of 40 images" in page.words
     assert "4 images without one were used for the presence metrics only" in page.words
     labels = [svg.get("aria-label") or "" for svg in page.of("svg")]
