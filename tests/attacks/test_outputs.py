@@ -20,6 +20,7 @@ from solobox.errors import DataError
 from solobox.images.reading import probe
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
+from solobox.training.run_folder import LOCK
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import RUN_FILES, check_outputs
 from stand_in_predictor import StandIn
@@ -154,7 +155,7 @@ def test_the_files_of_a_run_are_those_of_the_rule(made: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "model.safetensors", "checkpoint.pt", "history.csv", "out_of_fold.csv"} <= names
-    assert names <= set(RUN_FILES)
+    assert names <= {*RUN_FILES, LOCK}  # the lock is empty
 
 
 def test_a_copy_over_an_older_one_keeps_a_link_to_it(made: Path, tmp_path: Path) -> None:
