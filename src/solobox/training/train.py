@@ -103,90 +103,62 @@ def train(
     _check_group(recipe, group)
     with ExitStack() as stack:  # it holds the lock on rank 0
         group.on_rank_zero(lambda: stack.enter_context(locked(out, resume=resume)))
-        return _train(
-            dataset, splits, training, validation, recipe, fabric, group, timer, out, progress,
-            has_presence=has_presence, backbone=backbone, loss=loss, resume=resume, skip_bad=skip_bad,
-            stop_after=stop_after, callbacks=callbacks,
-        )  # fmt: skip
-
-
-def _train(
-    dataset: Dataset,
-    splits: Dataset,
-    training: Dataset,
-    validation: Dataset,
-    recipe: Recipe,
-    fabric: Fabric,
-    group: Distributed,
-    timer: "Timer",
-    out: Path,
-    progress: Progress,
-    *,
-    has_presence: bool,
-    backbone: str | nn.Module | None,
-    loss: str | BoxLoss | None,
-    resume: bool,
-    skip_bad: bool,
-    stop_after: int,
-    callbacks: Sequence[Callback],
-) -> Localizer:
-    """Train in a folder that is locked. dataset, splits: all images, without and with their splits."""
-    trackers: list[Logger] = []
-    group.on_rank_zero(lambda: _start_loggers(trackers, recipe, out))
-    manager = CheckpointManager(
-        out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        localizer = Localizer(
-            replace(recipe.architecture, presence=has_presence),
-            pretrained=recipe.pretrained,
-            pretrained_head=recipe.pretrained_head,
-            backbone=backbone if isinstance(backbone, nn.Module) else None,
+        trackers: list[Logger] = []
+        group.on_rank_zero(lambda: _start_loggers(trackers, recipe, out))
+        manager = CheckpointManager(
+            out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
         )
-    localizer.to(fabric.device).eval()
-    localizer.backbone.requires_grad_(False)
-    timer.lap("model")
-    box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
-    run = _TrainingRun(
-        recipe, box_loss, out, fabric, progress if group.is_rank_zero else NullProgress(), manager, timer, group,
-        callbacks,
-    )  # fmt: skip
-    images = run.images(training, validation, skip_bad=skip_bad)
-    features = run.train(localizer, *images)
-    unreadable = [*images[0].unreadable, *images[1].unreadable]
-    if unreadable:
-        run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
-    localizer.to("cpu").eval()
-    localizer.fingerprints = Fingerprints(images[0].fingerprints, images[1].fingerprints)
-    group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
-    timer.lap("calibration")
-    best = manager.history[manager.best]
-    recipe_options = recipe.to_dict()
-    for name in options_of(type(recipe.architecture)):  # config.json has the architecture separately
-        del recipe_options[name]
-    localizer.metadata = {
-        "recipe": recipe_options,
-        "history": [epoch.to_dict() for epoch in manager.history],
-        "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
-        "counts": {
-            "train": int(training.has_box.sum()),
-            "val": int(validation.has_box.sum()),
-            "test": int(splits.of_split("test").has_box.sum()),
-            "negatives": len(splits) - int(splits.has_box.sum()),
-            "unreadable": len(unreadable),
-            "several_boxes": len(dataset.notes.several),
-            "bad_rows": len(dataset.notes.bad),
-        },
-        "unreadable": unreadable,
-        "data": str(dataset.notes.path or ""),
-        "sample_images": _sample_images(training),
-        "classes": sorted({label for label in dataset.label if label}),
-        "seconds": timer.laps,
-        "versions": versions(),
-    }
-    group.on_rank_zero(lambda: _finish(localizer, out, trackers))  # every rank waits until it is written
-    return localizer
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed)
+            localizer = Localizer(
+                replace(recipe.architecture, presence=has_presence),
+                pretrained=recipe.pretrained,
+                pretrained_head=recipe.pretrained_head,
+                backbone=backbone if isinstance(backbone, nn.Module) else None,
+            )
+        localizer.to(fabric.device).eval()
+        localizer.backbone.requires_grad_(False)
+        timer.lap("model")
+        box_loss = loss if callable(loss) else Loss.parse(recipe.loss)
+        run = _TrainingRun(
+            recipe, box_loss, out, fabric, progress if group.is_rank_zero else NullProgress(), manager, timer, group,
+            callbacks,
+        )  # fmt: skip
+        images = run.images(training, validation, skip_bad=skip_bad)
+        features = run.train(localizer, *images)
+        unreadable = [*images[0].unreadable, *images[1].unreadable]
+        if unreadable:
+            run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
+        localizer.to("cpu").eval()
+        localizer.fingerprints = Fingerprints(images[0].fingerprints, images[1].fingerprints)
+        group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
+        timer.lap("calibration")
+        best = manager.history[manager.best]
+        recipe_options = recipe.to_dict()
+        for name in options_of(type(recipe.architecture)):  # config.json has the architecture separately
+            del recipe_options[name]
+        localizer.metadata = {
+            "recipe": recipe_options,
+            "history": [epoch.to_dict() for epoch in manager.history],
+            "best": {"stage": best.stage, "epoch": best.epoch, "val_iou": best.val_iou},
+            "counts": {
+                "train": int(training.has_box.sum()),
+                "val": int(validation.has_box.sum()),
+                "test": int(splits.of_split("test").has_box.sum()),
+                "negatives": len(splits) - int(splits.has_box.sum()),
+                "unreadable": len(unreadable),
+                "several_boxes": len(dataset.notes.several),
+                "bad_rows": len(dataset.notes.bad),
+            },
+            "unreadable": unreadable,
+            "data": str(dataset.notes.path or ""),
+            "sample_images": _sample_images(training),
+            "classes": sorted({label for label in dataset.label if label}),
+            "seconds": timer.laps,
+            "versions": versions(),
+        }
+        group.on_rank_zero(lambda: _finish(localizer, out, trackers))  # every rank waits until it is written
+        return localizer
 
 
 def _choose_recipe(out: Path, recipe: Recipe | None, options: dict[str, Any], *, resume: bool) -> Recipe:
