@@ -22,6 +22,7 @@ class ConstantLocalizer:
 
     def __init__(self, fingerprints: Fingerprints | None = None) -> None:
         self.fingerprints = fingerprints
+        self.familiarity = None
         self.inputs: list[Path] = []
 
     def stream(self, inputs: Iterable[Path]) -> Iterator[Prediction]:

@@ -74,6 +74,9 @@ class Clip:
         self.count: int = stream.frames
         self._container, self._stream = container, stream
         self._ended = ""
+        self._cut_off: set[int | None] = (
+            set()
+        )  # times of packets without their end: some decoders do not notice
         self._number = 0
         self._start: int | None = None
 
@@ -103,7 +106,7 @@ class Clip:
                     broken.append((at, reason(error)))
                 continue
             for frame in decoded:
-                bad = "its data are damaged" if frame.is_corrupt else ""
+                bad = "its data are damaged" if frame.is_corrupt or frame.pts in self._cut_off else ""
                 for item in sorted(broken):
                     if frame.pts is None or item[0] < frame.pts:
                         broken.remove(item)
@@ -130,6 +133,8 @@ class Clip:
             try:
                 for packet in self._container.demux(self._stream):
                     waited_since = time.monotonic()
+                    if packet.is_corrupt:
+                        self._cut_off.add(packet.pts)
                     yield packet
                 return
             except av.error.BlockingIOError:  # some cameras do not wait for the next frame
