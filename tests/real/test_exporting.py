@@ -15,14 +15,12 @@ from solobox.cli import app
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
-@pytest.mark.parametrize(
-    "data", ["caltech/airplane.csv", "caltech/face.csv", "kangaroo", "plates/plates.csv"]
-)
+@pytest.mark.parametrize("data", ["caltech/face.csv", "kangaroo", "plates/plates.csv"])
 def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
     data: str, real_data: Path, tmp_path: Path
 ) -> None:
     everything = Dataset.read(real_data / data, keep="largest", skip_bad=True)
-    rows = np.linspace(0, len(everything) - 1, 60).round().astype(int)
+    rows = np.linspace(0, len(everything) - 1, 48).round().astype(int)
     dataset = everything.select(rows)
     recipe = Recipe.from_preset("quick", {"size": 128, "epochs": 1, "crops": 2})
     train(dataset, tmp_path / "run", recipe, skip_bad=True)
@@ -39,7 +37,7 @@ def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
             np.testing.assert_allclose(of_file.lower, of_run.lower, atol=0.05)
             np.testing.assert_allclose(of_file.upper, of_run.upper, atol=0.05)
             compared += 1
-    assert compared >= 58
+    assert compared >= 46
 
 
 def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_real_full_disk_and_a_real_read_only_one(tmp_path: Path) -> None:
     assert (left, files) == ({"version": 1}, [NAME])
 
 
-KILLS = 80
+KILLS = 50
 
 
 def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> None:
