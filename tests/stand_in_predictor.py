@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import NetworkInput, Pixels, PredictOptions, Predictor, RawOutput
@@ -37,3 +39,11 @@ class StandIn(Predictor):
         least = options.min_presence
         rows = self.rows(images, options)
         return rows if least is None else (prediction.if_present(least) for prediction in rows)
+
+
+class WholeImage(StandIn):
+    """The box is the whole of an image of 30x20 pixels."""
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        for name in images:
+            yield Prediction(name, np.array([0, 0, 30, 20.0]), (30, 20))

@@ -19,7 +19,7 @@ from solobox.data import formats
 from solobox.predict.inputs import expand
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
-from solobox.utils.atomic import escape_cell, unescape_cell
+from solobox.utils.text import escape_cell, unescape_cell
 from stand_in_predictor import StandIn
 
 DANGEROUS = "=+-@\t\r\n＝＋－＠"

@@ -5,10 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -16,24 +14,14 @@ from error_codes import has_code
 from solobox import autolabel
 from solobox.cli import predict as command
 from solobox.errors import DataError
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import PredictOptions
-from stand_in_predictor import StandIn
+from stand_in_predictor import WholeImage
 
 BAD = os.fsdecode(b"b\xff.jpg")
 
 
-class Whole(StandIn):
-    """The box is the whole image."""
-
-    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
-        for name in images:
-            yield Prediction(name, np.array([0, 0, 30, 20.0]), (30, 20))
-
-
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "load", lambda *_: Whole())
+    monkeypatch.setattr(command, "load", lambda *_: WholeImage())
     monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()

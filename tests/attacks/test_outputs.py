@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,10 @@ from solobox.cli import predict as command
 from solobox.data import formats
 from solobox.errors import DataError
 from solobox.images.reading import probe
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import PredictOptions
 from solobox.training.run_folder import LOCK
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import RUN_FILES, check_outputs
-from stand_in_predictor import StandIn
+from stand_in_predictor import WholeImage
 
 LINKS: dict[str, Callable[[Path, Path], object]] = {
     "hard": lambda link, file: os.link(file, link),
@@ -183,17 +181,9 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
 # Folders and files of predict -----------------------------------------------------------------------
 
 
-class Whole(StandIn):
-    """The box is the whole image."""
-
-    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
-        for name in images:
-            yield Prediction(name, np.array([0, 0, 30, 20.0]), (30, 20))
-
-
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "load", lambda *_: Whole())
+    monkeypatch.setattr(command, "load", lambda *_: WholeImage())
     monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
     (tmp_path / "photos").mkdir()
     for number in range(3):

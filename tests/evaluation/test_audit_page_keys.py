@@ -1,7 +1,6 @@
 """The audit page in a browser: decisions by keyboard, and undoing them."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,25 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from browser import chromium, needs_chromium, new_page
 from solobox.data.dataset import Dataset
 from solobox.evaluation.audit.decisions import Choice, read_decisions
 from solobox.evaluation.audit.label_audit import audit_labels
 from solobox.evaluation.audit.page import write_audit_page
 from solobox.predict.prediction import Prediction
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 WRONG, RIGHT = 4, 30
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +47,10 @@ def audit_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page(browser: Any, audit_page: Path) -> Iterator[Any]:
     """The page, opened anew, without errors."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    opened = context.new_page()
     wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.goto(audit_page.as_uri())
-    yield opened
-    context.close()
+    with new_page(browser, wrong) as opened:
+        opened.goto(audit_page.as_uri())
+        yield opened
     assert wrong == []
 
 

@@ -19,7 +19,7 @@ from solobox.errors import ConfigError, DataError
 from solobox.predict import writers
 from solobox.predict.prediction import Prediction
 from solobox.predict.writers import FORMATS, Columns, ImageIds, check_format
-from solobox.utils.atomic import unescape_cell
+from solobox.utils.text import unescape_cell
 
 ALL = Columns("both", presence=True, familiarity=True)
 FOUND = [

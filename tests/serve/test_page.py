@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from PIL import Image
 from solobox import synthetic
 
 from server_process import KEY, Running, running  # isort: skip
+from browser import chromium, needs_chromium, new_page  # isort: skip
 from colour_model import expected_box, image, write_model  # isort: skip
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +26,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    arguments = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream") as started:
         yield started
-        started.close()
 
 
 @pytest.fixture
 def page(server: Running, browser: Any) -> Iterator[Any]:
     """A page that complains of nothing: no error, no message of the policy, no request to elsewhere."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860})
-    opened = context.new_page()
     wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-    opened.on("request", lambda request: _keep_home(request.url, server.url, wrong))
-    opened.goto(server.url)
-    until(opened, "document.getElementById('curl').textContent.startsWith('curl')")
-    yield opened
-    context.close()
+    with new_page(browser, wrong) as opened:
+        opened.on("request", lambda request: _keep_home(request.url, server.url, wrong))
+        opened.goto(server.url)
+        until(opened, "document.getElementById('curl').textContent.startsWith('curl')")
+        yield opened
     # What the server refuses, the browser reports as well.
     assert [text for text in wrong if "status of 4" not in text] == []
 

@@ -12,7 +12,8 @@ from solobox.data.formats.records import Record
 from solobox.data.formats.writing import relative_to
 from solobox.errors import DataError
 from solobox.predict.inputs import NOT_UTF8
-from solobox.utils.atomic import CsvLines, is_utf8, printable, replacing
+from solobox.utils.atomic import replacing
+from solobox.utils.text import CsvLines, is_utf8, printable
 
 REJECTED_COLUMNS = ("image", "reason", "count", "candidates")
 

@@ -20,8 +20,7 @@ from solobox.cli.options import (
     set_options,
 )
 from solobox.cli.train import read_checked
-from solobox.config.recipe import PARTS, Recipe
-from solobox.training.run_folder import check_repetitions
+from solobox.config.recipe import PARTS, Recipe, check_repetitions
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 

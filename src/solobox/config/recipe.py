@@ -23,6 +23,9 @@ Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 PretrainedHeadName: TypeAlias = Literal["synthetic", "random"]
 
+MIN_REPETITIONS = 3
+"""Of a learning curve, at least."""
+
 _MIN_CROPS, _MIN_STEPS = 720, 140
 """A smaller training set gets more crops and epochs: measured on 72 and 100 images, see bench/LOG.md."""
 
@@ -254,6 +257,15 @@ def read_toml(path: Path | None) -> tuple[str, dict[str, Any]]:
         if error.code != "options-conflict":
             raise ConfigError(f"{path}: {error}", code=error.code) from error
     return preset, options
+
+
+def check_repetitions(repetitions: int) -> None:
+    """Raise ConfigError (``out-of-range``) for too few folds of a learning curve."""
+    if repetitions < MIN_REPETITIONS:
+        raise ConfigError(
+            f"a learning curve takes {MIN_REPETITIONS} repetitions or more, not {repetitions}",
+            code="out-of-range",
+        )
 
 
 def _conflict(text: str) -> ConfigError:

@@ -26,9 +26,10 @@ from solobox.datasets.catalog import find
 from solobox.datasets.public import Archive, PublicDataset
 from solobox.datasets.unpack import unpack
 from solobox.errors import ConfigError, DataError, reason
-from solobox.utils.atomic import CsvLines, explained, replacing
+from solobox.utils.atomic import explained, replacing
 from solobox.utils.json_utils import parse_json
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.text import CsvLines
 
 if TYPE_CHECKING:
     import requests

@@ -147,10 +147,12 @@ class Localizer(Predictor, nn.Module):
     def infer(self, pixels: Pixels) -> RawOutput:
         """See `Predictor`: the backbone in the fastest runtime of this machine, then the head."""
         with torch.inference_mode():
-            maps = self.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-            output = self.decide(maps)
-            familiarity = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(pixels), np.nan)
-            return raw_output(output, self.probabilities(output), familiarity)
+            return self._raw_output(self.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))))
+
+    def _raw_output(self, maps: list[Tensor]) -> RawOutput:
+        output = self.decide(maps)
+        familiarity = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(maps[0]), np.nan)
+        return raw_output(output, self.probabilities(output), familiarity)
 
     @property
     def has_presence(self) -> bool:
@@ -256,18 +258,17 @@ class Localizer(Predictor, nn.Module):
         """Predict a grey image. Raises ConfigError ``model-damaged`` where the result is not finite."""
         a = self.architecture
         side = a.strides[-1] if a.size == "native" else a.size
-        with torch.inference_mode():
-            maps = self.features(torch.full((1, 3, side, side), 127.0))
-            output = self.decide(maps)
-            familiarity = np.ones(1)
-            if self.familiarity is not None:
-                is_fitting = len(self.familiarity.mean) == sum(self.backbone.channels)
-                familiarity = self.familiarity(pooled(maps)) if is_fitting else np.full(1, np.nan)
-        presence = self.probabilities(output) if self.has_presence else np.ones(1)
-        std = output.std() if output.logits is not None else output.boxes
-        numbers = (output.boxes.numpy(), std.numpy(), presence, familiarity)
-        is_calibrated = self.presence is None or float(self.presence.temperature) > 0
-        if not (is_calibrated and all(np.isfinite(each).all() for each in numbers)):
+        fits = self.familiarity is None or len(self.familiarity.mean) == sum(self.backbone.channels)
+        is_sound = fits and (self.presence is None or float(self.presence.temperature) > 0)
+        if is_sound:
+            with torch.inference_mode():
+                raw = self._raw_output(self.features(torch.full((1, 3, side, side), 127.0)))
+            learned = [raw.boxes]
+            learned += [raw.std] if a.head == "distribution" else []
+            learned += [raw.presence] if self.has_presence else []
+            learned += [raw.familiarity] if self.has_familiarity else []
+            is_sound = all(bool(np.isfinite(each).all()) for each in learned)
+        if not is_sound:
             raise ConfigError(
                 f"{folder / saving.MODEL} is damaged: what it predicts is not finite; restore it, or train again",
                 code="model-damaged",

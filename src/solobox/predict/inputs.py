@@ -17,7 +17,7 @@ from typing import Any, TextIO, TypeAlias
 
 from solobox.errors import ConfigError, DataError, reason
 from solobox.images.reading import MAX_BYTES, is_image_name
-from solobox.utils.atomic import printable, unescape_cell
+from solobox.utils.text import printable, unescape_cell, unescape_name
 
 Store: TypeAlias = Any
 """An ``fsspec.AbstractFileSystem``; fsspec has no types."""
@@ -157,19 +157,13 @@ def _in_list(item: str) -> Iterator[str]:
     with reading(item), _open_text(item) as text:
         names = _column(item, text) if is_csv else (line.strip() for line in text)
         for number, name in enumerate(names, start=1):
-            if is_csv and (plain := unescape_cell(name)) != name:
-                # A list that nothing escaped may name a file that begins so.
-                is_raw = not is_url(item) and _is_file(base, name) and not _is_file(base, plain)
-                name = name if is_raw else plain
+            if is_csv:
+                name = unescape_cell(name) if is_url(item) else unescape_name(name, Path(base))
             if name:
                 is_whole = is_url(name) or os.path.isabs(name) or not base  # noqa: PTH117 (C:\\ on Windows alone)
                 yield name if is_whole else f"{base}/{name}{chained}{outer}"
             elif is_csv:
                 raise DataError(f"{item}: row {number} names no image", code="list-damaged")
-
-
-def _is_file(folder: str, name: str) -> bool:
-    return Path(folder, name).is_file()
 
 
 @contextlib.contextmanager

@@ -23,10 +23,10 @@ from solobox.predict.inputs import NOT_UTF8, Unread, fetch, is_url
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns
-from solobox.utils.atomic import is_utf8, printable
 from solobox.utils.concurrency import threaded_map
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.text import is_utf8, printable
 
 Setting: TypeAlias = str | int | float | None
 

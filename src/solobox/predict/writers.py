@@ -13,8 +13,9 @@ from typing import Any, BinaryIO, Literal, Self, TextIO, TypeAlias
 
 from solobox.errors import ConfigError, DataError
 from solobox.predict.prediction import Prediction
-from solobox.utils.atomic import CsvLines, replacing, replacing_bytes
+from solobox.utils.atomic import replacing, replacing_bytes
 from solobox.utils.json_utils import parse_json
+from solobox.utils.text import CsvLines
 
 MarginColumns: TypeAlias = Literal["none", "both", "outer"]
 Record: TypeAlias = dict[str, object]

@@ -27,8 +27,8 @@ from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
 from solobox.predict.writers import Columns, parquet_schema
 from solobox.ray.store_folder import StoreFolder
-from solobox.utils.atomic import printable
 from solobox.utils.json_utils import parse_json
+from solobox.utils.text import printable
 
 SHARD_SIZE = 1000
 """Images in a shard: a minute or so of one processor, and a file of about 100 kB."""

@@ -39,8 +39,9 @@ from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, 
 from solobox.training.loop import fit
 from solobox.training.stages import LocalizerHead, head_stage, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
-from solobox.utils.atomic import CsvLines, printable, replacing
+from solobox.utils.atomic import replacing
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.text import CsvLines, printable
 
 Rows = npt.NDArray[np.intp]
 

@@ -20,12 +20,11 @@ import numpy.typing as npt
 
 from solobox import boxes as geometry
 from solobox.boxes import Floats
-from solobox.config.recipe import Recipe
+from solobox.config.recipe import Recipe, check_repetitions
 from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
 from solobox.errors import DataError
 from solobox.training.crossval import CrossValidator, assign_folds, groups_of
-from solobox.training.run_folder import check_repetitions
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import Progress
 

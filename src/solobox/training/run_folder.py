@@ -30,9 +30,6 @@ OUT_OF_FOLD = "out_of_fold.csv"
 DATA_SOURCE = "data_source.json"
 """A `DataSource`."""
 
-MIN_REPETITIONS = 3
-"""Of a learning curve."""
-
 LOCK = ".lock"
 """Locked while a process trains in the folder; the system unlocks it when that process ends, however it ends."""
 
@@ -84,15 +81,6 @@ class DataSource:
                 "solobox.train in Python does not",
                 code="data-source-missing",
             ) from error
-
-
-def check_repetitions(repetitions: int) -> None:
-    """Raise ConfigError (``out-of-range``) for too few folds of a learning curve."""
-    if repetitions < MIN_REPETITIONS:
-        raise ConfigError(
-            f"a learning curve takes {MIN_REPETITIONS} repetitions or more, not {repetitions}",
-            code="out-of-range",
-        )
 
 
 @contextmanager

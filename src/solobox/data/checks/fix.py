@@ -9,8 +9,9 @@ from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import DataError
-from solobox.utils.atomic import CsvLines, printable, replacing
+from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
+from solobox.utils.text import CsvLines, printable
 
 LEFT_OUT_COLUMNS = ("row", "where", "image", "done", "code", "why", "box_before", "box_after")
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from solobox.data.formats.csv import opened
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
-    Unescape,
     box_of,
     head,
     image_name,
@@ -22,7 +21,8 @@ from solobox.data.formats.records import Annotations, Record
 from solobox.data.formats.writing import plain, relative_to, writable
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import replacing
+from solobox.utils.text import CsvLines, unescape_name
 
 NAME = "article"
 LOOKS_LIKE = "a CSV of two columns, a path and the text [x1, y1, x2, y2]"
@@ -50,7 +50,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     A text that is not four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row
     without a path.
     """
-    path_of, existing_name = locate(images or path.parent), Unescape(images or path.parent)
+    folder = images or path.parent
+    path_of = locate(folder)
     records: list[Record] = []
     with opened(path) as file:
         delimiter = _delimiter(head(path).splitlines()[:_SNIFFED_LINES])
@@ -59,7 +60,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         for cells in reader:
             row, line = line + 1, reader.line_num
             name, text = _halves(cells)
-            name = existing_name(name)
+            name = unescape_name(name, folder)
             if not name and not text:
                 continue
             if first and _is_header(name, text):

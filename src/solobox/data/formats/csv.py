@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, TextIO
 from solobox.data.formats.parsing import (
     NO_EXTRA,
     NOT_A_BOX,
-    Unescape,
     box_of,
     encoding_of,
     head,
@@ -30,7 +29,8 @@ from solobox.data.formats.parsing import (
 from solobox.data.formats.records import Annotations, Record
 from solobox.data.formats.writing import plain, relative_to, writable
 from solobox.errors import DataError
-from solobox.utils.atomic import CsvLines, replacing, unescape_cell
+from solobox.utils.atomic import replacing
+from solobox.utils.text import CsvLines, unescape_cell, unescape_name
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -211,7 +211,7 @@ def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
 def _records(
     path: Path, reader: "Reader", columns: _Columns, folder: Path, images: Path | None
 ) -> Iterator[Record]:
-    path_of, existing_name = locate_in_copy(folder, images), Unescape(images or folder)
+    path_of, names_in = locate_in_copy(folder, images), images or folder
     original_at = columns.original
     width, extras = columns.width, columns.extra
     x1, y1, x2, y2 = columns.box
@@ -228,7 +228,7 @@ def _records(
             cells, overflow = cells[:width] + [""] * (width - len(cells)), cells[width:]
         cells.append("")  # the cell past the end stands for each missing optional column
         where = f"{prefix}{row}"
-        image = existing_name(image_name(cells[columns.image]))
+        image = unescape_name(image_name(cells[columns.image]), names_in)
         if not image:
             if not any(map(str.strip, cells)):
                 continue
@@ -238,7 +238,7 @@ def _records(
             # More cells than columns: a stray delimiter shifted the values, so none can be trusted.
             text = f"{', '.join(cells[:width] + overflow)} ({width} columns expected)"
             box = NOT_A_BOX
-        original = existing_name(image_name(cells[original_at]))
+        original = unescape_name(image_name(cells[original_at]), names_in)
         word = cells[split_at]
         if word not in splits:
             splits[word] = split_of(word, where)

@@ -9,7 +9,6 @@ from pathlib import Path
 from solobox.data.formats.records import SPLITS
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
-from solobox.utils.atomic import unescape_cell
 
 NO_EXTRA: Mapping[str, str] = {}  # shared by all records; a dict can be pickled
 NOT_A_BOX = (math.nan, math.nan, math.nan, math.nan)
@@ -70,23 +69,6 @@ def split_in_name(name: str) -> str:
 def image_name(text: str) -> str:
     """An image's name with ``/`` between folders, whichever system wrote it."""
     return text.strip().replace("\\", "/")
-
-
-class Unescape:
-    """A function from an image's name in a CSV to its name: without the apostrophe of `escape_cell`.
-
-    A CSV that nothing escaped may name a file that begins so: the name stays where that file alone exists in `folder`.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __call__(self, name: str) -> str:
-        """The name of an image."""
-        plain = unescape_cell(name)
-        if plain != name and (self._folder / name).exists() and not (self._folder / plain).exists():
-            return name
-        return plain
 
 
 def locate(folder: Path) -> Callable[[str], Path]:

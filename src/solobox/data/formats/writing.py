@@ -12,7 +12,8 @@ import numpy as np
 
 from solobox.data.formats.records import Record
 from solobox.errors import DataError
-from solobox.utils.atomic import explained, followed, is_utf8, printable
+from solobox.utils.atomic import explained, followed
+from solobox.utils.text import is_utf8, printable
 
 
 @contextlib.contextmanager

@@ -16,9 +16,10 @@ from solobox.data.formats import csv as csv_format
 from solobox.data.formats.writing import plain
 from solobox.errors import DataError
 from solobox.evaluation.audit.label_audit import Audit
-from solobox.utils.atomic import CsvLines, printable, replacing
+from solobox.utils.atomic import replacing
 from solobox.utils.json_utils import parse_json
 from solobox.utils.outputs import check_outputs
+from solobox.utils.text import CsvLines, printable
 
 FORMAT = "solobox audit decisions 1"
 """The value of ``format`` in a file of decisions."""

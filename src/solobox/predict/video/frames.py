@@ -74,9 +74,8 @@ class Clip:
         self.count: int = stream.frames
         self._container, self._stream = container, stream
         self._ended = ""
-        self._cut_off: set[int | None] = (
-            set()
-        )  # times of packets without their end: some decoders do not notice
+        # Times of packets without their end, which some decoders do not notice.
+        self._cut_off: set[int | None] = set()
         self._number = 0
         self._start: int | None = None
 

@@ -19,7 +19,8 @@ from solobox.predict.video.frames import Clip, Frame
 from solobox.predict.video.smoothing import smooth_rows
 from solobox.predict.writers import Columns
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
-from solobox.utils.atomic import CsvLines, replacing
+from solobox.utils.atomic import replacing
+from solobox.utils.text import CsvLines
 
 Row: TypeAlias = tuple[Frame, Prediction]
 
