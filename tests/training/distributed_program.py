@@ -5,6 +5,7 @@ own `options`, and perhaps the rank that gets a SIGTERM after its first checkpoi
 with the rank's number, the report is written to.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -24,6 +25,9 @@ from solobox.training import checkpoint_manager, image_cache, stages, train
 def main() -> None:
     torch.set_num_threads(1)
     rank = int(os.environ.get("RANK", "0"))
+    ended = Path(f"{sys.argv[2]}.{rank}.ended")
+    # Registered before all others, so called after them.
+    atexit.register(lambda: ended.write_text(json.dumps({"in a group": torch.distributed.is_initialized()})))
     log: dict[str, list[Any]] = {}
     watch(image_cache, "read_bytes", log, "decoded", lambda path: path.name)
     # It is also measured on training images, which is not of interest here.

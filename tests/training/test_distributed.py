@@ -172,6 +172,13 @@ def test_one_of_them_writes(two: Reports, folder: Path, drawn: Path, tmp_path: P
     assert len(rows) == 1 + len(two["quick"][0]["history"])
 
 
+@pytest.mark.usefixtures("two")
+def test_each_leaves_the_group_before_it_ends(folder: Path) -> None:
+    """One that does not is aborted by Gloo's threads: eleven of thirty times beside a busy process."""
+    for rank in range(2):
+        assert json.loads((folder / f"report.{rank}.ended").read_text()) == {"in a group": False}
+
+
 def test_fewer_images_than_ranks_to_validate_with(two: Reports) -> None:
     first, second = two["one to validate"]
     assert first["counts"]["val"] == 1

@@ -4,6 +4,7 @@ Fabric (`devices`), torchrun or SLURM starts the processes. Every rank runs the 
 logs and reports.
 """
 
+import atexit
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -78,6 +79,7 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
         )
         if distributed:
             fabric.launch()
+            atexit.register(_leave_group)
     except (RuntimeError, ValueError, TypeError, MisconfigurationException) as error:
         raise ConfigError(
             f"{requested[0]} devices on {requested[1]} hosts cannot be used here: {error}", code="distributed"
@@ -95,6 +97,12 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
             code="distributed",
         )
     return fabric
+
+
+def _leave_group() -> None:
+    """At exit: Fabric does this for NCCL only, and Gloo's threads abort a process that ends while they wait."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _environment() -> tuple[int, int]:
