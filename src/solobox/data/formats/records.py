@@ -1,14 +1,53 @@
 """What every annotation format is read into: one record for each box, unchecked.
 
-Readers only convert: a record may have a box with swapped corners, text that is no number, or an image that does not
-exist. `solobox.data.checks` finds such records.
+Readers only parse: a record has the four numbers that the file has, in the layout that its format states. They may be
+swapped corners, text that is no number, or of an image that does not exist. `solobox.data.checks` finds such records,
+judges whether the file keeps to its format's layout, and converts to pixels.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from solobox.boxes import Convention
 
 SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the four numbers of each box in a file mean.
+
+    order: corners, corner and size, or centre and size.
+    unit: ``pixels``, or ``fractions`` (0 to 1) or ``percent`` (0 to 100) of the upright image's width and height.
+    y_first: whether each y comes before its x, each height before its width.
+    first: the number of the first pixel in each direction. Where it is 1, as in Pascal VOC, the second corner is the
+        last pixel that belongs to the object.
+    """
+
+    order: Convention = "xyxy"
+    unit: Literal["pixels", "fractions", "percent"] = "pixels"
+    y_first: bool = False
+    first: Literal[0, 1] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault of a single row that the reader found; the checks report it among their findings.
+
+    code: one of `solobox.data.checks.CODES`, which has its level.
+    where, row, image: as in `Record`. message, advice: what is wrong, and what to do.
+    record: the index of the record that an error makes unusable; None where the row gave no record.
+    """
+
+    code: str
+    where: str
+    row: int
+    image: str
+    message: str
+    advice: str
+    record: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +60,13 @@ class Record:
     image: the image as the file names it, with ``/`` between folders; in a copy, as the original named it. Splits are
         hashes of it, so a copy keeps it.
     path: where that image should be.
-    box: ``x1, y1, x2, y2`` in continuous pixels of the upright image; NaN for a number that could not be
-        read; None when the image is listed without a box (a negative).
+    box: the four numbers, in the layout of the `Annotations`; NaN for a number that could not be read; None when the
+        image is listed without a box (a negative).
     text: the box as the file wrote it, for messages.
     label, split, group, source: the empty string where the file says nothing. `split` is one of `SPLITS`.
     extra: the file's other columns, kept as text.
+    size: the image's width and height in pixels as the file states them; None where it does not.
+    other_path: another image that the file names for this row by another key, which exists too; None in all good files.
     """
 
     row: int
@@ -39,6 +80,8 @@ class Record:
     group: str = ""
     source: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[float, float] | None = None
+    other_path: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +89,19 @@ class Annotations:
     """All records of one dataset, in the order of the file.
 
     path: the file or folder that was read.
-    format: ``csv``, ``article``, ``coco``, ``voc`` or ``yolo``; ``arrays`` for data that was not read from a file.
+    format: the name of its format, see `solobox.data.formats`; ``arrays`` for data that was not read from a file.
     convention: the coordinate convention of the file, in words, for reports.
+    layout: of the numbers of each record's box.
+    layout_is_certain: whether a person, or another program of Solobox, said so, and the checks have nothing to judge.
+    problems: faults of rows, those included that gave no record.
+    unlabelled: names of images that lie among the others and of which the annotations say nothing.
     """
 
     path: Path
     format: str
     convention: str
     records: tuple[Record, ...]
+    layout: Layout = Layout()
+    layout_is_certain: bool = False
+    problems: tuple[Problem, ...] = ()
+    unlabelled: tuple[str, ...] = ()
