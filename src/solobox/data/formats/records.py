@@ -20,14 +20,15 @@ class Layout:
     """What the four numbers of each box in a file mean.
 
     order: corners, corner and size, or centre and size.
-    unit: ``pixels``, or ``fractions`` (0 to 1) or ``percent`` (0 to 100) of the upright image's width and height.
+    unit: ``pixels``, or ``fractions`` (0 to 1), ``percent`` (0 to 100) or ``thousandths`` (0 to 1000) of the upright
+        image's width and height.
     y_first: whether each y comes before its x, each height before its width.
     first: the number of the first pixel in each direction. Where it is 1, as in Pascal VOC, the second corner is the
         last pixel that belongs to the object.
     """
 
     order: Convention = "xyxy"
-    unit: Literal["pixels", "fractions", "percent"] = "pixels"
+    unit: Literal["pixels", "fractions", "percent", "thousandths"] = "pixels"
     y_first: bool = False
     first: Literal[0, 1] = 0
 
