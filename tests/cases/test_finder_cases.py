@@ -2,6 +2,7 @@
 
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from case_files import BOX, codes, draw, draw_all, put
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from solobox.data import formats
 from solobox.data.formats import csv
 from solobox.data.formats.image_finder import ImageFinder
+
+Form = Literal["NFC", "NFD"]
 
 
 def table(folder: Path, names: list[str], file: str = "labels.csv") -> Path:
@@ -46,7 +49,7 @@ def test_names_of_elsewhere(tmp_path: Path, name: str, with_images: bool) -> Non
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
-def test_unicode_forms_and_escapes(tmp_path: Path, forms: tuple[str, str]) -> None:
+def test_unicode_forms_and_escapes(tmp_path: Path, forms: tuple[Form, Form]) -> None:
     written, stored = (unicodedata.normalize(form, "größe é {} x.png") for form in forms)
     draw_all(tmp_path / "images", name=stored)
     names = [f"images/{written.format(index)}" for index in range(6)]
@@ -107,7 +110,10 @@ def test_an_image_of_one_split_is_none_of_another(tmp_path: Path) -> None:
 def test_two_names_for_one_file_are_an_error(tmp_path: Path) -> None:
     draw_all(tmp_path / "images")
     found = formats.read(table(tmp_path, ["images/0.png", "/x/0.png", "images/1.png", "images/./2.png"]))
-    assert [(each.code, each.record) for each in found.problems] == [("images-collide", 0), ("images-collide", 1)]
+    assert [(each.code, each.record) for each in found.problems] == [
+        ("images-collide", 0),
+        ("images-collide", 1),
+    ]
 
 
 def test_one_image_in_two_spellings_is_one_path(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         unlabelled += (_name(image, setup.folder) for image in without)
         if without and len(without) == len(paths):
             problems.append(_labels_missing(path, split, without))
+    for finder in setup.finders:
+        problems += finder.problems(path, records)
     if unnamed:
         classes = some([str(number) for number in sorted(unnamed)])
         problems.append(
@@ -183,6 +185,7 @@ class _Setup:
     folder: what names of images are relative to. listed: the images of each split. names: of the classes by number.
     keypoints: how many numbers follow the box; None where no `kpt_shape` says so. task: as in ``data.yaml``.
     labels: the text files of images that have theirs elsewhere. problems: found on the way.
+    finders: that searched images, whose problems are those of records.
     """
 
     folder: Path
@@ -192,6 +195,7 @@ class _Setup:
     task: str = ""
     labels: Mapping[Path, Path] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    finders: tuple[ImageFinder, ...] = ()
 
     @classmethod
     def load(cls, file: Path, images: Path | None) -> "_Setup":
@@ -202,11 +206,12 @@ class _Setup:
                 f"{file}: names no images: it has none of the keys train, val and test", code="missing-key"
             )
         root = images or _root(file, content.get("path"))
-        listed, problems = _listed(file, root, named)
+        finders: list[ImageFinder] = []
+        listed, problems = _listed(file, root, named, finders)
         names = _names(file, content.get("names")) or _names_beside(file.parent)
         keypoints = _keypoints(file, content.get("kpt_shape"))
         task = str(content.get("task") or "").lower()
-        return cls(file.parent, listed, names, keypoints, task, problems=problems)
+        return cls(file.parent, listed, names, keypoints, task, problems=problems, finders=tuple(finders))
 
     @classmethod
     def of_folder(cls, folder: Path, images: Path | None) -> "_Setup":
@@ -239,7 +244,11 @@ class _Setup:
                 others = (parent / name for name in sorted(Listings().names(parent)) if is_image_name(name))
                 listed.setdefault("", []).extend(image for image in others if image not in paired)
         return cls(
-            folder, tuple((split, tuple(paths)) for split, paths in listed.items()), names, labels=labels
+            folder,
+            tuple((split, tuple(paths)) for split, paths in listed.items()),
+            names,
+            labels=labels,
+            finders=(finder,),
         )
 
 
@@ -348,7 +357,7 @@ def _names(file: Path, names: object) -> dict[int, str]:
 
 
 def _listed(
-    file: Path, root: Path, named: Sequence[tuple[str, object]]
+    file: Path, root: Path, named: Sequence[tuple[str, object]], finders: list[ImageFinder]
 ) -> tuple[tuple[tuple[str, tuple[Path, ...]], ...], tuple[Problem, ...]]:
     """The images of each split, and what is said about folders that are absent or were found elsewhere."""
     entries = [
@@ -388,7 +397,7 @@ def _listed(
                         "nothing to do if this is right; else correct it",
                     )
                 )
-            images.extend(_images(place, root))
+            images.extend(_images(place, root, finders))
         split = split_of(key, str(file))
         if images:
             listed.append((split, tuple(dict.fromkeys(images))))
@@ -420,12 +429,13 @@ def _place(roots: Sequence[Path], entry: str) -> tuple[Path | None, bool]:
     return None, False
 
 
-def _images(place: Path, root: Path) -> Iterable[Path]:
+def _images(place: Path, root: Path, finders: list[ImageFinder]) -> Iterable[Path]:
     if place.is_dir():
         return _in_folder(place)
     if place.suffix.lower() == ".txt":
         names = (line.strip().replace("\\", "/") for line in read_text(place).splitlines())
         finder = ImageFinder(place.parent, root, parent_of(place.parent))
+        finders.append(finder)
         return [finder.find(name) for name in names if name]
     return (place,)
 
