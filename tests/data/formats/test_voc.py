@@ -34,7 +34,7 @@ def test_corners_become_continuous(tmp_path: Path) -> None:
     assert found.format == "voc"
     assert "xmin - 1" in found.convention
     first, second = found.records
-    assert first.box == (1, 2, 20, 30.5)
+    assert first.box == (1.0, 2.0, 20.0, 30.5)
     assert found.layout.first == 1
     assert (first.label, first.where, first.row) == ("cat", "a.xml, object 1", 1)
     assert first.path == tmp_path / "a.jpg"
@@ -97,7 +97,7 @@ def test_what_is_no_voc_is_nan_and_spoils_nothing(tmp_path: Path, text: str) -> 
     (tmp_path / "b.xml").write_text(text)
     draw(tmp_path / "b.jpg")
     good, bad = formats.read(tmp_path).records
-    assert good.box == (1, 2, 20, 30.5)
+    assert good.box == (1.0, 2.0, 20.0, 30.5)
     assert bad.box is not None
     assert all(map(math.isnan, bad.box))
     assert "XML" in bad.text

@@ -270,10 +270,8 @@ def _darknet(file: Path) -> Mapping[str, Any]:
         if equals:
             content[key.strip()] = value.strip()
     names = content.pop("names", "")
-    beside = next(
-        (each for each in (file.parent / names, file.parent / ".." / names) if names and each.is_file()), None
-    )
-    if beside is not None:
+    beside, _ = _place((file.parent, parent_of(file.parent)), names) if names else (None, False)
+    if beside is not None and beside.is_file():
         content["names"] = read_text(beside).split("\n")
     if "valid" in content and content.get("valid") == content.get("train"):
         del content["valid"]
@@ -343,7 +341,10 @@ def _root(file: Path, path: object) -> Path:
         return file.parent
     root = file.parent / str(path)
     # A `path` that does not exist belongs to another computer, or to another tool's folder of datasets.
-    return root if root.is_dir() else file.parent
+    try:
+        return root if root.is_dir() else file.parent
+    except OSError:  # a name that is too long, say
+        return file.parent
 
 
 def _names(file: Path, names: object) -> dict[int, str]:
@@ -509,11 +510,11 @@ def _swapped(parts: Sequence[str]) -> Sequence[str]:
 
 def label_file(image: Path) -> Path:
     """The file with the boxes of an image, which need not exist."""
-    parts = image.parts
-    for at in range(len(parts) - 2, -1, -1):
+    name, parts = f"{image.stem}.txt", image.parts[:-1]
+    for at in range(len(parts) - 1, -1, -1):
         if parts[at] == "images":
-            return Path(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
-    return image.with_suffix(".txt")
+            return Path(*parts[:at], "labels", *parts[at + 1 :], name)
+    return image.parent / name
 
 
 def _records(
