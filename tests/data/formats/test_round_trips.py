@@ -58,7 +58,8 @@ def make(folder: Path, table: list[tuple[str, Box | None, dict[str, str]]], imag
         path.parent.mkdir(parents=True, exist_ok=True)
         path.hardlink_to(image)
         extra = {"note": texts["source"]} if texts["source"] else {}
-        records.append(Record(row, f"row {row}", name, path, box, extra=extra, **texts))
+        split, group, label, source = (texts[key] for key in ("split", "group", "label", "source"))
+        records.append(Record(row, f"row {row}", name, path, box, "", label, split, group, source, extra))
     return records
 
 
