@@ -8,7 +8,8 @@ import numpy as np
 
 from solobox.data.formats import Annotations, Record
 from solobox.data.formats.csv import OPTIONAL, ORIGINAL_IMAGE, REQUIRED, missing_columns
-from solobox.data.formats.parsing import NO_EXTRA, box_of, image_name, locate_in_copy, split_of
+from solobox.data.formats.image_finder import ImageFinder
+from solobox.data.formats.parsing import NO_EXTRA, box_of, image_name, split_of
 from solobox.errors import DataError
 from solobox.images.reading import ImageInput
 
@@ -61,7 +62,7 @@ def from_arrays(
     for name, values in {"boxes": all_boxes, **texts}.items():
         if len(values) != len(images):
             raise ValueError(f"{len(images)} images go with {len(images)} {name}, not {len(values)}")
-    path_of = locate_in_copy(Path(), folder)
+    finder = ImageFinder(Path(), images=folder)
     in_memory: dict[Path, ImageInput] = {}
     records = []
     for row, (image, box) in enumerate(zip(images, all_boxes, strict=True)):
@@ -69,7 +70,7 @@ def from_arrays(
         if isinstance(image, str | Path):
             given = image_name(str(image))
             name = texts[ORIGINAL_IMAGE][row] or given
-            path = path_of(given, texts[ORIGINAL_IMAGE][row])
+            path = finder.find(given, texts[ORIGINAL_IMAGE][row])
         else:
             name = made_up_name(row)
             path = Path(name)
@@ -88,7 +89,11 @@ def from_arrays(
                 extra={name: values[row] for name, values in extra.items()} if extra else NO_EXTRA,
             )
         )
-    return Annotations(Path(FORMAT), FORMAT, "corners x1,y1,x2,y2 in pixels", tuple(records)), in_memory
+    path = Path(FORMAT)
+    problems = finder.problems(path, records)
+    return Annotations(
+        path, FORMAT, "corners x1,y1,x2,y2 in pixels", tuple(records), problems=problems
+    ), in_memory
 
 
 def from_dataframe(

@@ -34,7 +34,8 @@ def test_corners_become_continuous(tmp_path: Path) -> None:
     assert found.format == "voc"
     assert "xmin - 1" in found.convention
     first, second = found.records
-    assert first.box == (0.0, 1.0, 20.0, 30.5)
+    assert first.box == (1.0, 2.0, 20.0, 30.5)
+    assert found.layout.first == 1
     assert (first.label, first.where, first.row) == ("cat", "a.xml, object 1", 1)
     assert first.path == tmp_path / "a.jpg"
     assert (second.label, second.where, second.row) == ("dog", "a.xml, object 2", 2)
@@ -96,7 +97,7 @@ def test_what_is_no_voc_is_nan_and_spoils_nothing(tmp_path: Path, text: str) -> 
     (tmp_path / "b.xml").write_text(text)
     draw(tmp_path / "b.jpg")
     good, bad = formats.read(tmp_path).records
-    assert good.box == (0.0, 1.0, 20.0, 30.5)
+    assert good.box == (1.0, 2.0, 20.0, 30.5)
     assert bad.box is not None
     assert all(map(math.isnan, bad.box))
     assert "XML" in bad.text
@@ -147,7 +148,7 @@ def test_written(tmp_path: Path) -> None:
     ]
     assert (tmp_path / "out" / "ImageSets" / "Main" / "val.txt").read_text() == "a\n"
     first, second = formats.read(tmp_path / "out").records
-    assert (first.box, first.label, first.split) == ((0, 1.5, 20, 30), "c<t", "val")
+    assert (first.box, first.label, first.split) == ((1, 2.5, 20, 30), "c<t", "val")
     assert first.path.samefile(image)
     assert (second.box, second.split) == (None, "")
     assert {name: value for name, value in snapshot(tmp_path).items() if not name.startswith("out")} == before
@@ -159,7 +160,7 @@ def test_images_of_one_name_keep_apart(tmp_path: Path) -> None:
     voc.write(tmp_path / "out", [record(path, (index, 1, 20, 30)) for index, path in enumerate(paths)])
     found = formats.read(tmp_path / "out").records
     assert {each.path.resolve(): each.box[0] for each in found if each.box} == {
-        path.resolve(): index for index, path in enumerate(paths)
+        path.resolve(): index + 1 for index, path in enumerate(paths)
     }
 
 
@@ -178,7 +179,7 @@ def test_nothing_is_written_over_or_by_halves(tmp_path: Path) -> None:
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     voc.write(tmp_path / "out", [record(tmp_path / "a.png", (1, 2, 3, 4))])
-    assert formats.read(tmp_path / "out").records[0].box == (1, 2, 3, 4)
+    assert formats.read(tmp_path / "out").records[0].box == (2, 3, 3, 4)
 
 
 @pytest.mark.real
@@ -187,6 +188,6 @@ def test_kangaroo(real_data: Path, place: str) -> None:
     found = formats.read(real_data / place)
     assert len({each.path for each in found.records}) == 164
     assert all(each.path.is_file() for each in found.records)
-    assert found.records[0].box == (232.0, 88.0, 386.0, 262.0)
-    # The least of the corners is 1 here, so the least of ours is 0.
-    assert min(min(each.box[:2]) for each in found.records if each.box) == 0
+    assert found.records[0].box == (233.0, 89.0, 386.0, 262.0)
+    # Corners count from 1, and some boxes begin at the image's edge.
+    assert min(min(each.box[:2]) for each in found.records if each.box) == 1

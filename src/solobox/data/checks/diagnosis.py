@@ -20,6 +20,18 @@ CODES: dict[str, Level] = {
     "normalised-boxes": "error",
     "not-corners": "error",
     "maybe-not-corners": "warning",
+    # what readers found
+    "bad-reference": "error",
+    "duplicate-id": "error",
+    "missing-key": "error",
+    "maybe-pose": "error",
+    "labels-missing": "error",
+    "ambiguous-image": "error",
+    "images-collide": "error",
+    "images-found-elsewhere": "warning",
+    "image-name-differs": "warning",
+    "missing-folder": "warning",
+    "unknown-class": "warning",
     # about an image
     "missing-file": "error",
     "unreadable-image": "error",

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solobox.data.formats.csv import opened
+from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
     box_of,
     head,
     image_name,
-    locate,
 )
 from solobox.data.formats.records import Annotations, Record
 from solobox.data.formats.writing import plain, relative_to, writable
@@ -51,7 +51,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     without a path.
     """
     folder = images or path.parent
-    path_of = locate(folder)
+    finder = ImageFinder(path.parent, images=images)
     records: list[Record] = []
     with opened(path) as file:
         delimiter = _delimiter(head(path).splitlines()[:_SNIFFED_LINES])
@@ -70,8 +70,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             where = f"{path.name}, row {row}"
             if not name:
                 raise DataError(f"{where}: the image path is empty", code="empty-image-name")
-            records.append(Record(row, where, name, path_of(name), _box(text), text))
-    return Annotations(path, NAME, CONVENTION, tuple(records))
+            records.append(Record(row, where, name, finder.find(name), _box(text), text))
+    return Annotations(path, NAME, CONVENTION, tuple(records), problems=finder.problems(path, records))
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:

@@ -3,28 +3,32 @@
 Read: one file, or a folder that holds several (``train.json``, ``annotations/instances_val2017.json``,
 ``valid/_annotations.coco.json``), the split of each file taken from its name or its folder's. An image without
 annotations is an image without the object. Crowd annotations (``iscrowd``) are skipped, and so is an image that has no
-others; the convention says how many.
+others; the convention says how many. An annotation with an empty ``bbox`` says that there is no object; one without
+``bbox`` has the bounds of its ``segmentation``, polygons or a run-length mask.
 """
 
 import json
-import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from solobox.boxes import convert
+from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NO_EXTRA,
+    NOT_A_BOX,
     box_of,
     head,
     image_name,
-    locate_in_copy,
+    number,
     read_text,
+    some,
     split_in_name,
     split_of,
 )
-from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.records import Annotations, Layout, Problem, Record
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import probe
@@ -34,6 +38,7 @@ from solobox.utils.json_utils import parse_json
 NAME = "coco"
 LOOKS_LIKE = "COCO JSON with images and annotations, or a folder that holds such files"
 CONVENTION = "x, y, width, height in pixels; x2 = x + width, y2 = y + height"
+LAYOUT = Layout("xywh")
 UNNAMED = "object"
 _CROWD = -1
 
@@ -44,14 +49,13 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read COCO; file names are relative to `images`, or else to the folder that has the first one.
+    """Read COCO; file names are relative to `images`, or else to the file's folder or one of the usual ones near it.
 
-    That is the file's folder or one of the usual folders near it. A `bbox` that is not four numbers gives a box of NaN.
+    A `bbox` that is not four numbers gives a box of NaN. Ids that occur twice or do not exist are problems.
     ``split``, ``group``, ``source``, ``extra`` and ``original_image``, which `write` adds, are read too: the last is
     the image's name, relative to `images`. The records come in the order of the images.
 
-    Raises DataError: ``no-annotations``, ``bad-json``, ``bad-coco``, ``missing-key``, ``duplicate-id``,
-    ``bad-reference`` for an id that does not exist, ``unknown-split``.
+    Raises DataError: ``no-annotations``, ``bad-json``, ``bad-coco``, ``unknown-split``.
     """
     files = _files(path)
     if not files:
@@ -60,16 +64,28 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             code="no-annotations",
         )
     records: list[Record] = []
-    crowds = 0
+    problems: list[Problem] = []
+    counts = Counter[str]()
     for file in files:
         split = ""
         if path.is_dir():
             split = split_in_name(file.stem) or split_in_name(file.parent.name)
         content = _Content.load(file)
-        crowds += content.crowds
-        records.extend(_records(content, images, split))
-    convention = CONVENTION + (f"; {crowds:,} crowd annotations skipped" if crowds else "")
-    return Annotations(path, NAME, convention, tuple(records))
+        finder = _finder(content, images, split)
+        first = len(records)
+        records.extend(_records(content, finder, split, counts))
+        counts["crowd annotations skipped"] += content.crowds
+        problems += content.problems
+        for index in range(first, len(records)):
+            if content.at_fault.get(records[index].row) and records[index].box is not None:
+                problems.append(replace(content.at_fault[records[index].row], record=index))
+        problems += _unknown_categories(content)
+        problems += (
+            problem if problem.record is None else replace(problem, record=problem.record + first)
+            for problem in finder.problems(file, records[first:])
+        )
+    convention = CONVENTION + "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
+    return Annotations(path, NAME, convention, tuple(records), LAYOUT, problems=tuple(problems))
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
@@ -154,14 +170,20 @@ def _looks_like(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Content:
-    """The lists of one file, each checked to be a list of objects, and the references between them."""
+    """The lists of one file, each checked to be a list of objects, and the references between them.
+
+    of_image: the indices of the annotations of each image, by the image's index. problems: of images and annotations
+    that give no record. at_fault: the problem of annotations whose image is in doubt, by `Record.row`.
+    """
 
     file: Path
     images: tuple[Mapping[str, Any], ...]
     annotations: tuple[Mapping[str, Any], ...]
     names: Mapping[str, str]
-    of_image: dict[str, list[int]] = field(default_factory=dict)
-    crowds: int = 0
+    of_image: Mapping[int, list[int]]
+    crowds: int
+    problems: tuple[Problem, ...]
+    at_fault: Mapping[int, Problem]
 
     @classmethod
     def load(cls, file: Path) -> "_Content":
@@ -180,110 +202,248 @@ class _Content:
         if not lists["images"] or "annotations" not in content:
             missing = "annotations" if lists["images"] else "images"
             raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}", code="bad-coco")
-        names = {str(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
-        of_image = _image_ids(file, lists["images"])
+        names = {_id(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
+        indices, doubtful, problems = _image_ids(file, lists["images"])
+        of_image: dict[int, list[int]] = {index: [] for index in indices.values()}
+        at_fault: dict[int, Problem] = {}
         crowds = 0
         for index, annotation in enumerate(lists["annotations"]):
-            identity = str(annotation.get("image_id"))
-            if identity not in of_image:
-                raise DataError(
-                    f"{file.name}, annotation {index + 1}: there is no image with image_id {identity}",
-                    code="bad-reference",
+            identity = _id(annotation.get("image_id"))
+            where = f"{file.name}, annotation {index + 1}"
+            if identity not in indices:
+                problems.append(
+                    Problem(
+                        "bad-reference",
+                        where,
+                        index + 1,
+                        "",
+                        f"there is no image with the image_id {identity}",
+                        "correct the id, or remove the annotation; it is not read",
+                    )
+                )
+                continue
+            if identity in doubtful:
+                at_fault[index + 1] = Problem(
+                    "duplicate-id",
+                    where,
+                    index + 1,
+                    str(lists["images"][indices[identity]]["file_name"]),
+                    f"two images have its image_id {identity}",
+                    "give each image an id of its own, and correct those of the annotations",
                 )
             # A crowd is kept in mind: its image is no image without the object.
             crowd = annotation.get("iscrowd") == 1
             crowds += crowd
-            of_image[identity].append(_CROWD if crowd else index)
-        return cls(file, lists["images"], lists["annotations"], names, of_image, crowds)
+            of_image[indices[identity]].append(_CROWD if crowd else index)
+        return cls(
+            file,
+            lists["images"],
+            lists["annotations"],
+            names,
+            of_image,
+            crowds,
+            tuple(problems),
+            at_fault,
+        )
+
+
+def _id(value: object) -> str:
+    """An id as text: 7, 7.0 and "7" are one."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _list(file: Path, content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
-    entries = content.get(key, [])
+    entries = content.get(key) or []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects", code="bad-coco")
     return tuple(entries)
 
 
-def _image_ids(file: Path, images: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    ids: dict[str, list[int]] = {}
-    for index, image in enumerate(images, start=1):
-        where = f"{file.name}, image {index}"
-        if "id" not in image or not isinstance(image.get("file_name"), str) or not image["file_name"].strip():
-            raise DataError(f"{where}: 'id' or 'file_name' is missing", code="missing-key")
-        if str(image["id"]) in ids:
-            raise DataError(f"{where}: another image has the id {image['id']} too", code="duplicate-id")
-        ids[str(image["id"])] = []
-    return ids
+def _image_ids(
+    file: Path, images: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, int], set[str], list[Problem]]:
+    """The index of each id's image, the ids of several images, and the images that cannot be used."""
+    indices: dict[str, int] = {}
+    doubtful: set[str] = set()
+    problems = []
+    for index, image in enumerate(images):
+        where = f"{file.name}, image {index + 1}"
+        name = image.get("file_name")
+        if image.get("id") is None or not isinstance(name, str) or not name.strip():
+            problems.append(
+                Problem(
+                    "missing-key",
+                    where,
+                    index + 1,
+                    name if isinstance(name, str) else "",
+                    "'id' or 'file_name' is missing",
+                    "add it, or remove the image; it is not read",
+                )
+            )
+            continue
+        identity = _id(image["id"])
+        if identity not in indices:
+            indices[identity] = index
+        elif images[indices[identity]]["file_name"] != name:
+            doubtful.add(identity)
+            problems.append(
+                Problem(
+                    "duplicate-id",
+                    where,
+                    index + 1,
+                    name,
+                    f"another image has the id {identity} too",
+                    "give each image an id of its own, and correct those of the annotations",
+                )
+            )
+    return indices, doubtful, problems
 
 
-def _folder(content: _Content, split: str) -> Path:
-    """The first usual folder that has the first image, or else the file's folder."""
+def _finder(content: _Content, images: Path | None, split: str) -> ImageFinder:
+    """Searches in the file's folder and the usual ones near it."""
     here = content.file.parent
-    first = image_name(content.images[0]["file_name"])
     # instances_train2017.json is about images in ../train2017 or ../images/train2017.
     name = content.file.stem.removeprefix("instances_")
-    candidates = [here, here / "images"]
+    folders = [here, here / "images"]
     for root in (here, here / ".."):
-        candidates += [
-            root / part for part in (name, f"images/{name}", split, f"images/{split}", "images", "")
+        folders += [
+            root / part for part in (name, f"images/{name}", split, f"images/{split}", "images", "") if part
         ]
-    return next((each for each in candidates if (each / first).is_file()), here)
+    folders.append(here / "..")
+    finder = ImageFinder(*folders, images=images)
+    finder.prefer(image_name(content.images[index]["file_name"]) for index in content.of_image)
+    return finder
 
 
-def _records(content: _Content, images: Path | None, split: str) -> Iterator[Record]:
-    path_of = locate_in_copy(_folder(content, split), images)
-    for index, image in enumerate(content.images, start=1):
+def _records(content: _Content, finder: ImageFinder, split: str, counts: Counter[str]) -> Iterator[Record]:
+    for index, of_image in content.of_image.items():
+        image = content.images[index]
         name = image_name(image["file_name"])
         original = image_name(str(image.get("original_image") or ""))
-        where = f"{content.file.name}, image {index}"
+        where = f"{content.file.name}, image {index + 1}"
         base = Record(
-            row=index,
+            row=index + 1,
             where=where,
             image=original or name,
-            path=path_of(name, original),
+            path=finder.find(name, original),
             box=None,
             split=split_of(str(image.get("split") or ""), where) or split,
             group=str(image.get("group") or ""),
             source=str(image.get("source") or ""),
             extra=_extra(image),
+            size=_recorded_size(image),
         )
-        found = content.of_image[str(image["id"])]
-        if not found:
+        if not of_image:
             yield base
-        for at in found:
+        for at in of_image:
             if at != _CROWD:
-                yield _annotated(base, content, at)
+                yield _annotated(base, content, at, counts)
 
 
-def _annotated(base: Record, content: _Content, at: int) -> Record:
+def _recorded_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    width, height = number(image.get("width")), number(image.get("height"))
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def _annotated(base: Record, content: _Content, at: int, counts: Counter[str]) -> Record:
     entry = content.annotations[at]
-    where = f"{content.file.name}, annotation {at + 1}"
+    identity = _id(entry.get("category_id"))
+    bbox = entry.get("bbox")
+    box: tuple[float, float, float, float] | None
+    if bbox == [] or ("bbox" in entry and bbox is None and not entry.get("segmentation")):
+        box = None
+    elif isinstance(bbox, list):
+        box = box_of(bbox)
+    else:
+        box = _bounds(entry.get("segmentation"))
+        counts["boxes are the bounds of a segmentation"] += box is not NOT_A_BOX
     return replace(
         base,
         row=at + 1,
-        where=where,
-        box=_box(entry),
-        text=json.dumps(entry.get("bbox")),
-        label=_label(content, entry, where),
+        where=f"{content.file.name}, annotation {at + 1}",
+        box=box,
+        text=json.dumps(bbox),
+        label=content.names.get(identity, identity) if entry.get("category_id") is not None else "",
         source=str(entry.get("source") or "") or base.source,
         extra=_extra(entry) or base.extra,
     )
 
 
-def _box(entry: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    bbox = entry.get("bbox")
-    x, y, width, height = box_of(bbox if isinstance(bbox, list) else ())
-    x2, y2 = x + width, y + height
-    return (x, y, x2 if math.isfinite(x2) else math.nan, y2 if math.isfinite(y2) else math.nan)
+def _unknown_categories(content: _Content) -> list[Problem]:
+    unknown = Counter(
+        _id(entry["category_id"]) for entry in content.annotations if entry.get("category_id") is not None
+    )
+    unknown = Counter({key: count for key, count in unknown.items() if key not in content.names})
+    if not unknown or not content.names:
+        return []
+    return [
+        Problem(
+            "unknown-class",
+            content.file.name,
+            0,
+            "",
+            f"there is no category with the category_id {some(sorted(unknown))} "
+            f"({sum(unknown.values()):,} annotations)",
+            "add it to 'categories', or correct the ids; the boxes are read with the id as their label",
+        )
+    ]
 
 
-def _label(content: _Content, entry: Mapping[str, Any], where: str) -> str:
-    if "category_id" not in entry:
-        return ""
-    identity = str(entry["category_id"])
-    if content.names and identity not in content.names:
-        raise DataError(f"{where}: there is no category with category_id {identity}", code="bad-reference")
-    return content.names.get(identity, identity)
+def _bounds(segmentation: object) -> tuple[float, float, float, float]:
+    """x, y, width and height of what polygons or a run-length mask cover; NaN where there is neither."""
+    if isinstance(segmentation, dict):
+        return _mask_bounds(segmentation)
+    polygons = segmentation if isinstance(segmentation, list) else []
+    numbers = [
+        [number(value) for value in polygon] for polygon in polygons if isinstance(polygon, list) and polygon
+    ]
+    if not numbers or any(len(polygon) % 2 for polygon in numbers):
+        return NOT_A_BOX
+    x = [value for polygon in numbers for value in polygon[::2]]
+    y = [value for polygon in numbers for value in polygon[1::2]]
+    if any(value != value for value in (*x, *y)):
+        return NOT_A_BOX
+    return min(x), min(y), max(x) - min(x), max(y) - min(y)
+
+
+def _mask_bounds(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """The bounds of a run-length mask: ``size`` is height and width, ``counts`` are runs down the columns."""
+    size, counts = mask.get("size"), mask.get("counts")
+    height = int(number(size[0]) or 0) if isinstance(size, list) and size and number(size[0]) > 0 else 0
+    runs = _runs(counts) if isinstance(counts, str) else counts
+    if not height or not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
+        return NOT_A_BOX
+    left = top = right = bottom = -1
+    start = 0
+    for at, run in enumerate(runs):
+        if at % 2 and run:
+            first, last = start, start + run - 1
+            columns = first // height, last // height
+            rows = (first % height, last % height) if columns[0] == columns[1] else (0, height - 1)
+            left = columns[0] if left < 0 else left
+            right = columns[1]
+            top = rows[0] if top < 0 else min(top, rows[0])
+            bottom = max(bottom, rows[1])
+        start += run
+    return NOT_A_BOX if left < 0 else (left, top, right + 1 - left, bottom + 1 - top)
+
+
+def _runs(text: str) -> list[int] | None:
+    """The runs in COCO's compressed text: numbers of 5 bits a character, from the third on as differences."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return runs
 
 
 def _extra(entry: Mapping[str, Any]) -> Mapping[str, str]:

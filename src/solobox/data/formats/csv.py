@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NO_EXTRA,
     NOT_A_BOX,
@@ -23,7 +24,6 @@ from solobox.data.formats.parsing import (
     encoding_of,
     head,
     image_name,
-    locate_in_copy,
     split_of,
 )
 from solobox.data.formats.records import Annotations, Record
@@ -87,8 +87,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         delimiter = sniff(file)
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         columns = _columns(path, next((cells for cells in reader if any(map(str.strip, cells))), []))
-        records = tuple(_records(path, reader, columns, path.parent, images))
-    return Annotations(path, NAME, CONVENTION, records)
+        finder = ImageFinder(path.parent, images=images)
+        records = tuple(_records(path, reader, columns, path.parent, images, finder))
+    return Annotations(path, NAME, CONVENTION, records, problems=finder.problems(path, records))
 
 
 def write(path: Path, rows: Sequence[Record], *, raw: bool = False) -> None:
@@ -209,9 +210,9 @@ def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _records(
-    path: Path, reader: "Reader", columns: _Columns, folder: Path, images: Path | None
+    path: Path, reader: "Reader", columns: _Columns, folder: Path, images: Path | None, finder: ImageFinder
 ) -> Iterator[Record]:
-    path_of, names_in = locate_in_copy(folder, images), images or folder
+    names_in = images or folder
     original_at = columns.original
     width, extras = columns.width, columns.extra
     x1, y1, x2, y2 = columns.box
@@ -247,7 +248,7 @@ def _records(
             row,
             where,
             original or image,
-            path_of(image, original),
+            finder.find(image, original),
             box,
             text,
             sys.intern(unescape_cell(cells[label_at].strip())),

@@ -50,9 +50,8 @@ def read(data: Path, images: Path | None = None) -> Annotations:
     images: the folder that names of images are relative to, in place of the format's own.
 
     Raises DataError: ``not-found``, ``unknown-format``, and the codes of the formats: ``bad-csv``, ``bad-json``,
-    ``bad-coco``, ``bad-yaml``, ``bad-reference``, ``duplicate-column``, ``duplicate-id``, ``empty-image-name``,
-    ``missing-column``, ``missing-key``, ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unknown-class``,
-    ``unknown-split``, ``unreadable-file``.
+    ``bad-coco``, ``bad-yaml``, ``duplicate-column``, ``empty-image-name``, ``missing-column``, ``missing-key``,
+    ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unknown-split``, ``unreadable-file``.
     """
     if not data.exists():
         raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")

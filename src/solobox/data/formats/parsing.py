@@ -88,28 +88,6 @@ def locate(folder: Path) -> Callable[[str], Path]:
     return path_of
 
 
-def locate_in_copy(folder: Path, images: Path | None) -> Callable[[str, str], Path]:
-    """A function from an image's name in a copy, and its name in the original or ``""``, to its path.
-
-    folder: what names in the copy are relative to. images: what names in the original are relative to, where an image
-    is looked for first; so a copy is read with the options of its original, and without. Without a name in the
-    original, and where no such file is, the name in the copy is relative to `images` as in any other data.
-    """
-    in_folder = locate(folder)
-    if images is None:
-        return lambda name, _: in_folder(name)
-    in_images, listings = locate(images), Listings()
-
-    def path_of(name: str, original: str) -> Path:
-        if original:
-            for path in (in_images(original), in_folder(name)):
-                if listings.has(path):
-                    return path
-        return in_images(name)
-
-    return path_of
-
-
 def parent_of(folder: Path) -> Path:
     """The folder above, also of ``.`` and ``..``, whose `Path.parent` is another."""
     return folder.parent if folder.name not in {"", ".."} else folder / ".."
@@ -120,7 +98,7 @@ class Listings:
 
     def __init__(self) -> None:
         self._names: dict[str, frozenset[str]] = {}
-        self._stems: dict[str, dict[str, str]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
 
     def names(self, folder: Path) -> frozenset[str]:
         """The names in a folder; none when it cannot be listed."""
@@ -128,7 +106,7 @@ class Listings:
         if key not in self._names:
             try:
                 self._names[key] = frozenset(os.listdir(folder))  # noqa: PTH208 (only names are needed)
-            except OSError:
+            except (OSError, ValueError):  # a zero byte in a name, say
                 self._names[key] = frozenset()
         return self._names[key]
 
@@ -136,14 +114,15 @@ class Listings:
         """Whether a path exists."""
         return path.name in self.names(path.parent)
 
-    def image_named(self, folder: Path, stem: str) -> Path | None:
-        """The image in a folder whose name without its suffix is `stem`."""
+    def images_named(self, folder: Path, stem: str) -> tuple[Path, ...]:
+        """The images in a folder whose name without its suffix is `stem`."""
         key = str(folder)
         if key not in self._stems:
-            images = (name for name in sorted(self.names(folder)) if is_image_name(name))
-            self._stems[key] = {name.rpartition(".")[0]: name for name in images}
-        name = self._stems[key].get(stem)
-        return None if name is None else folder / name
+            stems: dict[str, list[str]] = {}
+            for name in sorted(filter(is_image_name, self.names(folder))):
+                stems.setdefault(name.rpartition(".")[0], []).append(name)
+            self._stems[key] = stems
+        return tuple(folder / name for name in self._stems[key].get(stem, ()))
 
 
 def head(path: Path, size: int = 1 << 16) -> str:

@@ -1,30 +1,33 @@
 """Pascal VOC: a folder of XML files, one for each image; corners count from 1 and are inclusive.
 
-Read: a folder that holds the files, or one above it (``Annotations`` beside ``JPEGImages``, ``annots``
-beside ``images``, ``train`` and ``valid``, ...). Splits come from ``ImageSets/Main/{train,val,test}.txt``
-where these exist, or from the names of folders. An XML without an object is an image without the object.
+Read: a folder that holds the files, or one above it (``Annotations`` beside ``JPEGImages``, ``annots`` beside
+``images``, ``train`` and ``valid``, a folder for each class, ...). Splits come from
+``ImageSets/Main/{train,val,test}.txt`` where these exist, or from the names of folders. An XML without an object is
+an image without the object.
 """
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree import ElementTree as ET  # builds and writes; what is read goes through defusedxml
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import parse
 
+from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
-    Listings,
     box_of,
     head,
     image_name,
+    number,
     parent_of,
     read_text,
     some,
     split_in_name,
 )
-from solobox.data.formats.records import SPLITS, Annotations, Record
+from solobox.data.formats.records import SPLITS, Annotations, Layout, Problem, Record
 from solobox.data.formats.writing import building, by_image, plain, relative_to, unique_stems, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import probe
@@ -32,10 +35,12 @@ from solobox.images.reading import probe
 NAME = "voc"
 LOOKS_LIKE = "a folder of Pascal VOC XML files"
 CONVENTION = "Pascal VOC corners from 1, inclusive; x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax"
+LAYOUT = Layout("xyxy", first=1)
 UNNAMED = "object"
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _USUAL = frozenset({"annotations", "annots", "xml", "xmls", "labels"})
+_TOP = re.compile(r"<annotation[\s>]")  # CVAT's is <annotations>
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -43,33 +48,41 @@ def fits(path: Path) -> bool:
     """Whether this is a VOC file, or a folder with one in it or in a folder of it."""
     if path.is_file():
         start = head(path, 4096).lstrip()
-        return start.startswith("<") and "<annotation" in start
+        return start.startswith("<") and _TOP.search(start) is not None
     return any(fits(file) for folder in _folders(path) for file in folder.glob("*.xml"))
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read a folder of VOC files in the order of their names, or a single one.
 
-    An image is searched by its ``<filename>`` in `images`, or else next to the XML, in ``../images``,
-    ``../JPEGImages`` and ``images``; where it is in none of them, by the name of the XML. ``<path>`` belongs to another
-    computer and is ignored. ``<original_image>``, which `write` adds, is the image's name, and is searched in `images`
-    first. A file that is no XML, and corners that are no numbers, give boxes of NaN.
+    An image is searched by its ``<filename>`` in `images`, or else next to the XML, in ``../images``, ``../JPEGImages``
+    and ``images``; where it is in none of them, by the name of the XML. Where the XML has the name of another image,
+    that is `Record.other_path`. ``<path>`` belongs to another computer and is ignored. ``<original_image>``, which
+    `write` adds, is the image's name, and is searched in `images` first. A file that is no XML, and corners that are
+    no numbers, give boxes of NaN.
 
     Raises DataError: ``no-annotations``, ``split-conflict``.
     """
     folders = [path.parent] if path.is_file() else _folders(path)
     if not folders:
         raise DataError(f"{path}: holds no Pascal VOC XML files", code="no-annotations")
-    listings = Listings()
     records: list[Record] = []
+    problems: list[Problem] = []
     for folder in folders:
         splits = _splits(folder)
         beside = split_in_name(folder.name)
-        image_folders = _image_folders(folder, images)
+        finder = ImageFinder(*_image_folders(folder), images=images)
         files = [path] if path.is_file() else sorted(folder.glob("*.xml"))
-        for file in files:
-            records.extend(_records(file, image_folders, listings, splits.get(file.stem, beside)))
-    return Annotations(path, NAME, CONVENTION, tuple(records))
+        contents = [_Content.of(file) for file in files]
+        finder.prefer(content.name for content in contents)
+        first = len(records)
+        for content in contents:
+            records.extend(_records(content, finder, splits.get(content.file.stem, beside)))
+        problems += (
+            problem if problem.record is None else replace(problem, record=problem.record + first)
+            for problem in finder.problems(folder, records[first:])
+        )
+    return Annotations(path, NAME, CONVENTION, tuple(records), LAYOUT, problems=tuple(problems))
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
@@ -108,20 +121,34 @@ def _folders(path: Path) -> list[Path]:
         return []
     if any(path.glob("*.xml")):
         return [path]
-    subfolders = [
-        folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))
-    ]
+    subfolders = _with_xml(path)
     usual = [folder for folder in subfolders if folder.name.lower() in _USUAL]
+    if not subfolders:  # a folder for each class, in that of the annotations
+        inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+        usual = [each for folder in inner if folder.name.lower() in _USUAL for each in _with_xml(folder)]
+        subfolders = [each for folder in inner for each in _with_xml(folder)]
     return usual or subfolders
 
 
-def _image_folders(folder: Path, images: Path | None) -> list[Path]:
+def _with_xml(path: Path) -> list[Path]:
+    return [folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
+
+
+def _image_folders(folder: Path) -> list[Path]:
     """Where the images of an XML's folder may be, the most likely first."""
-    if images is not None:
-        return [images]
     parent = parent_of(folder)
-    usual = (parent / "images", parent / "JPEGImages", folder / "images")
-    return [*(each for each in usual if each.is_dir()), folder]
+    above = parent_of(parent)
+    usual = [
+        *(
+            root / name
+            for root in (parent, above)
+            for name in (f"images/{folder.name}", f"JPEGImages/{folder.name}")
+        ),
+        *(root / name for root in (parent, folder) for name in ("images", "JPEGImages")),
+    ]
+    if parent.name.lower() in _USUAL:
+        usual += [above / "images", above / "JPEGImages", above / folder.name]
+    return [folder, *(each for each in usual if each.is_dir())]
 
 
 def _splits(folder: Path) -> dict[str, str]:
@@ -144,58 +171,72 @@ def _splits(folder: Path) -> dict[str, str]:
     return splits
 
 
-def _records(file: Path, image_folders: Sequence[Path], listings: Listings, split: str) -> Iterator[Record]:
-    name, original, objects = _content(file)
-    path = _find(original, file, image_folders, listings) if original else None
-    if path is None or not listings.has(path):
-        path = _find(name, file, image_folders, listings)
-    if original:
-        name = original
-    elif path.name != name.rpartition("/")[2]:
-        name = path.name
-    if not objects:
-        yield Record(1, file.name, name, path, None, split=split)
-    for row, (label, text, box) in enumerate(objects, start=1):
-        where = f"{file.name}, object {row}" if len(objects) > 1 else file.name
-        yield Record(row, where, name, path, box, text, label, split)
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What one XML says.
 
+    name, original: of the image, and in a copy that in the original, or "". size: as recorded. objects: the label of
+    each, its box as text, and its box.
+    """
 
-def _content(file: Path) -> tuple[str, str, list[tuple[str, str, tuple[float, float, float, float]]]]:
-    """The image's name, that in the original or "", and, for each object, its label, its box as text and its box."""
-    try:
-        root = parse(file).getroot()
-    except (ET.ParseError, DefusedXmlException, OSError, ValueError) as error:
-        return file.stem, "", [("", f"not readable as XML: {error}", NOT_A_BOX)]
-    if root is None or root.tag != "annotation":
-        return file.stem, "", [("", "no <annotation> at the top of the XML", NOT_A_BOX)]
-    objects = []
-    for entry in root.iterfind("object"):
-        corners = [(entry.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
-        x1, y1, x2, y2 = box_of(corners)
-        text = ", ".join(
-            f"{name} {value or 'missing'}" for name, value in zip(_CORNERS, corners, strict=True)
+    file: Path
+    name: str
+    original: str
+    size: tuple[float, float] | None
+    objects: tuple[tuple[str, str, tuple[float, float, float, float]], ...]
+
+    @classmethod
+    def of(cls, file: Path) -> "_Content":
+        try:
+            root = parse(file).getroot()
+        except (ET.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
+            return cls(file, file.stem, "", None, (("", f"not readable as XML: {error}", NOT_A_BOX),))
+        if root is None or root.tag != "annotation":
+            text = "no <annotation> at the top of the XML"
+            return cls(file, file.stem, "", None, (("", text, NOT_A_BOX),))
+        name, original = (image_name(root.findtext(tag) or "") for tag in ("filename", "original_image"))
+        width, height = (number((root.findtext(f"size/{tag}") or "").strip()) for tag in ("width", "height"))
+        return cls(
+            file,
+            name or file.stem,
+            original,
+            (width, height) if width > 0 and height > 0 else None,
+            tuple(
+                ((entry.findtext("name") or "").strip(), *_box(entry)) for entry in root.iterfind("object")
+            ),
         )
-        objects.append(((entry.findtext("name") or "").strip(), text, (x1 - 1, y1 - 1, x2, y2)))
-    name, original = (image_name(root.findtext(tag) or "") for tag in ("filename", "original_image"))
-    return name or file.stem, original, objects
 
 
-def _find(name: str, file: Path, image_folders: Sequence[Path], listings: Listings) -> Path:
-    """The path of an XML's image; where there is no such file, where it should be."""
-    last = name.rpartition("/")[2]
-    stem = last.rpartition(".")[0] or last
-    for folder in (*image_folders, file.parent):
-        if listings.has(folder / name):
-            return folder / name
-    for folder in image_folders:
-        if listings.has(folder / last):
-            return folder / last
-    for name_without_suffix in (file.stem, stem):
-        for folder in image_folders:
-            found = listings.image_named(folder, name_without_suffix)
-            if found is not None:
-                return found
-    return image_folders[0] / name
+def _records(content: _Content, finder: ImageFinder, split: str) -> Iterator[Record]:
+    file, name = content.file, content.original or content.name
+    path = finder.find(content.name, content.original, file.stem)
+    other = None
+    if not content.original:
+        if path.name != name.rpartition("/")[2]:
+            name = path.name
+        if path.stem != file.stem:
+            other = finder.of_stem(file.stem)
+    base = Record(1, file.name, name, path, None, split=split, size=content.size, other_path=other)
+    if not content.objects:
+        yield base
+    for row, (label, text, box) in enumerate(content.objects, start=1):
+        where = f"{file.name}, object {row}" if len(content.objects) > 1 else file.name
+        yield replace(base, row=row, where=where, box=box, text=text, label=label)
+
+
+def _box(entry: ET.Element) -> tuple[str, tuple[float, float, float, float]]:
+    """The box of an object as text and numbers: its ``<bndbox>``, or else the bounds of its ``<polygon>``."""
+    polygon = entry.find("polygon")
+    if entry.find("bndbox") is None and polygon is not None:
+        # <x1>, <y1>, <x2>, ... of Roboflow, or <pt><x/><y/></pt> of LabelMe's server
+        points = [(point.tag[:1], number((point.text or "").strip())) for point in polygon.iter()]
+        x = [value for tag, value in points if tag == "x"]
+        y = [value for tag, value in points if tag == "y"]
+        if len(x) == len(y) > 1 and all(value == value for value in (*x, *y)):
+            return f"the bounds of a polygon of {len(x)} points", (min(x), min(y), max(x), max(y))
+    corners = [(entry.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
+    text = ", ".join(f"{name} {value or 'missing'}" for name, value in zip(_CORNERS, corners, strict=True))
+    return text, box_of(corners)
 
 
 def _annotation(image: Path, name: str, records: Sequence[Record]) -> ET.Element:
