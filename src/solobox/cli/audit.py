@@ -14,6 +14,7 @@ from solobox.cli.console import Overwrite, Raw, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
+    AutoGroup,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -60,6 +61,7 @@ def audit(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    auto_group: AutoGroup = True,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find labels that are probably wrong: a model that was trained without them disagrees.

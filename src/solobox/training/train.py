@@ -130,7 +130,7 @@ def train(
         if unreadable:
             run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
         localizer.to("cpu").eval()
-        localizer.fingerprints = Fingerprints(images[0].fingerprints, images[1].fingerprints)
+        localizer.fingerprints = _fingerprints(*images)
         group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
         timer.lap("calibration")
         best = manager.history[manager.best]
@@ -219,6 +219,12 @@ def _check_group(recipe: Recipe, group: Distributed) -> None:
         )
 
 
+def _fingerprints(training: ImageSource, validation: ImageSource) -> Fingerprints:
+    return Fingerprints(
+        training.fingerprints, validation.fingerprints, training.signatures, validation.signatures
+    )
+
+
 def _sample_images(training: Dataset) -> list[str]:
     """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
     paths = [image for image in training.images if isinstance(image, Path)]
@@ -302,7 +308,7 @@ class _TrainingRun:
         return None
 
     def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
-        self.manager.set_images(Fingerprints(training.fingerprints, validation.fingerprints))
+        self.manager.set_images(_fingerprints(training, validation))
 
     def _train_head(
         self, localizer: Localizer, training: ImageSource, validation: ImageSource
