@@ -76,7 +76,12 @@ def curve(
 
     with bars() as progress:
         result = learning_curve(
-            dataset, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress
+            dataset,
+            recipe,
+            repetitions=repetitions,
+            skip_bad=skip_bad,
+            auto_group=auto_group,
+            progress=progress,
         )
     out.print(_table(result))
     out.print(result.sentence(), highlight=False, markup=False, soft_wrap=True)

@@ -48,7 +48,7 @@ AutoGroup: TypeAlias = Annotated[
     bool,
     Parameter(
         negative="--no-auto-group",
-        help="Keep copies of an image, augmented copies and frames of a scene in one split, unless the data groups them.",
+        help="Keep copies of an image and frames of a scene in one split, unless the data groups them.",
         group=_DATA,
     ),
 ]

@@ -103,8 +103,6 @@ def train(
             )
     with bars() as progress:
         dataset = source.read(progress)
-    if dataset.notes.auto_groups:
-        say(dataset.notes.auto_groups)
     if chosen is not None:
         console.print(_split_table(dataset.with_splits(val=chosen.val, test=chosen.test)))
     if left_out := dataset.left_out().strip():
@@ -119,7 +117,7 @@ def train(
         try:
             localizer = fit(
                 dataset, output, chosen, skip_bad=source.skip_bad, progress=progress, resume=resume is not None,
-                stop_after=stop_after,
+                stop_after=stop_after, auto_group=source.auto_group,
             )  # fmt: skip
         except Paused as paused:
             progress.say(str(paused))

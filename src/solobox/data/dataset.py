@@ -400,6 +400,7 @@ class Dataset(Sequence[Sample]):
         """The same rows; copies of an image, augmented copies and frames of a scene that have no group get one.
 
         Every image is decoded at reduced size, once: the notes remember it. Groups that the data names stay.
+        progress: advanced for each image, and told what was found.
         """
         if self.notes.auto_groups is not None:
             return self
@@ -407,6 +408,8 @@ class Dataset(Sequence[Sample]):
             return self.without_auto_groups()
         signs = signatures(self.images, progress=progress)
         found = find_groups(self.names, self.group, exact_keys(self.images), signs)
+        if progress is not None and found.copies:
+            progress.say(found.sentence())
         return replace(self, group=found.groups, notes=replace(self.notes, auto_groups=found.sentence()))
 
     def without_auto_groups(self) -> "Dataset":

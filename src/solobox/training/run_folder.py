@@ -78,13 +78,9 @@ class DataSource:
         try:
             values = parse_json(path.read_text(encoding="utf-8"), max_bytes=MAX_BYTES)
             images = Path(values["images"]) if values["images"] else None
-            return cls(
-                Path(values["data"]),
-                images,
-                values["keep"],
-                values["skip_bad"],
-                values.get("auto_group", False),
-            )
+            # runs of older versions did not look for copies
+            auto_group = values.get("auto_group", False)
+            return cls(Path(values["data"]), images, values["keep"], values["skip_bad"], auto_group)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path} is missing or damaged, so the run's data is not known: `solobox train` writes it, "

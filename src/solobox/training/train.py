@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -20,6 +21,7 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.data.gate import count_of
+from solobox.data.identity import matches
 from solobox.errors import ConfigError, DataError
 from solobox.model.localizer import Localizer
 from solobox.model.losses import BoxLoss, Loss
@@ -56,6 +58,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     skip_bad: bool = False,
+    auto_group: bool = True,
     resume: bool = False,
     stop_after: int = 0,
     backbone: str | nn.Module | None = None,
@@ -65,11 +68,13 @@ def train(
     """Train a localizer and save it in the folder `out`, ready for `Localizer.load`.
 
     dataset: labelled images. From those without a box the localizer learns `Prediction.presence`, if both the train and
-        the val split have some. Rows without a split are split by hash. Images of the test split are not opened.
+        the val split have some. Rows without a split are split by hash. With
+        `auto_group=False` images of the test split are not opened.
     out: a folder that holds no model yet.
     recipe: default `Recipe()`, the quick one; for a resumed run, the one it started with.
     callbacks: called after each epoch with its `Epoch` and the module with the averaged weights, on rank 0.
     skip_bad: leave out and count images that cannot be read, rather than raise DataError.
+    auto_group: keep copies of an image and frames of a scene in one split, see `Dataset.with_auto_groups`.
     resume: continue the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
     backbone: a timm model name, or a module with `feature_info` (see `Backbone`), which is trained in place.
@@ -93,6 +98,7 @@ def train(
     check_accelerator(recipe.accelerator)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
+    dataset = dataset.with_auto_groups(progress) if auto_group else dataset.without_auto_groups()
     splits = dataset.with_splits(val=recipe.val, test=recipe.test)
     training, validation, has_presence = _training_data(splits, recipe, progress)
     fabric = launch_fabric(
@@ -108,6 +114,7 @@ def train(
         manager = CheckpointManager(
             out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
         )
+        manager.set_boxes(training, validation)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             localizer = Localizer(
@@ -382,7 +389,10 @@ class _TrainingRun:
         """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
         training = from_features(features, images[0]) if features else from_images(images[0], localizer)
         result = calibrate(
-            localizer, training, from_images(images[1], localizer), frozen=features is not None
+            localizer,
+            training,
+            from_images(images[1], localizer, self._without_copies(*images)),
+            frozen=features is not None,
         )
         if features is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
@@ -391,6 +401,19 @@ class _TrainingRun:
             )  # fmt: skip
             result = replace(result, temperature=divisor or result.temperature)
         return result
+
+    def _without_copies(self, training: ImageSource, validation: ImageSource) -> npt.NDArray[np.intp] | None:
+        """The validation images to calibrate on: without copies of training images, which have too small errors."""
+        rows = validation.rows
+        copies = matches(validation.signatures, training.signatures)[rows]
+        positive = validation.dataset.has_box[rows]
+        if not copies.any() or not (positive & ~copies).any():
+            return None
+        self.progress.say(
+            f"{count_of(int(copies.sum()), 'validation image')} are copies of training images and do not calibrate "
+            "the margins: `solobox check` lists them"
+        )
+        return rows[~copies]
 
 
 class Timer:
