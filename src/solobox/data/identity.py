@@ -48,6 +48,9 @@ _MIN_CONTRAST = 8
 _NEIGHBOURS = 64
 """Of one band and brightness, each image is compared with so many, so that the time is bounded."""
 
+_FINE, _FINE_MAX = 32, 10
+"""Side of the thumbnails that confirm a copy, and how far two of their pixels may differ."""
+
 Signatures: TypeAlias = npt.NDArray[np.void]
 """(N,) of `SIGNATURE`."""
 
@@ -156,6 +159,21 @@ def _difference_in_parts(
         count = len(one[part])
         mean[part], most[part] = difference(both, np.arange(count), np.arange(count) + count)
     return mean, most
+
+
+def confirmed(one: ImageInput, other: ImageInput) -> bool:
+    """Whether two images that `pairs` found are copies by a larger thumbnail too, for what cannot be undone."""
+    grey = []
+    for image in (one, other):
+        try:
+            decoded = decode(image, at_least=2 * DECODED_SIDE)
+        except (ImageError, OSError):
+            return False
+        square = (
+            Image.fromarray(decoded.pixels).convert("L").resize((_FINE, _FINE), Image.Resampling.BILINEAR)
+        )
+        grey.append(np.asarray(square, dtype=np.int16))
+    return int(np.abs(grey[0] - grey[1]).max()) <= _FINE_MAX
 
 
 def matches(signs: Signatures, known: Signatures) -> npt.NDArray[np.bool_]:

@@ -43,6 +43,8 @@ CODES: dict[str, Level] = {
     "leaked-image": "error",
     "leaked-group": "error",
     "same-bytes": "warning",
+    "same-image": "warning",
+    "similar-images": "warning",
 }
 """Every code that a finding can have, and its level. The codes are stable: scripts may rely on them."""
 
