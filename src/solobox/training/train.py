@@ -22,6 +22,7 @@ from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.data.gate import count_of
 from solobox.data.identity import matches
+from solobox.data.object_size import ObjectSize, probe_sides
 from solobox.errors import ConfigError, DataError
 from solobox.model.localizer import Localizer
 from solobox.model.losses import BoxLoss, Loss
@@ -101,6 +102,7 @@ def train(
     dataset = dataset.with_auto_groups(progress) if auto_group else dataset.without_auto_groups()
     splits = dataset.with_splits(val=recipe.val, test=recipe.test)
     training, validation, has_presence = _training_data(splits, recipe, progress)
+    _say_object_size(training, recipe, progress)
     fabric = launch_fabric(
         recipe.accelerator, resolve_precision(recipe.precision, recipe.accelerator), devices=recipe.devices,
         nodes=recipe.nodes,
@@ -211,6 +213,15 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
     if recipe.folds:
         assign_folds(training, recipe.folds)  # raise before the features are computed
     return training, validation, all(negatives)
+
+
+def _say_object_size(training: Dataset, recipe: Recipe, progress: Progress) -> None:
+    rows, sizes = probe_sides(training.images, np.flatnonzero(training.has_box))
+    side = None if recipe.architecture.size == "native" else recipe.architecture.size
+    size = ObjectSize.of(training.boxes[rows], sizes, side)
+    if size is not None:
+        advice = f". That is too small to be found (tiny-objects): {size.advice()}" if size.is_tiny else ""
+        progress.say(size.sentence() + advice)
 
 
 def _check_group(recipe: Recipe, group: Distributed) -> None:

@@ -13,6 +13,7 @@ from solobox.data.checks.diagnosis import CODES, Box, Diagnosis, Finding, Fix
 from solobox.data.checks.image_info import ImageInfo
 from solobox.data.formats.records import Annotations, Record
 from solobox.data.identity import canonical_paths
+from solobox.data.object_size import ObjectSize
 
 TABLE_FORMATS = ("csv", "article", "arrays")
 """Formats in which a row is an image and nothing says what its four numbers mean."""
@@ -121,6 +122,7 @@ class CheckContext:
             bad_rows=tuple(sorted({index for entry in entries for index in entry.bad})),
             # in the order in which they were added: a later fix of a box starts from the one before it
             fixes=tuple(fix for entry in self._entries for fix in entry.fixes),
+            object_size=ObjectSize.of(self.boxes, self.size),
         )
 
 

@@ -13,6 +13,7 @@ from solobox.data.auto_groups import find_groups
 from solobox.data.checks.context import TABLE_FORMATS, CheckContext
 from solobox.data.formats.records import SPLITS
 from solobox.data.identity import Signatures, components, confirmed, no_signatures, pairs
+from solobox.data.object_size import ObjectSize
 
 CONFLICT_IOU = 0.5
 
@@ -27,6 +28,7 @@ def check_rows(context: CheckContext) -> None:
     _rows_of_one_image(context)
     _same_image(context, leaking, identities, has_splits=any(splits))
     _similar_images(context)
+    _tiny_objects(context)
 
 
 def _presence(context: CheckContext) -> None:
@@ -234,6 +236,12 @@ def _same_image(
         else:
             advice = "keep one of the two: the image counts twice; training keeps both in one split"
         context.add("same-bytes" if equal else "same-image", index, message, advice)
+
+
+def _tiny_objects(context: CheckContext) -> None:
+    size = ObjectSize.of(context.boxes, context.size)
+    if size is not None and size.is_tiny:
+        context.add("tiny-objects", -1, size.sentence(), size.advice())
 
 
 def _similar_images(context: CheckContext) -> None:
