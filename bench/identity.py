@@ -83,20 +83,25 @@ def main() -> None:
             f"{name}: mean p50 {np.median(mean):.2f}, p99 {np.quantile(mean, 0.99):.2f}, largest {most.max()}; "
             f"recognized {recognized:.2%}"
         )
-    nearest = []
+    nearest: list[tuple[float, int, int, int]] = []
     total = 0
     for row in range(count - 1):
         others = np.arange(row + 1, count)
         mean, most = difference(signs, np.full(len(others), row), others)
         total += int(np.isfinite(mean).sum())
-        nearest += [
-            (float(m), int(x), row, int(o))
-            for m, x, o in zip(mean, most, others, strict=True)
-            if m <= SIMILAR
-        ]
+        close = np.flatnonzero(mean <= SIMILAR)
+        nearest += list(
+            zip(
+                mean[close].tolist(),
+                most[close].tolist(),
+                [row] * len(close),
+                others[close].tolist(),
+                strict=True,
+            )
+        )
     print(f"different images: {total:,} pairs of one shape, {len(nearest)} up to {SIMILAR:g}, nearest:")
-    for mean, most, one, other in sorted(nearest)[:12]:
-        print(f"  mean {mean:.2f} largest {most}: {paths[one].name} {paths[other].name}")
+    for distance, largest, one, other in sorted(nearest)[:12]:
+        print(f"  mean {distance:.2f} largest {largest}: {paths[one].name} {paths[other].name}")
     print(f"the same by both bounds ({SAME:g}): {len(pairs(signs))}")
     rng = np.random.default_rng(0)
     many = no_signatures(options.many)

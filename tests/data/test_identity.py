@@ -1,6 +1,7 @@
 """Which images are one: by bytes, by pixels, by spelling; and which get a group by themselves."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,8 @@ def photo(seed: int, width: int = 160, height: int = 120) -> Image.Image:
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def dataset(folder: Path, names: list[str], **columns: list[str]) -> Dataset:
-    return Dataset([folder / name for name in names], [BOX] * len(names), names=names, **columns)
+def dataset(folder: Path, names: list[str], group: list[str] | None = None) -> Dataset:
+    return Dataset([folder / name for name in names], [BOX] * len(names), names=names, group=group)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def dataset(folder: Path, names: list[str], **columns: list[str]) -> Dataset:
     ],
 )
 def test_saved_again_it_is_the_same_image(
-    tmp_path: Path, suffix: str, options: dict[str, int], factor: float
+    tmp_path: Path, suffix: str, options: dict[str, Any], factor: float
 ) -> None:
     originals = [photo(seed) for seed in range(12)]
     for number, image in enumerate(originals):
