@@ -71,12 +71,14 @@ def audit(
     *,
     folds: int = 5,
     skip_bad: bool = False,
+    auto_group: bool = True,
     progress: Progress | None = None,
 ) -> "Audit":
     """Find labels that are probably wrong: a model that was trained without them disagrees.
 
     data: `AuditFinding.row` counts its rows. recipe: how to train, by default ``quick``. folds: so many models are
-        trained. skip_bad: leave out images that cannot be read, instead of raising DataError.
+        trained. skip_bad: leave out images that cannot be read, instead of raising DataError. auto_group: keep copies
+        of an image in one fold, see `Dataset.with_auto_groups`.
 
     Raises DataError for data that cannot be used, ConfigError for settings that do not work here.
     """
@@ -86,7 +88,9 @@ def audit(
     from solobox.training.crossval import out_of_fold
 
     dataset = _dataset(data, skip_bad=skip_bad)
-    predicted = out_of_fold(dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, progress=progress)
+    predicted = out_of_fold(
+        dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, auto_group=auto_group, progress=progress
+    )
     return audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
 
 
@@ -96,17 +100,21 @@ def learning_curve(
     *,
     repetitions: int = 5,
     skip_bad: bool = False,
+    auto_group: bool = True,
     progress: Progress | None = None,
 ) -> "Curve":
     """Measure whether more labels would help, see `solobox.training.curve.learning_curve`.
 
-    recipe: how to train, by default ``quick``. skip_bad: as in `audit`.
+    recipe: how to train, by default ``quick``. skip_bad, auto_group: as in `audit`.
     """
     from solobox.config.recipe import Recipe
     from solobox.training.curve import learning_curve as measure
 
     dataset = _dataset(data, skip_bad=skip_bad)
-    return measure(dataset, recipe or Recipe(), repetitions=repetitions, skip_bad=skip_bad, progress=progress)
+    return measure(
+        dataset, recipe or Recipe(), repetitions=repetitions, skip_bad=skip_bad, auto_group=auto_group,
+        progress=progress,
+    )  # fmt: skip
 
 
 def draw(

@@ -425,7 +425,7 @@ class TestWords:
 
 
 def test_with_splits_changes_nothing_else() -> None:
-    dataset = numbered(40)
+    dataset = numbered(40).with_auto_groups()
     found = dataset.with_splits(val=0.3, test=0.2)
     assert set(found.split) == {"train", "val", "test"}
     assert len({(group, split) for group, split in zip(found.group, found.split, strict=True)}) == 20

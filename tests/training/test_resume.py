@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,13 @@ def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Pa
     with pytest.raises(ConfigError) as error:
         train(drawn.select(range(20)), tmp_path / "run", resume=True)
     assert error.value.code == "resume-other-images"
+    moved = drawn.boxes.copy()
+    row = drawn.with_splits().split.index("train")
+    moved[row, 0] += 1
+    with pytest.raises(ConfigError) as error:
+        train(replace(drawn, boxes=moved), tmp_path / "run", resume=True)
+    assert error.value.code == "resume-other-boxes"
+    assert drawn.names[row] in str(error.value)
     with pytest.raises(ConfigError) as error:
         train(drawn, tmp_path / "run", Recipe(), resume=True)
     assert error.value.code == "resume-other-recipe"

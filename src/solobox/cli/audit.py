@@ -14,6 +14,7 @@ from solobox.cli.console import Overwrite, Raw, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
+    AutoGroup,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -60,6 +61,7 @@ def audit(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    auto_group: AutoGroup = True,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find labels that are probably wrong: a model that was trained without them disagrees.
@@ -88,7 +90,7 @@ def audit(
     """
     name, changes = read_toml(config)
     changes |= set_options(settings)
-    source = DataSource(data, images, keep, skip_bad)
+    source = DataSource(data, images, keep, skip_bad, auto_group)
     if apply is not None:
         if fix is None:
             raise ConfigError(
@@ -121,7 +123,9 @@ def audit(
     from solobox.evaluation.audit.page import write_audit_page
 
     with bars() as progress:
-        result = train_and_audit(dataset, recipe, folds=recipe.folds, skip_bad=skip_bad, progress=progress)
+        result = train_and_audit(
+            dataset, recipe, folds=recipe.folds, skip_bad=skip_bad, auto_group=auto_group, progress=progress
+        )
     out.print(_table(result, dataset))
     say(_count_flagged(result))
     if output is not None:

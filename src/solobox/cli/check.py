@@ -45,6 +45,8 @@ def check(
         f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_images:,} images, "
         f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings"
     )
+    if diagnosis.object_size is not None:
+        say(diagnosis.object_size.sentence())
     if json_file is not None:
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)

@@ -10,6 +10,7 @@ from solobox.cli.console import Overwrite, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
+    AutoGroup,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -44,6 +45,7 @@ def curve(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    auto_group: AutoGroup = True,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find out whether more labels would help: the learning curve.
@@ -74,7 +76,12 @@ def curve(
 
     with bars() as progress:
         result = learning_curve(
-            dataset, recipe, repetitions=repetitions, skip_bad=skip_bad, progress=progress
+            dataset,
+            recipe,
+            repetitions=repetitions,
+            skip_bad=skip_bad,
+            auto_group=auto_group,
+            progress=progress,
         )
     out.print(_table(result))
     out.print(result.sentence(), highlight=False, markup=False, soft_wrap=True)

@@ -44,6 +44,15 @@ SkipBad: TypeAlias = Annotated[
     Flag,
 ]
 
+AutoGroup: TypeAlias = Annotated[
+    bool,
+    Parameter(
+        negative="--no-auto-group",
+        help="Keep copies of an image and frames of a scene in one split, unless the data groups them.",
+        group=_DATA,
+    ),
+]
+
 
 def files_of(data: Path, images: Path | None) -> Iterator[Path]:
     """The annotation and image files of labelled images; the annotations are read when the first one is asked for."""

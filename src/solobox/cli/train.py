@@ -11,6 +11,7 @@ from rich.table import Table
 from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
 from solobox.cli.options import (
     DATA_HELP,
+    AutoGroup,
     ImageFolder,
     KeepBox,
     SkipBad,
@@ -46,6 +47,7 @@ def train(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    auto_group: AutoGroup = True,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> int:
     """Train a localizer on labelled images.
@@ -75,7 +77,7 @@ def train(
     options |= set_options(settings)
     chosen: Recipe | None = None
     if resume is not None:
-        if data or output or recipe or options or images or keep or skip_bad:
+        if data or output or recipe or options or images or keep or skip_bad or not auto_group:
             raise ConfigError(
                 "--resume takes only the run's folder, which holds its data and options: leave out everything else",
                 code="options-conflict",
@@ -89,7 +91,7 @@ def train(
         )
     else:
         source, chosen = (
-            DataSource(data, images, keep, skip_bad),
+            DataSource(data, images, keep, skip_bad, auto_group),
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
@@ -99,7 +101,8 @@ def train(
                 f"{output / foreign[0]} exists and is not of a run, which would replace it: choose another folder",
                 code="output-exists",
             )
-    dataset = Dataset.read(source.data, source.images, keep=source.keep, skip_bad=source.skip_bad)
+    with bars() as progress:
+        dataset = source.read(progress)
     if chosen is not None:
         console.print(_split_table(dataset.with_splits(val=chosen.val, test=chosen.test)))
     if left_out := dataset.left_out().strip():
@@ -114,7 +117,7 @@ def train(
         try:
             localizer = fit(
                 dataset, output, chosen, skip_bad=source.skip_bad, progress=progress, resume=resume is not None,
-                stop_after=stop_after,
+                stop_after=stop_after, auto_group=source.auto_group,
             )  # fmt: skip
         except Paused as paused:
             progress.say(str(paused))

@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from solobox.boxes import Floats
 from solobox.data import checks, formats, in_memory, splits
+from solobox.data.auto_groups import exact_keys, find_groups
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its interface)
 from solobox.data.gate import check_rows, count_of, usable_records
+from solobox.data.identity import signatures
 from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data.one_per_image import ReadNotes
 from solobox.errors import ConfigError, DataError
@@ -394,10 +396,31 @@ class Dataset(Sequence[Sample]):
             parts.append(f" Left out: {count_of(len(notes.bad), 'row')} with errors.")
         return "".join(parts)
 
-    def with_splits(self, val: float = 0.1, test: float = 0.1) -> "Dataset":
+    def with_auto_groups(self, progress: Progress | None = None) -> "Dataset":
+        """The same rows; copies of an image, augmented copies and frames of a scene that have no group get one.
+
+        Every image is decoded at reduced size, once: the notes remember it. Groups that the data names stay.
+        progress: advanced for each image, and told what was found.
+        """
+        if self.notes.auto_groups is not None:
+            return self
+        if all(self.group):
+            return self.without_auto_groups()
+        signs = signatures(self.images, progress=progress)
+        found = find_groups(self.names, self.group, exact_keys(self.images), signs)
+        if progress is not None and found.copies:
+            progress.say(found.sentence())
+        return replace(self, group=found.groups, notes=replace(self.notes, auto_groups=found.sentence()))
+
+    def without_auto_groups(self) -> "Dataset":
+        """The same rows, for which `with_auto_groups` and `with_splits` look for no copies."""
+        return replace(self, notes=replace(self.notes, auto_groups=self.notes.auto_groups or ""))
+
+    def with_splits(self, val: float = 0.1, test: float = 0.1, *, auto_group: bool = True) -> "Dataset":
         """The same rows, each with a split, by a hash of its group (of its name where it has none; a copy keeps names).
 
         val, test: fractions, at least 0, together less than 1.
+        auto_group: first give copies of one image a group, see `with_auto_groups`.
 
         Where no row has a split, each group goes where its hash says, so adding images never moves others. Splits
         that the data names are kept; a row without one follows the rest of its group, or else goes to train; and where
@@ -411,5 +434,7 @@ class Dataset(Sequence[Sample]):
         Raises DataError: ``too-few-images`` when fewer than two groups have a box, ``no-training-images``;
         ConfigError: ``out-of-range`` for fractions that make no sense.
         """
+        if auto_group and self.notes.auto_groups is None:
+            return self.with_auto_groups().with_splits(val, test)
         split = splits.assign(self.names, self.group, self.split, self.has_box.tolist(), val=val, test=test)
         return replace(self, split=split)

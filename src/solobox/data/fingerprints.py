@@ -1,14 +1,14 @@
 """Which images a model was trained on, so that nobody measures it on them by mistake.
 
-Images are identified by their content, not by their names: a copy in another folder or with other names is still
-recognized, and images that are added later are new.
+Images are identified by their content, not by their names: a copy in another folder, with another name, or saved again
+with another quality or size is still recognized, and images that are added later are new.
 """
 
 import os
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from solobox.data.identity import SIGNATURE, Signatures, matches, no_signatures, signatures
 from solobox.errors import ConfigError
 from solobox.images.reading import ImageInput, decode
 
@@ -58,26 +59,42 @@ def _add_stream(digest: blake2b, stream: BinaryIO) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fingerprints:
-    """Fingerprints of the training images and of the validation images; each sorted."""
+    """Fingerprints of the training images and of the validation images; each sorted.
+
+    train_signatures, val_signatures: of the same images' pixels, in any order, see `data.identity`; empty for models of
+        older versions, which recognize equal files alone.
+    """
 
     train: Hashes
     val: Hashes
+    train_signatures: Signatures = field(default_factory=lambda: no_signatures(0))
+    val_signatures: Signatures = field(default_factory=lambda: no_signatures(0))
 
     @classmethod
     def of(cls, train: Sequence[ImageInput], val: Sequence[ImageInput]) -> "Fingerprints":
         """Read the images of both splits."""
-        return cls(np.sort(_fingerprints(train)), np.sort(_fingerprints(val)))
+        return cls(
+            np.sort(_fingerprints(train)), np.sort(_fingerprints(val)), signatures(train), signatures(val)
+        )
 
     def splits(self, images: Sequence[ImageInput]) -> npt.NDArray[np.str_]:
         """``train``, ``val`` or ``""`` (new to the model) for each of N images, shape (N,)."""
         prints = _fingerprints(images)
-        of_val = np.where(np.isin(prints, self.val), "val", "")
-        return np.where(np.isin(prints, self.train), "train", of_val)
+        in_train, in_val = np.isin(prints, self.train), np.isin(prints, self.val)
+        others = np.flatnonzero(~in_train & ~in_val)
+        if len(others) and len(self.train_signatures) + len(self.val_signatures):
+            signs = signatures([images[row] for row in others.tolist()])
+            in_train[others] = matches(signs, self.train_signatures)
+            in_val[others] = matches(signs, self.val_signatures)
+        return np.where(in_train, "train", np.where(in_val, "val", ""))
 
     def save(self, path: Path) -> None:
         """Write both lists to a file, flushed to the disk."""
         with path.open("wb") as stream:
-            np.savez(stream, train=self.train, val=self.val)
+            np.savez(
+                stream, train=self.train, val=self.val, train_signatures=self.train_signatures,
+                val_signatures=self.val_signatures,
+            )  # fmt: skip
             stream.flush()
             os.fsync(stream.fileno())
 
@@ -99,9 +116,15 @@ class Fingerprints:
                 stream.seek(0)
                 with np.load(stream, allow_pickle=False) as arrays:
                     hashes = [arrays["train"], arrays["val"]]
+                    signs = [
+                        arrays[name] if name in arrays.files else no_signatures(0)
+                        for name in ("train_signatures", "val_signatures")
+                    ]
             if any(each.ndim != 1 or each.dtype != np.int64 for each in hashes):
                 raise ValueError("it holds no hashes")
-            return cls(*hashes)
+            if any(each.ndim != 1 or each.dtype != SIGNATURE for each in signs):
+                raise ValueError("it holds no signatures")
+            return cls(*hashes, *signs)
         except (
             OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, RecursionError, SyntaxError,
             NotImplementedError, RuntimeError, zipfile.BadZipFile,

@@ -12,6 +12,7 @@ from solobox.boxes import area, is_valid
 from solobox.data.formats import Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.formats.writing import plain
+from solobox.data.identity import canonical_paths
 
 Keep: TypeAlias = Literal["largest", "first"]
 
@@ -27,6 +28,7 @@ class ReadNotes:
     several: names of the images that were left out because they have several boxes.
     duplicates: rows that only repeated another one and were dropped.
     bad: the rows that were left out as unusable, each with its location and the reason.
+    auto_groups: what `Dataset.with_auto_groups` found, in a sentence; None where it did not look.
     """
 
     path: Path | None = None
@@ -39,6 +41,7 @@ class ReadNotes:
     several: tuple[str, ...] = ()
     duplicates: int = 0
     bad: tuple[str, ...] = ()
+    auto_groups: str | None = None
 
 
 def one_per_image(annotations: Annotations, keep: Keep | None) -> tuple[list[Record], ReadNotes]:
@@ -53,8 +56,8 @@ def one_per_image(annotations: Annotations, keep: Keep | None) -> tuple[list[Rec
     usable = [ok or record.box is None for ok, record in zip(is_valid(boxes).tolist(), records, strict=True)]
     first_rows: dict[str, int] = {}
     repeated: dict[int, list[int]] = {}
-    for row, record in enumerate(records):
-        first = first_rows.setdefault(str(record.path), row)
+    for row, path in enumerate(canonical_paths([record.path for record in records])):
+        first = first_rows.setdefault(str(path), row)
         if first != row:
             repeated.setdefault(first, [first]).append(row)
     bad = {

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -47,9 +48,14 @@ def from_features(features: FeatureCache, images: ImageSource) -> CalibrationIma
     )
 
 
-def from_images(images: ImageSource, localizer: Localizer) -> CalibrationImages:
-    """Images as prediction sees them, with the localizer's maps as prediction computes them."""
-    rows = images.rows
+def from_images(
+    images: ImageSource, localizer: Localizer, rows: npt.NDArray[np.intp] | None = None
+) -> CalibrationImages:
+    """Images as prediction sees them, with the localizer's maps as prediction computes them.
+
+    rows: of readable images; all of those by default.
+    """
+    rows = images.rows if rows is None else rows
 
     def maps(chosen: Tensor) -> list[Tensor]:
         pixels = images.as_predicted(rows[chosen.numpy()])

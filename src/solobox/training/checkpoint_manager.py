@@ -9,10 +9,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
@@ -20,6 +22,9 @@ from solobox.training.distributed import Distributed
 from solobox.training.loggers import Logger, write_history
 from solobox.training.loop import Epoch, FitResult
 from solobox.training.run_folder import CHECKPOINT, HISTORY
+
+_MAX_NAMED = 5
+"""Changed rows that an error names before it counts the rest."""
 
 
 class CheckpointManager:
@@ -47,9 +52,34 @@ class CheckpointManager:
         self._stage = ""
         self._stage_start: dict[str, Tensor] | None = None
         self._fingerprints: dict[str, Tensor] = {}
+        self._boxes = torch.zeros((0, 4), dtype=torch.float64)
         self._saved: dict[str, Any] | None = checkpoint.load(folder / CHECKPOINT) if resume else None
         self.history = [Epoch(**row) for row in self._saved["history"]] if self._saved else []
         self.best: int = self._saved["best"] if self._saved else 0
+
+    def set_boxes(self, *splits: Dataset) -> None:
+        """Set the boxes of the run. Raises ConfigError ``resume-other-boxes`` if a resumed run began with others."""
+        boxes = np.concatenate([split.boxes for split in splits])
+        self._boxes = torch.from_numpy(boxes)
+        # Checkpoints of older versions have none; `set_images` judges another number of images.
+        saved = self._saved.get("boxes") if self._saved else None
+        if saved is None or len(saved) != len(boxes):
+            return
+        equal = np.isclose(saved.numpy(), boxes, rtol=0, atol=0, equal_nan=True).all(axis=1)
+        if equal.all():
+            return
+        names = [
+            f"{name} ({where})" if where else name
+            for split in splits
+            for name, where in zip(split.names, split.where, strict=True)
+        ]
+        changed = [names[row] for row in np.flatnonzero(~equal).tolist()]
+        more = f" and {len(changed) - _MAX_NAMED:,} more" if len(changed) > _MAX_NAMED else ""
+        raise ConfigError(
+            f"the boxes differ from those that {self._folder} was trained on so far: "
+            f"{', '.join(changed[:_MAX_NAMED])}{more}. Restore them, or train again in another folder",
+            code="resume-other-boxes",
+        )
 
     def set_images(self, fingerprints: Fingerprints) -> None:
         """Set the images of the run. Raises ConfigError ``resume-other-images`` if a resumed run began with others."""
@@ -124,6 +154,7 @@ class CheckpointManager:
             {
                 "recipe": self._recipe.to_dict(),
                 "fingerprints": self._fingerprints,
+                "boxes": self._boxes,
                 "history": [epoch.to_dict() for epoch in self.history],
                 "best": self.best,
                 "stage": self._stage,

@@ -264,13 +264,17 @@ def out_of_fold(
     *,
     folds: int = 5,
     skip_bad: bool = False,
+    auto_group: bool = True,
     progress: Progress | None = None,
 ) -> OutOfFold:
     """Out-of-fold predictions of all images of `dataset`, whatever their split; see `CrossValidator`.
 
+    auto_group: keep copies of an image in one fold, see `Dataset.with_auto_groups`.
+
     Raises DataError for an image that cannot be read, unless `skip_bad`, and where fewer than `folds` groups of images
     have a box.
     """
+    dataset = dataset.with_auto_groups(progress) if auto_group else dataset
     assign_folds(dataset, folds)  # raise before the features are computed
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:
         min_images = max(len(dataset) * (folds - 1) // folds, 1)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from solobox.boxes import Floats
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import fingerprint
+from solobox.data.identity import Signatures, no_signatures, signature_of
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import DecodedImage, ImageInput, decode, read, read_bytes, to_square
 from solobox.model import native_size
@@ -28,7 +29,7 @@ OVERSAMPLING = 1.5
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """An opened image file: its fingerprint, size or error.
+    """An opened image file: its fingerprint, signature (1,), size or error.
 
     size: width and height of the upright image in pixels; None where it cannot be decoded, and `error` says why.
     """
@@ -36,6 +37,7 @@ class ImageRecord:
     fingerprint: int
     size: tuple[int, int] | None = None
     error: str = ""
+    signature: Signatures = field(default_factory=lambda: no_signatures(1))
 
 
 class ImageSource(ABC):
@@ -85,9 +87,9 @@ class ImageSource(ABC):
         if isinstance(source, Path):
             data = read_bytes(source)  # read once, for pixels and fingerprint
             image = read(data, at_least=self._min_side, name=str(source))
-            return image, ImageRecord(fingerprint(data), image.size)
+            return image, ImageRecord(fingerprint(data), image.size, signature=signature_of(image))
         image = decode(source, at_least=self._min_side)
-        return image, ImageRecord(fingerprint(source), image.size)
+        return image, ImageRecord(fingerprint(source), image.size, signature=signature_of(image))
 
     @property
     @abstractmethod
@@ -154,6 +156,11 @@ class ImageSource(ABC):
     def fingerprints(self) -> npt.NDArray[np.int64]:
         """(N,) sorted; see `data.fingerprints`."""
         return np.sort(np.array([self._records[row].fingerprint for row in range(len(self))], dtype=np.int64))
+
+    @property
+    def signatures(self) -> Signatures:
+        """(N,) of the rows; see `data.identity`."""
+        return np.concatenate([self._records[row].signature for row in range(len(self))])
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

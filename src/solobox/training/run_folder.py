@@ -14,6 +14,7 @@ from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError
 from solobox.utils.atomic import explained, replacing
 from solobox.utils.json_utils import MAX_BYTES, parse_json
+from solobox.utils.progress import Progress
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -40,16 +41,19 @@ class DataSource:
 
     data: the annotations. images: the folder of the images, None for the annotations' folder.
     keep: which box of an image with several. skip_bad: whether to leave out unusable rows.
+    auto_group: whether copies of an image and frames of a scene get a group, see `Dataset.with_auto_groups`.
     """
 
     data: Path
     images: Path | None = None
     keep: Keep | None = None
     skip_bad: bool = False
+    auto_group: bool = True
 
-    def read(self) -> Dataset:
+    def read(self, progress: Progress | None = None) -> Dataset:
         """The images; see `Dataset.read` for errors."""
-        return Dataset.read(self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad)
+        dataset = Dataset.read(self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad)
+        return dataset.with_auto_groups(progress) if self.auto_group else dataset.without_auto_groups()
 
     def to_args(self) -> list[str]:
         """The arguments of a `solobox` command that reads the same images."""
@@ -74,7 +78,9 @@ class DataSource:
         try:
             values = parse_json(path.read_text(encoding="utf-8"), max_bytes=MAX_BYTES)
             images = Path(values["images"]) if values["images"] else None
-            return cls(Path(values["data"]), images, values["keep"], values["skip_bad"])
+            # runs of older versions did not look for copies
+            auto_group = values.get("auto_group", False)
+            return cls(Path(values["data"]), images, values["keep"], values["skip_bad"], auto_group)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path} is missing or damaged, so the run's data is not known: `solobox train` writes it, "

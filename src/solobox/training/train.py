@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import nn
@@ -20,6 +21,8 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
 from solobox.data.gate import count_of
+from solobox.data.identity import matches
+from solobox.data.object_size import ObjectSize, probe_sides
 from solobox.errors import ConfigError, DataError
 from solobox.model.localizer import Localizer
 from solobox.model.losses import BoxLoss, Loss
@@ -56,6 +59,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: Progress | None = None,
     skip_bad: bool = False,
+    auto_group: bool = True,
     resume: bool = False,
     stop_after: int = 0,
     backbone: str | nn.Module | None = None,
@@ -65,11 +69,13 @@ def train(
     """Train a localizer and save it in the folder `out`, ready for `Localizer.load`.
 
     dataset: labelled images. From those without a box the localizer learns `Prediction.presence`, if both the train and
-        the val split have some. Rows without a split are split by hash. Images of the test split are not opened.
+        the val split have some. Rows without a split are split by hash. With
+        `auto_group=False` images of the test split are not opened.
     out: a folder that holds no model yet.
     recipe: default `Recipe()`, the quick one; for a resumed run, the one it started with.
     callbacks: called after each epoch with its `Epoch` and the module with the averaged weights, on rank 0.
     skip_bad: leave out and count images that cannot be read, rather than raise DataError.
+    auto_group: keep copies of an image and frames of a scene in one split, see `Dataset.with_auto_groups`.
     resume: continue the run that was paused, or killed, in `out`.
     stop_after: pause after so many epochs; 0 for never.
     backbone: a timm model name, or a module with `feature_info` (see `Backbone`), which is trained in place.
@@ -93,8 +99,10 @@ def train(
     check_accelerator(recipe.accelerator)
     with explained(out):
         out.mkdir(parents=True, exist_ok=True)
+    dataset = dataset.with_auto_groups(progress) if auto_group else dataset.without_auto_groups()
     splits = dataset.with_splits(val=recipe.val, test=recipe.test)
     training, validation, has_presence = _training_data(splits, recipe, progress)
+    _say_object_size(training, recipe, progress)
     fabric = launch_fabric(
         recipe.accelerator, resolve_precision(recipe.precision, recipe.accelerator), devices=recipe.devices,
         nodes=recipe.nodes,
@@ -108,6 +116,7 @@ def train(
         manager = CheckpointManager(
             out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
         )
+        manager.set_boxes(training, validation)
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed)
             localizer = Localizer(
@@ -130,7 +139,7 @@ def train(
         if unreadable:
             run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
         localizer.to("cpu").eval()
-        localizer.fingerprints = Fingerprints(images[0].fingerprints, images[1].fingerprints)
+        localizer.fingerprints = _fingerprints(*images)
         group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
         timer.lap("calibration")
         best = manager.history[manager.best]
@@ -206,6 +215,15 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
     return training, validation, all(negatives)
 
 
+def _say_object_size(training: Dataset, recipe: Recipe, progress: Progress) -> None:
+    rows, sizes = probe_sides(training.images, np.flatnonzero(training.has_box))
+    side = None if recipe.architecture.size == "native" else recipe.architecture.size
+    size = ObjectSize.of(training.boxes[rows], sizes, side)
+    if size is not None:
+        advice = f". That is too small to be found (tiny-objects): {size.advice()}" if size.is_tiny else ""
+        progress.say(size.sentence() + advice)
+
+
 def _check_group(recipe: Recipe, group: Distributed) -> None:
     if recipe.folds and group.size > 1:
         raise ConfigError(
@@ -217,6 +235,12 @@ def _check_group(recipe: Recipe, group: Distributed) -> None:
             f"a batch of {recipe.batch} cannot be divided among {group.size} devices: raise --batch",
             code="options-conflict",
         )
+
+
+def _fingerprints(training: ImageSource, validation: ImageSource) -> Fingerprints:
+    return Fingerprints(
+        training.fingerprints, validation.fingerprints, training.signatures, validation.signatures
+    )
 
 
 def _sample_images(training: Dataset) -> list[str]:
@@ -302,7 +326,7 @@ class _TrainingRun:
         return None
 
     def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
-        self.manager.set_images(Fingerprints(training.fingerprints, validation.fingerprints))
+        self.manager.set_images(_fingerprints(training, validation))
 
     def _train_head(
         self, localizer: Localizer, training: ImageSource, validation: ImageSource
@@ -376,7 +400,10 @@ class _TrainingRun:
         """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
         training = from_features(features, images[0]) if features else from_images(images[0], localizer)
         result = calibrate(
-            localizer, training, from_images(images[1], localizer), frozen=features is not None
+            localizer,
+            training,
+            from_images(images[1], localizer, self._without_copies(*images)),
+            frozen=features is not None,
         )
         if features is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
@@ -385,6 +412,19 @@ class _TrainingRun:
             )  # fmt: skip
             result = replace(result, temperature=divisor or result.temperature)
         return result
+
+    def _without_copies(self, training: ImageSource, validation: ImageSource) -> npt.NDArray[np.intp] | None:
+        """The validation images to calibrate on: without copies of training images, which have too small errors."""
+        rows = validation.rows
+        copies = matches(validation.signatures, training.signatures)[rows]
+        positive = validation.dataset.has_box[rows]
+        if not copies.any() or not (positive & ~copies).any():
+            return None
+        self.progress.say(
+            f"{count_of(int(copies.sum()), 'validation image')} are copies of training images and do not calibrate "
+            "the margins: `solobox check` lists them"
+        )
+        return rows[~copies]
 
 
 class Timer:

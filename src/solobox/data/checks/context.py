@@ -1,6 +1,5 @@
 """What the rules work on: the records as arrays, and the findings that they add."""
 
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,8 @@ from solobox.boxes import Floats
 from solobox.data.checks.diagnosis import CODES, Box, Diagnosis, Finding, Fix
 from solobox.data.checks.image_info import ImageInfo
 from solobox.data.formats.records import Annotations, Record
+from solobox.data.identity import canonical_paths
+from solobox.data.object_size import ObjectSize
 
 TABLE_FORMATS = ("csv", "article", "arrays")
 """Formats in which a row is an image and nothing says what its four numbers mean."""
@@ -41,7 +42,7 @@ class CheckContext:
     def __init__(self, annotations: Annotations) -> None:
         records = annotations.records
         self.annotations = annotations
-        self.keys: list[Path] = normalize_paths([record.path for record in records])
+        self.keys: list[Path] = canonical_paths([record.path for record in records])
         self.image_info: dict[Path, ImageInfo] = {}
         self.has_box: npt.NDArray[np.bool_] = np.array(
             [record.box is not None for record in records], dtype=np.bool_
@@ -121,12 +122,8 @@ class CheckContext:
             bad_rows=tuple(sorted({index for entry in entries for index in entry.bad})),
             # in the order in which they were added: a later fix of a box starts from the one before it
             fixes=tuple(fix for entry in self._entries for fix in entry.fixes),
+            object_size=ObjectSize.of(self.boxes, self.size),
         )
-
-
-def normalize_paths(paths: Sequence[Path]) -> list[Path]:
-    """Remove ``.`` and ``..`` from paths, so that two ways to write one path are one image."""
-    return [Path(os.path.normpath(path)) for path in paths]
 
 
 def to_box(box: Floats) -> Box:

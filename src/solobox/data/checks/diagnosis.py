@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from solobox.data.object_size import ObjectSize
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -54,7 +56,10 @@ CODES: dict[str, Level] = {
     "conflicting-boxes": "error",
     "leaked-image": "error",
     "leaked-group": "error",
+    "tiny-objects": "warning",
     "same-bytes": "warning",
+    "same-image": "warning",
+    "similar-images": "warning",
 }
 """Every code that a finding can have, and its level. The codes are stable: scripts may rely on them."""
 
@@ -101,6 +106,7 @@ class Diagnosis:
     n_records: records read. n_images: different images among them.
     bad_rows: indices into ``annotations.records`` of the records with an error, ascending.
     fixes: what `fix` will do, in the order of the rules.
+    object_size: at the input of a model of the default size; None where no image was opened.
     """
 
     path: Path
@@ -110,6 +116,7 @@ class Diagnosis:
     n_images: int
     bad_rows: tuple[int, ...]
     fixes: tuple[Fix, ...]
+    object_size: ObjectSize | None = None
 
     def __str__(self) -> str:
         """One line for each finding, errors first."""

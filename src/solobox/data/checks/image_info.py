@@ -3,17 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from solobox.data.identity import DECODED_SIDE, Signatures, no_signatures, signature_of
 from solobox.errors import ImageError
 from solobox.images import reading
 from solobox.images.reading import ImageInput, decode
 from solobox.utils.progress import NullProgress, Progress
 
 _THREADS = 2
-_REDUCED_SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class ImageInfo:
     header: format, size and orientation; None for an image that is missing or unreadable.
     missing: whether there is no file of that name. problem: why it cannot be read, or ``""``. advice: what to do.
     digest: SHA-256 of the file's bytes (of the pixels, for an image in memory); empty unless it was decoded.
+    signature: (1,) of the pixels, see `solobox.data.identity`; like no other unless it was decoded.
     """
 
     header: reading.Header | None = None
@@ -30,6 +31,7 @@ class ImageInfo:
     problem: str = ""
     advice: str = ""
     digest: bytes = b""
+    signature: Signatures = field(default_factory=lambda: no_signatures(1))
 
 
 def read_image_info(
@@ -69,9 +71,10 @@ def _read_file(path: Path, *, decode_pixels: bool) -> ImageInfo:
     if not decode_pixels:
         return ImageInfo(header)
     # a reduced decode still reads a JPEG to its last byte, so that a truncated one is found
-    reading.read(path, at_least=_REDUCED_SIDE)
+    signature = signature_of(reading.read(path, at_least=DECODED_SIDE))
     with path.open("rb") as stream:
-        return ImageInfo(header, digest=hashlib.file_digest(stream, "sha256").digest())
+        digest = hashlib.file_digest(stream, "sha256").digest()
+    return ImageInfo(header, digest=digest, signature=signature)
 
 
 def _read_memory(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
@@ -80,4 +83,5 @@ def _read_memory(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
     decoded = decode(image)
     digest = hashlib.sha256(decoded.pixels.tobytes()).digest() if decode_pixels else b""
     # pixels in memory are upright already
-    return ImageInfo(reading.Header("", decoded.size, decoded.size, 1), digest=digest)
+    signature = signature_of(decoded) if decode_pixels else no_signatures(1)
+    return ImageInfo(reading.Header("", decoded.size, decoded.size, 1), digest=digest, signature=signature)

@@ -3,13 +3,17 @@
 Of an image or a group in several splits the last of `SPLITS` is kept: test before val before train.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from solobox import boxes as geometry
+from solobox.data.auto_groups import find_groups
 from solobox.data.checks.context import TABLE_FORMATS, CheckContext
 from solobox.data.formats.records import SPLITS
+from solobox.data.identity import Signatures, components, confirmed, no_signatures, pairs
+from solobox.data.object_size import ObjectSize
 
 CONFLICT_IOU = 0.5
 
@@ -18,10 +22,13 @@ def check_rows(context: CheckContext) -> None:
     """Run all rules about several rows."""
     _presence(context)
     splits = _splits(context)
-    leaking = _images_in_splits(context, splits)
+    identities = _identities(context)
+    leaking = _images_in_splits(context, splits, identities)
     _groups_in_splits(context, splits)
     _rows_of_one_image(context)
-    _same_bytes(context, leaking, has_splits=any(splits))
+    _same_image(context, leaking, identities, has_splits=any(splits))
+    _similar_images(context)
+    _tiny_objects(context)
 
 
 def _presence(context: CheckContext) -> None:
@@ -42,10 +49,27 @@ def _reference(context: CheckContext, index: int) -> str:
     return f"{record.image} ({record.where})"
 
 
-def _identities(context: CheckContext) -> list[Hashable]:
-    """The identity of each record's image: its bytes where they are known, else its path."""
-    digests = {key: info.digest for key, info in context.image_info.items()}
-    return [digests.get(key) or key for key in context.keys]
+def _identities(context: CheckContext) -> dict[Path, Path]:
+    """For each image the first one with the same bytes, or with the same pixels, saved in another way."""
+    keys = list(context.images)
+    first: dict[bytes, int] = {}
+    links: list[tuple[int, int]] = []
+    for number, key in enumerate(keys):
+        info = context.image_info.get(key)
+        if info is not None and info.digest:
+            links.append((first.setdefault(info.digest, number), number))
+    links += [
+        (one, other)
+        for one, other in pairs(_signatures(context, keys)).tolist()
+        if context.image_info[keys[one]].digest != context.image_info[keys[other]].digest
+        and confirmed(keys[one], keys[other])
+    ]
+    return dict(zip(keys, (keys[root] for root in components(len(keys), links)), strict=True))
+
+
+def _signatures(context: CheckContext, keys: Sequence[Path]) -> Signatures:
+    signs = [context.image_info[key].signature for key in keys if key in context.image_info]
+    return np.concatenate(signs) if signs else no_signatures(0)
 
 
 def _group_indices(names: Iterable[Hashable]) -> dict[Hashable, list[int]]:
@@ -85,9 +109,11 @@ def _ranked(splits: Iterable[str]) -> list[str]:
     return sorted(set(splits) - {""}, key=SPLITS.index)
 
 
-def _images_in_splits(context: CheckContext, splits: list[str]) -> set[Hashable]:
+def _images_in_splits(
+    context: CheckContext, splits: list[str], identities: Mapping[Path, Path]
+) -> set[Hashable]:
     leaking: set[Hashable] = set()
-    for identity, indices in _group_indices(_identities(context)).items():
+    for identity, indices in _group_indices(identities[key] for key in context.keys).items():
         ranked = _ranked(splits[index] for index in indices)
         if len(ranked) < 2:
             continue
@@ -188,17 +214,19 @@ def _largest_overlap(context: CheckContext, indices: list[int]) -> float:
     return float(np.nan_to_num(pairs).max())
 
 
-def _same_bytes(context: CheckContext, leaking: set[Hashable], *, has_splits: bool) -> None:
-    first_of: dict[bytes, int] = {}
+def _same_image(
+    context: CheckContext, leaking: set[Hashable], identities: Mapping[Path, Path], *, has_splits: bool
+) -> None:
     for key, indices in context.images.items():
-        info = context.image_info.get(key)
-        if info is None or not info.digest or info.digest in leaking:
+        original = identities[key]
+        if original == key or original in leaking:
             continue
-        first = first_of.setdefault(info.digest, indices[0])
-        if first == indices[0]:
-            continue
-        message = f"the same bytes as {_reference(context, first)}"
-        both = context.boxes[[first, indices[0]]]
+        first, index = context.images[original][0], indices[0]
+        equal = context.image_info[key].digest == context.image_info[original].digest
+        message = f"{'the same bytes as' if equal else 'the same image, saved again, as'} {_reference(context, first)}"
+        both = context.boxes[[first, index]]
+        # of a copy of another size the boxes are compared as fractions
+        both = both / np.tile(context.size[[first, index]], 2)
         if np.isfinite(both).all():
             overlap = float(geometry.iou(both[0], both[1]))
             if overlap < CONFLICT_IOU:
@@ -206,5 +234,33 @@ def _same_bytes(context: CheckContext, leaking: set[Hashable], *, has_splits: bo
         if has_splits:
             advice = "keep one of the two: the image counts twice"
         else:
-            advice = "keep one of the two, or give them one group: one may end up in training and the other in the test"
-        context.add("same-bytes", indices[0], message, advice)
+            advice = "keep one of the two: the image counts twice; training keeps both in one split"
+        context.add("same-bytes" if equal else "same-image", index, message, advice)
+
+
+def _tiny_objects(context: CheckContext) -> None:
+    size = ObjectSize.of(context.boxes, context.size)
+    if size is not None and size.is_tiny:
+        context.add("tiny-objects", -1, size.sentence(), size.advice())
+
+
+def _similar_images(context: CheckContext) -> None:
+    """One finding about images that are probably of one scene, which neither a group nor their names say."""
+    keys = list(context.images)
+    signs = _signatures(context, keys)
+    if np.isnan(signs["aspect"]).all():
+        return
+    first = [context.records[indices[0]] for indices in context.images.values()]
+    found = find_groups(
+        [record.image for record in first], [record.group for record in first], [None] * len(keys), signs
+    )
+    unsure = [(one, other) for one, other in found.likely if not (first[one].group and first[other].group)]
+    if unsure:
+        one, other = unsure[0]
+        context.add(
+            "similar-images",
+            -1,
+            f"{len(unsure):,} {'pair of images looks' if len(unsure) == 1 else 'pairs of images look'} like one scene, "
+            f"such as {first[one].image} and {first[other].image}",
+            "look at them: if they belong together, give them one group, so that a split does not divide them",
+        )

@@ -1,0 +1,150 @@
+"""Groups that nobody wrote down: copies of one image, augmented copies, frames of one scene.
+
+A split that puts a copy into training and another into the test measures memory. So rows without a group that are
+certainly of one source get one; what is only probable is for `solobox check` to report.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from solobox.data.fingerprints import fingerprint
+from solobox.data.identity import SIMILAR, Signatures, components, difference, pairs
+from solobox.images.reading import ImageInput
+from solobox.utils.concurrency import threaded_map
+
+PREFIX = "auto:"
+"""Of the names of groups that are made here."""
+
+_ROBOFLOW = re.compile(r"^(?P<source>.+)\.rf\.[0-9A-Za-z]{16,}$")
+_AUGMENTED = re.compile(
+    r"(?P<source>.+?)(?:[_-](?:[hv]?flip(?:ped|_?lr|_?ud)?|mirror(?:ed)?|aug(?:mented|mentation)?[_-]?\d*|rot(?:ated?)?[_-]?\d+"
+    r"|blur(?:red)?|noise|bright(?:ness)?|dark(?:er)?|gr[ae]y(?:scale)?)|(?:[ _-]+copy(?: \(?\d+\)?)?)| - kopie)",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"^(?P<clip>.*?)(?P<number>\d{1,12})$")
+
+
+@dataclass(frozen=True, slots=True)
+class AutoGroups:
+    """What was found among N images.
+
+    groups: N names, those of the data included; ``""`` for an image that is alone.
+    likely: pairs of rows that are probably of one scene, and are not in one group.
+    copies, sources: images of groups that were made or joined here, and how many groups those are.
+    """
+
+    groups: tuple[str, ...]
+    likely: tuple[tuple[int, int], ...]
+    copies: int
+    sources: int
+
+    def sentence(self) -> str:
+        """What was found, for a person; empty where there is nothing."""
+        if not self.copies:
+            return ""
+        return (
+            f"{self.copies:,} images are {self.sources:,} sources with copies, augmented copies or frames of a scene: "
+            "those of a source stay in one split (--no-auto-group, auto_group=False, to refuse)"
+        )
+
+
+def exact_keys(images: Sequence[ImageInput]) -> list[int | None]:
+    """The fingerprint of each image's bytes, or None for a file that does not exist."""
+    return list(threaded_map(_exact_key, images))
+
+
+def _exact_key(image: ImageInput) -> int | None:
+    if isinstance(image, str | Path) and not Path(image).is_file():
+        return None
+    return fingerprint(image)
+
+
+def find_groups(
+    names: Sequence[str], groups: Sequence[str], keys: Sequence[int | None], signs: Signatures
+) -> AutoGroups:
+    """Groups of N images by their names, `exact_keys` and signatures.
+
+    groups: N groups that the data names, which stay as they are; a row without one joins that of its copies.
+    """
+    links = [(int(one), int(other)) for one, other in pairs(signs)]
+    links += _equal_files(keys, signs)
+    links += _augmented(names)
+    links += _frames(names, signs)
+    roots = components(len(names), links)
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, root in enumerate(roots):
+        members[root].append(row)
+    found, copies, sources = list(groups), 0, 0
+    for rows in members.values():
+        loose = [row for row in rows if not groups[row]]
+        if len(rows) > 1 and loose:
+            # the least name, so that the order of the rows does not matter
+            name = min((groups[row] for row in rows if groups[row]), default="")
+            name = name or PREFIX + min(names[row] for row in loose)
+            copies, sources = copies + len(rows), sources + 1
+            for row in loose:
+                found[row] = name
+    likely = tuple(
+        (int(one), int(other))
+        for one, other in pairs(signs, SIMILAR)
+        if roots[one] != roots[other] and not (found[one] and found[one] == found[other])
+    )
+    return AutoGroups(tuple(found), likely, copies, sources)
+
+
+def _equal_files(keys: Sequence[int | None], signs: Signatures) -> list[tuple[int, int]]:
+    first: dict[int, int] = {}
+    links = []
+    for row, key in enumerate(keys):
+        if key is None:
+            continue
+        one = first.setdefault(key, row)
+        # a fingerprint does not hash the middle of a file, but the pixels tell
+        if one != row and signs["hash"][one] == signs["hash"][row]:
+            links.append((one, row))
+    return links
+
+
+def _augmented(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Links between images whose names say that they are made of one: by Roboflow, or beside the source."""
+    first: dict[str, int] = {}
+    links = []
+    stems: dict[tuple[str, str], int] = {}
+    for row, name in enumerate(names):
+        path = PurePosixPath(name)
+        stems.setdefault((str(path.parent), path.stem), row)
+    for row, name in enumerate(names):
+        path = PurePosixPath(name)
+        if found := _ROBOFLOW.match(path.stem):
+            links.append((first.setdefault(found["source"], row), row))
+            continue
+        stem = path.stem
+        while found := _AUGMENTED.fullmatch(stem):
+            stem = found["source"]
+        if stem != path.stem and (source := stems.get((str(path.parent), stem))) is not None:
+            links.append((source, row))
+    return [link for link in links if link[0] != link[1]]
+
+
+def _frames(names: Sequence[str], signs: Signatures) -> list[tuple[int, int]]:
+    """Links between neighbours by number that look alike: frames of one clip, or photographs in a row."""
+    clips: dict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
+    for row, name in enumerate(names):
+        path = PurePosixPath(name)
+        if found := _NUMBERED.match(path.stem):
+            clips[str(path.parent), found["clip"], path.suffix.lower()].append((int(found["number"]), row))
+    neighbours = [
+        (one, other)
+        for members in clips.values()
+        for (_, one), (_, other) in zip(sorted(members), sorted(members)[1:], strict=False)
+    ]
+    if not neighbours:
+        return []
+    one, other = np.array(neighbours, dtype=np.intp).T
+    mean, _ = difference(signs, one, other)
+    return [link for link, close in zip(neighbours, (mean <= SIMILAR).tolist(), strict=True) if close]
