@@ -51,7 +51,7 @@ def check(
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)
     if fix is not None:
-        report = checks.fix(annotations, diagnosis, fix, raw=raw)
+        report = checks.fix(diagnosis, fix, raw=raw)
         say(
             f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
             f"{report.n_left_out:,} left out, see {report.left_out}"

@@ -11,6 +11,7 @@ from solobox.boxes import Floats, is_valid
 from solobox.data import checks, in_memory
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
+from solobox.data.formats.records import Problem
 from solobox.data.one_per_image import Keep, ReadNotes, invalid_box, one_per_image
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
@@ -45,7 +46,9 @@ def usable_records(
     left_out: tuple[str, ...] = ()
     if check != "off":
         diagnosis = checks.check(annotations, check, in_memory=sources, progress=progress)
-        annotations, left_out = _without_bad_rows(annotations, diagnosis, skip_bad=skip_bad)
+        annotations, left_out = _without_bad_rows(diagnosis, skip_bad=skip_bad)
+    else:
+        annotations = checks.in_pixels(annotations, in_memory=sources, progress=progress)
     kept, notes = one_per_image(annotations, keep)
     if notes.bad and not skip_bad:
         raise DataError(_refusal(annotations, notes.bad, len(notes.bad)), code="data-errors")
@@ -73,14 +76,15 @@ def check_rows(boxes: Floats, names: Sequence[str], split: Sequence[str], where:
         )
 
 
-def _without_bad_rows(
-    annotations: Annotations, diagnosis: Diagnosis, *, skip_bad: bool
-) -> tuple[Annotations, tuple[str, ...]]:
+def _without_bad_rows(diagnosis: Diagnosis, *, skip_bad: bool) -> tuple[Annotations, tuple[str, ...]]:
     """The annotations without the rows with errors, and those rows in words. Raises DataError unless `skip_bad`."""
+    annotations = diagnosis.annotations
     if not diagnosis.errors:
         return annotations, ()
     bad = set(diagnosis.bad_rows)
-    if not skip_bad or not bad:
+    # What a reader found of a row that gave no record is left out already.
+    rows = [each for each in diagnosis.errors if each.row]
+    if not skip_bad or not (bad or len(rows) == len(diagnosis.errors)):
         errors = [
             f"{each.where}: {f'{each.image}: ' if each.image else ''}{each.message}: {each.advice}"
             for each in diagnosis.errors
@@ -88,9 +92,18 @@ def _without_bad_rows(
         raise DataError(_refusal(annotations, errors, len(bad)), code="data-errors")
     message = {fix.index: fix.reason for fix in diagnosis.fixes if fix.index in bad}
     records = annotations.records
-    left_out = tuple(f"{records[row].where}: {records[row].image}: {message[row]}" for row in sorted(bad))
+    left_out = tuple(
+        f"{each.where}: {each.image}: {each.message}"
+        for each in annotations.problems
+        if _gave_no_record(each)
+    )
+    left_out += tuple(f"{records[row].where}: {records[row].image}: {message[row]}" for row in sorted(bad))
     rest = tuple(record for row, record in enumerate(records) if row not in bad)
     return replace(annotations, records=rest), left_out
+
+
+def _gave_no_record(problem: Problem) -> bool:
+    return problem.record is None and problem.row > 0 and checks.CODES[problem.code] == "error"
 
 
 def _refusal(annotations: Annotations, errors: Sequence[str], bad_rows: int) -> str:

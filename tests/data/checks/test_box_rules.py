@@ -6,7 +6,7 @@ import pytest
 from check_sets import Box, ImageSet
 from PIL import Image, ImageOps
 
-from solobox.data.checks.box_rules import rotate
+from solobox.data.checks.layout_rules import rotate
 
 
 @pytest.fixture

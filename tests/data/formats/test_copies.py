@@ -45,7 +45,7 @@ def test_a_fixed_copy_reads_back_with_and_without_images(tmp_path: Path, images:
     data = original(tmp_path / "labels", groups=False)
     annotations = formats.read(data, images)
     out = tmp_path / "fixed" / "deep" / "clean.csv"
-    checks.fix(annotations, checks.check(annotations), out)
+    checks.fix(checks.check(annotations), out)
     before = Dataset.read(data, images)
     for folder in (images, None):
         again = Dataset.read(out, folder)
@@ -107,7 +107,7 @@ def test_any_place_of_the_copy(
     data.write_text("\n".join(["image,x1,y1,x2,y2", *lines]) + "\n")
     annotations = formats.read(data, root)
     out = place.joinpath(*"wxyz"[:depth], "clean.csv")
-    checks.fix(annotations, checks.check(annotations), out)
+    checks.fix(checks.check(annotations), out)
     before = splits(Dataset.read(data, root))
     assert splits(Dataset.read(out, root)) == splits(Dataset.read(out)) == before
 

@@ -150,7 +150,9 @@ def _in_unit(
 def _order_against(numbers: Floats, sizes: Floats, stated: Layout) -> BoxConvention:
     """The order of a format that states one: another only where that one does not fit, and the other does."""
     n = len(numbers)
-    misfits = {order: _misfits(numbers, sizes, replace(stated, order=order)) for order in get_args(Convention)}
+    misfits = {
+        order: _misfits(numbers, sizes, replace(stated, order=order)) for order in get_args(Convention)
+    }
     if misfits[stated.order] > _allowed(n):
         others = [
             order

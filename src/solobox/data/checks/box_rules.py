@@ -10,7 +10,8 @@ from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.data.checks import box_convention
 from solobox.data.checks.box_convention import BoxConvention, Mask, finite_rows
-from solobox.data.checks.context import TABLE_FORMATS, CheckContext, format_box, format_number
+from solobox.data.checks.context import CheckContext, box_text, format_number, size_text
+from solobox.data.checks.layout_rules import check_layout, rotate
 
 WHOLE_FRAME_SHARE = 0.005
 TINY_PX = 4.0
@@ -20,18 +21,11 @@ ASPECT_MIN_ROWS = 20
 ASPECT_MAX_Z = 6.0
 ASPECT_MIN_SPREAD = 0.15
 
-_ORDER_WORDS = {
-    "xyxy": "corners x1, y1, x2, y2",
-    "xywh": "x, y, width, height",
-    "cxcywh": "centre x, centre y, width, height",
-}
-_TO_CORNERS = {"xywh": "x2 = x + width, y2 = y + height", "cxcywh": "x1 = x - width / 2, x2 = x + width / 2"}
-
 
 def check_boxes(context: CheckContext) -> None:
     """Every rule about boxes, in order."""
     _numbers(context)
-    convention = _convention(context)
+    convention = check_layout(context)
     _order(context, convention)
     _rotation(context)
     _frame(context)
@@ -43,62 +37,18 @@ def _rows(context: CheckContext, mask: Mask) -> list[int]:
     return [int(index) for index in np.flatnonzero(mask & context.active)]
 
 
-def _text(context: CheckContext, index: int) -> str:
-    record = context.records[index]
-    return record.text or (format_box(record.box) if record.box is not None else "")
-
-
 def _numbers(context: CheckContext) -> None:
+    told = {problem.record for problem in context.annotations.problems}
     for index in _rows(context, ~finite_rows(context.boxes)):
         context.active[index] = False
-        info = context.image_info.get(context.keys[index])
-        if context.annotations.format == "yolo" and info is not None and (info.missing or info.problem):
-            continue  # fractions of an image that cannot be read are no pixels: the image is at fault
+        if index in told:
+            continue
         context.add(
             "box-not-numbers",
             index,
-            f"the box is not four finite numbers: {_text(context, index) or 'empty'}",
-            "write four numbers in pixels, or leave all four empty for an image without the object",
+            f"the box is not four finite numbers: {box_text(context, index) or 'empty'}",
+            "write four numbers, or leave all four empty for an image without the object",
         )
-
-
-def _convention(context: CheckContext) -> BoxConvention:
-    if context.annotations.format not in TABLE_FORMATS:
-        return BoxConvention(corners_proven=True)
-    numbers = np.where(context.active[:, None], context.boxes, np.nan)
-    convention = box_convention.detect_convention(numbers, context.size)
-    rows = _rows(context, context.active)
-    if convention.alternative and convention.unit == "pixels":
-        context.add(
-            "maybe-not-corners",
-            -1,
-            f"the boxes look like {_ORDER_WORDS[convention.alternative]}: read so, all lie in their images and "
-            "around the middle; read as corners, the objects lie towards the upper left",
-            "draw a few boxes to see; if it is so, write corners x1, y1, x2, y2 instead",
-        )
-    if convention.unit == "pixels" and convention.order == "xyxy":
-        return convention
-    converted = box_convention.to_pixels(convention, context.boxes, context.size)
-    usable = [index for index in rows if np.isfinite(converted[index]).all()]
-    fixed_boxes = [(index, converted[index]) for index in usable] if convention.sure else []
-    words = _ORDER_WORDS[convention.alternative or convention.order]
-    example = _text(context, rows[0])
-    if convention.unit == "fractions":
-        code, message = "normalised-boxes", f"the boxes are fractions of the image ({words}), not pixels"
-        how = "multiply x by the image's width and y by its height"
-    else:
-        code, message = "not-corners", f"the boxes are {words}, not corners x1, y1, x2, y2"
-        how = f"make corners x1, y1, x2, y2 of them ({_TO_CORNERS[convention.order]})"
-    if convention.sure:
-        advice = f"{how}; --fix does it"
-    else:
-        message += "; or another order: these rows cannot tell"
-        advice = f"{how}, once you know what the numbers mean; --fix does not guess"
-    context.add(code, -1, f"{message}: e.g. {example}", advice, bad=rows, fixed_boxes=fixed_boxes)
-    context.boxes = np.where(context.active[:, None], converted, context.boxes)
-    # a guess says nothing about single boxes
-    context.active &= finite_rows(context.boxes) & convention.sure
-    return convention
 
 
 def _order(context: CheckContext, convention: BoxConvention) -> None:
@@ -108,7 +58,7 @@ def _order(context: CheckContext, convention: BoxConvention) -> None:
         context.add(
             "empty-box",
             index,
-            f"the box has no {side}: {_text(context, index)}",
+            f"the box has no {side}: {box_text(context, index)}",
             "draw the box again, or remove the row",
         )
         context.active[index] = False
@@ -142,7 +92,7 @@ def _order(context: CheckContext, convention: BoxConvention) -> None:
             advice = "swap the corners, or add x and y if the last two are a width and a height"
             fixed_boxes = []
         context.add(
-            "corners-swapped", index, f"{axis}: {_text(context, index)}", advice, fixed_boxes=fixed_boxes
+            "corners-swapped", index, f"{axis}: {box_text(context, index)}", advice, fixed_boxes=fixed_boxes
         )
         if fixed_boxes:
             context.boxes[index] = ordered[index]
@@ -150,21 +100,8 @@ def _order(context: CheckContext, convention: BoxConvention) -> None:
             context.active[index] = False
 
 
-def rotate(box: Floats, orientation: int, stored: tuple[float, float] | Floats) -> Floats:
-    """Move a box from the stored image (width, height) to the upright one, by EXIF orientation 1 to 8."""
-    width, height = float(stored[0]), float(stored[1])
-    x1, y1, x2, y2 = (float(value) for value in box)
-    if orientation in (2, 3, 7, 8):
-        x1, x2 = width - x2, width - x1
-    if orientation in (3, 4, 6, 7):
-        y1, y2 = height - y2, height - y1
-    if orientation >= 5:
-        x1, y1, x2, y2 = y1, x1, y2, x2
-    return np.array([x1, y1, x2, y2])
-
-
 def _rotation(context: CheckContext) -> None:
-    turned = (context.orientation > 1) & (context.orientation <= 8) & context.active
+    turned = (context.orientation > 1) & (context.orientation <= 8) & context.active & ~context.upright_proven
     if not turned.any():
         return
     upright = box_convention.fits(context.boxes, context.size, box_convention.tolerance(context.size))
@@ -174,8 +111,8 @@ def _rotation(context: CheckContext) -> None:
         context.add(
             "unrotated-box",
             index,
-            f"the box {_text(context, index)} fits the image as stored ({_size_text(context.stored[index])}), not "
-            f"upright ({_size_text(context.size[index])}): its EXIF orientation is {context.orientation[index]}",
+            f"the box {box_text(context, index)} fits the image as stored ({size_text(context.stored[index])}), not "
+            f"upright ({size_text(context.size[index])}): its EXIF orientation is {context.orientation[index]}",
             "give the box in the upright image; --fix turns it",
             fixed_boxes=[
                 (index, rotate(context.boxes[index], int(context.orientation[index]), context.stored[index]))
@@ -195,10 +132,6 @@ def _rotation(context: CheckContext) -> None:
             )
 
 
-def _size_text(size: Floats) -> str:
-    return f"{size[0]:.0f} x {size[1]:.0f}"
-
-
 def _frame(context: CheckContext) -> None:
     known = finite_rows(context.size)
     x1, y1, x2, y2 = context.boxes.T
@@ -212,15 +145,15 @@ def _frame(context: CheckContext) -> None:
         context.add(
             "box-off-image",
             index,
-            f"the box {_text(context, index)} lies wholly outside the image ({_size_text(context.size[index])})",
+            f"the box {box_text(context, index)} lies wholly outside the image ({size_text(context.size[index])})",
             "draw the box again; does it belong to another image, or to another size of this one?",
         )
     for index in _rows(context, far):
         context.add(
             "box-outside",
             index,
-            f"the box {_text(context, index)} reaches {format_number(reach[index].max())} px out of the image "
-            f"({_size_text(context.size[index])})",
+            f"the box {box_text(context, index)} reaches {format_number(reach[index].max())} px out of the image "
+            f"({size_text(context.size[index])})",
             "draw the box again; does it belong to another image, or to another size of this one?",
         )
     clipped = geometry.clip(context.boxes, width, height)
@@ -228,8 +161,8 @@ def _frame(context: CheckContext) -> None:
         context.add(
             "box-over-edge",
             index,
-            f"the box {_text(context, index)} reaches {format_number(reach[index].max())} px over the edge of the "
-            f"image ({_size_text(context.size[index])})",
+            f"the box {box_text(context, index)} reaches {format_number(reach[index].max())} px over the edge of the "
+            f"image ({size_text(context.size[index])})",
             "end it at the edge; --fix does it",
             fixed_boxes=[(index, clipped[index])],
         )
@@ -250,12 +183,12 @@ def _size(context: CheckContext) -> None:
         context.add(
             "whole-frame",
             index,
-            f"the box is the whole image ({_size_text(context.size[index])})",
+            f"the box is the whole image ({size_text(context.size[index])})",
             "right if the object fills the image; else draw the box",
         )
     fraction = box_convention.fraction_rows(context.boxes)
     for index in _rows(context, tiny):
-        image = f" of an image of {_size_text(context.size[index])}" if known[index] else ""
+        image = f" of an image of {size_text(context.size[index])}" if known[index] else ""
         if fraction[index]:
             advice = "the numbers look like fractions: multiply by the image's width and height"
         else:

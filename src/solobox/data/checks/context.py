@@ -1,7 +1,7 @@
 """What the rules work on: the records as arrays, and the findings that they add."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy.typing as npt
 from solobox.boxes import Floats
 from solobox.data.checks.diagnosis import CODES, Box, Diagnosis, Finding, Fix
 from solobox.data.checks.image_info import ImageInfo
-from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.records import Annotations, Problem, Record
 from solobox.data.identity import canonical_paths
+from solobox.data.layouts import CORNERS
 from solobox.data.object_size import ObjectSize
 
 TABLE_FORMATS = ("csv", "article", "arrays")
@@ -32,11 +33,13 @@ class CheckContext:
 
     annotations: the annotations to check. keys: the identity of each record's image (its normalized path).
     image_info: what is known of each image by its key; empty when no image was opened.
-    has_box: (n,), which records have a box. boxes: (n, 4), the boxes as corners in pixels, NaN for none; a rule that
-        fixes a box writes the fixed one here for the later rules.
+    has_box: (n,), which records have a box. boxes: (n, 4), NaN for none: the file's numbers, which the rules about the
+        layout turn into corners in pixels; a rule that fixes a box writes the fixed one here for the later rules.
     active: (n,), which boxes the later rules still check; a rule that rejects a box clears it.
     size, stored: (n, 2), width and height of the upright and of the stored image, NaN where unknown.
     orientation: (n,), the EXIF orientation, 1 where unknown.
+    recorded: (n, 2), width and height as the file records them, NaN where it does not.
+    upright_proven: (n,), which boxes are known to be of the upright image.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -55,7 +58,26 @@ class CheckContext:
         self.size: Floats = np.full((len(records), 2), np.nan)
         self.stored: Floats = np.full((len(records), 2), np.nan)
         self.orientation: npt.NDArray[np.int64] = np.ones(len(records), dtype=np.int64)
+        self.recorded: Floats = np.array(
+            [record.size or (np.nan, np.nan) for record in records], dtype=np.float64
+        ).reshape(-1, 2)
+        self.upright_proven: npt.NDArray[np.bool_] = np.zeros(len(records), dtype=np.bool_)
         self._entries: list[_Entry] = []
+        self._in_pixels = self.boxes
+
+    def set_boxes(self, boxes: Floats) -> None:
+        """Take boxes in pixels for the file's numbers, as its format says; a later fix does not change these."""
+        self.boxes = self._in_pixels = boxes
+
+    def set_negative(self, indices: Sequence[int]) -> None:
+        """Take records for images without the object."""
+        self.boxes = self.boxes.copy()
+        self.boxes[indices] = np.nan
+        self.has_box[indices] = self.active[indices] = False
+
+    def active_rows(self) -> list[int]:
+        """The indices of the records whose boxes are still checked."""
+        return [int(index) for index in np.flatnonzero(self.active)]
 
     @property
     def records(self) -> tuple[Record, ...]:
@@ -110,10 +132,38 @@ class CheckContext:
         fixes = [Fix(i, code, message, fixed.get(i)) for i in sorted(removed | set(fixed))]
         self._entries.append(_Entry(index, finding, at_fault, tuple(fixes)))
 
+    def add_problem(self, problem: Problem) -> None:
+        """Add what the reader found."""
+        level = CODES[problem.code]
+        finding = Finding(
+            problem.code, level, problem.where, problem.row, problem.image, problem.message, problem.advice
+        )
+        at_fault = (problem.record,) if level == "error" and problem.record is not None else ()
+        fixes = tuple(Fix(index, problem.code, problem.message, None) for index in at_fault)
+        index = -1 if problem.record is None else problem.record
+        self._entries.append(_Entry(index, finding, at_fault, fixes))
+        self.active[list(at_fault)] = False
+
+    def resolved(self) -> Annotations:
+        """The annotations with boxes in pixels, as the format says, before any fix."""
+        changed = self.annotations.layout != CORNERS or any(
+            record.box is not None and not has_box
+            for record, has_box in zip(self.records, self.has_box.tolist(), strict=True)
+        )
+        if not changed:
+            return self.annotations
+        boxes = self._in_pixels.tolist()
+        records = tuple(
+            replace(record, box=(box[0], box[1], box[2], box[3]) if has_box else None)
+            for record, box, has_box in zip(self.records, boxes, self.has_box.tolist(), strict=True)
+        )
+        return replace(self.annotations, records=records, layout=CORNERS)
+
     def diagnosis(self) -> Diagnosis:
         """All findings, those about the whole file first, then in the file's order."""
         entries = sorted(self._entries, key=lambda entry: entry.index)
         return Diagnosis(
+            annotations=self.resolved(),
             path=self.annotations.path,
             format=self.annotations.format,
             findings=tuple(entry.finding for entry in entries),
@@ -135,6 +185,17 @@ def to_box(box: Floats) -> Box:
 def format_box(box: Floats | Box) -> str:
     """Write a box for a person: ``12, 4.5, 80, 60``."""
     return ", ".join(format_number(value) for value in box)
+
+
+def box_text(context: CheckContext, index: int) -> str:
+    """A record's box as the file wrote it."""
+    record = context.records[index]
+    return record.text or (format_box(record.box) if record.box is not None else "")
+
+
+def size_text(size: Floats) -> str:
+    """Write a width and a height for a person: ``640 x 480``."""
+    return f"{size[0]:.0f} x {size[1]:.0f}"
 
 
 def format_number(value: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from solobox.data.formats.records import Annotations
 from solobox.data.object_size import ObjectSize
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ CODES: dict[str, Level] = {
     "normalised-boxes": "error",
     "not-corners": "error",
     "maybe-not-corners": "warning",
+    "other-layout": "error",
+    "maybe-other-layout": "warning",
+    "scaled-images": "error",
+    "unrotated-size": "error",
+    "recorded-size": "warning",
+    "placeholder-box": "warning",
     # what readers found
     "bad-reference": "error",
     "duplicate-id": "error",
@@ -34,9 +41,17 @@ CODES: dict[str, Level] = {
     "image-name-differs": "warning",
     "missing-folder": "warning",
     "unknown-class": "warning",
+    "empty-image-name": "error",
+    "unknown-split": "error",
+    "bad-json": "error",
+    "mask-size": "error",
+    "unlabelled-images": "warning",
+    "two-images": "error",
+    "two-names": "warning",
     # about an image
     "missing-file": "error",
     "unreadable-image": "error",
+    "other-size": "error",
     "wrong-extension": "warning",
     # about a box
     "box-not-numbers": "error",
@@ -101,7 +116,8 @@ class Fix:
 class Diagnosis:
     """What `check` found.
 
-    path, format: of the annotations that were checked.
+    annotations: what was checked, with boxes in pixels as the format says, before any fix.
+    path, format: of them.
     findings: first those about the whole file, then in the file's order.
     n_records: records read. n_images: different images among them.
     bad_rows: indices into ``annotations.records`` of the records with an error, ascending.
@@ -109,6 +125,7 @@ class Diagnosis:
     object_size: at the input of a model of the default size; None where no image was opened.
     """
 
+    annotations: Annotations
     path: Path
     format: str
     findings: tuple[Finding, ...]

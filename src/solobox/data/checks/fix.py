@@ -7,7 +7,7 @@ from solobox.data import formats
 from solobox.data.checks.context import format_box
 from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
-from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.records import Record
 from solobox.errors import DataError
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
@@ -31,7 +31,7 @@ class FixReport:
     n_changed: int
 
 
-def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool = False) -> FixReport:
+def fix(diagnosis: Diagnosis, out: Path, *, raw: bool = False) -> FixReport:
     """Write a clean CSV copy of the annotations that `diagnosis` is about.
 
     Left out: records with an error that has no safe fix, repeated rows except the first, and rows that only a person
@@ -44,8 +44,7 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool 
     Raises DataError: ``not-csv`` for another suffix, ``output-is-input``, ``nothing-left``.
     The original and the images are never touched, and nothing is half written.
     """
-    if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
-        raise ValueError("the diagnosis is of other annotations")
+    annotations = diagnosis.annotations
     left_out = left_out_path(out)
     if out.suffix.lower() != ".csv":
         raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
