@@ -1,8 +1,8 @@
 """Half an hour of mixed traffic against the server: `python bench/soak.py model.onnx [--minutes 30]`.
 
 Good images of several formats and sizes, broken ones, the crafted ones of tests/attacks, tensors, forms, bodies that
-are too large, clients that hang up in the middle and connections that idle, with a health probe each second. Prints requests by
-status, the statuses and probes that must not be, and how the server's memory grows after a warm-up.
+are too large, clients that hang up in the middle and connections that idle, with a health probe each second. Prints
+requests by status, the statuses and probes that must not be, and how the server's memory grows after a warm-up.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from solobox import synthetic
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "attacks")]
-from test_images import HOSTILE  # noqa: E402
+from test_images import HOSTILE  # type: ignore[import-not-found]  # noqa: E402
 
 ALLOWED_5XX = (503, 504)
 LEFT, UNANSWERED = "left in the middle", "no answer in 60 s"
