@@ -17,6 +17,7 @@ import zlib
 from collections import Counter
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ MAX_SECONDS = 10
 MAX_RISE = 1_000_000_000
 DECODED, REFUSED = "decoded", "refused"
 
-VARIANTS: dict[str, list[tuple[str, dict[str, object]]]] = {
+VARIANTS: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "JPEG": [("RGB", {}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {})],
     "PNG": [("RGB", {}), ("P", {"transparency": 3}), ("RGBA", {}), ("I;16", {}), ("1", {}),
             ("RGB", {"save_all": True})],
@@ -69,10 +70,12 @@ def mutated(rng: np.random.Generator, files: list[tuple[str, bytes]]) -> tuple[s
         if kind == 0:
             data[at] ^= 1 << rng.integers(8)
         elif kind == 1:
-            data[at] = rng.choice([0, 1, 127, 128, 254, 255, rng.integers(256)])
+            data[at] = rng.choice([0, 1, 127, 128, 254, 255, int(rng.integers(256))])
         elif kind == 2:  # a length, a count or an offset
             value = int(
-                rng.choice([0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, len(data), rng.integers(2**32)])
+                rng.choice(
+                    [0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, len(data), int(rng.integers(2**32))]
+                )
             )
             packed = struct.pack(rng.choice([">I", "<I"]), value)[:: rng.choice([1, -1])][
                 : rng.choice([2, 4])
