@@ -47,8 +47,6 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool 
     if len(annotations.records) != diagnosis.n_records or annotations.path != diagnosis.path:
         raise ValueError("the diagnosis is of other annotations")
     left_out = left_out_path(out)
-    if out.suffix.lower() != ".csv":
-        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
     check_outputs({"the copy": out, "its list": left_out}, formats.files(annotations), overwrite=True)
     fixes_of = _fixes_by_record(diagnosis)
     kept = [
@@ -74,7 +72,12 @@ def fix(annotations: Annotations, diagnosis: Diagnosis, out: Path, *, raw: bool 
 
 
 def left_out_path(out: Path) -> Path:
-    """The list beside a corrected copy: ``clean.left-out.csv`` for ``clean.csv``."""
+    """The list beside a corrected copy: ``clean.left-out.csv`` for ``clean.csv``.
+
+    Raises DataError, ``not-csv``, for another suffix.
+    """
+    if out.suffix.lower() != ".csv":
+        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
     return out.with_name(f"{out.stem}.left-out.csv")
 
 
