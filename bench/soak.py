@@ -24,7 +24,7 @@ from solobox import synthetic
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path[:0] = [str(TESTS), str(TESTS / "attacks")]
-from test_images import HOSTILE  # type: ignore[import-not-found]  # noqa: E402
+from test_images import HOSTILE  # noqa: E402
 
 ALLOWED_5XX = (503, 504)
 LEFT, UNANSWERED = "left in the middle", "no answer in 60 s"
