@@ -8,16 +8,18 @@ import torch
 
 from error_codes import has_code
 from solobox.cli.audit import audit
+from solobox.cli.check import check
 from solobox.cli.curve import curve
 from solobox.cli.predict import predict
 from solobox.cli.train import Settings, train
-from solobox.errors import ConfigError
+from solobox.errors import SoloboxError
 
 NOTHING = Path("no-such-data.csv")
 CUDA = Settings(accelerator="cuda")
 
 CALLS: dict[str, tuple[str, Callable[[], object]]] = {
     "margins in percent": ("out-of-range", lambda: predict(Path("no-model"), ["no-image.jpg"], margins=90)),
+    "a corrected copy that is no CSV": ("not-csv", lambda: check(NOTHING, fix=Path("copy.txt"))),
     "two repetitions": ("out-of-range", lambda: curve(NOTHING, repetitions=2)),
     "training on no GPU": ("no-accelerator", lambda: train(NOTHING, output=Path("run"), settings=CUDA)),
     "an audit on no GPU": ("no-accelerator", lambda: audit(NOTHING, settings=CUDA)),
@@ -32,6 +34,6 @@ def test_it_is_refused_before_the_data_are_read(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     code, call = CALLS[kind]
-    with pytest.raises(ConfigError, check=has_code(code)):
+    with pytest.raises(SoloboxError, check=has_code(code)):
         call()
     assert list(tmp_path.iterdir()) == []

@@ -541,6 +541,14 @@ def test_a_truncated_file_says_so(codec: str, tmp_path: Path) -> None:
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
+def test_signalling_nan_gives_no_warning() -> None:
+    values = np.array([[0x7F800001, 0x3F800000]], np.uint32).view(np.float32)
+    data = encode(Image.fromarray(values), "TIFF")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read(data).pixels, [[[0] * 3, [255] * 3]])
+
+
 def test_lab_is_refused_with_the_reason() -> None:
     refused(encode(Image.new("LAB", (8, 8)), "TIFF"), "image-unsupported-format", text="Lab")
 

@@ -34,8 +34,9 @@ def check(
         Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. The copy is
         read with the same --images, or without.
     """
+    left_out = fix and checks.left_out_path(fix)
     annotations = formats.read(data, images)
-    outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": fix and checks.left_out_path(fix)}
+    outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": left_out}
     check_outputs(outputs, formats.files(annotations), overwrite=overwrite)
     with bars() as progress:
         diagnosis = checks.check(annotations, progress=progress)

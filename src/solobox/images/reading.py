@@ -335,4 +335,5 @@ def _wide_to_8_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]
 
 
 def _doubles(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # signalling NaN, which a damaged TIFF may hold
+        return np.nan_to_num(values.astype(np.float64))

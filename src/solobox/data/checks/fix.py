@@ -46,8 +46,6 @@ def fix(diagnosis: Diagnosis, out: Path, *, raw: bool = False) -> FixReport:
     """
     annotations = diagnosis.annotations
     left_out = left_out_path(out)
-    if out.suffix.lower() != ".csv":
-        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
     check_outputs({"the copy": out, "its list": left_out}, formats.files(annotations), overwrite=True)
     fixes_of = _fixes_by_record(diagnosis)
     kept = [
@@ -73,7 +71,12 @@ def fix(diagnosis: Diagnosis, out: Path, *, raw: bool = False) -> FixReport:
 
 
 def left_out_path(out: Path) -> Path:
-    """The list beside a corrected copy: ``clean.left-out.csv`` for ``clean.csv``."""
+    """The list beside a corrected copy: ``clean.left-out.csv`` for ``clean.csv``.
+
+    Raises DataError, ``not-csv``, for another suffix.
+    """
+    if out.suffix.lower() != ".csv":
+        raise DataError(f"{out}: the clean copy is a CSV: give it a name that ends in .csv", code="not-csv")
     return out.with_name(f"{out.stem}.left-out.csv")
 
 
