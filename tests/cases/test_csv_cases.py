@@ -151,3 +151,12 @@ def test_a_damaged_table_is_read_or_refused(
     except DataError:
         return
     assert all(record.box is None or len(record.box) == 4 for record in found.records)
+
+
+def test_beside_corners_width_and_height_may_be_the_boxes_own(folder: Path) -> None:
+    path = table(
+        folder,
+        "image,xmin,ymin,xmax,ymax,width,height",
+        lambda i: f"{i}.png,{box(i)},{sides(i)[2]},{sides(i)[3]}",
+    )
+    assert {record.size for record in formats.read(path).records} == {None}

@@ -28,6 +28,7 @@ from solobox.data.formats.tables import (
     is_data,
     missing_names,
     normalized,
+    without_box_sizes,
 )
 from solobox.data.formats.writing import plain, relative_to, writable
 from solobox.errors import DataError
@@ -170,7 +171,7 @@ def read_table(
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
         table = Table(path, columns, decimal_comma=delimiter != ",", split=split, inside=inside, top=top)
-        records = tuple(table.records(reader, images))
+        records = without_box_sizes(tuple(table.records(reader, images)), columns)
         if not columns.has_header and not records:
             raise DataError(f"{path}: holds no row", code="missing-column")
     return Annotations(

@@ -360,6 +360,20 @@ class Table:
         return [(", ".join(group), box_of(group)) for group in groups]
 
 
+def without_box_sizes(records: tuple[Record, ...], columns: Columns) -> tuple[Record, ...]:
+    """Drop recorded sizes that are the boxes' own: beside four corners, ``width`` may be either.
+
+    They are the boxes' where they say so in every row, to a pixel, and not all boxes begin at 0.
+    """
+    if columns.size is None or columns.layout.order != "xyxy":
+        return records
+    told = [(record.box, record.size) for record in records if record.box and record.size]
+    own = all(abs(b[2] - b[0] - w) <= 1 and abs(b[3] - b[1] - h) <= 1 for b, (w, h) in told)
+    if not told or not own or all(b[0] <= 1 and b[1] <= 1 for b, _ in told):
+        return records
+    return tuple(replace(record, size=None) for record in records)
+
+
 def _number(cell: str, *, decimal_comma: bool = True) -> float:
     if decimal_comma and _DECIMAL_COMMA.fullmatch(cell):
         cell = cell.replace(",", ".")
