@@ -69,10 +69,30 @@ def table(folder: Path, header: str, row: Callable[[int], str], name: str = "lab
                 '""height"":{1[3]}}}","{{""kind"":""cup""}}"'.format(i, sides(i))
             ),
         ),
+        (
+            "annotation_id,annotator,created_at,id,image,label,lead_time",
+            lambda i: (
+                '1,1,now,{0},/data/{0}.png,"[{{""x"":{1[0]},""y"":{1[1]},""width"":{1[2]},""height"":{1[3]},'
+                '""rotation"":0,""rectanglelabels"":[""cup""],""original_width"":120,""original_height"":80}}]",1'
+            ).format(i, [100 * v / s for v, s in zip(sides(i), (WIDTH, HEIGHT) * 2, strict=True)]),
+        ),
         ("image,x,y,w,h", lambda i: "{},{},{},{},{}".format(f"images/{i}.png", *sides(i))),
         ("image_id,width,height,bbox", lambda i: f'{i}.png,120,80,"{list(sides(i))}"'),
     ],
-    ids=["tfod", "left", "x1", "x0", "keras", "sep", "openimages", "automl", "via", "xywh", "bbox"],
+    ids=[
+        "tfod",
+        "left",
+        "x1",
+        "x0",
+        "keras",
+        "sep",
+        "openimages",
+        "automl",
+        "via",
+        "labelstudio",
+        "xywh",
+        "bbox",
+    ],
 )
 def test_the_box_in_pixels(folder: Path, header: str, row: Callable[[int], str]) -> None:
     data = Dataset.read(table(folder, header, row))
@@ -130,6 +150,7 @@ START = [
     b"ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\nab,xclick,/m/1,1,0.1,0.2,0.3,0.4\n",
     b"TRAIN,gs://b/a.png,cup,0.1,0.1,,,0.2,0.2,,\n",
     b'filename,region_shape_attributes\na.png,"{""name"":""rect"",""x"":1,""y"":2,""width"":3,""height"":4}"\n',
+    b'image,annotator,lead_time,annotation_id,label\na.png,1,1,1,"[{""x"":1,""y"":2,""width"":3,""height"":4}]"\n',
     b'image,bbox\na.png,"[1, 2, 3, 4]"\n',
 ]
 

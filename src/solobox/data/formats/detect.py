@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from solobox.data.formats import article, automl, coco, csv, openimages, via_csv, voc, yolo
+from solobox.data.formats import article, automl, coco, csv, label_studio_csv, openimages, via_csv, voc, yolo
 from solobox.data.formats.parsing import parent_of, some
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import ConfigError, DataError
@@ -44,7 +44,17 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     {module.NAME: module for module in (yolo, coco, voc, article, csv)}
 )
 
-READ_FORMATS: tuple[ReadFormat, ...] = (yolo, coco, voc, article, openimages, automl, via_csv, csv)
+READ_FORMATS: tuple[ReadFormat, ...] = (
+    yolo,
+    coco,
+    voc,
+    article,
+    openimages,
+    automl,
+    via_csv,
+    label_studio_csv,
+    csv,
+)
 """The most specific first: nearly any table of text looks like a CSV."""
 
 
