@@ -32,7 +32,7 @@ def test_nothing_that_fits_says_what_was_looked_for(tmp_path: Path) -> None:
         ("empty.csv", b"", "unknown-format"),
         ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF,\x00", "unknown-format"),
         ("a.json", b'{"shapes": []}', "unknown-format"),
-        ("a.json", b"[1, 2, 3]", "missing-column"),
+        ("a.json", b"[1, 2, 3]", "unknown-format"),
         ("a.xml", b"<html/>", "unknown-format"),
         ("a.yaml", b"key: value", "unknown-format"),
     ],
@@ -67,7 +67,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_collector_is_left_as_it_was(tmp_path: Path) -> None:
-    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2,y2,split\na.jpg,1,2,3,4,what\n")
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,x2\na.jpg,1,2,3\n")
     assert gc.isenabled()
     with pytest.raises(DataError):
         formats.read(tmp_path / "boxes.csv")

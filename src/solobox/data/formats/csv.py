@@ -8,35 +8,35 @@ an image without the object.
 
 import csv
 import difflib
-import math
-import sys
+import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.parsing import (
-    NO_EXTRA,
-    NOT_A_BOX,
-    box_of,
-    encoding_of,
-    head,
-    image_name,
-    split_of,
+from solobox.data.formats.parsing import encoding_of, head, split_in_name
+from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.tables import (
+    KNOWN,
+    Columns,
+    Table,
+    columns_of,
+    columns_without_header,
+    is_data,
+    missing_names,
+    normalized,
+    without_box_sizes,
 )
-from solobox.data.formats.records import Annotations, Record
 from solobox.data.formats.writing import plain, relative_to, writable
 from solobox.errors import DataError
 from solobox.utils.atomic import replacing
-from solobox.utils.text import CsvLines, unescape_cell, unescape_name
-
-if TYPE_CHECKING:
-    from _csv import Reader
+from solobox.utils.text import CsvLines, unescape_cell
 
 NAME = "csv"
-LOOKS_LIKE = "a CSV whose header has image,x1,y1,x2,y2"
+LOOKS_LIKE = "a CSV whose header names the image and the box, such as image,x1,y1,x2,y2"
 CONVENTION = "corners x1,y1,x2,y2 in pixels"
 
 REQUIRED = ("image", "x1", "y1", "x2", "y2")
@@ -45,6 +45,8 @@ ORIGINAL_IMAGE = "original_image"
 """The column of a copy that has `Record.image`, where that is not the path from the copy."""
 
 DELIMITERS = (",", ";", "\t")
+SEPARATOR = re.compile(r"""["']?sep=(.)["']?[,;\t]*""", re.IGNORECASE)
+"""The first line by which a spreadsheet says what separates its cells."""
 
 # What other tools call these columns, for a hint where the names are not similar.
 _ALSO_CALLED = {
@@ -56,40 +58,145 @@ _ALSO_CALLED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    width: int
-    image: int
-    box: tuple[int, int, int, int]
-    optional: tuple[int, int, int, int]  # one past the end where there is no such column
-    original: int  # the same
-    extra: tuple[tuple[str, int], ...]
-
-
 def fits(path: Path) -> bool:
-    """Whether the file's first line is text with several cells."""
-    if not path.is_file():
+    """Whether the file's first line is text with several cells, or the folder holds one such file for each split."""
+    if path.is_dir():
+        return bool(tables_of(path))
+    lines = first_lines(path)
+    if not lines or "\0" in lines[0] or lines[0].lstrip()[:1] in {"{", "[", "<"}:
         return False
-    lines = head(path).lstrip("\r\n").splitlines()
-    return bool(lines) and "\0" not in lines[0] and any(delimiter in lines[0] for delimiter in DELIMITERS)
+    return any(delimiter in lines[0] for delimiter in DELIMITERS)
+
+
+def first_lines(path: Path) -> list[str]:
+    """The lines with text at the start of a file, a line ``sep=;`` left out."""
+    lines = [line for line in head(path).splitlines() if line.strip()] if path.is_file() else []
+    return lines[1:] if lines and SEPARATOR.fullmatch(lines[0].strip()) else lines
+
+
+def header_of(path: Path) -> list[str]:
+    """The names in a file's first line with text, as `tables.normalized`; none where it is no table."""
+    lines = first_lines(path)
+    if not lines:
+        return []
+    try:
+        cells = next(csv.reader([lines[0]], delimiter=sniff(io.StringIO(lines[0]))), [])
+    except csv.Error:
+        return []
+    return [normalized(cell) for cell in cells]
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The tables of a folder that belong together: one for each split, by its name or by its folder's."""
+    found = [
+        path
+        for pattern in ("*.csv", "*/_annotations.csv", "*/metadata.csv")
+        for path in sorted(folder.glob(pattern))
+        if _split_of_file(path, folder) and columns_of(header_of(path)) is not None
+    ]
+    splits = [_split_of_file(path, folder) for path in found]
+    return found if len(splits) == len(set(splits)) else []
+
+
+def _split_of_file(path: Path, folder: Path) -> str:
+    return split_in_name(path.stem if path.parent == folder else path.parent.name)
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read a CSV; image names are relative to `images`, or else to the file's folder.
+    """Read a CSV, or a folder of one for each split; names are relative to `images`, or else to the file's folder.
 
     A row with an ``original_image`` is of a copy that `write` made: that is the image's name, relative to `images`;
     without `images`, or where no such file is, ``image`` leads to it from the file's folder.
 
-    A coordinate that is no number is NaN in the record. ``DataError`` for a file that cannot be decoded,
-    missing or repeated columns, a row without an image name, or an unknown split.
+    A coordinate that is no number is NaN in the record. ``DataError`` for a file that cannot be decoded, and for
+    missing or repeated columns. A row without an image name or with an unknown split is a `Problem`.
+    """
+    if not path.is_dir():
+        return read_table(path, NAME, images)
+    parts = []
+    for file in tables_of(path):
+        inside = file.parent.name if file.parent != path else ""
+        folder = None if images is None else images / inside if (images / inside).is_dir() else images
+        parts.append(
+            read_table(file, NAME, folder, split=_split_of_file(file, path), inside=inside, top=path)
+        )
+    if len({part.layout for part in parts}) > 1:
+        raise DataError(f"{path}: its files have different columns: give one of them", code="missing-column")
+    problems: list[Problem] = []
+    count = 0
+    for part in parts:
+        for problem in part.problems:
+            index = problem.record
+            problems.append(problem if index is None else replace(problem, record=index + count))
+        count += len(part.records)
+    return Annotations(
+        path,
+        NAME,
+        "; ".join(dict.fromkeys(part.convention for part in parts)),
+        tuple(record for part in parts for record in part.records),
+        layout=parts[0].layout,
+        problems=tuple(problems),
+    )
+
+
+def read_table(
+    path: Path,
+    name: str,
+    images: Path | None,
+    *,
+    columns: Columns | None = None,
+    split: str = "",
+    inside: str = "",
+    top: Path | None = None,
+) -> Annotations:
+    """Read one table, of which a format may know the `columns`.
+
+    split: of every row that states none. inside: the folder of the file in `top`, which begins every image's name.
+    Raises DataError as `read`.
     """
     with opened(path) as file:
         delimiter = sniff(file)
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-        columns = _columns(path, next((cells for cells in reader if any(map(str.strip, cells))), []))
-        finder = ImageFinder(path.parent, images=images)
-        records = tuple(_records(path, reader, columns, path.parent, images, finder))
-    return Annotations(path, NAME, CONVENTION, records, problems=finder.problems(path, records))
+        first = next(
+            (cells for cells in reader if any(map(str.strip, cells)) and not _is_separator(cells)), []
+        )
+        if columns is None:
+            columns = _columns(path, first)
+        if columns is None:
+            sample = [first, *islice(reader, 1000)]
+            columns = columns_without_header([cells for cells in sample if any(map(str.strip, cells))])
+            if columns is None:
+                raise DataError(f"{path}: {missing_columns(REQUIRED, first)}", code="missing-column")
+        if not columns.has_header:
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        table = Table(path, columns, decimal_comma=delimiter != ",", split=split, inside=inside, top=top)
+        records = without_box_sizes(tuple(table.records(reader, images)), columns)
+        if not columns.has_header and not records:
+            raise DataError(f"{path}: holds no row", code="missing-column")
+    return Annotations(
+        path, name, table.convention(), records, layout=columns.layout, problems=tuple(table.problems)
+    )
+
+
+def _is_separator(cells: Sequence[str]) -> bool:
+    return len(cells) <= 2 and cells[0].strip().lower().startswith("sep=")
+
+
+def _columns(path: Path, header: Sequence[str]) -> Columns | None:
+    """The columns by the header's names; None where the first line is data."""
+    names = [unescape_cell(cell.strip()) for cell in header]
+    lower = [name.lower() for name in names]
+    twice = sorted({name for name in lower if name and lower.count(name) > 1})
+    columns = columns_of(names)
+    if twice and (columns is not None or set(lower) & set(REQUIRED)):
+        raise DataError(
+            f"{path}: the column {twice[0]!r} appears twice in the header", code="duplicate-column"
+        )
+    if columns is None and not is_data(names):
+        missing = missing_names(names)
+        raise DataError(f"{path}: {missing_columns(missing, names)}", code="missing-column")
+    return columns
 
 
 def write(path: Path, rows: Sequence[Record], *, raw: bool = False) -> None:
@@ -161,38 +268,17 @@ def sniff(file: TextIO) -> str:
     """The delimiter of the first line with text; the file is left at its start."""
     while (line := file.readline()) and not line.strip():
         pass
+    if (stated := SEPARATOR.fullmatch(line.strip())) and stated[1] in DELIMITERS:
+        file.seek(0)
+        return stated[1]
     file.seek(0)
     rows = {d: next(csv.reader([line], delimiter=d, skipinitialspace=True), []) for d in DELIMITERS}
 
     def score(delimiter: str) -> tuple[int, int]:
-        known = {cell.strip().lower() for cell in rows[delimiter]} & set(REQUIRED)
+        known = {normalized(cell) for cell in rows[delimiter]} & KNOWN
         return len(known), len(rows[delimiter])
 
     return max(DELIMITERS, key=score)
-
-
-def _columns(path: Path, header: Sequence[str]) -> _Columns:
-    names = [unescape_cell(cell.strip()) for cell in header]
-    lower = [name.lower() for name in names]
-    twice = sorted({name for name in lower if name and lower.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{path}: the column {twice[0]!r} appears twice in the header", code="duplicate-column"
-        )
-    missing = [name for name in REQUIRED if name not in lower]
-    if missing:
-        raise DataError(f"{path}: {missing_columns(missing, names)}", code="missing-column")
-    at = {name: index for index, name in enumerate(lower)}
-    known = {*REQUIRED, *OPTIONAL, ORIGINAL_IMAGE}
-    end = len(names)
-    return _Columns(
-        width=end,
-        image=at["image"],
-        box=(at["x1"], at["y1"], at["x2"], at["y2"]),
-        optional=(at.get("split", end), at.get("group", end), at.get("label", end), at.get("source", end)),
-        original=at.get(ORIGINAL_IMAGE, end),
-        extra=tuple((name, index) for index, name in enumerate(names) if lower[index] not in known),
-    )
 
 
 def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
@@ -204,68 +290,9 @@ def missing_columns(missing: Sequence[str], names: Sequence[str]) -> str:
         similar = called or difflib.get_close_matches(name, lower, n=1, cutoff=0.6)
         hints.append(f"{name} (is it {lower[similar[0]]!r}?)" if similar else name)
     text = f"the header has no {', '.join(hints)}; its columns are {', '.join(map(repr, names)) or 'none'}"
-    if any(cell.replace(".", "", 1).isdigit() for cell in names):
-        text += "; the first line looks like data: add the line image,x1,y1,x2,y2 above it"
-    return text
-
-
-def _records(
-    path: Path, reader: "Reader", columns: _Columns, folder: Path, images: Path | None, finder: ImageFinder
-) -> Iterator[Record]:
-    names_in = images or folder
-    original_at = columns.original
-    width, extras = columns.width, columns.extra
-    x1, y1, x2, y2 = columns.box
-    split_at, group_at, label_at, source_at = columns.optional
-    splits = {"": ""}
-    prefix = f"{path.name}, row "
-    line = reader.line_num
-    for cells in reader:
-        row, line = line + 1, reader.line_num
-        overflow: list[str] = []
-        if len(cells) != width:
-            if not any(map(str.strip, cells)):
-                continue
-            cells, overflow = cells[:width] + [""] * (width - len(cells)), cells[width:]
-        cells.append("")  # the cell past the end stands for each missing optional column
-        where = f"{prefix}{row}"
-        image = unescape_name(image_name(cells[columns.image]), names_in)
-        if not image:
-            if not any(map(str.strip, cells)):
-                continue
-            raise DataError(f"{where}: the image name is empty", code="empty-image-name")
-        text, box = _box(cells[x1], cells[y1], cells[x2], cells[y2])
-        if overflow and any(map(str.strip, overflow)):
-            # More cells than columns: a stray delimiter shifted the values, so none can be trusted.
-            text = f"{', '.join(cells[:width] + overflow)} ({width} columns expected)"
-            box = NOT_A_BOX
-        original = unescape_name(image_name(cells[original_at]), names_in)
-        word = cells[split_at]
-        if word not in splits:
-            splits[word] = split_of(word, where)
-        extra = {name: unescape_cell(cells[index].strip()) for name, index in extras} if extras else NO_EXTRA
-        yield Record(
-            row,
-            where,
-            original or image,
-            finder.find(image, original),
-            box,
-            text,
-            sys.intern(unescape_cell(cells[label_at].strip())),
-            splits[word],
-            unescape_cell(cells[group_at].strip()),
-            sys.intern(unescape_cell(cells[source_at].strip())),
-            extra,
+    if is_data(names):
+        text += (
+            "; the first line looks like data, and which of its numbers are the box cannot be told: "
+            "put a line with the names of its columns above it, four of them the box's"
         )
-
-
-def _box(a: str, b: str, c: str, d: str) -> tuple[str, tuple[float, float, float, float] | None]:
-    text = f"{a}, {b}, {c}, {d}"
-    try:
-        box = float(a), float(b), float(c), float(d)
-    except ValueError:
-        return (text, box_of((a, b, c, d))) if text.strip(", ") else ("", None)
-    # Nearly every row ends here; the rest is text that Python accepts as a number and people do not.
-    if "_" in text or not math.isfinite(sum(box)):
-        return text, box_of((a, b, c, d))
-    return text, box
+    return text

@@ -8,14 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from solobox.data.formats import article, coco, csv, voc, yolo
+from solobox.data.formats import article, automl, coco, csv, label_studio_csv, openimages, via_csv, voc, yolo
 from solobox.data.formats.parsing import parent_of, some
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import ConfigError, DataError
 
 
-class Format(Protocol):
-    """What each format's module offers: `read`, `write`, and a way to recognize its files.
+class ReadFormat(Protocol):
+    """What each format's module offers: `read`, and a way to recognize its files.
 
     NAME: the format's name, as in `Annotations.format`.
     LOOKS_LIKE: what its files look like, in words, for messages.
@@ -32,14 +32,30 @@ class Format(Protocol):
     def read(self, path: Path, images: Path | None = None) -> Annotations:
         """Read all records; names of images are relative to the file's folder, or to `images`."""
 
+
+class Format(ReadFormat, Protocol):
+    """A format that is also written."""
+
     def write(self, path: Path, rows: Sequence[Record]) -> None:
         """Write records so that `read` gives the same images and boxes; whole or not at all."""
 
 
-# The most specific first: nearly any table of text looks like a CSV.
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {module.NAME: module for module in (yolo, coco, voc, article, csv)}
 )
+
+READ_FORMATS: tuple[ReadFormat, ...] = (
+    yolo,
+    coco,
+    voc,
+    article,
+    openimages,
+    automl,
+    via_csv,
+    label_studio_csv,
+    csv,
+)
+"""The most specific first: nearly any table of text looks like a CSV."""
 
 
 def read(data: Path, images: Path | None = None) -> Annotations:
@@ -57,11 +73,11 @@ def read(data: Path, images: Path | None = None) -> Annotations:
         raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is no folder of images", code="not-found")
-    for module in FORMATS.values():
+    for module in READ_FORMATS:
         if module.fits(data):
             with _collector_paused():
                 return module.read(data, images)
-    supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
+    supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in READ_FORMATS)
     raise DataError(f"{data}: {_describe(data)}. It is none of these:{supported}", code="unknown-format")
 
 
