@@ -8,14 +8,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from solobox.data.formats import article, coco, csv, voc, yolo
+from solobox.data.formats import (
+    article,
+    coco,
+    createml,
+    csv,
+    cvat,
+    foreign,
+    hf_metadata,
+    label_studio,
+    labelme,
+    masks,
+    via,
+    voc,
+    yolo,
+)
 from solobox.data.formats.parsing import parent_of, some
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import ConfigError, DataError
 
 
 class Format(Protocol):
-    """What each format's module offers: `read`, `write`, and a way to recognize its files.
+    """What each format's module offers: `read`, and a way to recognize its files.
 
     NAME: the format's name, as in `Annotations.format`.
     LOOKS_LIKE: what its files look like, in words, for messages.
@@ -32,32 +46,56 @@ class Format(Protocol):
     def read(self, path: Path, images: Path | None = None) -> Annotations:
         """Read all records; names of images are relative to the file's folder, or to `images`."""
 
+
+class WritableFormat(Format, Protocol):
+    """A format that is written too."""
+
     def write(self, path: Path, rows: Sequence[Record]) -> None:
         """Write records so that `read` gives the same images and boxes; whole or not at all."""
 
 
 # The most specific first: nearly any table of text looks like a CSV.
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {module.NAME: module for module in (yolo, coco, voc, article, csv)}
+    {
+        module.NAME: module
+        for module in (
+            yolo,
+            label_studio,
+            createml,
+            via,
+            labelme,
+            hf_metadata,
+            cvat,
+            coco,
+            voc,
+            masks,
+            article,
+            csv,
+        )
+    }
+)
+WRITERS: Mapping[str, WritableFormat] = MappingProxyType(
+    {module.NAME: module for module in (csv, article, coco, yolo, voc, hf_metadata)}
 )
 
 
 def read(data: Path, images: Path | None = None) -> Annotations:
     """Read a dataset; its format is detected by its content.
 
-    data: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
-        ``data.yaml``.
+    data: a file or a folder of one of `FORMATS`, see their `LOOKS_LIKE`.
     images: the folder that names of images are relative to, in place of the format's own.
 
     Raises DataError: ``not-found``, ``unknown-format``, and the codes of the formats: ``bad-csv``, ``bad-json``,
-    ``bad-coco``, ``bad-yaml``, ``bad-reference``, ``duplicate-column``, ``duplicate-id``, ``empty-image-name``,
-    ``missing-column``, ``missing-key``, ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unknown-class``,
-    ``unknown-split``, ``unreadable-file``.
+    ``bad-coco``, ``bad-xml``, ``bad-yaml``, ``bad-reference``, ``duplicate-column``, ``duplicate-id``,
+    ``empty-image-name``,     ``missing-column``, ``missing-key``, ``no-annotations``, ``not-utf8``,
+    ``split-conflict``, ``unknown-class``, ``unknown-split``, ``unreadable-file``.
     """
     if not data.exists():
         raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is no folder of images", code="not-found")
+    if recognized := foreign.describe(data):
+        raise DataError(f"{data}: this format is not read. It is {recognized}", code="unknown-format")
     for module in FORMATS.values():
         if module.fits(data):
             with _collector_paused():
@@ -69,16 +107,16 @@ def read(data: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
     """Write records in a format by its name.
 
-    path: a file for csv, article and coco, a folder for voc and yolo.
+    path: a file for csv, article, coco and hf, a folder for voc and yolo.
 
     Raises ConfigError: ``unknown-format``; DataError for what the format cannot hold: ``already-exists``,
     ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``.
     """
-    if format not in FORMATS:
+    if format not in WRITERS:
         raise ConfigError(
-            f"unknown annotation format {format!r}: use {', '.join(sorted(FORMATS))}", code="unknown-format"
+            f"unknown annotation format {format!r}: use {', '.join(sorted(WRITERS))}", code="unknown-format"
         )
-    FORMATS[format].write(path, rows)
+    WRITERS[format].write(path, rows)
 
 
 def files(annotations: Annotations) -> Iterator[Path]:
