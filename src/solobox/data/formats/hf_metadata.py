@@ -144,4 +144,4 @@ def _files(path: Path) -> list[Path]:
 
 def _looks_like(path: Path) -> bool:
     found = outline(path)
-    return path.suffix.lower() in {".jsonl", ".ndjson"} and found.start == "{" and found.has("file_name")
+    return found.start == "{" and found.has("file_name")
