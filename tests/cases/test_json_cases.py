@@ -179,6 +179,28 @@ def test_hugging_face(tmp_path: Path) -> None:
     assert [(problem.code, problem.row) for problem in found.problems] == [("bad-json", 4)] * 2
 
 
+EDGES = st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(41, 96), st.integers(31, 64))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(boxes=st.lists(st.none() | EDGES, min_size=1, max_size=4), label=st.text(max_size=5))
+def test_round_trips(tmp_path: Path, boxes: list[tuple[int, int, int, int] | None], label: str) -> None:
+    folder, label = draw(tmp_path), label.encode("utf-8", "ignore").decode().strip()
+    rows = [
+        formats.Record(i + 1, "", f"{i}.png", folder / f"{i}.png", box, label=label if box else "")
+        for i, box in enumerate(boxes)
+    ]
+    formats.write(tmp_path / "metadata.jsonl", rows, "hf")
+    found = formats.read(tmp_path / "metadata.jsonl")
+    assert pixels(found) == boxes
+    assert [record.label for record in found.records] == [row.label for row in rows]
+    formats.write(tmp_path / "tasks.json", rows, "label-studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    for each in tasks:  # a person accepts the predictions
+        each["annotations"] = each.pop("predictions")
+    assert pixels(formats.read(put_json(tmp_path / "corrected.json", tasks))) == boxes
+
+
 FOREIGN = {
     "supervisely.json": {"description": "", "tags": [], "size": {"height": 1, "width": 1}, "objects": []},
     "datumaro.json": {"info": {}, "categories": {}, "items": []},

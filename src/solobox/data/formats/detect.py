@@ -75,7 +75,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     }
 )
 WRITERS: Mapping[str, WritableFormat] = MappingProxyType(
-    {module.NAME: module for module in (csv, article, coco, yolo, voc, hf_metadata)}
+    {module.NAME: module for module in (csv, article, coco, yolo, voc, hf_metadata, label_studio)}
 )
 
 
@@ -109,7 +109,7 @@ def read(data: Path, images: Path | None = None) -> Annotations:
 def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
     """Write records in a format by its name.
 
-    path: a file for csv, article, coco and hf, a folder for voc and yolo.
+    path: a file for csv, article, coco, hf and label-studio, a folder for voc and yolo.
 
     Raises ConfigError: ``unknown-format``; DataError for what the format cannot hold: ``already-exists``,
     ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``.

@@ -6,7 +6,7 @@ Cancelled annotations and predictions are left out. A turned rectangle is read a
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,7 +24,10 @@ from solobox.data.formats.json_reading import (
 )
 from solobox.data.formats.parsing import NOT_A_BOX, box_of, image_name, number
 from solobox.data.formats.records import Annotations, Layout, Problem, Record
-from solobox.errors import DataError
+from solobox.data.formats.writing import by_image, relative_to, writable
+from solobox.errors import DataError, ImageError
+from solobox.images.reading import probe
+from solobox.utils.atomic import replacing
 
 NAME = "label-studio"
 LOOKS_LIKE = "Label Studio's JSON or JSON-MIN"
@@ -88,6 +91,61 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     return Annotations(
         path, NAME, convention, tuple(records), Layout("xywh", "percent"), problems=tuple(problems)
     )
+
+
+def write(path: Path, rows: Sequence[Record]) -> None:
+    """Write tasks with the boxes as predictions, which people correct in Label Studio.
+
+    ``data.image`` is the image's path relative to the file's folder; ``model_version`` the source of the image's first
+    box, or ``solobox``. `read` leaves predictions out. There is no place for splits, groups and extra columns. A box
+    without a label is an ``object``.
+
+    Raises DataError: ``box-not-finite``, ``name-not-utf8``, ``unreadable-image`` for an image whose size is unknown.
+    """
+    name_of_image = relative_to(path.parent)
+    tasks = []
+    for index, (image, records) in enumerate(by_image(writable(rows, path)).items(), start=1):
+        boxes = [record for record in records if record.box is not None]
+        results = []
+        if boxes:
+            try:
+                width, height = probe(image).size
+            except ImageError as error:
+                raise DataError(
+                    f"{path}: percent need the size of {image}, which cannot be read: {error}",
+                    code="unreadable-image",
+                ) from None
+            results = [_result(record, at, width, height) for at, record in enumerate(boxes, start=1)]
+        version = next((record.source for record in boxes if record.source), "solobox")
+        tasks.append({
+            "id": index,
+            "data": {"image": name_of_image(image)},
+            "predictions": [{"model_version": version, "result": results}],
+        })  # fmt: skip
+    with replacing(path) as file:
+        json.dump(tasks, file, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        file.write("\n")
+
+
+def _result(record: Record, index: int, width: int, height: int) -> dict[str, Any]:
+    x1, y1, x2, y2 = (float(value) for value in record.box or NOT_A_BOX)
+    value = {
+        "x": x1 / width * 100,
+        "y": y1 / height * 100,
+        "width": (x2 - x1) / width * 100,
+        "height": (y2 - y1) / height * 100,
+        "rotation": 0,
+        "rectanglelabels": [record.label or "object"],
+    }
+    return {
+        "id": f"box{index}",
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "value": value,
+    }
 
 
 def _results(task: Mapping[str, Any], left_out: dict[str, int]) -> list[Mapping[str, Any]] | None:
