@@ -24,7 +24,9 @@ _OPTIMIZATION = Group("Optimization", sort_key=4)
 _HARDWARE = Group("Hardware", sort_key=5)
 _LOGGING = Group("Logging", sort_key=6)
 
-DATA_HELP = "Labelled images: a CSV of most tools, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml."
+DATA_HELP = (
+    "Labelled images: a CSV of most tools, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml."
+)
 DataPath: TypeAlias = Annotated[Path, Parameter(help=DATA_HELP)]
 ImageFolder: TypeAlias = Annotated[
     Path | None,

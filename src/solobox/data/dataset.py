@@ -323,7 +323,7 @@ class Dataset(Sequence[Sample]):
         return self.select(np.array([split == name for split in self.split], dtype=np.bool_))
 
     def write(self, path: str | Path, format: str = "csv") -> None:  # noqa: A002 (the field's word)
-        """Write the rows as ``csv``, ``article`` or ``coco`` (a file), ``voc`` or ``yolo`` (a new folder).
+        """Write the rows as csv, article, coco, hf or label-studio (a file), voc or yolo (a new folder).
 
         Whole or not at all; images are never moved or changed. What a format has no room for is left
         out: see its module. CSV keeps everything. `read` reads csv, coco and voc with the ``images`` that the original

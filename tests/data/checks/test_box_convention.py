@@ -66,7 +66,11 @@ def test_large_objects_with_sizes_are_doubted(order: Convention) -> None:
     assert alternative.order == order
     in_fractions = detect_convention(scale(numbers, 1 / sizes[:, 0], 1 / sizes[:, 1]), sizes)
     assert in_fractions.alternative is not None
-    assert (in_fractions.layout.unit, in_fractions.alternative.order, in_fractions.sure) == ("fractions", order, False)
+    assert (in_fractions.layout.unit, in_fractions.alternative.order, in_fractions.sure) == (
+        "fractions",
+        order,
+        False,
+    )
 
 
 def test_some_pixels_in_a_file_of_fractions_become_nan() -> None:

@@ -8,7 +8,7 @@ from solobox.data import formats
 from solobox.errors import ConfigError, DataError
 
 
-@pytest.mark.parametrize("name", sorted(formats.FORMATS))
+@pytest.mark.parametrize("name", sorted(formats.WRITERS.keys() - {"label-studio"}))
 def test_what_is_written_is_recognised(tmp_path: Path, name: str) -> None:
     folder = name in {"voc", "yolo"}
     out = tmp_path / ("out" if folder else "out.dat")  # an ending that says nothing

@@ -174,9 +174,8 @@ def read_table(
         records = without_box_sizes(tuple(table.records(reader, images)), columns)
         if not columns.has_header and not records:
             raise DataError(f"{path}: holds no row", code="missing-column")
-    return Annotations(
-        path, name, table.convention(), records, layout=columns.layout, problems=tuple(table.problems)
-    )
+    problems = (*table.problems, *table.finder.problems(path, records))
+    return Annotations(path, name, table.convention(), records, layout=columns.layout, problems=problems)
 
 
 def _is_separator(cells: Sequence[str]) -> bool:

@@ -8,13 +8,31 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
-from solobox.data.formats import article, automl, coco, csv, label_studio_csv, openimages, via_csv, voc, yolo
-from solobox.data.formats.parsing import parent_of, some
+from solobox.data.formats import (
+    article,
+    automl,
+    coco,
+    createml,
+    csv,
+    cvat,
+    foreign,
+    hf_metadata,
+    label_studio,
+    label_studio_csv,
+    labelme,
+    masks,
+    openimages,
+    via,
+    via_csv,
+    voc,
+    yolo,
+)
+from solobox.data.formats.parsing import head, parent_of, some
 from solobox.data.formats.records import Annotations, Record
 from solobox.errors import ConfigError, DataError
 
 
-class ReadFormat(Protocol):
+class Format(Protocol):
     """What each format's module offers: `read`, and a way to recognize its files.
 
     NAME: the format's name, as in `Annotations.format`.
@@ -33,67 +51,90 @@ class ReadFormat(Protocol):
         """Read all records; names of images are relative to the file's folder, or to `images`."""
 
 
-class Format(ReadFormat, Protocol):
-    """A format that is also written."""
+class WritableFormat(Format, Protocol):
+    """A format that is written too."""
 
     def write(self, path: Path, rows: Sequence[Record]) -> None:
         """Write records so that `read` gives the same images and boxes; whole or not at all."""
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {module.NAME: module for module in (yolo, coco, voc, article, csv)}
-)
-
-READ_FORMATS: tuple[ReadFormat, ...] = (
-    yolo,
-    coco,
-    voc,
-    article,
-    openimages,
-    automl,
-    via_csv,
-    label_studio_csv,
-    csv,
+    {
+        module.NAME: module
+        for module in (
+            yolo,
+            label_studio,
+            createml,
+            via,
+            labelme,
+            hf_metadata,
+            cvat,
+            coco,
+            voc,
+            masks,
+            article,
+            openimages,
+            automl,
+            via_csv,
+            label_studio_csv,
+            csv,
+        )
+    }
 )
 """The most specific first: nearly any table of text looks like a CSV."""
+
+WRITERS: Mapping[str, WritableFormat] = MappingProxyType(
+    {module.NAME: module for module in (csv, article, coco, yolo, voc, hf_metadata, label_studio)}
+)
+
+_TABLES = (article, openimages, automl, via_csv, label_studio_csv, csv)
 
 
 def read(data: Path, images: Path | None = None) -> Annotations:
     """Read a dataset; its format is detected by its content.
 
-    data: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
-        ``data.yaml``.
+    data: a file or a folder of one of `FORMATS`, see their `LOOKS_LIKE`.
     images: the folder that names of images are relative to, in place of the format's own.
 
     Raises DataError: ``not-found``, ``unknown-format``, and the codes of the formats: ``bad-csv``, ``bad-json``,
-    ``bad-coco``, ``bad-yaml``, ``duplicate-column``, ``empty-image-name``, ``missing-column``, ``missing-key``,
-    ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unknown-split``, ``unreadable-file``.
+    ``bad-coco``, ``bad-xml``, ``bad-yaml``, ``duplicate-column``, ``missing-column``, ``missing-key``,
+    ``no-annotations``, ``not-utf8``, ``split-conflict``, ``unreadable-file``.
     """
     if not data.exists():
         raise DataError(f"{data}: does not exist{_similar_name(data)}", code="not-found")
     if images is not None and not images.is_dir():
         raise DataError(f"{images}: is no folder of images", code="not-found")
-    for module in READ_FORMATS:
-        if module.fits(data):
+    if data.is_file():
+        _refuse_foreign(data)
+    # Any text with commas looks like a table; JSON and XML are none.
+    is_table = not data.is_file() or head(data, 4096).lstrip()[:1] not in {"{", "[", "<"}
+    for module in FORMATS.values():
+        if (is_table or module not in _TABLES) and module.fits(data):
             with _collector_paused():
                 return module.read(data, images)
-    supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in READ_FORMATS)
+    _refuse_foreign(data)  # a folder: only where none fits, since one stray file says nothing of the others
+    supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
     raise DataError(f"{data}: {_describe(data)}. It is none of these:{supported}", code="unknown-format")
+
+
+def _refuse_foreign(data: Path) -> None:
+    if recognized := foreign.describe(data):
+        raise DataError(f"{data}: this format is not read. It is {recognized}", code="unknown-format")
 
 
 def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
     """Write records in a format by its name.
 
-    path: a file for csv, article and coco, a folder for voc and yolo.
+    path: a file for csv, article, coco, hf and label-studio, a folder for voc and yolo.
 
     Raises ConfigError: ``unknown-format``; DataError for what the format cannot hold: ``already-exists``,
     ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``.
     """
-    if format not in FORMATS:
+    if format not in WRITERS:
         raise ConfigError(
-            f"unknown annotation format {format!r}: use {', '.join(sorted(FORMATS))}", code="unknown-format"
+            f"unknown annotation format {format!r}: use {', '.join(sorted(WRITERS))}", code="unknown-format"
         )
-    FORMATS[format].write(path, rows)
+    WRITERS[format].write(path, rows)
 
 
 def files(annotations: Annotations) -> Iterator[Path]:

@@ -61,7 +61,14 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             if not shapes:
                 records.append(Record(row, where, image, place, None))
     layout = Layout(order="xywh", unit="percent")
-    return Annotations(path, NAME, CONVENTION, tuple(records), layout=layout, problems=tuple(problems))
+    return Annotations(
+        path,
+        NAME,
+        CONVENTION,
+        tuple(records),
+        layout=layout,
+        problems=(*problems, *finder.problems(path, records)),
+    )
 
 
 def _shapes(cells: Iterable[str]) -> Iterator[Mapping[str, Any]]:

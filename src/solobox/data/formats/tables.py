@@ -218,6 +218,7 @@ class Table:
         self._without: Counter[str] = Counter()
         self._splits = {"": split, "UNASSIGNED": split}  # the second is Google's word
         self._count = 0
+        self.finder = ImageFinder(path.parent)
 
     def convention(self) -> str:
         """The layout, and how the file writes that an image is without the object, in words."""
@@ -229,7 +230,7 @@ class Table:
         columns = self._columns
         folder = self._path.parent
         split_at, group_at, label_at, source_at = columns.split, columns.group, columns.label, columns.source
-        finder = ImageFinder(*self._folders(), images=images)
+        finder = self.finder = ImageFinder(*self._folders(), images=images)
         shown = f"{self._inside}/{self._path.name}" if self._inside else self._path.name
         prefix, width = f"{shown}, row ", columns.width
         line: int = getattr(rows, "line_num", 0)

@@ -54,7 +54,12 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             record = Record(row, where, image, finder.find(image), _box(text), text, label, extra=NO_EXTRA)
             records.append(record)
     return Annotations(
-        path, NAME, CONVENTION, tuple(records), layout=Layout(order="xywh"), problems=tuple(problems)
+        path,
+        NAME,
+        CONVENTION,
+        tuple(records),
+        layout=Layout(order="xywh"),
+        problems=(*problems, *finder.problems(path, records)),
     )
 
 

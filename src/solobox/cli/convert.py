@@ -1,0 +1,66 @@
+"""``solobox convert``: write labelled images in another annotation format."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from solobox.cli.console import Overwrite, say
+from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.train import read_checked
+from solobox.data import formats
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError
+from solobox.utils.outputs import check_output_folder, check_outputs
+
+_FOLDERS = ("voc", "yolo")
+_NO_ROOM = {
+    "csv": (),
+    "article": ("split", "group", "label", "source", "extra"),
+    "coco": (),
+    "yolo": ("group", "source", "extra"),
+    "voc": ("group", "source", "extra"),
+    "hf": ("source", "extra"),
+    "label-studio": ("split", "group", "extra"),
+}
+
+
+def convert(
+    data: DataPath,
+    output: Path,
+    *,
+    to: Annotated[str, Parameter(name="--to")],
+    overwrite: Overwrite = False,
+    images: ImageFolder = None,
+    keep: KeepBox = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write labelled images in another annotation format; images stay where they are.
+
+    The data is checked first, as for training. The output appears whole or not at all.
+
+    Parameters
+    ----------
+    output
+        A file for csv, article, coco, hf and label-studio; a new folder for voc and yolo.
+    to
+        csv, article, coco, hf (metadata.jsonl), label-studio (predictions to correct), voc or yolo.
+    """
+    if to not in formats.WRITERS:
+        raise ConfigError(
+            f"--to {to}: no such format: use {', '.join(sorted(formats.WRITERS))}", code="unknown-format"
+        )
+    if to in _FOLDERS:
+        check_output_folder("output", output)
+    else:
+        check_outputs({"output": output}, files_of(data, images), overwrite=overwrite)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    if left_out := [name for name in _NO_ROOM[to] if _has(dataset, name)]:
+        say(f"{to} has no room for: {', '.join(left_out)}; left out")
+    dataset.write(output, to)
+    boxes = int(dataset.has_box.sum())
+    say(f"{output}: {to}, {len(dataset):,} images: {boxes:,} with a box, {len(dataset) - boxes:,} without")
+
+
+def _has(dataset: Dataset, name: str) -> bool:
+    return bool(dataset.extra) if name == "extra" else any(getattr(dataset, name))

@@ -1,0 +1,128 @@
+"""Folders of masks: ``images`` beside ``masks``, equal stems; a box is the bounds of the pixels of one value.
+
+Zero is the background. A mask of one other value shows one object, one of several values several objects, each value
+one. An empty mask is an image without the object.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from solobox.data.formats.parsing import Listings, split_in_name
+from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.errors import ImageError
+from solobox.images.reading import is_image_name, probe
+
+NAME = "masks"
+LOOKS_LIKE = "a folder with images in images/ and their masks in masks/, by equal names"
+CONVENTION = "bounds of each value of the mask but 0, corners in pixels"
+
+_IMAGES = ("images", "imgs", "image")
+_MASKS = ("masks", "mask", "segmentations", "SegmentationClass", "SegmentationObject")
+_SUFFIXES = ("", "_mask", "-mask", "_segmentation", "_seg", "_label")
+
+
+def fits(path: Path) -> bool:
+    """Whether this is a folder with images beside masks, or one with such folders of splits."""
+    return bool(_pairs(path))
+
+
+def read(path: Path, images: Path | None = None) -> Annotations:
+    """Read all masks, in the order of their names.
+
+    Images without a mask are named in `Annotations.unlabelled`. A mask that cannot be read, that has no image, or that
+    has another size than its image, is a problem.
+    """
+    records: list[Record] = []
+    problems: list[Problem] = []
+    unlabelled: list[str] = []
+    listings = Listings()
+    for image_folder, mask_folder in _pairs(path):
+        folder = images or image_folder
+        split = split_in_name(mask_folder.parent.name) if mask_folder.parent != path else ""
+        used: set[str] = set()
+        for row, name in enumerate(filter(is_image_name, sorted(listings.names(mask_folder))), start=1):
+            stem = name.rpartition(".")[0]
+            found = None
+            for suffix in _SUFFIXES:
+                if stem.endswith(suffix) and found is None:
+                    found = listings.image_named(folder, stem.removesuffix(suffix))
+            located = found or folder / name
+            used.add(located.name)
+            where = f"{mask_folder.name}/{name}"
+            for each in _of_mask(
+                mask_folder / name, Record(row, where, located.name, located, None, split=split)
+            ):
+                if isinstance(each, Problem):
+                    problems.append(each)
+                else:
+                    records.append(each)
+        unlabelled += [
+            name for name in sorted(listings.names(folder)) if is_image_name(name) and name not in used
+        ]
+    return Annotations(
+        path, NAME, CONVENTION, tuple(records), problems=tuple(problems), unlabelled=tuple(unlabelled)
+    )
+
+
+def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
+    try:
+        # Values are indices of a palette, or grey; colours are not blended, only told apart.
+        with Image.open(file) as mask:
+            values = np.asarray(
+                mask.convert("RGB") if mask.mode not in {"L", "P", "1", "I;16", "I"} else mask
+            )
+        if values.ndim == 3:
+            values = (values.astype(np.int64) * (65536, 256, 1)).sum(axis=2)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        yield _problem("unreadable-image", base, f"the mask cannot be read: {error}", "save the mask again")
+        return
+    height, width = values.shape
+    try:
+        size = probe(base.path).size
+    except ImageError:
+        size = None  # the checks say that the image is absent or broken
+    if size is not None and tuple(size) != (width, height):
+        message = f"the mask is {width} x {height}, its image {size[0]} x {size[1]}"
+        yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
+        return
+    numbers = [int(value) for value in np.unique(values) if value != 0]
+    if not numbers:
+        yield Record(
+            base.row, base.where, base.image, base.path, None, split=base.split, size=(width, height)
+        )
+    for value in numbers:
+        rows, columns = np.nonzero(values == value)
+        box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
+        where = f"{base.where}, value {value}" if len(numbers) > 1 else base.where
+        text = f"bounds of value {value}"
+        yield Record(
+            base.row, where, base.image, base.path, box, text, split=base.split, size=(width, height)
+        )
+
+
+def _problem(code: str, base: Record, message: str, advice: str) -> Problem:
+    return Problem(code, base.where, base.row, base.image, message, advice)
+
+
+def _pairs(path: Path) -> list[tuple[Path, Path]]:
+    if not path.is_dir():
+        return []
+    for roots in ([path], [each for each in sorted(path.iterdir()) if each.is_dir()]):
+        pairs = [pair for root in roots if (pair := _pair(root)) is not None]
+        if pairs:
+            return pairs
+    return []
+
+
+def _pair(root: Path) -> tuple[Path, Path] | None:
+    for images in _IMAGES:
+        for masks in _MASKS:
+            pair = root / images, root / masks
+            if all(folder.is_dir() for folder in pair) and any(
+                is_image_name(file.name) for file in pair[1].iterdir()
+            ):
+                return pair
+    return None

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import numpy as np
+from format_cases import SIZE, draw, pixels
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from solobox.data import formats
+from solobox.data.formats import masks
+
+
+def put(path: Path, values: dict[int, tuple[int, int, int, int]], size: tuple[int, int] = SIZE) -> None:
+    mask = np.zeros((size[1], size[0]), np.uint8)
+    for value, (x1, y1, x2, y2) in values.items():
+        mask[y1:y2, x1:x2] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def test_the_box_is_the_bounds_of_the_mask(tmp_path: Path) -> None:
+    draw(tmp_path / "images", count=5)
+    put(tmp_path / "masks" / "0.png", {255: (7, 5, 41, 33)})
+    put(tmp_path / "masks" / "1.png", {})
+    put(tmp_path / "masks" / "2_mask.png", {1: (2, 3, 10, 12), 2: (40, 20, 96, 64)})
+    put(tmp_path / "masks" / "3.png", {1: (0, 0, 5, 5)}, size=(48, 32))
+    found = formats.read(tmp_path)
+    assert found.format == "masks"
+    assert pixels(found) == [(7, 5, 41, 33), None, (2, 3, 10, 12), (40, 20, 96, 64)]
+    assert [record.image for record in found.records] == ["0.png", "1.png", "2.png", "2.png"]
+    assert [problem.code for problem in found.problems] == ["mask-size"]
+    assert found.unlabelled == ("4.png",)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(end=st.integers(0, 200), at=st.integers(0, 200), byte=st.integers(0, 255))
+def test_broken_masks_are_problems(tmp_path: Path, end: int, at: int, byte: int) -> None:
+    draw(tmp_path / "images", count=1)
+    file = tmp_path / "masks" / "0.png"
+    put(file, {1: (7, 5, 41, 33)})
+    content = bytearray(file.read_bytes()[: end or None])
+    content[min(at, len(content) - 1)] = byte
+    file.write_bytes(content)
+    found = masks.read(tmp_path)
+    assert len(found.records) + len(found.problems) >= 1
