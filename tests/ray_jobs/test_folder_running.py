@@ -14,8 +14,8 @@ from ray_standins import SizeAsBox, jpeg, load, new_bucket, one_by_one, size_of,
 
 from error_codes import has_code
 from solobox.errors import DataError
-from solobox.predict import inputs as predict_inputs
 from solobox.predict import job as predict_job
+from solobox.predict import stores
 from solobox.predict.job import Engine, Job, Outcome, Part, Task, in_threads, run
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -348,7 +348,7 @@ class Shaky(fsspec.AbstractFileSystem):  # type: ignore[misc]
 @pytest.fixture
 def shaky(monkeypatch: pytest.MonkeyPatch) -> type[Shaky]:
     fsspec.register_implementation("shaky", Shaky, clobber=True)
-    monkeypatch.setattr(predict_inputs, "_PAUSE", 0.0)
+    monkeypatch.setattr(stores, "_PAUSE", 0.0)
     Shaky.asked.clear()
     return Shaky
 

@@ -43,6 +43,12 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def say_left_out(left_out: object) -> None:
+    """Print what the input folders hold beside images, if anything; see `solobox.predict.inputs.LeftOut`."""
+    if text := str(left_out):
+        say(f"left out of the folders: {text}")
+
+
 class Bars:
     """Progress bars, one per stage; implements `solobox.utils.progress.Progress`."""
 

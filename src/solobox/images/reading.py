@@ -7,6 +7,7 @@ large is allocated; the EXIF orientation; a conversion of every pixel mode to 8-
 
 import contextlib
 import io
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from solobox.images.headers import SUPPORTED, Header, ignore_warnings, open_head
 
 __all__ = [
     "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput",
-    "decode", "is_image_name", "probe", "read", "to_rgb", "to_square",
+    "decode", "is_any_image_name", "is_image_name", "probe", "read", "to_rgb", "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
@@ -50,11 +51,23 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
-"""The supported formats, by Pillow's name, and the suffixes of their files."""
+"""The supported formats, by Pillow's name, and the suffixes of their files. HEIF needs one more package."""
 
 SUFFIXES: Final = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """All suffixes of image files, in lower case, with the dot."""
+
+OTHER_SUFFIXES: Final = frozenset(
+    (
+        ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".heics", ".heifs", ".avifs", ".jxr", ".wdp", ".bpg", ".psd",
+        ".psb", ".xcf", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".icns", ".svg", ".exr", ".dds", ".pcx",
+        ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+        ".srw", ".3fr", ".iiq", ".rwl", ".kdc", ".mrw",
+    )
+)  # fmt: skip
+"""Suffixes of image files that cannot be decoded, in lower case, with the dot."""
 
 # No photograph has this many pixels in a byte: such a file is damaged or meant to exhaust memory.
 _MAX_PIXELS_PER_BYTE = 10_000
@@ -91,6 +104,12 @@ def is_image_name(path: str | Path) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
+def is_any_image_name(path: str | Path) -> bool:
+    """Whether the suffix of the name is one of an image file, whether or not it can be decoded."""
+    suffix = Path(path).suffix.lower()
+    return suffix in SUFFIXES or suffix in OTHER_SUFFIXES
+
+
 def read(
     image: EncodedImage,
     *,
@@ -123,10 +142,14 @@ def read(
             if frame is None:
                 file.seek(0)
                 frame = WebPImageFile(file)
-            if at_least is not None:
+            if at_least is not None and header.format == "JPEG":  # others may take an embedded preview
                 frame.draft(None, (at_least, at_least))
             _remove_xmp(frame)
             frame.load()
+        if header.format == "HEIF" and frame.size != header.stored_size:
+            raise ImageError(
+                f"its pixels are {frame.size}, its header says {header.stored_size}. {_LEAVE_OUT}"
+            )
         rgb = to_rgb(frame)
         # Pillow turns a TIFF upright itself when it is loaded, and no other format.
         if header.orientation != 1 and header.format != "TIFF":
@@ -210,17 +233,29 @@ def _opened(image: EncodedImage, max_bytes: int) -> Iterator[tuple[BinaryIO, int
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError("this is a folder, not an image. Give the images in it.")
+            raise ImageError(_describe_folder(path))
         if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for its writer
             raise ImageError("this is not an ordinary file. Copy the image to one.")
         _check_bytes(status.st_size, max_bytes)
         file = path.open("rb")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ImageError(
+                f"this is a broken link: {path.readlink()} does not exist. Restore that file, or remove the link."
+            ) from None
         raise ImageError("there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened ({reason(error)}). Check the path and permissions.") from error
     with file:
         yield file, status.st_size
+
+
+def _describe_folder(path: Path) -> str:
+    try:
+        with os.scandir(path):
+            return "this is a folder, not an image. Give the images in it."
+    except OSError as error:
+        return f"this folder cannot be read ({reason(error)}), so none of its images has a row. Check its permissions."
 
 
 def _check_bytes(length: int, max_bytes: int) -> None:
