@@ -105,6 +105,19 @@ def test_absence_has_a_row_and_litter_is_counted(photos: Path, tmp_path: Path, c
     assert output.read_bytes() == whole
 
 
+def test_max_pixels_raises_the_limit_and_belongs_to_the_plan(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "100")
+    (photos / "5.png").unlink()
+    Image.new("RGB", (80, 40)).save(photos / "6.png")
+    output = tmp_path / "b.csv"
+    assert predict(MODEL, [str(photos)], output=output) == 1
+    assert all("--max-pixels 3200" in row["error"] for row in rows(output))
+    assert predict(MODEL, [str(photos)], output=output, overwrite=True, max_pixels=3200) == 0
+    assert os.environ["SOLOBOX_MAX_PIXELS"] == "3200"
+
+
 def test_labels_are_a_list_of_their_images(photos: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("image,x1,y1,x2,y2\nphotos/1.jpg,1,1,5,5\nphotos/0.jpg,1,1,5,5\nphotos/1.jpg,2,2,7,7\n")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import Overwrite, Raw, bars, out, say
+from solobox.cli.console import MaxPixels, Overwrite, Raw, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -29,6 +29,7 @@ from solobox.data.checks import left_out_path
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import writable
 from solobox.errors import ConfigError
+from solobox.images.reading import allow_pixels
 from solobox.training.run_folder import DataSource
 from solobox.utils.outputs import check_outputs
 
@@ -60,6 +61,7 @@ def audit(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find labels that are probably wrong: a model that was trained without them disagrees.
@@ -86,6 +88,7 @@ def audit(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     name, changes = read_toml(config)
     changes |= set_options(settings)
     source = DataSource(data, images, keep, skip_bad)

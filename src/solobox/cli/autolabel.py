@@ -11,7 +11,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox import autolabel as labelers
-from solobox.cli.console import Overwrite, Raw, bars, say, say_left_out
+from solobox.cli.console import MaxPixels, Overwrite, Raw, bars, say, say_left_out
+from solobox.images.reading import allow_pixels
 from solobox.predict.inputs import LeftOut, check_named, expand
 from solobox.utils.outputs import check_outputs
 from solobox.utils.progress import Progress
@@ -27,6 +28,7 @@ def autolabel(
     workers: int | None = None,
     overwrite: Overwrite = False,
     raw: Raw = False,
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Find the object in each image with a pretrained detector, and write its box.
 
@@ -51,6 +53,7 @@ def autolabel(
     workers
         Threads; by default one per processor.
     """
+    allow_pixels(max_pixels)
     if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # for `--with mine:function`, after all that is installed
     function = labelers.find(labeler)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Overwrite, Raw, bars, out, say
+from solobox.cli.console import MaxPixels, Overwrite, Raw, bars, out, say
 from solobox.cli.options import DataPath, ImageFolder
 from solobox.data import checks, formats
+from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -21,6 +22,7 @@ def check(
     fix: Path | None = None,
     overwrite: Overwrite = False,
     raw: Raw = False,
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Check labelled images for errors; the data is not changed.
 
@@ -34,6 +36,7 @@ def check(
         Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. The copy is
         read with the same --images, or without.
     """
+    allow_pixels(max_pixels)
     annotations = formats.read(data, images)
     outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": fix and checks.left_out_path(fix)}
     check_outputs(outputs, formats.files(annotations), overwrite=overwrite)

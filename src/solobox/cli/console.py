@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 from rich.text import Text
 
+from solobox.images.reading import MAX_PIXELS
+
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
 
@@ -29,6 +31,14 @@ Raw: TypeAlias = Annotated[
         "with = + - @) gets an apostrophe before it, which Solobox takes off again when it reads the file."
     ),
     Flag,
+]
+
+MaxPixels: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help=f"Read images of up to so many pixels (width times height) instead of {MAX_PIXELS:,}; a JPEG may have 4 "
+        "times as many where it is decoded at reduced size."
+    ),
 ]
 
 console = Console(stderr=True)

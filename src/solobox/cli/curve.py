@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import Overwrite, bars, out, say
+from solobox.cli.console import MaxPixels, Overwrite, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -21,6 +21,7 @@ from solobox.cli.options import (
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, check_repetitions
+from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -44,6 +45,7 @@ def curve(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find out whether more labels would help: the learning curve.
@@ -63,6 +65,7 @@ def curve(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     check_repetitions(repetitions)
     recipe = Recipe.from_preset("quick", set_options(settings))
     check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)

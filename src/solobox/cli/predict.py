@@ -11,9 +11,21 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say, say_left_out
+from solobox.cli.console import (
+    Bars,
+    Flag,
+    MaxPixels,
+    Overwrite,
+    Raw,
+    bars,
+    console,
+    quieten,
+    say,
+    say_left_out,
+)
 from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
 from solobox.errors import ConfigError
+from solobox.images.reading import allow_pixels, allowed_pixels
 from solobox.predict.inputs import LeftOut, check_named, clip_of, expand, is_camera
 from solobox.predict.job import (
     JobSummary,
@@ -58,6 +70,7 @@ def predict(
     smooth: Annotated[bool, Flag] = False,
     engine: Literal["local", "ray"] = "local",
     runtime: RuntimeName = "onnxruntime",
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Find the box in each image.
 
@@ -101,6 +114,7 @@ def predict(
     runtime
         The runtime of an exported model; some processors are faster with OpenVINO.
     """
+    allow_pixels(max_pixels)
     check_pad(pad, crop=crop is not None)
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
@@ -115,7 +129,7 @@ def predict(
             )
         return _on_ray(str(model), inputs, None if output is None else str(output), options)
     if (clip := clip_of(inputs)) is not None:
-        check_only_for_images("a clip", images_only)
+        check_only_for_images("a clip", images_only | {"--max-pixels": max_pixels})
         from solobox.predict.video.rows import check_clip_outputs
 
         check_clip_outputs(path, draw)
@@ -147,6 +161,7 @@ def predict(
         columns=_columns(predictor, options, raw=raw),
         settings={
             "--raw": raw or None,
+            "--max-pixels": allowed_pixels(),
             "--draw": str(draw.resolve()) if draw else None,
             "--crop": str(crop.resolve()) if crop else None,
             "--pad": pad,

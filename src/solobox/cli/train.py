@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
+from solobox.cli.console import MaxPixels, bars, console, metrics_rows, metrics_table, out, say
 from solobox.cli.options import (
     DATA_HELP,
     ImageFolder,
@@ -22,6 +22,7 @@ from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
+from solobox.images.reading import allow_pixels
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
 from solobox.utils.outputs import RUN_FILES, is_run
@@ -46,6 +47,7 @@ def train(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> int:
     """Train a localizer on labelled images.
@@ -69,6 +71,7 @@ def train(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     if not is_main_process():
         console.quiet = out.quiet = True
     preset, options = read_toml(config)

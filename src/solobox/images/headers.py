@@ -68,13 +68,18 @@ class Header:
     orientation: int
 
 
-class _Jpeg(JpegImageFile):
+class Jpeg(JpegImageFile):
     """Pillow's JPEG (an MPO is its first frame) without the search for a resolution in the EXIF block.
 
     That search warns about damaged blocks, and the resolution is not needed here.
+
+    has_several_scans: as `check_complexity` gives it.
     """
 
+    has_several_scans = False
+
     def getexif(self) -> Image.Exif:
+        """None: see the class."""
         return Image.Exif()
 
 
@@ -118,12 +123,13 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     Raises ImageError, ``image-unsupported-format`` or ``image-too-complex``, and whatever Pillow raises for
     damage.
     """
-    check_complexity(file)
+    has_several_scans = check_complexity(file)
     start = file.read(64)
     file.seek(0)
     image: ImageFile.ImageFile
     if start.startswith(b"\xff\xd8\xff"):
-        image = _Jpeg(file)
+        image = Jpeg(file)
+        image.has_several_scans = has_several_scans
         exif = image.info.get("exif", b"")
     elif start.startswith(_PNG):
         image = PngImageFile(file)

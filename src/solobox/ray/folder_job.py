@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
+from solobox.images.reading import allowed_pixels
 from solobox.predict.inputs import LeftOut, iter_images
 from solobox.predict.job import Job, JobSummary, Part, Plan
 from solobox.predict.lists import is_list
@@ -182,7 +183,10 @@ def prepare(
         shard_size=shard_size,
         options=options or PredictOptions(),
         columns=columns,
-        settings={f"the list {item}": _hash_of_list(item, before) for item in inputs if is_list(item)},
+        settings={
+            "--max-pixels": allowed_pixels(),
+            **{f"the list {item}": _hash_of_list(item, before) for item in inputs if is_list(item)},
+        },
     )
     if job:
         job.plan.check_same(plan, folder.url)
