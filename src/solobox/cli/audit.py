@@ -10,13 +10,14 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import MaxPixels, Overwrite, Raw, bars, out, say
+from solobox.cli.console import Overwrite, Raw, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
     DataPath,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     files_of,
     options_class,

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import MaxPixels, Overwrite, Raw, bars, out, say
-from solobox.cli.options import DataPath, ImageFolder
+from solobox.cli.console import Overwrite, Raw, bars, out, say
+from solobox.cli.options import DataPath, ImageFolder, MaxPixels
 from solobox.data import checks, formats
 from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing

@@ -6,15 +6,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
-
-from solobox.images.reading import MAX_PIXELS
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
@@ -33,18 +31,49 @@ Raw: TypeAlias = Annotated[
     Flag,
 ]
 
-MaxPixels: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        help=f"Read images of up to so many pixels (width times height) instead of {MAX_PIXELS:,}; a JPEG may have 4 "
-        "times as many where it is decoded at reduced size."
-    ),
-]
+_SPELLED = str.maketrans(
+    {"≥": ">=", "–": "-", "−": "-", "″": '"', "…": "...", "×": "x", "→": "->", "±": "+-"}
+)
+"""Our own signs in ASCII."""
 
-console = Console(stderr=True)
+
+class _Spelled:
+    """A text file that gets our signs in ASCII, because its encoding may not have them."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.translate(_SPELLED))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class StandardConsole(Console):
+    """Rich's console for any code page, and for a reader that ends first: it then raises BrokenPipeError."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream."""
+        file = super().file
+        encoding = (getattr(file, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
+        return file if encoding.startswith("utf") else cast("IO[str]", _Spelled(file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program with status 1, which means something else here."""
+        self.quiet = True  # whatever is printed on the way out
+        raise BrokenPipeError
+
+
+console = StandardConsole(stderr=True)
 """Standard error: notes, progress bars and errors."""
 
-out = Console()
+out = StandardConsole()
 """Standard output: results."""
 
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import MaxPixels, Overwrite, bars, out, say
+from solobox.cli.console import Overwrite, bars, out, say
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
     DataPath,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     files_of,
     options_class,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from solobox.cli.console import (
-    MaxPixels,
     Overwrite,
     bars,
     command_line,
@@ -19,7 +18,7 @@ from solobox.cli.console import (
     say,
     uncertainty_lines,
 )
-from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.options import DataPath, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, MaxPixels, Overwrite, bars, say
-from solobox.cli.options import ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.console import Flag, Overwrite, bars, say
+from solobox.cli.options import ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.images.reading import allow_pixels
 from solobox.utils.outputs import check_outputs

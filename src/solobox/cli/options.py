@@ -12,6 +12,7 @@ from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
 from solobox.data import formats
 from solobox.data.one_per_image import Keep
+from solobox.images.reading import MAX_PIXELS
 
 if TYPE_CHECKING:
     from solobox.config.recipe import Recipe
@@ -42,6 +43,14 @@ SkipBad: TypeAlias = Annotated[
     bool,
     Parameter(help="Leave out rows with errors, and count them, instead of stopping.", group=_DATA),
     Flag,
+]
+
+MaxPixels: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help=f"Read images of up to so many pixels (width times height) instead of {MAX_PIXELS:,}; a JPEG may have 4 "
+        "times as many where it is decoded at reduced size."
+    ),
 ]
 
 

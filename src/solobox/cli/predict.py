@@ -11,18 +11,8 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import (
-    Bars,
-    Flag,
-    MaxPixels,
-    Overwrite,
-    Raw,
-    bars,
-    console,
-    quieten,
-    say,
-    say_left_out,
-)
+from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say, say_left_out
+from solobox.cli.options import MaxPixels
 from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
 from solobox.errors import ConfigError
 from solobox.images.reading import allow_pixels, allowed_pixels

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import MaxPixels, bars, console, metrics_rows, metrics_table, out, say
+from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
 from solobox.cli.options import (
     DATA_HELP,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     options_class,
     require_accelerator,
