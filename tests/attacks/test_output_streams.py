@@ -28,15 +28,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(
-    folder: Path, command: str, environment: dict[str, str] | None = None, **streams: Any
-) -> subprocess.CompletedProcess[bytes]:
+def run(folder: Path, command: str, environment: dict[str, str] | None = None, **streams: Any) -> Any:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams
-    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-m", "solobox", *command.split()],
         cwd=folder, env=os.environ | (environment or {}), check=False, timeout=300, **streams,
     )  # fmt: skip
-    return done
 
 
 @pytest.mark.parametrize(
