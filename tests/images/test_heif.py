@@ -1,5 +1,6 @@
 """AVIF, HEIC, and formats that are not supported: each says what it is and what to do."""
 
+import contextlib
 import io
 import struct
 import sys
@@ -10,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from error_codes import has_code
 from solobox.errors import ImageError
 from solobox.images import heif
+from solobox.images.avif_size import check_avif
 from solobox.images.reading import is_any_image_name, is_image_name, probe, read
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
@@ -72,6 +76,54 @@ def test_limits_and_damage_of_avif(act: Callable[..., Any]) -> None:
     for length in (20, 60, len(data) // 3):
         with pytest.raises(ImageError, check=has_code("image-damaged")):
             act(data[:length])
+
+
+def with_stated_size(data: bytes, width: int, height: int) -> bytes:
+    """The AVIF with another size in its container than in its frames."""
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", width, height) + data[at + 8 :]
+
+
+@pytest.mark.parametrize("act", [read, probe])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_frames_of_an_avif_are_not_larger_than_it_says(act: Callable[..., Any], mode: str) -> None:
+    data = encode(corners().convert(mode), "AVIF")
+    assert act(data, max_pixels=64 * 48).size == (64, 48)
+    lying = with_stated_size(data, 16, 16)
+    with pytest.raises(ImageError, match="64x48", check=has_code("image-too-complex")):
+        act(lying, max_pixels=64 * 48 - 1)
+
+
+def test_the_size_in_the_long_header_of_frames() -> None:
+    film = encode(corners(), "AVIF", save_all=True, append_images=[corners().rotate(180)])
+    still = film.replace(b"ftypavis", b"ftypavif")  # then its items count, which have a film's header
+    check_avif(still, 64 * 48)
+    with pytest.raises(ImageError, match="64x48", check=has_code("image-too-complex")):
+        check_avif(still, 64 * 48 - 1)
+
+
+def test_an_animated_avif_is_refused() -> None:
+    data = encode(corners(), "AVIF", save_all=True, append_images=[corners().rotate(180)])
+    for film in (data, data.replace(b"ftypavis", b"ftypmif1")):
+        with pytest.raises(ImageError, match="animated", check=has_code("image-unsupported-format")):
+            read(film)
+
+
+AVIF = encode(corners().convert("RGBA"), "AVIF")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, len(AVIF) - 1), st.integers(0, 255)), min_size=1, max_size=8),
+    length=st.integers(1, len(AVIF)),
+)
+def test_a_damaged_avif_is_read_or_refused(changes: list[tuple[int, int]], length: int) -> None:
+    data = bytearray(AVIF)
+    for at, value in changes:
+        data[at] = value
+    for act in (read, probe):
+        with contextlib.suppress(ImageError):
+            assert act(bytes(data[:length]), max_pixels=100_000).size
 
 
 @pytest.mark.parametrize("act", [read, probe])

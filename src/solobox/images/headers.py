@@ -23,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
 from solobox.images import heif
+from solobox.images.avif_size import check_avif
 from solobox.images.bitfields import BitfieldsBmp
 from solobox.images.complexity import MIN_SCANS, check_complexity, check_tiles
 
@@ -148,6 +149,9 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
         return tiff, _tiff_header(tiff)
     elif container := heif.format_of(start):
         image = heif.open_image(file, container)
+        if container == "AVIF" and image.width * image.height <= max_pixels:  # else that is its fault
+            file.seek(0)
+            check_avif(file.read(), max_pixels)
         exif = image.info.get("exif", b"") if container == "AVIF" else b""
     else:
         raise ImageError(
