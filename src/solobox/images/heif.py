@@ -67,9 +67,13 @@ def _heif_plugin() -> Any:
     return None
 
 
-_HEIF_ADVICE = "this is a HEIC image, which one more package reads: `pip install pi-heif` (or pillow-heif)"
-_AVIF_ADVICE = "this is an AVIF image, which Pillow reads from 11.3 on: `pip install --upgrade pillow`"
+_HEIF_ADVICE = (
+    "this is a HEIC image, which one more package reads. Run `pip install pi-heif` (or pillow-heif)"
+)
+_AVIF_ADVICE = (
+    "this is an AVIF image, which this Pillow cannot read. Run `pip install --upgrade pillow` (11.3 or later)"
+)
 
 
 def _missing(advice: str) -> ImageError:
-    return ImageError(f"{advice}. Or convert it to JPEG, or leave it out.", code="image-unsupported-format")
+    return ImageError(f"{advice}, convert it to JPEG, or leave it out.", code="image-unsupported-format")
