@@ -276,7 +276,7 @@ def _opened(image: EncodedImage, max_bytes: int) -> Iterator[tuple[BinaryIO, int
     except FileNotFoundError:
         if path.is_symlink():
             raise ImageError(
-                f"this is a broken link: {path.readlink()} does not exist. Restore what it leads to, or remove the link."
+                f"this is a broken link: {path.readlink()} does not exist. Restore that, or remove the link."
             ) from None
         raise ImageError("there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:
