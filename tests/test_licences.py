@@ -61,6 +61,14 @@ def test_no_extra_brings_the_gpl_but_what_notice_names() -> None:
     assert all(package in notice and library in notice for package, library in ALLOWED)
 
 
+def test_no_extra_brings_pillow_heif() -> None:
+    """Its wheels hold libx265 where pi-heif's do not, and whoever wants HEIC installs one: see docs/images.md."""
+    needs = {Requirement(text).name.lower() for text in distribution("solobox").requires or ()}
+    assert not needs & {"pillow-heif", "pillow_heif"}
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("NOTICE", "docs/images.md")]
+    assert all("pillow-heif" in text and "x265" in text for text in texts)
+
+
 def test_the_licences_that_it_looks_for() -> None:
     for text in (
         "GPL-3.0-or-later",

@@ -52,6 +52,8 @@ def images(path: Path) -> list[str]:
 
 def test_two_files_and_status_1_where_an_image_cannot_be_read(folder: Path) -> None:
     (folder / "in" / "4.png").write_bytes(b"")
+    (folder / "in" / "6.jxl").write_bytes(b"\xff\x0a")
+    (folder / "in" / "._0.png").write_bytes(b"x")
     (folder / "list.csv").write_text("image,note\nin/5.png,x\nin/0.png,y\n")
     (folder / "lost.txt").write_text("lost.jpg\n")
     done = solobox(
@@ -68,11 +70,12 @@ def test_two_files_and_status_1_where_an_image_cannot_be_read(folder: Path) -> N
     )
     assert done.returncode == 1, done.stderr
     assert images(folder / "out" / "boxes.csv") == ["../in/5.png", "../in/0.png", "../in/3.png"]
-    rejected = ["../in/1.png", "../in/2.png", "../in/4.png", "../lost.jpg"]
+    rejected = ["../in/1.png", "../in/2.png", "../in/4.png", "../in/6.jxl", "../lost.jpg"]
     assert images(folder / "out" / "boxes.rejected.csv") == rejected
     stderr = " ".join(done.stderr.split())
-    assert "3 of 7 images have a box" in stderr
-    assert "1 with nothing found, 1 with several candidates, 2 with an error" in stderr
+    assert "3 of 8 images have a box" in stderr
+    assert "1 with nothing found, 1 with several candidates, 3 with an error" in stderr
+    assert "left out of the folders: 1 hidden" in stderr
     assert "4.png: the file is empty" in stderr
 
 

@@ -85,6 +85,46 @@ def test_every_input_has_its_row_and_only_the_output_is_left(
         ]
 
 
+def test_absence_has_a_row_and_litter_is_counted(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    (photos / "6.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (photos / "7.jxl").write_bytes(b"\xff\x0a")
+    (photos / "8.jpg").symlink_to(photos / "gone.jpg")
+    for name in ("._0.jpg", "Thumbs.db", "notes.md"):
+        (photos / name).write_text("x")
+    output = tmp_path / "b.csv"
+    assert predict(MODEL, [str(photos)], output=output) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "4 of 8 images could not be read" in said
+    assert "left out of the folders: 2 hidden or system files and folders, 1 file that is no image" in said
+    errors = {Path(row["image"]).name: row["error"] for row in rows(output) if row["error"]}
+    assert list(errors) == ["5.png", "6.heic", "7.jxl", "8.jpg"]
+    for name, why in (("6.heic", "HEIC"), ("7.jxl", "JPEG XL"), ("8.jpg", "broken link")):
+        assert why in errors[name]
+    whole = output.read_bytes()
+    predict(MODEL, [str(photos)], output=output, overwrite=True)
+    assert output.read_bytes() == whole
+
+
+def test_max_pixels_raises_the_limit_and_belongs_to_the_plan(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "100")
+    (photos / "5.png").unlink()
+    Image.new("RGB", (80, 40)).save(photos / "6.png")
+    output = tmp_path / "b.csv"
+    assert predict(MODEL, [str(photos)], output=output) == 1
+    assert all("--max-pixels 3200" in row["error"] for row in rows(output))
+    assert predict(MODEL, [str(photos)], output=output, overwrite=True, max_pixels=3200) == 0
+    assert os.environ["SOLOBOX_MAX_PIXELS"] == "3200"
+
+
+def test_labels_are_a_list_of_their_images(photos: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,x1,y1,x2,y2\nphotos/1.jpg,1,1,5,5\nphotos/0.jpg,1,1,5,5\nphotos/1.jpg,2,2,7,7\n")
+    assert predict(MODEL, [str(labels)], output=tmp_path / "b.csv") == 0
+    assert [Path(row["image"]).name for row in rows(tmp_path / "b.csv")] == ["1.jpg", "0.jpg"]
+
+
 def test_cocos_results_and_how_many_images_have_no_entry(photos: Path, tmp_path: Path, capsys: Any) -> None:
     images = [{"id": 10 + n, "file_name": f"{n}.jpg"} for n in range(4)] + [{"id": 15, "file_name": "5.png"}]
     content = {

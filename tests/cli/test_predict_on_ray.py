@@ -80,6 +80,10 @@ def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "bytecode"))
     monkeypatch.chdir(tmp_path)  # relative paths are those of the one who asks, not of a worker
     Path(images[2]).write_bytes(b"damaged")
+    heic = Path(images[-1]).with_name("z.heic")
+    heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    heic.with_name("._z.jpg").touch()
+    images.append(str(heic))
     capfd.readouterr()
     assert predict_on_ray(str(model), ["in"], "out") == 1
     said = "".join(capfd.readouterr())
@@ -89,6 +93,9 @@ def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
         box = [row[edge] for edge in ("x1", "y1", "x2", "y2")]
         assert box == ([None] * 4 if expected.error else pytest.approx(expected.box, abs=0.02))
         assert (row["error"] or "") == expected.error
-    assert "1 of 6 images could not be read" in said
+    assert "2 of 7 images could not be read" in said
+    assert "left out of the folders: 1 hidden" in said
     for line in said.splitlines():
-        assert not line.strip() or any(ours in line for ours in ("images", "predicting", "boxes: ")), said
+        assert not line.strip() or any(
+            ours in line for ours in ("images", "predicting", "boxes: ", "left out")
+        ), said

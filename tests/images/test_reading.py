@@ -16,9 +16,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from solobox.errors import ImageError
+from solobox.errors import ConfigError, ImageError
 from solobox.images.headers import Header
-from solobox.images.reading import FORMATS, SUFFIXES, decode, is_image_name, probe, read, to_square
+from solobox.images.reading import (
+    FORMATS,
+    SUFFIXES,
+    allow_pixels,
+    decode,
+    is_image_name,
+    probe,
+    read,
+    to_square,
+)
 
 
 def encode(image: Image.Image, codec: str, **options: Any) -> bytes:
@@ -520,6 +529,60 @@ def peak_memory() -> int:
 def test_a_limit_raised_above_pillows_own_holds_without_a_warning() -> None:
     data = hollow("PNG", 14000, 14000)  # 196 million pixels: Pillow's own limit would refuse them
     assert probe(data + bytes(30_000), max_pixels=200_000_000).size == (14000, 14000)
+
+
+def big_jpeg(width: int, height: int, **options: Any) -> bytes:
+    return encode(Image.new("RGB", (width, height), (90, 120, 30)), "JPEG", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [({}, 4), ({"progressive": True}, 2)], ids=["one scan", "progressive"]
+)
+def test_a_jpeg_that_is_reduced_may_have_more_pixels(
+    options: dict[str, Any], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = big_jpeg(800, 600, **options)
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", str(800 * 600 // most))
+    image = read(data, at_least=60)
+    assert (image.size, image.pixels.shape) == ((800, 600), (75, 100, 3))
+    assert probe(data).size == (800, 600)
+    refused(data, "image-too-many-pixels", read)  # at its full size
+    refused(data, "image-too-many-pixels", text="limit of", at_least=500)
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", str(800 * 600 // most - 1))
+    for act in (read, probe):
+        refused(data, "image-too-many-pixels", act, text="--max-pixels 480000")
+    refused(data, "image-too-many-pixels", at_least=60)
+    refused(data, "image-too-many-pixels", at_least=60, max_pixels=800 * 600 - 1)  # a stated limit is strict
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "480000")  # as the message says
+    assert read(data).pixels.shape == (600, 800, 3)
+
+
+def test_an_image_of_a_phone_with_108_megapixels_is_read_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "phone.jpg"
+    Image.new("L", (12000, 9000), 90).save(path)
+    assert probe(path).size == (12000, 9000)
+    peak_before = peak_memory()
+    image = read(path, at_least=320)
+    assert (image.size, image.pixels.shape) == ((12000, 9000), (1125, 1500, 3))
+    assert peak_memory() - peak_before < 100_000_000
+
+
+@pytest.mark.parametrize("codec", sorted(set(ALL) - {"JPEG"}))
+def test_other_formats_have_the_limit_itself(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(colours(), codec, **ALL[codec])
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "1535")
+    refused(data, "image-too-many-pixels", at_least=2)
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "1536")
+    assert read(data).size == (48, 32)
+
+
+def test_a_limit_that_is_no_number_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("many", "0", "-1", "8e7"):
+        monkeypatch.setenv("SOLOBOX_MAX_PIXELS", text)
+        with pytest.raises(ConfigError, match="SOLOBOX_MAX_PIXELS"):
+            read(encode(colours(), "PNG"))
+    with pytest.raises(ConfigError, match="--max-pixels"):
+        allow_pixels(0)
 
 
 @pytest.mark.parametrize("codec", ["PNG", "BMP", "GIF"])

@@ -1,15 +1,19 @@
+import errno
+import os
 import sys
 import uuid
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import expand
+from solobox.errors import ConfigError, DataError, ImageError
+from solobox.images.reading import probe
+from solobox.predict.inputs import LeftOut, expand
 
 NAMES = ("b.jpg", "a.PNG", "notes.md", "deep/c.webp", "deep/er/d.jpg", "odd[1].jpg")
 IMAGES = ["a.PNG", "b.jpg", "deep/c.webp", "deep/er/d.jpg", "odd[1].jpg"]
@@ -165,3 +169,101 @@ def test_a_list_gives_every_line_in_order(tmp_path: Path, names: list[str]) -> N
     path = tmp_path / "list.txt"
     path.write_text("\n".join(names), encoding="utf-8")
     assert expand([str(path)]) == names
+
+
+def broken_link(path: Path) -> None:
+    try:
+        path.symlink_to(path.with_name("gone"))
+    except OSError:
+        pytest.skip("no links here")
+
+
+def test_whatever_cannot_be_decoded_is_named_and_the_rest_is_counted(tmp_path: Path) -> None:
+    images = [
+        "a.jpg", "b.heic", "c.AVIF", "d.jxl", "deep/e.dng", "deep/f.psd", "deep/folder.jpg/g.png", "z.svg",
+    ]  # fmt: skip
+    litter = [
+        "._a.jpg",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "__MACOSX/deep/._a.jpg",
+        ".git/x.png",
+        "deep/.h.jpg",
+    ]
+    others = ["notes.md", "deep/a.xml"]
+    for name in images + litter + others:
+        put(str(tmp_path), name, "x")
+    left_out = LeftOut()
+    assert expand([tmp_path], left_out) == [str(tmp_path / name) for name in images]
+    assert left_out == LeftOut(hidden=7, others=2)
+    assert "7 hidden" in str(left_out)
+    assert str(LeftOut()) == ""
+
+
+def test_broken_links_and_links_in_a_circle_are_named(tmp_path: Path) -> None:
+    put(str(tmp_path), "real/a.jpg", "x")
+    for name in ("b.jpg", "folder", "notes.md"):
+        broken_link(tmp_path / name)
+    (tmp_path / "circle.jpg").symlink_to(tmp_path / "circle.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "real" / "a.jpg")
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    left_out = LeftOut()
+    found = [Path(name).relative_to(tmp_path).as_posix() for name in expand([tmp_path], left_out)]
+    assert found == ["b.jpg", "circle.jpg", "folder", "link.jpg", "real/a.jpg"]
+    assert left_out == LeftOut(others=1, links=1)
+    for name in ("b.jpg", "folder"):
+        with pytest.raises(ImageError, match=r"broken link: .*gone"):
+            probe(tmp_path / name)
+    with pytest.raises(ImageError):
+        probe(tmp_path / "circle.jpg")
+
+
+def test_a_pattern_names_broken_links_and_counts_folders(tmp_path: Path) -> None:
+    for name in ("a.jpg", "deep/b.jpg", "Thumbs.db", "__MACOSX/c.jpg"):
+        put(str(tmp_path), name, "x")
+    broken_link(tmp_path / "b.jpg")
+    left_out = LeftOut()
+    assert expand([f"{tmp_path}/*"], left_out) == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    assert left_out == LeftOut(hidden=2, folders=1)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in ``photos`` that nobody may read, root included."""
+    for name in ("photos/a.jpg", "photos/locked/b.jpg", "photos/z.jpg"):
+        put(str(tmp_path), name, "x")
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    return tmp_path / "photos" / "locked"
+
+
+def test_a_folder_that_cannot_be_read_is_named(locked: Path) -> None:
+    photos = locked.parent
+    assert expand([photos]) == [str(photos / "a.jpg"), str(locked), str(photos / "z.jpg")]
+    with pytest.raises(ImageError, match="Permission denied"):
+        probe(locked)
+    with pytest.raises(DataError) as error:  # given by itself, it is a mistake at once
+        expand([locked])
+    assert error.value.code == "file-unreadable"
+
+
+def test_a_folder_of_litter_alone_says_so(tmp_path: Path) -> None:
+    put(str(tmp_path), "._a.jpg", "x")
+    with pytest.raises(DataError, match="1 hidden") as error:
+        expand([tmp_path])
+    assert error.value.code == "no-images"
+
+
+def test_a_store_is_listed_alike(bucket: str) -> None:
+    for name in ("a.jpg", "b.heic", "._a.jpg", "__MACOSX/a.jpg", "notes.md"):
+        put(bucket, name, "x")
+    left_out = LeftOut()
+    assert [name.rsplit("/", 1)[1] for name in expand([bucket], left_out)] == ["a.jpg", "b.heic"]
+    assert left_out == LeftOut(hidden=2, others=1)

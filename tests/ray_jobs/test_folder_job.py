@@ -9,6 +9,7 @@ from ray_standins import new_bucket, write_images
 
 from error_codes import has_code
 from solobox.errors import ConfigError, DataError
+from solobox.predict.inputs import LeftOut
 from solobox.predict.predictor import PredictOptions
 from solobox.predict.writers import Columns
 from solobox.ray import FolderJob, prepare
@@ -46,6 +47,27 @@ def test_shards_are_the_inputs_in_order_and_of_one_size(
     again = FolderJob.open(output)
     assert again is not None
     assert (again.plan, again.key, again.started) == (job.plan, job.key, job.started)
+
+
+def test_what_a_folder_holds_beside_images_is_counted(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 2)
+    (tmp_path / "in" / "._00000.jpg").touch()
+    (tmp_path / "in" / "a.heic").touch()
+    (tmp_path / "in" / "b.jpg").symlink_to(tmp_path / "gone.jpg")
+    left_out = LeftOut()
+    job, _ = prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns(), left_out=left_out)
+    assert [Path(name).name for name in job.names(0)] == ["00000.jpg", "00001.jpg", "a.heic", "b.jpg"]
+    assert left_out == LeftOut(hidden=1)
+
+
+def test_labels_are_a_list_too(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("image,x1,y1,x2,y2\nb.jpg,1,1,5,5\na.jpg,1,1,5,5\nb.jpg,2,2,7,7\n")
+    job, _ = prepare(str(tmp_path / "out"), MODEL, [str(labels)], Columns())
+    assert [Path(name).name for name in job.names(0)] == ["b.jpg", "a.jpg"]
+    labels.write_text("image,x1,y1,x2,y2\nb.jpg,1,1,5,5\n")
+    with pytest.raises(ConfigError, check=has_code("plan-differs")):
+        prepare(str(tmp_path / "out"), MODEL, [str(labels)], Columns())
 
 
 def test_a_job_continues_and_nothing_is_listed_again(tmp_path: Path) -> None:

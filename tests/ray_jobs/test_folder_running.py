@@ -13,9 +13,9 @@ from pyarrow import parquet
 from ray_standins import SizeAsBox, jpeg, load, new_bucket, one_by_one, size_of, write_images
 
 from error_codes import has_code
-from solobox.errors import DataError
-from solobox.predict import inputs as predict_inputs
+from solobox.errors import ConfigError, DataError
 from solobox.predict import job as predict_job
+from solobox.predict import stores
 from solobox.predict.job import Engine, Job, Outcome, Part, Task, in_threads, run
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -265,6 +265,16 @@ def test_a_worker_leaves_a_part_that_another_one_wrote(tmp_path: Path) -> None:
     assert run(job, one_by_one(load)).rows == 8
 
 
+def test_workers_have_the_limit_of_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "in", 4)
+    monkeypatch.setenv("SOLOBOX_MAX_PIXELS", "1")
+    prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns())
+    monkeypatch.delenv("SOLOBOX_MAX_PIXELS")  # as on another machine
+    with pytest.raises(ConfigError, match="--max-pixels", check=has_code("plan-differs")):
+        prepare(str(tmp_path / "out"), MODEL, [str(tmp_path / "in")], Columns())
+    assert Worker(str(tmp_path / "out"), load).do(Task(0)) == Part(4, 4)
+
+
 @pytest.mark.parametrize("harm", ["cut", "rows", "other"])
 def test_a_part_that_is_damaged_or_of_another_run_is_made_anew(tmp_path: Path, harm: str) -> None:
     names = write_images(tmp_path / "in", 8)
@@ -348,7 +358,7 @@ class Shaky(fsspec.AbstractFileSystem):  # type: ignore[misc]
 @pytest.fixture
 def shaky(monkeypatch: pytest.MonkeyPatch) -> type[Shaky]:
     fsspec.register_implementation("shaky", Shaky, clobber=True)
-    monkeypatch.setattr(predict_inputs, "_PAUSE", 0.0)
+    monkeypatch.setattr(stores, "_PAUSE", 0.0)
     Shaky.asked.clear()
     return Shaky
 

@@ -45,13 +45,27 @@ def main() -> None:
     """Run a command. A SoloboxError is printed as one line with its code, without a traceback; exit status 2.
 
     Ctrl-C and SIGTERM end every command alike, after what it has begun is closed or removed: exit status 130 and 143.
+    So does a reader of the output that ends first, as in `solobox check ... | head -1`: nothing is said, status 141.
     """
+    try:
+        _run()
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(128 + 13)
+
+
+def _run() -> None:
     from rich.markup import escape
 
-    from solobox.cli.console import console
+    from solobox.cli.console import console, out
 
+    if sys.stdout is None:  # closed by the shell: >&-
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what its encoding does not
         sys.stdout.reconfigure(errors="backslashreplace")
+    app.console, app.error_console = out, console
     try:
         with interruptible():
             result = app(result_action="return_value", exit_on_error=False)
@@ -73,9 +87,6 @@ def main() -> None:
             soft_wrap=True,
         )
         sys.exit(2)
-    except BrokenPipeError:  # the reader of the output ended first, as in `solobox predict ... | head`
-        _drop_stdout()
-        sys.exit(128 + 13)
     except KeyboardInterrupt as stop:
         console.print("stopped")
         sys.exit(exit_status(stop))
@@ -84,7 +95,7 @@ def main() -> None:
             raise
         with suppress(OSError):
             sys.stdout.flush()
-        _drop_stdout()
+        _drop_output()
         where = f" ({error.filename})" if error.filename else ""
         console.print(
             f"[bold red]error[/]\\[disk-full]: {escape(f'a file cannot be written{where}: {error.strerror}')}. "
@@ -95,9 +106,14 @@ def main() -> None:
     sys.exit(result if isinstance(result, int) else 0)
 
 
-def _drop_stdout() -> None:
+def _drop_output() -> None:
     """Or Python's flush at exit fails again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)

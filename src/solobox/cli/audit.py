@@ -18,6 +18,7 @@ from solobox.cli.options import (
     DataPath,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     files_of,
     options_class,
@@ -30,6 +31,7 @@ from solobox.data.checks import left_out_path
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import writable
 from solobox.errors import ConfigError
+from solobox.images.reading import allow_pixels
 from solobox.training.run_folder import DataSource
 from solobox.utils.outputs import check_outputs
 
@@ -62,6 +64,7 @@ def audit(
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
     auto_group: AutoGroup = True,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find labels that are probably wrong: a model that was trained without them disagrees.
@@ -88,6 +91,7 @@ def audit(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     name, changes = read_toml(config)
     changes |= set_options(settings)
     source = DataSource(data, images, keep, skip_bad, auto_group)

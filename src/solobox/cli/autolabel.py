@@ -11,8 +11,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox import autolabel as labelers
-from solobox.cli.console import Overwrite, Raw, bars, say
-from solobox.predict.inputs import check_named, expand
+from solobox.cli.console import Overwrite, Raw, bars, say, say_left_out
+from solobox.cli.options import MaxPixels
+from solobox.images.reading import allow_pixels
+from solobox.predict.inputs import LeftOut, check_named, expand
 from solobox.utils.outputs import check_outputs
 from solobox.utils.progress import Progress
 
@@ -27,6 +29,7 @@ def autolabel(
     workers: int | None = None,
     overwrite: Overwrite = False,
     raw: Raw = False,
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Find the object in each image with a pretrained detector, and write its box.
 
@@ -38,7 +41,8 @@ def autolabel(
     Parameters
     ----------
     images
-        Images, folders (searched with their subfolders), glob patterns, and CSV files with a column image.
+        Images, folders (searched with their subfolders), glob patterns, and lists of images as `solobox predict` takes
+        them.
     output
         Write image,x1,y1,x2,y2,source,score to this CSV, and the rejected images to OUT.rejected.csv beside it.
     labeler
@@ -50,12 +54,14 @@ def autolabel(
     workers
         Threads; by default one per processor.
     """
+    allow_pixels(max_pixels)
     if labeler not in labelers.available() and (folder := str(Path.cwd())) not in sys.path:
         sys.path.append(folder)  # for `--with mine:function`, after all that is installed
     function = labelers.find(labeler)
     check_named(images)
     # Each image once: os.path.abspath, because Path.resolve would follow links.
-    paths = list({os.path.abspath(name): Path(name) for name in expand(images)}.values())  # noqa: PTH100
+    left_out = LeftOut()
+    paths = list({os.path.abspath(name): Path(name) for name in expand(images, left_out)}.values())  # noqa: PTH100
     outputs = {"-o": output, "the rejected images of -o": labelers.rejected_path(output)}
     check_outputs(outputs, chain(map(Path, images), paths), overwrite=overwrite)
     with bars() as progress, closing(labelers.label(paths, function, workers)) as results:
@@ -68,6 +74,7 @@ def autolabel(
     )
     if report.first_error:
         say(f"the first error: {report.first_error}")
+    say_left_out(left_out)
     return 1 if report.n_failed else 0
 
 

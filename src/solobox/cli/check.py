@@ -7,8 +7,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox.cli.console import Overwrite, Raw, bars, out, say
-from solobox.cli.options import DataPath, ImageFolder
+from solobox.cli.options import DataPath, ImageFolder, MaxPixels
 from solobox.data import checks, formats
+from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -21,6 +22,7 @@ def check(
     fix: Path | None = None,
     overwrite: Overwrite = False,
     raw: Raw = False,
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Check labelled images for errors; the data is not changed.
 
@@ -35,6 +37,7 @@ def check(
         read with the same --images, or without.
     """
     left_out = fix and checks.left_out_path(fix)
+    allow_pixels(max_pixels)
     annotations = formats.read(data, images)
     outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": left_out}
     check_outputs(outputs, formats.files(annotations), overwrite=overwrite)

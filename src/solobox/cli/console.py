@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -31,16 +31,61 @@ Raw: TypeAlias = Annotated[
     Flag,
 ]
 
-console = Console(stderr=True)
+_SPELLED = str.maketrans(
+    {"≥": ">=", "–": "-", "−": "-", "″": '"', "…": "...", "×": "x", "→": "->", "±": "+-"}
+)
+"""Our own signs in ASCII."""
+
+
+class _Spelled:
+    """A text file that gets our signs in ASCII, because its encoding may not have them."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, text: str) -> int:
+        return self._file.write(text.translate(_SPELLED))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+class StandardConsole(Console):
+    """Rich's console for any code page, and for a reader that ends first: it then raises BrokenPipeError."""
+
+    @property
+    def file(self) -> IO[str]:
+        """The stream."""
+        file = super().file
+        encoding = (getattr(file, "encoding", None) or "utf-8").lower().replace("-", "").replace("_", "")
+        return file if encoding.startswith("utf") else cast("IO[str]", _Spelled(file))
+
+    @file.setter
+    def file(self, new_file: IO[str]) -> None:
+        self._file = new_file
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program with status 1, which means something else here."""
+        self.quiet = True  # whatever is printed on the way out
+        raise BrokenPipeError
+
+
+console = StandardConsole(stderr=True)
 """Standard error: notes, progress bars and errors."""
 
-out = Console()
+out = StandardConsole()
 """Standard output: results."""
 
 
 def say(text: str) -> None:
     """Print a line on standard error, as it is: without markup, colors or line breaks that cut paths."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_left_out(left_out: object) -> None:
+    """Print what the input folders hold beside images, if anything; see `solobox.predict.inputs.LeftOut`."""
+    if text := str(left_out):
+        say(f"left out of the folders: {text}")
 
 
 class Bars:

@@ -14,6 +14,7 @@ from solobox.cli.options import (
     DataPath,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     files_of,
     options_class,
@@ -22,6 +23,7 @@ from solobox.cli.options import (
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, check_repetitions
+from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -46,6 +48,7 @@ def curve(
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
     auto_group: AutoGroup = True,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> None:
     """Find out whether more labels would help: the learning curve.
@@ -65,6 +68,7 @@ def curve(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     check_repetitions(repetitions)
     recipe = Recipe.from_preset("quick", set_options(settings))
     check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)

@@ -18,8 +18,9 @@ from solobox.cli.console import (
     say,
     uncertainty_lines,
 )
-from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.options import DataPath, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
+from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -39,6 +40,7 @@ def evaluate(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Evaluate a trained localizer: boxes, margins, presence, familiarity.
 
@@ -57,6 +59,7 @@ def evaluate(
         The folder of another run, to compare with on the same images: by how much, where, and whether the difference
         is significant.
     """
+    allow_pixels(max_pixels)
     runs = [run, against] if against is not None else [run]
     check_outputs(
         {"--json": json_file, "--report": report}, chain(runs, files_of(data, images)), overwrite=overwrite

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from solobox.cli.console import Flag, Overwrite, bars, say
-from solobox.cli.options import ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.options import ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
+from solobox.images.reading import allow_pixels
 from solobox.utils.outputs import check_outputs
 
 
@@ -24,6 +25,7 @@ def export(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    max_pixels: MaxPixels = None,
 ) -> None:
     """Write a trained localizer as one ONNX file.
 
@@ -46,6 +48,7 @@ def export(
     target
         onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
     """
+    allow_pixels(max_pixels)
     if target == "onnx":  # a folder for Triton must be new
         inputs = chain([run], files_of(check, images) if check is not None else ())
         check_outputs({"-o": output}, inputs, overwrite=overwrite)

@@ -12,6 +12,7 @@ from solobox.config.architecture import Architecture
 from solobox.config.options import Options, options_of
 from solobox.data import formats
 from solobox.data.one_per_image import Keep
+from solobox.images.reading import MAX_PIXELS
 
 if TYPE_CHECKING:
     from solobox.config.recipe import Recipe
@@ -52,6 +53,13 @@ AutoGroup: TypeAlias = Annotated[
         negative="--no-auto-group",
         help="Keep copies of an image and frames of a scene in one split, unless the data groups them.",
         group=_DATA,
+    ),
+]
+MaxPixels: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        help=f"Read images of up to so many pixels (width times height) instead of {MAX_PIXELS:,}; a JPEG may have 4 "
+        "times as many where it is decoded at reduced size."
     ),
 ]
 

@@ -11,10 +11,12 @@ from typing import Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say
+from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say, say_left_out
+from solobox.cli.options import MaxPixels
 from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
 from solobox.errors import ConfigError
-from solobox.predict.inputs import check_named, clip_of, expand, is_camera, is_url
+from solobox.images.reading import allow_pixels, allowed_pixels
+from solobox.predict.inputs import LeftOut, check_named, clip_of, expand, is_camera
 from solobox.predict.job import (
     JobSummary,
     Part,
@@ -29,6 +31,7 @@ from solobox.predict.onnx_model import RuntimeName
 from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile, is_renamed
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
+from solobox.predict.stores import is_url
 from solobox.predict.writers import Columns, CsvWriter, ImageIds
 from solobox.utils.outputs import check_outputs
 
@@ -57,6 +60,7 @@ def predict(
     smooth: Annotated[bool, Flag] = False,
     engine: Literal["local", "ray"] = "local",
     runtime: RuntimeName = "onnxruntime",
+    max_pixels: MaxPixels = None,
 ) -> int:
     """Find the box in each image.
 
@@ -67,8 +71,9 @@ def predict(
     model
         A run folder of `solobox train`, or an .onnx file of `solobox export`, which needs no PyTorch.
     inputs
-        Images, folders (searched with their subfolders), glob patterns, and lists of images (.txt, .csv); URLs of all
-        these; or one video, or the number of a camera.
+        Images, folders (searched with their subfolders), glob patterns, and lists of images (a .txt with a path on
+        each line, a .csv, labels in any format of `solobox check`); URLs of all these; or one video, or the number of
+        a camera.
     output
         Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; for a video .csv or .jsonl.
         Without it they are printed as CSV.
@@ -99,6 +104,7 @@ def predict(
     runtime
         The runtime of an exported model; some processors are faster with OpenVINO.
     """
+    allow_pixels(max_pixels)
     check_pad(pad, crop=crop is not None)
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
@@ -113,7 +119,7 @@ def predict(
             )
         return _on_ray(str(model), inputs, None if output is None else str(output), options)
     if (clip := clip_of(inputs)) is not None:
-        check_only_for_images("a clip", images_only)
+        check_only_for_images("a clip", images_only | {"--max-pixels": max_pixels})
         from solobox.predict.video.rows import check_clip_outputs
 
         check_clip_outputs(path, draw)
@@ -125,7 +131,8 @@ def predict(
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
     check_output(path, resume=resume, ids=coco_ids is not None)
     check_named(inputs)
-    images = expand(inputs)
+    left_out = LeftOut()
+    images = expand(inputs, left_out)
     folders = {name: folder for name, folder in (("--draw", draw), ("--crop", crop)) if folder is not None}
     others = [Path(model), *([coco_ids] if coco_ids is not None else [])]
     read = chain(others, map(Path, inputs), (Path(image) for image in images if not is_url(image)))
@@ -144,6 +151,7 @@ def predict(
         columns=_columns(predictor, options, raw=raw),
         settings={
             "--raw": raw or None,
+            "--max-pixels": allowed_pixels(),
             "--draw": str(draw.resolve()) if draw else None,
             "--crop": str(crop.resolve()) if crop else None,
             "--pad": pad,
@@ -157,7 +165,7 @@ def predict(
             summary = _write(
                 OutputFile.open(path, plan, images, ids, resume=resume), predictor, writers, progress
             )
-    _report(summary, path, folders, ids)
+    _report(summary, path, folders, ids, left_out)
     return 1 if summary.errors else 0
 
 
@@ -288,7 +296,9 @@ def _counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
         yield row
 
 
-def _report(summary: JobSummary, output: Path | None, folders: dict[str, Path], ids: ImageIds) -> None:
+def _report(
+    summary: JobSummary, output: Path | None, folders: dict[str, Path], ids: ImageIds, left_out: LeftOut
+) -> None:
     kinds = {"--draw": "drawn images", "--crop": "crops"}
     for path, what in [(output, "boxes"), *((folder, kinds[option]) for option, folder in folders.items())]:
         if path is not None:
@@ -308,6 +318,7 @@ def _report(summary: JobSummary, output: Path | None, folders: dict[str, Path], 
             )
     if summary.errors:
         say(f"{summary.errors:,} of {summary.rows:,} images could not be read{where}")
+    say_left_out(left_out)
 
 
 # A Ray cluster --------------------------------------------------------------------------------------
@@ -331,7 +342,8 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
     predictor = load_model(data)
     predictor.check(options)
     say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
-    job, is_old = prepare(output, data, inputs, _columns(predictor, options), options)
+    left_out = LeftOut()
+    job, is_old = prepare(output, data, inputs, _columns(predictor, options), options, left_out=left_out)
     say(
         f"continuing the run of {job.started}: {job.plan.rows:,} images" if is_old
         else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
@@ -341,6 +353,7 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
     say(f"boxes: {job.folder.url}")
     if summary.errors:
         say(f"{summary.errors:,} of {summary.rows:,} images could not be read; their rows say why")
+    say_left_out(left_out)
     for part, why in list(summary.failures.items())[:_SHOWN]:
         say(f"{part} is missing: {why}")
     if summary.failures:

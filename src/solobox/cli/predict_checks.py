@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import is_url
+from solobox.predict.stores import is_url
 from solobox.predict.writers import check_format
 from solobox.utils.outputs import check_output_folder
 

@@ -14,6 +14,7 @@ from solobox.cli.options import (
     AutoGroup,
     ImageFolder,
     KeepBox,
+    MaxPixels,
     SkipBad,
     options_class,
     require_accelerator,
@@ -23,6 +24,7 @@ from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.data.dataset import Dataset
 from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
+from solobox.images.reading import allow_pixels
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
 from solobox.utils.outputs import RUN_FILES, is_run
@@ -48,6 +50,7 @@ def train(
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
     auto_group: AutoGroup = True,
+    max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
 ) -> int:
     """Train a localizer on labelled images.
@@ -71,6 +74,7 @@ def train(
     settings
         Each option of the recipe.
     """
+    allow_pixels(max_pixels)
     if not is_main_process():
         console.quiet = out.quiet = True
     preset, options = read_toml(config)

@@ -8,7 +8,8 @@ the kind. Damage is passed over in silence here: whoever decodes the file report
 import contextlib
 import re
 import struct
-from typing import BinaryIO, Final
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, Final, TypeAlias
 
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -27,6 +28,8 @@ _MAX_TILES = 100_000
 _MAX_RLE_BYTES = 4_000_000
 _MAX_TILE_BYTES = 16_000_000
 
+_Check: TypeAlias = Callable[[BinaryIO], bool | None]
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
 _RESTARTS = range(0xD0, 0xD8)
@@ -42,13 +45,16 @@ _TIFF_TILES = {273, 279, 324, 325}
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
-def check_complexity(file: BinaryIO) -> None:
+def check_complexity(file: BinaryIO) -> bool:
     """Check a seekable file from its start, where it is left.
+
+    Gives whether it is a JPEG in several scans: libjpeg then holds all of its coefficients, at whatever reduced size it
+    decodes, and otherwise a few rows.
 
     Raises ImageError, ``image-too-complex``.
     """
     start = file.read(8)
-    checks = {
+    checks: Mapping[bytes, _Check] = {
         b"\xff\xd8\xff": _check_jpeg, _PNG: _check_png, b"GIF8": _check_gif, b"BM": _check_bmp,
         **dict.fromkeys(_TIFF_STARTS, _check_tiff),
     }  # fmt: skip
@@ -56,9 +62,10 @@ def check_complexity(file: BinaryIO) -> None:
         for magic, check in checks.items():
             if start.startswith(magic):
                 with contextlib.suppress(struct.error, IndexError):
-                    check(file)
+                    return bool(check(file))
     finally:
         file.seek(0)
+    return False
 
 
 def check_tiles(image: TiffImageFile, max_pixels: int) -> None:
@@ -78,14 +85,14 @@ def check_tiles(image: TiffImageFile, max_pixels: int) -> None:
         raise _too_complex(f"one of its tiles or strips takes {size:,} bytes")
 
 
-def _check_jpeg(file: BinaryIO) -> None:
-    """Count segments, as Pillow reads them, and scans."""
+def _check_jpeg(file: BinaryIO) -> bool:
+    """Count segments, as Pillow reads them, and scans; whether there are several."""
     position, pixels, components, progressive = 2, 0, 0, False
     for _ in range(_MAX_SEGMENTS):
         file.seek(position)
         head = file.read(12)
         if head[0] != 0xFF:
-            return
+            return False
         marker = head[1]
         if marker == 0xFF:  # filler
             position += 1
@@ -97,7 +104,7 @@ def _check_jpeg(file: BinaryIO) -> None:
             several = progressive or head[4] < components  # else libjpeg accepts one scan
             if several and pixels:
                 _check_scans(file, position, pixels)
-            return
+            return several
         if marker in _FRAMES:
             height, width, components = struct.unpack(">HHB", head[5:10])
             pixels, progressive = width * height, marker in _PROGRESSIVE

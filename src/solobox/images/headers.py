@@ -22,14 +22,34 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from solobox.errors import ImageError
+from solobox.images import heif
+from solobox.images.avif_size import check_avif
 from solobox.images.bitfields import BitfieldsBmp
 from solobox.images.complexity import MIN_SCANS, check_complexity, check_tiles
 
-SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF or TIFF"
+SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF"
 """The formats in words, for messages."""
 
 _ORIENTATION_TAG = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
+_OTHERS = (
+    (4, b"ftypcrx", "a camera's raw file"),
+    (4, b"ftyp", "a video"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL ", "a JPEG XL image"),
+    (4, b"jP  ", "a JPEG 2000 image"),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"gimp xcf", "a GIMP document"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"FUJIFILMCCD-RAW", "a camera's raw file"),
+    *(
+        (0, magic, "a camera's raw file")
+        for magic in (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"II\x1a\0\0\0HEAPCCDR")
+    ),
+)
+"""What an unsupported file is: where its mark is, the mark, and the name in words."""
 _warnings_lock = threading.Lock()
 
 
@@ -49,13 +69,18 @@ class Header:
     orientation: int
 
 
-class _Jpeg(JpegImageFile):
+class Jpeg(JpegImageFile):
     """Pillow's JPEG (an MPO is its first frame) without the search for a resolution in the EXIF block.
 
     That search warns about damaged blocks, and the resolution is not needed here.
+
+    has_several_scans: as `check_complexity` gives it.
     """
 
+    has_several_scans = False
+
     def getexif(self) -> Image.Exif:
+        """None: see the class."""
         return Image.Exif()
 
 
@@ -99,12 +124,13 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     Raises ImageError, ``image-unsupported-format`` or ``image-too-complex``, and whatever Pillow raises for
     damage.
     """
-    check_complexity(file)
+    has_several_scans = check_complexity(file)
     start = file.read(64)
     file.seek(0)
     image: ImageFile.ImageFile
     if start.startswith(b"\xff\xd8\xff"):
-        image = _Jpeg(file)
+        image = Jpeg(file)
+        image.has_several_scans = has_several_scans
         exif = image.info.get("exif", b"")
     elif start.startswith(_PNG):
         image = PngImageFile(file)
@@ -116,10 +142,17 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     elif start.startswith((b"GIF87a", b"GIF89a")):
         image, exif = GifImageFile(file), b""
     elif start.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        _refuse_raw(file, start)
         _configure_libtiff()
         tiff = TiffImageFile(file)
         check_tiles(tiff, max_pixels)
         return tiff, _tiff_header(tiff)
+    elif container := heif.format_of(start):
+        image = heif.open_image(file, container)
+        if container == "AVIF" and image.width * image.height <= max_pixels:  # else that is its fault
+            file.seek(0)
+            check_avif(file.read(), max_pixels)
+        exif = image.info.get("exif", b"") if container == "AVIF" else b""
     else:
         raise ImageError(
             f"{_describe_other(start)}. Convert it to {SUPPORTED}, or leave it out.",
@@ -135,13 +168,38 @@ def _header(name: str, stored_size: tuple[int, int], orientation: int) -> Header
 
 def _describe_other(start: bytes) -> str:
     """What a file that is not a supported image usually is."""
-    if start[4:8] == b"ftyp":
-        return "this is a HEIC, AVIF or video file, which is not supported"
+    for at, magic, name in _OTHERS:
+        if start.startswith(magic, at):
+            return f"this is {name}, which is not supported"
     if start.startswith(b"version https://git-lfs"):
         return "this is a Git LFS pointer, not the image (fetch it with `git lfs pull`)"
     if start.lstrip().startswith((b"<", b"{")):
         return "this is text (a web page or an error message saved as an image?)"
     return "this is not an image, or of a format that is not supported"
+
+
+def _refuse_raw(file: BinaryIO, start: bytes) -> None:
+    """Refuse a TIFF that is a camera's raw file: its first image is a thumbnail, or needs a raw converter."""
+    order = "<" if start.startswith(b"II") else ">"
+    tags: dict[int, int] = {}
+    if start[2:4] in (b"*\0", b"\0*"):
+        with contextlib.suppress(struct.error):
+            file.seek(struct.unpack_from(order + "I", start, 4)[0])
+            count = struct.unpack(order + "H", file.read(2))[0]
+            for tag, kind, _, value in struct.iter_unpack(order + "HHI4s", file.read(12 * count)):
+                tags[tag] = struct.unpack_from(order + ("H" if kind == 3 else "I"), value)[0]
+    file.seek(0)
+    is_thumbnail = tags.get(254, 0) & 1 and 330 in tags
+    is_raw = 50706 in tags or tags.get(259) in _RAW_COMPRESSIONS or tags.get(262) in _RAW_COLORS
+    if start[8:10] == b"CR" or is_thumbnail or is_raw:
+        raise ImageError(
+            f"this is a camera's raw file, which is not supported. Convert it to {SUPPORTED}, or leave it out.",
+            code="image-unsupported-format",
+        )
+
+
+_RAW_COMPRESSIONS = {32767, 34713, 65000, 65535}  # Sony, Nikon, Kodak, Pentax
+_RAW_COLORS = {32803, 34892}  # a colour filter array, and what was one
 
 
 def _webp_header(file: BinaryIO) -> Header:

@@ -7,6 +7,7 @@ large is allocated; the EXIF orientation; a conversion of every pixel mode to 8-
 
 import contextlib
 import io
+import os
 import stat
 import struct
 from collections.abc import Iterator
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
-from solobox.errors import ImageError, reason
-from solobox.images.headers import SUPPORTED, Header, ignore_warnings, open_header
+from solobox.errors import ConfigError, ImageError, reason
+from solobox.images.headers import SUPPORTED, Header, Jpeg, ignore_warnings, open_header
 
 __all__ = [
     "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput",
-    "decode", "is_image_name", "probe", "read", "to_rgb", "to_square",
+    "allow_pixels", "allowed_pixels", "decode", "is_any_image_name", "is_image_name", "probe", "read", "to_rgb",
+    "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
@@ -39,7 +41,7 @@ ACCEPTED = (
 )
 
 MAX_PIXELS: Final = 80_000_000
-"""Width times height above which an image is refused."""
+"""Width times height above which an image is refused; of a JPEG see `read`. `allow_pixels` raises it."""
 MAX_BYTES: Final = 200_000_000
 """Size of the file above which an image is refused."""
 
@@ -50,11 +52,29 @@ FORMATS: Final[dict[str, tuple[str, ...]]] = {
     "BMP": (".bmp",),
     "GIF": (".gif",),
     "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
-"""The supported formats, by Pillow's name, and the suffixes of their files."""
+"""The supported formats, by Pillow's name, and the suffixes of their files. HEIF needs one more package."""
 
 SUFFIXES: Final = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 """All suffixes of image files, in lower case, with the dot."""
+
+OTHER_SUFFIXES: Final = frozenset(
+    (
+        ".jxl", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".heics", ".heifs", ".avifs", ".jxr", ".wdp", ".bpg", ".psd",
+        ".psb", ".xcf", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".icns", ".svg", ".exr", ".dds", ".pcx",
+        ".raw", ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef",
+        ".srw", ".3fr", ".iiq", ".rwl", ".kdc", ".mrw",
+    )
+)  # fmt: skip
+"""Suffixes of image files that cannot be decoded, in lower case, with the dot."""
+
+_VARIABLE = "SOLOBOX_MAX_PIXELS"
+
+# A JPEG needs no memory for the pixels that it is not decoded to; one of several scans does for their coefficients.
+_JPEG_DECODED, _JPEG_STORED, _JPEG_OF_SCANS = 1.5, 4, 2
+"""How many times the limit a JPEG may have: pixels as decoded, as stored in one scan, and as stored in several."""
 
 # No photograph has this many pixels in a byte: such a file is damaged or meant to exhaust memory.
 _MAX_PIXELS_PER_BYTE = 10_000
@@ -86,16 +106,44 @@ class DecodedImage:
     size: tuple[int, int]
 
 
+def allow_pixels(number: int | None) -> None:
+    """Raise or lower the limit of this process and those that it starts to so many pixels; None changes nothing.
+
+    Raises ConfigError ``out-of-range``.
+    """
+    if number is not None:
+        if number < 1:
+            raise ConfigError(f"--max-pixels is 1 or more, not {number}", code="out-of-range")
+        os.environ[_VARIABLE] = str(number)
+
+
+def allowed_pixels() -> int | None:
+    """The limit that `allow_pixels` or the environment's SOLOBOX_MAX_PIXELS sets; None for `MAX_PIXELS`.
+
+    Raises ConfigError ``out-of-range``.
+    """
+    text = os.environ.get(_VARIABLE, "")
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise ConfigError(f"{_VARIABLE} is a number of pixels, not {text!r}", code="out-of-range")
+    return int(text) if text else None
+
+
 def is_image_name(path: str | Path) -> bool:
     """Whether the suffix of the name, in any case, is one of a supported format."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def is_any_image_name(path: str | Path) -> bool:
+    """Whether the suffix of the name is one of an image file, whether or not it can be decoded."""
+    suffix = Path(path).suffix.lower()
+    return suffix in SUFFIXES or suffix in OTHER_SUFFIXES
 
 
 def read(
     image: EncodedImage,
     *,
     at_least: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     max_bytes: int = MAX_BYTES,
     name: str | None = None,
 ) -> DecodedImage:
@@ -104,7 +152,9 @@ def read(
     image: a path, or the bytes of a file. name: what errors call it, by default its path or its length in bytes.
     at_least: the smallest useful side in pixels. A JPEG may then be decoded at a half, a quarter or an eighth of
         its size, which is several times faster, as long as both sides stay at or above this.
-    max_pixels, max_bytes: the largest image and file that are accepted; checked before decoding.
+    max_pixels, max_bytes: the largest image and file that are accepted; checked before decoding. By default
+        `MAX_PIXELS`, or what `allow_pixels` set instead; then a JPEG (phones write up to 200 million pixels) may have
+        4 times as many, or twice as many if it is progressive, where it is decoded to at most 1.5 times as many.
 
     Transparent pixels are blended onto white. Grey of more than 8 bits is scaled, not clipped: 16-bit values by
     their full range; 32-bit and floating-point ones by the smallest of the ranges 0..1 (floating point
@@ -115,18 +165,25 @@ def read(
     """
     if at_least is not None and at_least < 1:
         raise ValueError(f"at_least is a number of pixels, 1 or more, not {at_least}")
+    limit = max_pixels or allowed_pixels() or MAX_PIXELS
     with _named(image, name), _opened(image, max_bytes) as (file, length):
         file = io.BytesIO(file.read(max_bytes + 1))  # decoders seek about, and the file may change meanwhile
         with ignore_warnings(file):
-            frame, header = open_header(file, max_pixels)
-            _check_pixels(header, length, max_pixels)
+            frame, header = open_header(file, limit)
+            _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
             if frame is None:
                 file.seek(0)
                 frame = WebPImageFile(file)
-            if at_least is not None:
+            if at_least is not None and header.format == "JPEG":  # others may take an embedded preview
                 frame.draft(None, (at_least, at_least))
+            if frame.width * frame.height > limit * _JPEG_DECODED:
+                raise _too_many(header, int(limit * _JPEG_DECODED), is_strict=False)
             _remove_xmp(frame)
             frame.load()
+        if header.format == "HEIF" and frame.size != header.stored_size:
+            raise ImageError(
+                f"its pixels are {frame.size}, its header says {header.stored_size}. {_LEAVE_OUT}"
+            )
         rgb = to_rgb(frame)
         # Pillow turns a TIFF upright itself when it is loaded, and no other format.
         if header.orientation != 1 and header.format != "TIFF":
@@ -138,7 +195,7 @@ def decode(
     image: ImageInput,
     *,
     at_least: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> DecodedImage:
     """Decode an image, perhaps at reduced size; see `read` for the options.
@@ -177,14 +234,15 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         return file.read(max_bytes + 1)
 
 
-def probe(image: EncodedImage, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> Header:
+def probe(image: EncodedImage, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES) -> Header:
     """Read an image's header alone: format, sizes, orientation. The pixels may still turn out broken.
 
     Takes the same image and limits as `read`, and raises ImageError as it does.
     """
+    limit = max_pixels or allowed_pixels() or MAX_PIXELS
     with _named(image), _opened(image, max_bytes) as (file, length), ignore_warnings(file):
-        _, header = open_header(file, max_pixels)
-        _check_pixels(header, length, max_pixels)
+        frame, header = open_header(file, limit)
+        _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
         return header
 
 
@@ -210,12 +268,16 @@ def _opened(image: EncodedImage, max_bytes: int) -> Iterator[tuple[BinaryIO, int
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise ImageError("this is a folder, not an image. Give the images in it.")
+            raise ImageError(_describe_folder(path))
         if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for its writer
             raise ImageError("this is not an ordinary file. Copy the image to one.")
         _check_bytes(status.st_size, max_bytes)
         file = path.open("rb")
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ImageError(
+                f"this is a broken link: {path.readlink()} does not exist. Restore that, or remove the link."
+            ) from None
         raise ImageError("there is no such file. Check the path.") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"cannot be opened ({reason(error)}). Check the path and permissions.") from error
@@ -223,27 +285,52 @@ def _opened(image: EncodedImage, max_bytes: int) -> Iterator[tuple[BinaryIO, int
         yield file, status.st_size
 
 
+def _too_many(header: Header, limit: int, *, is_strict: bool) -> ImageError:
+    width, height = header.size
+    pixels = width * height
+    advice = (
+        ""
+        if is_strict
+        else (
+            f", or raise the limit: --max-pixels {pixels}, in Python the environment's {_VARIABLE}={pixels}"
+        )
+    )
+    return ImageError(
+        f"{width}x{height} are {pixels} pixels, more than the limit of {limit}. Save it smaller{advice}.",
+        code="image-too-many-pixels",
+    )
+
+
+def _describe_folder(path: Path) -> str:
+    try:
+        with os.scandir(path):
+            return "this is a folder, not an image. Give the images in it."
+    except OSError as error:
+        return f"this folder cannot be read ({reason(error)}), so none of its images has a row. Check its permissions."
+
+
 def _check_bytes(length: int, max_bytes: int) -> None:
     if length == 0:
         raise ImageError(f"the file is empty (0 bytes). {_LEAVE_OUT}", code="image-empty")
     if length > max_bytes:
         raise ImageError(
-            f"its {length} bytes are more than the limit of {max_bytes}. Save it smaller, or raise max_bytes.",
+            f"its {length} bytes are more than the limit of {max_bytes}. Save it smaller.",
             code="image-too-large",
         )
 
 
-def _check_pixels(header: Header, length: int, max_pixels: int) -> None:
+def _check_pixels(
+    frame: Image.Image | None, header: Header, length: int, limit: int, *, is_strict: bool
+) -> None:
+    """Check the size in the header. is_strict: the limit holds for a JPEG too, at whatever size it is decoded."""
     width, height = header.size
     pixels = width * height
     if width < 1 or height < 1:
         raise ImageError(f"the image has no pixels ({width}x{height}). Leave it out.")
-    if pixels > max_pixels:
-        raise ImageError(
-            f"{width}x{height} are {pixels} pixels, more than the limit of {max_pixels}. "
-            "Save it smaller, or raise max_pixels.",
-            code="image-too-many-pixels",
-        )
+    if isinstance(frame, Jpeg) and not is_strict:
+        limit *= _JPEG_OF_SCANS if frame.has_several_scans else _JPEG_STORED
+    if pixels > limit:
+        raise _too_many(header, limit, is_strict=is_strict)
     if pixels > _SMALL and pixels > _MAX_PIXELS_PER_BYTE * length:
         raise ImageError(
             f"it claims {width}x{height} pixels in {length} bytes, so it is damaged or malicious. "

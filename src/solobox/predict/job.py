@@ -19,9 +19,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import NOT_UTF8, Unread, fetch, is_url
+from solobox.predict.inputs import NOT_UTF8
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
+from solobox.predict.stores import Unread, fetch, is_url
 from solobox.predict.writers import Columns
 from solobox.utils.concurrency import threaded_map
 from solobox.utils.json_utils import MAX_BYTES, parse_json

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.errors import ConfigError, ImageError
-from solobox.images.reading import MAX_BYTES, MAX_PIXELS, ImageInput, decode, to_square
+from solobox.images.reading import MAX_BYTES, ImageInput, decode, to_square
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty.conformal import DEFAULT_LEVEL, Calibration, scales
 
@@ -251,11 +251,11 @@ class Predictor(ABC):
 
 
 def resize_to_square(
-    image: ImageInput, side: int, *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
+    image: ImageInput, side: int, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES
 ) -> NetworkInput:
     """Decode an image and resize it to `side` x `side` pixels, as every model of a fixed size sees it.
 
-    max_pixels, max_bytes: larger images are refused. Raises ImageError, TypeError.
+    max_pixels, max_bytes: as `solobox.images.reading.read` takes them. Raises ImageError, TypeError.
     """
     decoded = decode(image, at_least=side, max_pixels=max_pixels, max_bytes=max_bytes)
     return NetworkInput(to_square(decoded.pixels, side), decoded.size)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError, DataError, SoloboxError, reason
+from solobox.images.reading import allow_pixels
 from solobox.predict.job import Engine, Job, Outcome, Part, Task, check_reachable, predict_names
 from solobox.predict.predictor import Predictor
 from solobox.ray.folder_job import FolderJob
@@ -55,6 +56,8 @@ class Worker:
             return job.read_part(task.shard)  # a machine was lost after it was written
         if self._begin is not None:
             self._begin(task.shard)
+        allowed = job.plan.settings.get("--max-pixels")
+        allow_pixels(allowed if isinstance(allowed, int) else None)
         model = self._model = self._model or self._load(job.read_model())
         unreachable: dict[str, str] = {}
         rows = list(predict_names(model, job.names(task.shard), job.plan.options, unreachable))

@@ -20,11 +20,14 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.inputs import is_list, is_url, iter_images, locate, reading
+from solobox.images.reading import allowed_pixels
+from solobox.predict.inputs import LeftOut, iter_images
 from solobox.predict.job import Job, JobSummary, Part, Plan
+from solobox.predict.lists import is_list
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
+from solobox.predict.stores import is_url, locate, reading
 from solobox.predict.writers import Columns, parquet_schema
 from solobox.ray.store_folder import StoreFolder
 from solobox.utils.json_utils import parse_json
@@ -158,11 +161,12 @@ def prepare(
     options: PredictOptions | None = None,
     *,
     shard_size: int = SHARD_SIZE,
+    left_out: LeftOut | None = None,
 ) -> tuple[FolderJob, bool]:
     """The job of an output folder, and whether it is resumed.
 
     output: a folder in any store. model: the bytes of its file. inputs: see `iter_images`. columns: of the rows, as
-    the model and the options allow.
+    the model and the options allow. left_out: what is passed over in folders is added to it.
 
     A resumed job keeps its list of images: nothing is listed again. Raises ConfigError ``plan-differs`` for other
     inputs, options or another model, or if a list of images has changed since; DataError ``output-foreign`` if the
@@ -179,7 +183,10 @@ def prepare(
         shard_size=shard_size,
         options=options or PredictOptions(),
         columns=columns,
-        settings={f"the list {item}": _hash_of_list(item, before) for item in inputs if is_list(item)},
+        settings={
+            "--max-pixels": allowed_pixels(),
+            **{f"the list {item}": _hash_of_list(item, before) for item in inputs if is_list(item)},
+        },
     )
     if job:
         job.plan.check_same(plan, folder.url)
@@ -189,7 +196,7 @@ def prepare(
             f"{output} is not empty ({', '.join(sorted(others)[:3])}): choose another folder",
             code="output-foreign",
         )
-    return _write(folder, model, inputs, plan), False
+    return _write(folder, model, inputs, plan, left_out), False
 
 
 def _hash_of_list(item: str, before: Mapping[str, Any]) -> str:
@@ -204,13 +211,15 @@ def _hash_of_list(item: str, before: Mapping[str, Any]) -> str:
         return str(stored)
 
 
-def _write(folder: StoreFolder, model: bytes, inputs: Sequence[str], plan: Plan) -> FolderJob:
+def _write(
+    folder: StoreFolder, model: bytes, inputs: Sequence[str], plan: Plan, left_out: LeftOut | None
+) -> FolderJob:
     key = hashlib.sha256(plan.to_json().encode())
     rows = 0
     with tempfile.TemporaryDirectory(prefix="solobox-") as scratch:
         names = Path(scratch) / "inputs.parquet"
         with parquet.ParquetWriter(names, _IMAGES, compression="zstd") as writer:
-            for group in batched(iter_images(inputs), plan.shard_size):
+            for group in batched(iter_images(inputs, left_out), plan.shard_size):
                 group = list(map(printable, group))
                 key.update("\n".join([*group, ""]).encode())
                 writer.write_table(pa.table({"image": group}, _IMAGES), row_group_size=plan.shard_size)

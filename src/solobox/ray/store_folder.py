@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from solobox.errors import DataError, reason
-from solobox.predict.inputs import Store, is_local, locate, reading
+from solobox.predict.stores import Store, is_local, locate, reading
 from solobox.utils.atomic import replacing_bytes
 
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 _FORM_TYPE = "multipart/form-data"
 _CURL_TYPE = "application/x-www-form-urlencoded"
 """What curl says of any bytes unless it is told otherwise; the bytes themselves say whether they are an image."""
-_IMAGE_TYPES = [f"image/{name}" for name in ("jpeg", "png", "webp", "bmp", "gif", "tiff")]
+_IMAGE_TYPES = [f"image/{name}" for name in ("jpeg", "png", "webp", "bmp", "gif", "tiff", "avif", "heic")]
 _FILE = {"type": "string", "format": "binary"}
 _FORM = {
     "type": "object",
