@@ -7,7 +7,8 @@ from PIL import Image
 
 from solobox.data import checks
 from solobox.data.checks import Diagnosis, Finding
-from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.records import Annotations, Layout, Record
+from solobox.data.layouts import CORNERS
 
 Box = tuple[float, float, float, float]
 
@@ -15,8 +16,9 @@ Box = tuple[float, float, float, float]
 class ImageSet:
     """A folder of tiny images, each with other bytes, and the records about them."""
 
-    def __init__(self, folder: Path, format: str = "csv") -> None:  # noqa: A002
+    def __init__(self, folder: Path, format: str = "csv", layout: Layout = CORNERS) -> None:  # noqa: A002
         self.folder = folder
+        self.layout = layout
         self.format = format
         self.records: list[Record] = []
 
@@ -46,6 +48,7 @@ class ImageSet:
         label: str = "",
         text: str = "",
         extra: dict[str, str] | None = None,
+        recorded: tuple[float, float] | None = None,
         draw: bool = True,
     ) -> None:
         """Add a record, and draw its image where it is not there yet."""
@@ -64,6 +67,7 @@ class ImageSet:
                 group=group,
                 label=label,
                 extra=extra or {},
+                size=recorded,
             )
         )
 
@@ -75,7 +79,9 @@ class ImageSet:
             self.add(f"fine{number}.png", box, label=label)
 
     def annotations(self) -> Annotations:
-        return Annotations(self.folder / "boxes.csv", self.format, "as it is", tuple(self.records))
+        return Annotations(
+            self.folder / "boxes.csv", self.format, "as it is", tuple(self.records), self.layout
+        )
 
     def check(self, level: checks.CheckLevel = "pixels") -> Diagnosis:
         return checks.check(self.annotations(), level)

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from solobox.boxes import Convention, Floats, convert, scale
-from solobox.data.checks.box_convention import detect_convention
-from solobox.data.layouts import to_pixels
+from solobox.data.checks.box_convention import detect_convention, fits, fraction_rows, tolerance
+from solobox.data.formats.records import Layout
+from solobox.data.layouts import WHOLE, layout_name, to_pixels
 
 
 def objects(
@@ -73,15 +74,11 @@ def test_large_objects_with_sizes_are_doubted(order: Convention) -> None:
     )
 
 
-def test_some_pixels_in_a_file_of_fractions_become_nan() -> None:
+def test_some_pixels_do_not_hide_that_a_file_holds_fractions() -> None:
     corners, sizes = objects(40)
     numbers = scale(corners, 1 / sizes[:, 0], 1 / sizes[:, 1])
     numbers[3] = corners[3]
-    found = detect_convention(numbers, sizes)
-    assert found.layout.unit == "fractions"
-    converted = to_pixels(found.layout, numbers, sizes)
-    assert np.isnan(converted[3]).all()
-    assert np.allclose(np.delete(converted, 3, axis=0), np.delete(corners, 3, axis=0))
+    assert detect_convention(numbers, sizes).layout.unit == "fractions"
 
 
 def test_nothing_readable_is_nothing_to_check() -> None:
@@ -94,3 +91,61 @@ def test_valid_corners_are_never_taken_for_sizes(n: int, seed: int, least: float
     corners, sizes = objects(n, seed, least, most)
     found = detect_convention(corners, sizes)
     assert (found.layout.unit, found.layout.order) == ("pixels", "xyxy")
+
+
+LAYOUTS = [
+    Layout(order, unit, y_first=y_first)
+    for order in ("xyxy", "xywh", "cxcywh")
+    for unit in ("pixels", "fractions", "percent", "thousandths")
+    for y_first in (False, True)
+    if unit == "pixels" or not y_first  # the numbers of other units are alike in both directions
+]
+
+
+@pytest.mark.parametrize(
+    "stated", [Layout("xywh"), Layout("cxcywh", "fractions"), Layout("xyxy", first=1)], ids=str
+)
+@pytest.mark.parametrize("true", LAYOUTS, ids=layout_name)
+def test_what_a_file_has_in_place_of_what_its_format_states(stated: Layout, true: Layout) -> None:
+    """Found, or at the least not believed: never are the boxes read as stated, without a word."""
+    corners, sizes = objects(60, most=0.5)
+    sizes *= 3
+    corners *= 3
+    numbers = from_pixels(true, corners, sizes)
+    found = detect_convention(numbers, sizes, stated, order_is_stated=True)
+    wrong = ~np.isclose(to_pixels(stated, numbers, sizes), corners, atol=1.5).all(axis=-1)
+    if (true.order, true.unit, true.y_first) == (stated.order, stated.unit, stated.y_first):
+        assert (found.layout, found.alternative) == (stated, None)
+        return
+    assert wrong.mean() > 0.5
+    if found.layout == stated:
+        outside = ~fits(to_pixels(stated, numbers, sizes), sizes, tolerance(sizes))
+        assert found.alternative is not None or outside.mean() > 0.05
+    elif found.sure:
+        assert np.allclose(to_pixels(found.layout, numbers, sizes), corners, atol=1.5)
+
+
+@given(
+    st.integers(1, 60),
+    st.integers(0, 10_000),
+    st.floats(0.01, 0.5),
+    st.floats(0.5, 1),
+    st.sampled_from(LAYOUTS),
+)
+def test_a_layout_that_is_kept_to_is_believed(
+    n: int, seed: int, least: float, most: float, true: Layout
+) -> None:
+    corners, sizes = objects(n, seed, least, most)
+    numbers = from_pixels(true, corners, sizes)
+    if true.unit == "fractions" or not fraction_rows(numbers).any():
+        found = detect_convention(numbers, sizes, true, order_is_stated=True)
+        assert found.layout == true
+
+
+def from_pixels(layout: Layout, corners: Floats, sizes: Floats) -> Floats:
+    """The numbers that a file in this layout has."""
+    if layout.unit != "pixels":
+        whole = WHOLE[layout.unit]
+        corners = scale(corners, whole / sizes[:, 0], whole / sizes[:, 1])
+    numbers = convert(corners, "xyxy", layout.order)
+    return numbers[:, [1, 0, 3, 2]] if layout.y_first else numbers

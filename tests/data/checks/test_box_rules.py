@@ -7,6 +7,8 @@ from check_sets import Box, ImageSet
 from PIL import Image, ImageOps
 
 from solobox.data.checks.layout_rules import rotate
+from solobox.data.formats.parsing import NOT_A_BOX
+from solobox.data.formats.records import Layout
 
 
 @pytest.fixture
@@ -77,11 +79,12 @@ def test_one_percent_of_a_large_image_is_a_slip_and_a_small_object(data: ImageSe
 
 
 def test_a_yolo_box_is_not_to_blame_for_its_image(tmp_path: Path) -> None:
-    for name in ("yolo", "csv"):
-        data = ImageSet(tmp_path, name)
-        data.fine(2)
-        data.add("gone.png", (nan, nan, nan, nan), text="0 0.5 0.5 0.2 0.2", draw=False)
-        assert data.codes() == ["missing-file"] + ["box-not-numbers"] * (name == "csv")
+    data = ImageSet(tmp_path, "yolo", Layout("cxcywh", "fractions"))
+    data.image("there.png")
+    data.add("there.png", (0.5, 0.5, 0.5, 0.5))
+    data.add("gone.png", (0.5, 0.5, 0.2, 0.2), draw=False)
+    assert data.codes() == ["missing-file"]
+    assert data.check().annotations.records[0].box == (25, 20, 75, 60)
 
 
 def test_negatives_have_no_box_to_check(data: ImageSet) -> None:
@@ -163,11 +166,13 @@ def test_a_stamp_in_the_upper_left_corner_is_not_taken_for_sizes(tmp_path: Path)
     assert data.codes("headers") == []
 
 
-@pytest.mark.parametrize("name", ["coco", "voc", "yolo"])
-def test_formats_with_a_convention_of_their_own_are_taken_at_their_word(tmp_path: Path, name: str) -> None:
-    data = ImageSet(tmp_path, name)
+def test_a_format_that_states_its_layout_is_believed_while_its_boxes_fit(tmp_path: Path) -> None:
+    data = ImageSet(tmp_path, "coco", Layout("xywh"))
     sizes_file(data, 40)
-    assert "not-corners" not in data.codes("headers")
+    diagnosis = data.check("headers")
+    assert diagnosis.errors == ()
+    x, y, width, height = data.records[0].box or NOT_A_BOX
+    assert diagnosis.annotations.records[0].box == (x, y, x + width, y + height)
 
 
 def test_fractions_are_one_error_and_are_mended_by_each_images_size(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from format_records import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from solobox.data import checks, formats
 from solobox.data.dataset import Dataset
@@ -21,7 +22,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in range(COUNT):
         path = root / "ab"[row % 2] / f"{row // 2}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        draw(path, (64, 48))
+        # Each another one: equal images would be copies of one, which stay together.
+        pixels = np.random.default_rng(row).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(path)
     return root
 
 
@@ -87,7 +90,7 @@ def test_a_copy_is_read_from_moved_images(tmp_path: Path, images: Path) -> None:
     before.write(tmp_path / "copy.csv")
     moved = tmp_path / "moved"
     (moved / "a").mkdir(parents=True)
-    draw(moved / "a" / "0.png", (64, 48))
+    Image.new("RGB", (64, 48)).save(moved / "a" / "0.png")
     again = Dataset.read(tmp_path / "copy.csv", moved)
     assert again.paths[0] == moved / "a" / "0.png"
     assert again.paths[1].resolve() == images / "b" / "0.png"

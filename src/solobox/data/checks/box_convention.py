@@ -131,7 +131,10 @@ def _misfits(numbers: Floats, sizes: Floats, layout: Layout) -> int:
 def _in_unit(
     numbers: Floats, sizes: Floats, stated: Layout, *, order_is_stated: bool
 ) -> tuple[BoxConvention, int]:
-    """The convention in the unit of `stated`, and how many rows do not fit it."""
+    """The convention in the unit of `stated`, and how many rows do not fit it.
+
+    That y comes first shows in pixels, by images that are not square; in other units nothing shows it.
+    """
     if stated.order == "xyxy" and not order_is_stated:
         in_unit = unit_sizes(stated, sizes)
         usual: Convention = "xywh" if stated.unit == "pixels" else "cxcywh"
@@ -182,15 +185,18 @@ def _percent(numbers: Floats, sizes: Floats, found: BoxConvention) -> BoxConvent
     if len(numbers) < _FEW_ROWS or not in_percent.all() or np.median(sizes.min(axis=-1)) < 2 * whole:
         return None
     layout = replace(found.layout, unit="percent", first=0)
-    if _misfits(numbers, sizes, layout) > 0.01 * len(numbers):
+    other, misfits = _in_unit(numbers, sizes, layout, order_is_stated=True)
+    if misfits > 0.01 * len(numbers):
         return None
+    layout = other.layout
     corners = unit_corners(layout, numbers)
     in_unit = unit_sizes(layout, sizes)
     off = _off_middle(corners, in_unit), _off_middle(unit_corners(found.layout, numbers), sizes)
     if off[0] > 0.2 or off[1] < off[0] + 0.1:
         return None
     # Small objects in the upper left are rare, but exist; hardly so that they end where percent would.
-    return BoxConvention(layout, sure=len(numbers) >= ENOUGH_ROWS and corners.max() > 0.9 * whole)
+    sure = other.sure and len(numbers) >= ENOUGH_ROWS and corners.max() > 0.9 * whole
+    return BoxConvention(layout, sure=bool(sure))
 
 
 def _reversed(numbers: Floats) -> Mask:

@@ -48,7 +48,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             found = None
             for suffix in _SUFFIXES:
                 if stem.endswith(suffix) and found is None:
-                    found = listings.image_named(folder, stem.removesuffix(suffix))
+                    named = listings.images_named(folder, stem.removesuffix(suffix))
+                    found = named[0] if len(named) == 1 else None
             located = found or folder / name
             used.add(located.name)
             where = f"{mask_folder.name}/{name}"
