@@ -15,6 +15,7 @@ from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
     AutoGroup,
+    BoxLayout,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -63,6 +64,7 @@ def audit(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
     auto_group: AutoGroup = True,
     max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -94,7 +96,7 @@ def audit(
     allow_pixels(max_pixels)
     name, changes = read_toml(config)
     changes |= set_options(settings)
-    source = DataSource(data, images, keep, skip_bad, auto_group)
+    source = DataSource(data, images, keep, skip_bad, auto_group, layout)
     if apply is not None:
         if fix is None:
             raise ConfigError(
@@ -113,12 +115,14 @@ def audit(
     others = [path for path in (config, apply) if path is not None]
     check_outputs(outputs, chain(others, files_of(data, images)), overwrite=overwrite)
     if apply is not None and fix is not None:
-        _print_counts(_apply(read_checked(data, images, keep, skip_bad=skip_bad), apply, fix, raw=raw))
+        _print_counts(
+            _apply(read_checked(data, images, keep, skip_bad=skip_bad, layout=layout), apply, fix, raw=raw)
+        )
         return
     changes = {"folds": _FOLDS} | changes | ({} if folds is None else {"folds": folds})
     recipe = Recipe.from_preset(name, changes)
     require_accelerator(recipe)
-    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     if fix is not None:
         writable(dataset.annotations().records, fix)
     # PyTorch takes seconds to import: errors in data and options are reported before.

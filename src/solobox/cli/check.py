@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from solobox.cli.console import Overwrite, Raw, bars, out, say
-from solobox.cli.options import DataPath, ImageFolder, MaxPixels
+from solobox.cli.options import BoxLayout, DataPath, ImageFolder, MaxPixels
 from solobox.data import checks, formats
+from solobox.data.dataset import Dataset
+from solobox.data.layouts import parse_layout
+from solobox.errors import DataError
 from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
@@ -18,6 +22,7 @@ def check(
     data: DataPath,
     *,
     images: ImageFolder = None,
+    layout: BoxLayout = None,
     json_file: Annotated[Path | None, Parameter(name="--json")] = None,
     fix: Path | None = None,
     overwrite: Overwrite = False,
@@ -38,19 +43,20 @@ def check(
     """
     left_out = fix and checks.left_out_path(fix)
     allow_pixels(max_pixels)
-    annotations = formats.read(data, images)
+    annotations = formats.read(data, images, parse_layout(layout) if layout else None)
     outputs = {"--json": json_file, "--fix": fix, "the list beside --fix": left_out}
     check_outputs(outputs, formats.files(annotations), overwrite=overwrite)
     with bars() as progress:
         diagnosis = checks.check(annotations, progress=progress)
     out.print(diagnosis.table())
     errors, warnings = len(diagnosis.errors), len(diagnosis.warnings)
-    say(
-        f"{data}: {annotations.format}, {annotations.convention}; {diagnosis.n_images:,} images, "
-        f"{diagnosis.n_records:,} rows; {errors} errors, {warnings} warnings"
-    )
+    out.print(_counts_table(diagnosis))
+    say(f"{data}: {annotations.format}, {annotations.convention}; {errors} errors, {warnings} warnings")
     if diagnosis.object_size is not None:
         say(diagnosis.object_size.sentence())
+    refusal = None if errors else _refusal(diagnosis)
+    if refusal:
+        say(f"training would refuse this: {refusal}")
     if json_file is not None:
         with replacing(json_file) as file:
             json.dump(diagnosis.to_json(), file, indent=2)
@@ -60,4 +66,27 @@ def check(
             f"{report.out}: {report.n_kept:,} rows, of which {report.n_changed:,} changed; "
             f"{report.n_left_out:,} left out, see {report.left_out}"
         )
-    return 1 if errors else 0
+    return 1 if errors or refusal else 0
+
+
+def _counts_table(diagnosis: checks.Diagnosis) -> Table:
+    names = ("", "images", "with a box", "without", "several boxes")
+    table = Table(title="images listed", title_justify="left", title_style="")
+    for name in names:
+        table.add_column(name, justify="right" if name else "left")
+    for name, count in diagnosis.counts().items():
+        table.add_row(name, *(f"{number:,}" for number in count))
+    if diagnosis.annotations.unlabelled:
+        table.add_row("without labels", f"{len(diagnosis.annotations.unlabelled):,}", "", "", "")
+    return table
+
+
+def _refusal(diagnosis: checks.Diagnosis) -> str:
+    """Why training would refuse data without errors, or an empty text."""
+    try:
+        dataset = Dataset.from_annotations(diagnosis.annotations, check="off")
+        split = dataset.without_auto_groups().with_splits()
+    except DataError as error:
+        return str(error)
+    missing = [name for name in ("train", "val") if not split.of_split(name).has_box.any()]
+    return f"no image with a box has the split {missing[0]}" if missing else ""

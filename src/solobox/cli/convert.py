@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from solobox.cli.console import Overwrite, say
-from solobox.cli.options import DataPath, ImageFolder, KeepBox, SkipBad, files_of
+from solobox.cli.options import BoxLayout, DataPath, ImageFolder, KeepBox, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.data import formats
 from solobox.data.dataset import Dataset
@@ -34,6 +34,7 @@ def convert(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
 ) -> None:
     """Write labelled images in another annotation format; images stay where they are.
 
@@ -54,7 +55,7 @@ def convert(
         check_output_folder("output", output)
     else:
         check_outputs({"output": output}, files_of(data, images), overwrite=overwrite)
-    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     if left_out := [name for name in _NO_ROOM[to] if _has(dataset, name)]:
         say(f"{to} has no room for: {', '.join(left_out)}; left out")
     dataset.write(output, to)

@@ -11,6 +11,7 @@ from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
     AutoGroup,
+    BoxLayout,
     DataPath,
     ImageFolder,
     KeepBox,
@@ -47,6 +48,7 @@ def curve(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
     auto_group: AutoGroup = True,
     max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -73,7 +75,7 @@ def curve(
     recipe = Recipe.from_preset("quick", set_options(settings))
     check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)
     require_accelerator(recipe)
-    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     # PyTorch takes seconds to import: errors in the data are reported before.
     from solobox.evaluation.report.charts import learning_curve_chart
     from solobox.training.curve import learning_curve

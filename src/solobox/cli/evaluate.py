@@ -18,7 +18,7 @@ from solobox.cli.console import (
     say,
     uncertainty_lines,
 )
-from solobox.cli.options import DataPath, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
+from solobox.cli.options import BoxLayout, DataPath, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.images.reading import allow_pixels
 from solobox.utils.atomic import replacing
@@ -40,6 +40,7 @@ def evaluate(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
     max_pixels: MaxPixels = None,
 ) -> None:
     """Evaluate a trained localizer: boxes, margins, presence, familiarity.
@@ -64,7 +65,7 @@ def evaluate(
     check_outputs(
         {"--json": json_file, "--report": report}, chain(runs, files_of(data, images)), overwrite=overwrite
     )
-    dataset = read_checked(data, images, keep, skip_bad=skip_bad)
+    dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     # PyTorch takes seconds to import: errors in the data are reported before.
     from solobox.evaluation.compare import compare
     from solobox.evaluation.evaluate import evaluate_selection, select_split

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from solobox.cli.console import Flag, Overwrite, bars, say
-from solobox.cli.options import ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
+from solobox.cli.options import BoxLayout, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
 from solobox.images.reading import allow_pixels
 from solobox.utils.outputs import check_outputs
@@ -25,6 +25,7 @@ def export(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
     max_pixels: MaxPixels = None,
 ) -> None:
     """Write a trained localizer as one ONNX file.
@@ -52,7 +53,9 @@ def export(
     if target == "onnx":  # a folder for Triton must be new
         inputs = chain([run], files_of(check, images) if check is not None else ())
         check_outputs({"-o": output}, inputs, overwrite=overwrite)
-    dataset = read_checked(check, images, keep, skip_bad=skip_bad) if check is not None else None
+    dataset = (
+        read_checked(check, images, keep, skip_bad=skip_bad, layout=layout) if check is not None else None
+    )
     # Slow to import; errors in the data come first.
     from solobox.export import export as write
     from solobox.model.localizer import Localizer

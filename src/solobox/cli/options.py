@@ -47,6 +47,14 @@ SkipBad: TypeAlias = Annotated[
     Flag,
 ]
 
+BoxLayout: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        help="What the four numbers of each box mean, where the format does not say it: xyxy, xywh or cxcywh (yxyx, "
+        "yxhw, cycxhw with y first), with -fractions, -percent or -thousandths unless they are pixels of the image.",
+        group=_DATA,
+    ),
+]
 AutoGroup: TypeAlias = Annotated[
     bool,
     Parameter(

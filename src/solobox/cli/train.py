@@ -12,6 +12,7 @@ from solobox.cli.console import bars, console, metrics_rows, metrics_table, out,
 from solobox.cli.options import (
     DATA_HELP,
     AutoGroup,
+    BoxLayout,
     ImageFolder,
     KeepBox,
     MaxPixels,
@@ -49,6 +50,7 @@ def train(
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
+    layout: BoxLayout = None,
     auto_group: AutoGroup = True,
     max_pixels: MaxPixels = None,
     settings: Annotated[Settings | None, Parameter(name="*")] = None,
@@ -81,7 +83,7 @@ def train(
     options |= set_options(settings)
     chosen: Recipe | None = None
     if resume is not None:
-        if data or output or recipe or options or images or keep or skip_bad or not auto_group:
+        if data or output or recipe or options or images or keep or skip_bad or layout or not auto_group:
             raise ConfigError(
                 "--resume takes only the run's folder, which holds its data and options: leave out everything else",
                 code="options-conflict",
@@ -95,7 +97,7 @@ def train(
         )
     else:
         source, chosen = (
-            DataSource(data, images, keep, skip_bad, auto_group),
+            DataSource(data, images, keep, skip_bad, auto_group, layout),
             Recipe.from_preset(recipe or preset, options),
         )
         must_be_vacant(output)
@@ -138,9 +140,11 @@ def train(
     return 0
 
 
-def read_checked(data: Path, images: Path | None, keep: Keep | None, *, skip_bad: bool) -> Dataset:
+def read_checked(
+    data: Path, images: Path | None, keep: Keep | None, *, skip_bad: bool, layout: str | None = None
+) -> Dataset:
     """Read and check the data, see `Dataset.read`, and say what it holds. Raises DataError."""
-    dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad)
+    dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad, layout=layout)
     say(dataset.summary())
     return dataset
 

@@ -18,6 +18,7 @@ from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its interface)
 from solobox.data.gate import check_rows, count_of, usable_records
 from solobox.data.identity import signatures
+from solobox.data.layouts import parse_layout
 from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data.one_per_image import ReadNotes
 from solobox.errors import ConfigError, DataError
@@ -133,6 +134,7 @@ class Dataset(Sequence[Sample]):
         keep: Keep | None = None,
         check: Check = "headers",
         skip_bad: bool = False,
+        layout: str | None = None,
         progress: Progress | None = None,
     ) -> "Dataset":
         """Read and check labelled images; the format is detected from the content.
@@ -146,11 +148,17 @@ class Dataset(Sequence[Sample]):
             outside its image is found, no pixel is decoded); ``pixels`` also decodes every image; ``numbers`` opens
             no image; ``off`` refuses only what cannot be a row.
         skip_bad: leave out the rows with errors, and count them in `notes`, instead of refusing the data.
+        layout: what the numbers of each box mean, such as ``xywh`` or ``xyxy-fractions`` (see
+            `solobox.data.layouts.parse_layout`), where that is not what the format says; it is then not judged.
 
         Raises DataError: ``data-errors`` where the checks find errors, ``nothing-left`` where no row is left, and the
         codes of the readers, see `solobox.data.formats`. ConfigError for an unknown option.
         """
-        annotations = formats.read(Path(path), None if images is None else Path(images))
+        annotations = formats.read(
+            Path(path),
+            None if images is None else Path(images),
+            None if layout is None else parse_layout(layout),
+        )
         return cls.from_annotations(annotations, keep=keep, check=check, skip_bad=skip_bad, progress=progress)
 
     @classmethod

@@ -42,6 +42,7 @@ class DataSource:
     data: the annotations. images: the folder of the images, None for the annotations' folder.
     keep: which box of an image with several. skip_bad: whether to leave out unusable rows.
     auto_group: whether copies of an image and frames of a scene get a group, see `Dataset.with_auto_groups`.
+    layout: of the boxes, None for what the format says.
     """
 
     data: Path
@@ -49,10 +50,13 @@ class DataSource:
     keep: Keep | None = None
     skip_bad: bool = False
     auto_group: bool = True
+    layout: str | None = None
 
     def read(self, progress: Progress | None = None) -> Dataset:
         """The images; see `Dataset.read` for errors."""
-        dataset = Dataset.read(self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad)
+        dataset = Dataset.read(
+            self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad, layout=self.layout
+        )
         return dataset.with_auto_groups(progress) if self.auto_group else dataset.without_auto_groups()
 
     def to_args(self) -> list[str]:
@@ -60,6 +64,7 @@ class DataSource:
         args = [str(self.data)]
         args += ["--images", str(self.images)] if self.images else []
         args += ["--keep", self.keep] if self.keep else []
+        args += ["--layout", self.layout] if self.layout else []
         return args + (["--skip-bad"] if self.skip_bad else [])
 
     def save(self, folder: Path) -> None:
@@ -80,7 +85,14 @@ class DataSource:
             images = Path(values["images"]) if values["images"] else None
             # runs of older versions did not look for copies
             auto_group = values.get("auto_group", False)
-            return cls(Path(values["data"]), images, values["keep"], values["skip_bad"], auto_group)
+            return cls(
+                Path(values["data"]),
+                images,
+                values["keep"],
+                values["skip_bad"],
+                auto_group,
+                values.get("layout"),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path} is missing or damaged, so the run's data is not known: `solobox train` writes it, "

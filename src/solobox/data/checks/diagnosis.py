@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from solobox.data.formats.records import Annotations
+from solobox.data.formats.records import SPLITS, Annotations
 from solobox.data.object_size import ObjectSize
 
 if TYPE_CHECKING:
@@ -80,6 +80,15 @@ CODES: dict[str, Level] = {
 
 MAX_ROWS_PER_CODE = 10
 """How many findings of one code the table lists before it counts the rest."""
+
+
+class ImageCounts(NamedTuple):
+    """Different images: all of them, and those with one box, without a box, and with several."""
+
+    images: int
+    positives: int
+    negatives: int
+    several: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +166,26 @@ class Diagnosis:
         """The findings that may be right: check them by eye."""
         return tuple(finding for finding in self.findings if finding.level == "warning")
 
+    def counts(self) -> dict[str, ImageCounts]:
+        """The images of each split that is named (``no split`` where none is), and of all, before any fix."""
+        boxes_of: dict[tuple[str, Path], set[Box]] = {}
+        for record in self.annotations.records:
+            boxes = boxes_of.setdefault((record.split, record.path), set())
+            if record.box is not None:
+                boxes.add(record.box)
+        rows: dict[str, ImageCounts] = {}
+        for split in (*SPLITS, ""):
+            numbers = [len(boxes) for (name, _), boxes in boxes_of.items() if name == split]
+            if numbers:
+                rows[split or "no split"] = ImageCounts(
+                    len(numbers), numbers.count(1), numbers.count(0), sum(number > 1 for number in numbers)
+                )
+        if len(rows) != 1:
+            rows["in all"] = (
+                ImageCounts(*map(sum, zip(*rows.values(), strict=True))) if rows else ImageCounts(0, 0, 0, 0)
+            )
+        return rows
+
     def to_json(self) -> dict[str, Any]:
         """All findings as plain dicts, lists, strings and numbers."""
         counts = Counter(finding.code for finding in self.findings)
@@ -168,6 +197,8 @@ class Diagnosis:
             "n_errors": len(self.errors),
             "n_warnings": len(self.warnings),
             "n_bad_rows": len(self.bad_rows),
+            "images": {name: count._asdict() for name, count in self.counts().items()},
+            "n_unlabelled": len(self.annotations.unlabelled),
             "counts": {code: counts[code] for code in CODES if counts[code]},
             "findings": [
                 {name: getattr(finding, name) for name in Finding.__dataclass_fields__}

@@ -4,6 +4,7 @@ import difflib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
@@ -28,7 +29,7 @@ from solobox.data.formats import (
     yolo,
 )
 from solobox.data.formats.parsing import head, parent_of, some
-from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.records import Annotations, Layout, Record
 from solobox.errors import ConfigError, DataError
 
 
@@ -90,11 +91,12 @@ WRITERS: Mapping[str, WritableFormat] = MappingProxyType(
 _TABLES = (article, openimages, automl, via_csv, label_studio_csv, csv)
 
 
-def read(data: Path, images: Path | None = None) -> Annotations:
+def read(data: Path, images: Path | None = None, layout: Layout | None = None) -> Annotations:
     """Read a dataset; its format is detected by its content.
 
     data: a file or a folder of one of `FORMATS`, see their `LOOKS_LIKE`.
     images: the folder that names of images are relative to, in place of the format's own.
+    layout: what the numbers of its boxes mean, where a person knows it better than the format.
 
     Raises DataError: ``not-found``, ``unknown-format``, and the codes of the formats: ``bad-csv``, ``bad-json``,
     ``bad-coco``, ``bad-xml``, ``bad-yaml``, ``duplicate-column``, ``missing-column``, ``missing-key``,
@@ -111,7 +113,10 @@ def read(data: Path, images: Path | None = None) -> Annotations:
     for module in FORMATS.values():
         if (is_table or module not in _TABLES) and module.fits(data):
             with _collector_paused():
-                return module.read(data, images)
+                annotations = module.read(data, images)
+            if layout is not None:
+                annotations = replace(annotations, layout=layout, layout_is_certain=True)
+            return annotations
     _refuse_foreign(data)  # a folder: only where none fits, since one stray file says nothing of the others
     supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
     raise DataError(f"{data}: {_describe(data)}. It is none of these:{supported}", code="unknown-format")
