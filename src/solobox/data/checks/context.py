@@ -61,6 +61,7 @@ class CheckContext:
         self.recorded: Floats = np.array(
             [record.size or (np.nan, np.nan) for record in records], dtype=np.float64
         ).reshape(-1, 2)
+        self.recorded[~(self.recorded > 0).all(axis=-1)] = np.nan  # zeros stand for "unknown" in many files
         self.upright_proven: npt.NDArray[np.bool_] = np.zeros(len(records), dtype=np.bool_)
         self._entries: list[_Entry] = []
         self._in_pixels = self.boxes

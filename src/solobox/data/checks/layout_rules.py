@@ -27,10 +27,11 @@ def check_layout(context: CheckContext) -> BoxConvention:
         context.active &= finite_rows(context.boxes) | ~finite_rows(numbers)
     if context.annotations.layout_is_certain:
         return BoxConvention(stated, corners_proven=stated.order == "xyxy")
-    is_table = context.annotations.format in TABLE_FORMATS
-    convention = box_convention.detect_convention(
-        np.where(context.active[:, None], numbers, np.nan), context.size, stated, order_is_stated=not is_table
-    )
+    convention = _judged(context, numbers, context.size)
+    if convention.layout != stated and finite_rows(context.recorded).any():
+        # Of images that were scaled or turned, the boxes fit the sizes that the file records.
+        recorded = _judged(context, numbers, context.recorded)
+        convention = recorded if recorded.layout == stated else convention
     rows = context.active_rows()
     if convention.alternative is not None and convention.layout == stated:
         _doubt(context, convention, convention.alternative)
@@ -39,6 +40,16 @@ def check_layout(context: CheckContext) -> BoxConvention:
     else:
         _recorded_sizes(context)
     return convention
+
+
+def _judged(context: CheckContext, numbers: Floats, sizes: Floats) -> BoxConvention:
+    is_table = context.annotations.format in TABLE_FORMATS
+    return box_convention.detect_convention(
+        np.where(context.active[:, None], numbers, np.nan),
+        sizes,
+        context.annotations.layout,
+        order_is_stated=not is_table,
+    )
 
 
 def _placeholders(context: CheckContext) -> None:
@@ -121,7 +132,6 @@ def _recorded_sizes(context: CheckContext) -> None:
     """Compare the images' sizes with those that the file records: they may have changed since the boxes were drawn."""
     recorded = context.recorded
     known = finite_rows(recorded) & finite_rows(context.size) & context.active
-    known &= (recorded > 0).all(axis=-1)
     size, stored = context.size, context.stored
     same = known & _same(recorded, size)
     context.upright_proven = same & ~_same(recorded, stored)
