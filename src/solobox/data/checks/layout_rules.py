@@ -209,7 +209,10 @@ def _transformed(context: CheckContext, rows: Mask, code: str) -> None:
         advice = "give the boxes in the upright image; --fix turns them"
     else:
         message = f"{count} of another size than the file records: scaled after the boxes were drawn"
-        advice = "scale the boxes as the images were; --fix does it. If they are right, say --layout with their layout"
+        advice = (
+            "scale the boxes as the images were; --fix does it. If they are right as they are, say --layout "
+            f"{layout_name(context.annotations.layout)}"
+        )
     context.add(
         code, -1, f"{message}; {example}", advice, bad=indices,
         fixed_boxes=[(index, drawn[index]) for index in indices],
@@ -238,7 +241,8 @@ def _mismatch(context: CheckContext, rows: Mask, question: str) -> None:
         first if alone else -1,
         f"{'the image is' if alone else f'{len(indices):,} images are'} not of the size that the file records; "
         f"{example}: {question}",
-        "look at the boxes: if they are right, say --layout with their layout, and the recorded sizes are not used",
+        "look at the boxes: if they are right, the recorded sizes are not used with --layout "
+        f"{layout_name(context.annotations.layout)}",
         bad=indices,
     )
     context.active[indices] = False
