@@ -62,7 +62,7 @@ def test_no_extra_brings_the_gpl_but_what_notice_names() -> None:
 
 
 def test_no_extra_brings_pillow_heif() -> None:
-    """Its wheels hold libx265 where pi-heif's do not, and whoever wants HEIC installs one: see docs/images.md."""
+    """Its wheels hold libx265 where pi-heif's do not, which the extra heif brings: see docs/images.md."""
     needs = {Requirement(text).name.lower() for text in distribution("solobox").requires or ()}
     assert not needs & {"pillow-heif", "pillow_heif"}
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("NOTICE", "docs/images.md")]

@@ -68,7 +68,7 @@ def _heif_plugin() -> Any:
 
 
 _HEIF_ADVICE = (
-    "this is a HEIC image, which one more package reads. Run `pip install pi-heif` (or pillow-heif)"
+    "this is a HEIC image, which one more package reads. Run `pip install 'solobox[heif]'`"
 )
 _AVIF_ADVICE = (
     "this is an AVIF image, which this Pillow cannot read. Run `pip install --upgrade pillow` (11.3 or later)"
