@@ -98,6 +98,16 @@ def bmp_runs(count: int) -> bytes:
     return b"BM" + struct.pack("<IHHI", 0, 0, 0, 14 + 40 + 1024) + header + palette + b"\1\5" * count
 
 
+def webp_animation(width: int, height: int) -> bytes:
+    """Two small frames on a canvas of another size."""
+    frames = [Image.new("RGB", (8, 8), shade) for shade in ("red", "blue")]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:])
+    content = bytearray(buffer.getvalue())
+    content[24:30] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(content)
+
+
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "JPEG of 10,000 scans": lambda: jpeg_scans(10_000),
     "large JPEG of 40 scans": lambda: jpeg_scans(40, (6000, 6000)),
@@ -116,6 +126,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "TIFF of a million tiles": lambda: tiff((324, 4, 1_000_000, 8)) + bytes(4_000_000),
     "BigTIFF of 100,000 tags": lambda: big_tiff(100_000),
     "BMP of runs": lambda: bmp_runs(2_500_000),
+    "WebP animation of a huge canvas": lambda: webp_animation(1_048_656, 60),
 }  # fmt: skip
 
 
@@ -129,6 +140,7 @@ def test_they_are_refused_from_the_header(name: str, act: Callable[[bytes], obje
 
 def test_their_ordinary_relatives_are_read() -> None:
     ordinary = (
+        webp_animation(8, 8),
         jpeg_scans(100),
         jpeg_scans(MIN_SCANS, (1200, 900)),
         in_jpeg((b"\xff\xe2\xff\xff" + bytes(65533)) * 300),  # a depth map, as telephones write it

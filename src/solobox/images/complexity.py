@@ -27,6 +27,8 @@ _MAX_TAGS = 4_000
 _MAX_TILES = 100_000
 _MAX_RLE_BYTES = 4_000_000
 _MAX_TILE_BYTES = 16_000_000
+_MAX_ANIMATED_PIXELS = 20_000_000
+"""Of an animated WebP, for whose first frame libwebp holds its canvas several times: 18 bytes a pixel."""
 
 _Check: TypeAlias = Callable[[BinaryIO], bool | None]
 
@@ -56,6 +58,7 @@ def check_complexity(file: BinaryIO) -> bool:
     start = file.read(8)
     checks: Mapping[bytes, _Check] = {
         b"\xff\xd8\xff": _check_jpeg, _PNG: _check_png, b"GIF8": _check_gif, b"BM": _check_bmp,
+        b"RIFF": _check_webp,
         **dict.fromkeys(_TIFF_STARTS, _check_tiff),
     }  # fmt: skip
     try:
@@ -200,6 +203,15 @@ def _check_bmp(file: BinaryIO) -> None:
         length = file.seek(0, 2)
         if length > _MAX_RLE_BYTES:
             raise _too_complex(f"its {length:,} bytes are run-length encoded")
+
+
+def _check_webp(file: BinaryIO) -> None:
+    file.seek(8)
+    kind, _, flags, canvas = struct.unpack("<8sIB3x6s", file.read(22))
+    if kind == b"WEBPVP8X" and flags & 2:
+        width, height = (int.from_bytes(canvas[at : at + 3], "little") + 1 for at in (0, 3))
+        if width * height > _MAX_ANIMATED_PIXELS:
+            raise _too_complex(f"it is an animation of {width} x {height} pixels")
 
 
 def _too_complex(why: str) -> ImageError:
