@@ -8,7 +8,7 @@ from format_cases import BOXES, SIZE, draw, pixels, put_json, xywh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from solobox.data import formats
+from solobox.data import checks, formats
 from solobox.errors import DataError
 
 
@@ -110,7 +110,10 @@ def test_labelme(tmp_path: Path) -> None:
     (tmp_path / "4.json").write_text("{broken")
     found = formats.read(tmp_path)
     assert found.format == "labelme"
-    assert pixels(found) == [BOXES[0], (5, 4, 60, 50), (35, 25, 45, 35), None]
+    *boxes, of_point = pixels(found)
+    assert boxes == [BOXES[0], (5, 4, 60, 50), (35, 25, 45, 35)]
+    assert of_point is not None
+    assert math.isnan(of_point[0])  # a row to correct, and no image without the object
     assert tuple(found.records[0].size or ()) == SIZE
     assert [problem.code for problem in found.problems] == ["bad-json"]
 
@@ -286,3 +289,37 @@ def _values(text: str) -> list[tuple[int, int]]:
             except ValueError:
                 continue
     return found
+
+
+def test_what_is_drawn_without_a_box_is_no_negative(tmp_path: Path) -> None:
+    """Points, lines and brushes are rows to correct: to learn from them that nothing is there would be wrong."""
+    draw(tmp_path)
+    brush = {"id": "b", "type": "brushlabels", "value": {"format": "rle", "rle": [0]}}
+    choice = {"id": "c", "type": "choices", "value": {"choices": ["empty"]}}
+    via = {"filename": "0.png", "regions": [{"shape_attributes": {"name": "point", "cx": 3, "cy": 4}}]}
+    for name, content, bad in (
+        ("ls.json", [task(0, brush), task(1, choice), task(2, label_studio(2))], 1),
+        ("via.json", {"0.png1": via, "1.png1": {"filename": "1.png", "regions": []}}, 1),
+    ):
+        diagnosis = checks.check(formats.read(put_json(tmp_path / name, content)))
+        assert [finding.code for finding in diagnosis.errors].count("box-not-numbers") == bad, name
+        assert diagnosis.annotations.records[1].box is None
+
+
+def test_captions_are_no_images_without_the_object(tmp_path: Path) -> None:
+    draw(tmp_path)
+    data = tmp_path / "metadata.jsonl"
+    data.write_text("".join(json.dumps({"file_name": f"{i}.png", "text": "a duck"}) + "\n" for i in range(3)))
+    with pytest.raises(DataError, check=lambda error: error.code == "no-annotations"):
+        formats.read(data)
+
+
+def test_of_several_annotators_the_last_counts_or_the_truth(tmp_path: Path) -> None:
+    draw(tmp_path)
+    several = task(0, label_studio(0))
+    several["annotations"] += task(0, label_studio(1))["annotations"]
+    found = formats.read(put_json(tmp_path / "ls.json", [several]))
+    assert pixels(found) == [BOXES[1]]
+    assert "several people" in found.convention
+    several["annotations"][0]["ground_truth"] = True
+    assert pixels(formats.read(put_json(tmp_path / "ls.json", [several]))) == [BOXES[0]]

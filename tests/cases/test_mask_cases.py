@@ -43,3 +43,13 @@ def test_broken_masks_are_problems(tmp_path: Path, end: int, at: int, byte: int)
     file.write_bytes(content)
     found = masks.read(tmp_path)
     assert len(found.records) + len(found.problems) >= 1
+
+
+def test_a_smoothed_mask_is_one_object(tmp_path: Path) -> None:
+    draw(tmp_path / "images")
+    (tmp_path / "masks").mkdir()
+    ramp = np.zeros((SIZE[1], SIZE[0]), dtype=np.uint8)
+    ramp[10:30, 20:60] = 255
+    ramp[10:30, 60:80] = np.linspace(250, 5, 20).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "masks" / "0.png")
+    assert pixels(formats.read(tmp_path)) == [(20, 10, 70, 30)]

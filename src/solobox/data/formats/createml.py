@@ -44,6 +44,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 text, label = json.dumps(place), text_of(annotation.get("label"))
                 spot = f"{where}, annotation {at}" if len(annotations) > 1 else where
                 records.append(Record(row, spot, name, located, box, text, label, split))
+        problems += finder.problems(path, records)
     layout = Layout("cxcywh")
     return Annotations(path, NAME, CONVENTION, tuple(records), layout, problems=tuple(problems))
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET  # types only; what is read goes through defusedxml
 
@@ -58,9 +59,14 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             len(records) + 1, where, name, finder.find(name), None,
             split=split_in_name(image.get("subset") or ""), size=size_of(image.get("width"), image.get("height")),
         )  # fmt: skip
-        records.extend(_records(base, shapes))
+        others = [entry.tag for entry in image if entry.tag not in {*_AREAS, "tag"}]
+        if others and not shapes:
+            records.append(replace(base, box=NOT_A_BOX, text=f"a {others[0]}, which has no box"))
+        else:
+            records.extend(_records(base, shapes))
     records.extend(_of_video(root, file, finder, len(records)))
     convention = CONVENTION + (f"; {turned:,} turned boxes are read as their bounds" if turned else "")
+    problems += finder.problems(path, records)
     return Annotations(path, NAME, convention, tuple(records), problems=tuple(problems))
 
 

@@ -31,10 +31,12 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read ``metadata.jsonl``; splits come from the keys ``split``, or in a folder from the names of folders.
 
-    An image without boxes is an image without the object. A line that is no JSON is a problem of that line.
+    An image without boxes is an image without the object. A line that is no JSON is a problem of that line. Raises
+    DataError: ``no-annotations`` where no image has ``objects``.
     """
     records: list[Record] = []
     problems: list[Problem] = []
+    with_objects = 0
     for file in _files(path):
         folder_split = split_in_name(file.parent.name) if path.is_dir() else ""
         finder = ImageFinder(file.parent, images=images)
@@ -61,11 +63,25 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 original or name,
                 finder.find(name, original),
                 None,
-                split=(split_in_name(word) or folder_split) if word else folder_split,
+                split=split_in_name(word) if word else folder_split,
                 group=text_of(entry.get("group")),
                 size=size_of(entry.get("width"), entry.get("height")),
             )
+            if word and not base.split:
+                problems.append(
+                    Problem(
+                        "unknown-split", where, row, name, f"the split {word!r} is unknown",
+                        "write train, val or test", len(records),
+                    )
+                )  # fmt: skip
+            with_objects += "objects" in entry
             records.extend(_records(base, mapping(entry.get("objects"))))
+        problems += finder.problems(path, records)
+    if records and not with_objects:
+        raise DataError(
+            f"{path}: no image has the key objects, so there are no boxes: is it a set of captions or classes?",
+            code="no-annotations",
+        )
     return Annotations(path, NAME, CONVENTION, tuple(records), Layout("xywh"), problems=tuple(problems))
 
 

@@ -37,6 +37,12 @@ _LABELS = ("rectanglelabels", "labels", "polygonlabels", "ellipselabels", "brush
 _NO_IMAGES = frozenset({"annotator", "created_at", "updated_at", "comment"})
 
 
+_WHOLE_IMAGE = frozenset(
+    {"", "choices", "textarea", "rating", "taxonomy", "number", "datetime", "pairwise", "labels"}
+)
+"""Types of results that are about the whole image, or about nothing that is drawn."""
+
+
 def fits(path: Path) -> bool:
     """Whether the file is a list of tasks, or of the rows of JSON-MIN."""
     found = outline(path)
@@ -58,7 +64,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     finder = ImageFinder(path.parent, path.parent / "images", images=images)
     records: list[Record] = []
     problems: list[Problem] = []
-    left_out = {"cancelled": 0, "unannotated": 0, "turned": 0}
+    left_out = dict.fromkeys(("cancelled", "unannotated", "turned", "superseded", "without"), 0)
     row = 0
     for index, task in enumerate(objects(tasks), start=1):
         where = f"{path.name}, task {index}"
@@ -75,7 +81,16 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         entries = list(_boxes(results, left_out))
         if not entries:
             row += 1
-            records.append(Record(row, where, name, located, None, size=size))
+            # A class of the whole image is no object in it; what was painted or marked is one, without a box.
+            marked = [
+                kind for kind in (text_of(each.get("type")) for each in results) if kind not in _WHOLE_IMAGE
+            ]
+            if marked:
+                text = f"{marked[0]}, which has no box"
+                records.append(Record(row, where, name, located, NOT_A_BOX, text, size=size))
+            else:
+                left_out["without"] += 1
+                records.append(Record(row, where, name, located, None, size=size))
         for at, (box, text, label) in enumerate(entries, start=1):
             row += 1
             place = f"{where}, result {at}" if len(entries) > 1 else where
@@ -84,10 +99,13 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         "turned": "turned rectangles are read as their bounds",
         "cancelled": "cancelled annotations left out",
         "unannotated": "tasks that nobody annotated left out",
+        "superseded": "annotations left out, of tasks that several people annotated: the last counts",
+        "without": "images annotated without a box are without the object",
     }
     convention = CONVENTION + "".join(
         f"; {left_out[key]:,} {note}" for key, note in notes.items() if left_out[key]
     )
+    problems += finder.problems(path, records)
     return Annotations(
         path, NAME, convention, tuple(records), Layout("xywh", "percent"), problems=tuple(problems)
     )
@@ -163,7 +181,9 @@ def _results(task: Mapping[str, Any], left_out: dict[str, int]) -> list[Mapping[
     if not valid:
         return None
     # Several people annotated the same image: the last word counts, not the union of all boxes.
-    return objects(valid[-1].get("result"))
+    left_out["superseded"] += len(valid) - 1
+    truth = [each for each in valid if each.get("ground_truth")]
+    return objects((truth or valid)[-1].get("result"))
 
 
 def _image(task: Mapping[str, Any]) -> str:
@@ -231,8 +251,10 @@ def _box(
         return (x - rx, y - ry, 2 * rx, 2 * ry), False
     x, y, width, height = box_of(value.get(key) for key in ("x", "y", "width", "height"))
     angle = number(value.get("rotation", 0)) % 360
-    if not angle or math.isnan(angle) or size is None:
+    if not angle:
         return (x, y, width, height), False
+    if math.isnan(angle) or size is None:
+        return NOT_A_BOX, False
     # The rectangle turns about its upper left corner, in pixels: percent of two sides are not of one length.
     scale = size[0] / size[1]
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))

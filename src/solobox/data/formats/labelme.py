@@ -22,18 +22,19 @@ _USUAL = ("*.json", "*/*.json")
 
 def fits(path: Path) -> bool:
     """Whether this is a LabelMe file, or a folder with one in it or in a folder of it."""
-    return any(map(_looks_like, _files(path)[:20]))
+    return any(map(_looks_like, _files(path)))
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read LabelMe files in the order of their names. A file that is no JSON is a problem of its row.
 
-    An image without shapes is an image without the object; so is one with points and lines only. ``imageData`` is
-    ignored.
+    An image without shapes is an image without the object; one with points and lines only has a box of NaN.
+    ``imageData`` is ignored.
     """
     records: list[Record] = []
     problems: list[Problem] = []
     finders: dict[Path, ImageFinder] = {}
+    others = 0
     for file in _files(path):
         folder = file.parent
         if folder not in finders:
@@ -47,18 +48,26 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             )
             continue
         if not isinstance(content, dict) or "shapes" not in content:
-            continue  # another program's file among them
+            others += 1  # another program's file among them
+            continue
         name = name_of(content.get("imagePath")) or file.stem
         located = finders[folder].find(name)
         size = size_of(content.get("imageWidth"), content.get("imageHeight"))
-        shapes = [each for each in objects(content["shapes"]) if text_of(each.get("shape_type")) in _AREAS]
-        if not shapes:
+        drawn = objects(content["shapes"])
+        shapes = [each for each in drawn if text_of(each.get("shape_type")) in _AREAS]
+        if drawn and not shapes:
+            text = f"a {text_of(drawn[0].get('shape_type')) or 'shape'}, which has no box"
+            records.append(Record(1, file.name, name, located, NOT_A_BOX, text, split=split, size=size))
+        elif not shapes:
             records.append(Record(1, file.name, name, located, None, split=split, size=size))
         for row, shape in enumerate(shapes, start=1):
             where = f"{file.name}, shape {row}" if len(shapes) > 1 else file.name
             text, label = json.dumps(shape.get("points"))[:200], text_of(shape.get("label"))
             records.append(Record(row, where, name, located, _box(shape), text, label, split, size=size))
-    return Annotations(path, NAME, CONVENTION, tuple(records), problems=tuple(problems))
+    for finder in finders.values():
+        problems += finder.problems(path, records)
+    convention = CONVENTION + (f"; {others:,} other JSON files are left out" if others else "")
+    return Annotations(path, NAME, convention, tuple(records), problems=tuple(problems))
 
 
 def _box(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:

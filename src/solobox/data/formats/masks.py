@@ -24,6 +24,10 @@ _MASKS = ("masks", "mask", "segmentations", "SegmentationClass", "SegmentationOb
 _SUFFIXES = ("", "_mask", "-mask", "_segmentation", "_seg", "_label")
 
 
+_MAX_OBJECTS = 16
+"""Values of a mask that can be objects, each of its own value."""
+
+
 def fits(path: Path) -> bool:
     """Whether this is a folder with images beside masks, or one with such folders of splits."""
     return bool(_pairs(path))
@@ -90,6 +94,10 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
         yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
         return
     numbers = [int(value) for value in np.unique(values) if value != 0]
+    if len(numbers) > _MAX_OBJECTS:
+        # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
+        values = (values > max(numbers) / 2).astype(np.uint8)
+        numbers = [1]
     if not numbers:
         yield Record(
             base.row, base.where, base.image, base.path, None, split=base.split, size=(width, height)

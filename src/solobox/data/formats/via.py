@@ -60,6 +60,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 row += 1
                 spot = f"{where}, region {at}" if len(found) > 1 else where
                 records.append(Record(row, spot, name, located, box, text, label, split))
+        problems += finder.problems(path, records)
     return Annotations(path, NAME, CONVENTION, tuple(records), Layout("xywh"), problems=tuple(problems))
 
 
@@ -72,11 +73,16 @@ def _images(content: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[_Region]
 
 
 def _regions(entry: Mapping[str, Any]) -> Iterator[_Region]:
-    for region in objects(entry.get("regions")):  # a list, or in VIA 1 an object with the keys 0, 1, ...
+    regions = objects(entry.get("regions"))  # a list, or in VIA 1 an object with the keys 0, 1, ...
+    areas = 0
+    for region in regions:
         shape = mapping(region.get("shape_attributes"))
         kind = text_of(shape.get("name"))
         if kind in _AREAS:
+            areas += 1
             yield _box(kind, shape), json.dumps(shape)[:200], _label(region.get("region_attributes"))
+    if regions and not areas:
+        yield NOT_A_BOX, "points or lines, which have no box", ""
 
 
 def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
@@ -129,6 +135,7 @@ def _ids(view: object) -> list[str]:
 
 
 def _regions3(entries: list[Mapping[str, Any]], attributes: Mapping[str, Any]) -> Iterator[_Region]:
+    areas, others = 0, 0
     for entry in entries:
         xy = entry.get("xy")
         if not isinstance(xy, list) or not xy:
@@ -141,8 +148,12 @@ def _regions3(entries: list[Mapping[str, Any]], attributes: Mapping[str, Any]) -
         elif kind == _POLYGON:
             box = _of_points(list(numbers[::2]), list(numbers[1::2]))
         else:
+            others += 1
             continue
+        areas += 1
         yield box, json.dumps(xy)[:200], _label3(mapping(entry.get("av")), attributes)
+    if others and not areas:
+        yield NOT_A_BOX, "points or lines, which have no box", ""
 
 
 def _label3(values: Mapping[str, Any], attributes: Mapping[str, Any]) -> str:
@@ -158,7 +169,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     for pattern in ("*.json", "*/*.json"):
-        found = [file for file in sorted(path.glob(pattern))[:50] if _looks_like(file)]
+        found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
         if found:
             return found
     return []
