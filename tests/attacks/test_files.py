@@ -76,6 +76,8 @@ def test_a_yaml_that_stands_for_more_than_it_says(tmp_path: Path, kind: str) -> 
 def test_an_alias_of_a_name_is_a_name(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").touch()
     (tmp_path / "data.yaml").write_text("train: &here images\nnames: [*here]\n")
     assert len(formats.read(tmp_path).records) == 1
 

@@ -7,6 +7,7 @@ all images of trainval have a box, those of test have none.
 
 from pathlib import Path
 
+from solobox.data.checks import in_pixels
 from solobox.data.formats import Record, voc
 from solobox.data.formats.parsing import Listings, read_text
 from solobox.datasets.public import Archive, Limits, PreparedImages, PublicDataset
@@ -19,7 +20,7 @@ def prepare(folder: Path) -> PreparedImages:
     prepared = PreparedImages(folder, "pet-heads")
     images, annotations = folder / "images", folder / "annotations"
     boxes: dict[str, list[Record]] = {}
-    for record in voc.read(annotations / "xmls", images).records:
+    for record in in_pixels(voc.read(annotations / "xmls", images)).records:
         boxes.setdefault(record.path.stem, []).append(record)
     splits = _split(annotations / "trainval.txt", "train")
     for name, split in _split(annotations / "test.txt", "test").items():
