@@ -98,7 +98,7 @@ def test_absence_has_a_row_and_litter_is_counted(photos: Path, tmp_path: Path, c
     assert "left out of the folders: 2 hidden or system files and folders, 1 file that is no image" in said
     errors = {Path(row["image"]).name: row["error"] for row in rows(output) if row["error"]}
     assert list(errors) == ["5.png", "6.heic", "7.jxl", "8.jpg"]
-    for name, why in (("6.heic", "HEIC"), ("7.jxl", "JPEG XL"), ("8.jpg", "broken link")):
+    for name, why in (("6.heic", "damaged"), ("7.jxl", "JPEG XL"), ("8.jpg", "broken link")):
         assert why in errors[name]
     whole = output.read_bytes()
     predict(MODEL, [str(photos)], output=output, overwrite=True)

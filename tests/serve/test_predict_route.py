@@ -180,7 +180,7 @@ BAD = {
     "50 megapixels in 1 KB": (png_of_size(10_000, 5_000), 413, "image-too-many-pixels"),
     "2^31 wide": (png_of_size(2**31 - 1, 1), 413, "image-too-many-pixels"),
     "no pixels": (png_of_size(0, 0), 422, "image-damaged"),
-    "heic": (b"\0\0\0\x18ftypheic" + bytes(50), 415, "image-unsupported-format"),
+    "jxl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), 415, "image-unsupported-format"),
 }
 
 
