@@ -104,7 +104,7 @@ def test_a_corrected_copy_reads_back_with_and_without_images(tmp_path: Path) -> 
     )
     for name in names:
         (images / name).parent.mkdir(parents=True, exist_ok=True)
-        (images / name).touch()
+        (images / name).write_bytes(name.encode())  # each another image
     dataset = Dataset.read(tmp_path / "d.csv", images, check="off")
     path = saved(tmp_path, entry(dataset, 7, "empty"), entry(dataset, 9, "model"))
     done = apply_decisions(dataset, read_decisions(path), tmp_path / "out" / "clean.csv")
@@ -258,7 +258,7 @@ def test_input_files_are_never_overwritten(dataset: Dataset, tmp_path: Path) -> 
     for out, code in (
         (tmp_path / "data.csv", "output-is-input"),
         (tmp_path / "link.csv", "output-is-input"),
-        (tmp_path / "clean.txt", "output-not-csv"),
+        (tmp_path / "clean.txt", "not-csv"),
     ):
         with pytest.raises(DataError) as error:
             apply_decisions(dataset, decisions, out)

@@ -187,15 +187,11 @@ def apply_decisions(
     see `Dataset.write`. protected: files that must not be overwritten, beside the data and the images. raw: as in
     `CsvLines`. Both files are written completely or not at all.
 
-    Raises DataError ``output-not-csv`` if `out` does not end in ``.csv``, ``output-is-input`` if it would overwrite the
+    Raises DataError ``not-csv`` if `out` does not end in ``.csv``, ``output-is-input`` if it would overwrite the
     data, an image or a protected file, ``decision-outdated`` for a decision about an image that is not in the dataset
     or whose label has changed, and ``nothing-left`` if no image would remain.
     """
     left_out = left_out_path(out)
-    if out.suffix.lower() != ".csv":
-        raise DataError(
-            f"{out}: the corrected copy is a CSV; use a name that ends in .csv", code="output-not-csv"
-        )
     inputs = [*([dataset.notes.path] if dataset.notes.path is not None else []), *protected]
     inputs += [image for image in dataset.images if isinstance(image, Path)]
     check_outputs({"the copy": out, "its list": left_out}, inputs, overwrite=True)
