@@ -161,3 +161,13 @@ def test_layouts_that_a_person_names(tmp_path: Path) -> None:
     assert np.allclose(dataset.boxes[0], (40, 18, 60, 42))
     with pytest.raises(ConfigError, check=lambda error: error.code == "unknown-layout"):
         Dataset.read(data, layout="xyzw")
+
+
+def test_confirming_the_layout_of_voc_does_not_move_its_boxes(tmp_path: Path) -> None:
+    draw(tmp_path / "0.png", (W, H), 0)
+    box = "<xmin>11</xmin><ymin>21</ymin><xmax>40</xmax><ymax>50</ymax>"
+    (tmp_path / "0.xml").write_text(
+        f"<annotation><filename>0.png</filename><object><name>a</name><bndbox>{box}</bndbox></object></annotation>"
+    )
+    assert Dataset.read(tmp_path).boxes.tolist() == [[10, 20, 40, 50]]
+    assert Dataset.read(tmp_path, layout="xyxy").boxes.tolist() == [[10, 20, 40, 50]]

@@ -115,7 +115,10 @@ def read(data: Path, images: Path | None = None, layout: Layout | None = None) -
             with _collector_paused():
                 annotations = module.read(data, images)
             if layout is not None:
-                annotations = replace(annotations, layout=layout, layout_is_certain=True)
+                stated = annotations.layout
+                # A format that counts pixels from 1 still does so where a person confirms its layout.
+                chosen = stated if replace(stated, first=0) == layout else layout
+                annotations = replace(annotations, layout=chosen, layout_is_certain=True)
             return annotations
     _refuse_foreign(data)  # a folder: only where none fits, since one stray file says nothing of the others
     supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
