@@ -30,6 +30,7 @@ from solobox.data.formats import (
 )
 from solobox.data.formats.parsing import head, parent_of, some
 from solobox.data.formats.records import Annotations, Layout, Record
+from solobox.data.formats.yolo_setup import label_file
 from solobox.errors import ConfigError, DataError
 
 
@@ -154,7 +155,7 @@ def files(annotations: Annotations) -> Iterator[Path]:
         yield from (parent_of(folder) / "ImageSets" / "Main").glob("*.txt")
     elif annotations.format == yolo.NAME:
         yield from (path if path.is_dir() else path.parent).glob("*.txt")  # lists of images
-        yield from (yolo.label_file(record.path) for record in annotations.records)
+        yield from (label_file(record.path) for record in annotations.records)
     yield from (record.path for record in annotations.records)
 
 
