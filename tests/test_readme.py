@@ -92,9 +92,9 @@ def test_every_setting_that_it_names_exists() -> None:
 
     known = set(OPTIONS)
     for command in _COMMANDS:
-        known |= set(
-            inspect.signature(getattr(importlib.import_module(f"solobox.cli.{command}"), command)).parameters
-        )
+        function = getattr(importlib.import_module(f"solobox.cli.{command}"), command)
+        for name, parameter in inspect.signature(function).parameters.items():
+            known |= {name, f"no-{name}"} if parameter.default is True else {name}
     options = {f"--{name.replace('_', '-')}" for name in known} | {"--help", "--json", "--with"}
     options |= {"--nproc-per-node", "--ntasks-per-node"}  # torchrun's and SLURM's
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
