@@ -40,9 +40,13 @@ class ConfigError(SoloboxError):
 
 
 class Paused(SoloboxError):  # noqa: N818 (nothing is wrong)
-    """Training stopped where it can continue later; nothing is lost."""
+    """Training stopped where it can continue later; nothing is lost.
+
+    signal: the number of the signal that stopped it; 0 for none, as at `stop_after`.
+    """
 
     code = "paused"
+    signal = 0
 
 
 def reason(error: BaseException) -> str:

@@ -156,7 +156,10 @@ os.execv(sys.executable, [sys.executable, "-m", "solobox", *sys.argv[1:]])
 """
 
 
-def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(drawn: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(
+    drawn: Dataset, tmp_path: Path, number: int, status: int
+) -> None:
     drawn.write(tmp_path / "labels.csv")
     run = tmp_path / "run"
     words = [f"--{key}={value}" for key, value in (QUICK | {"epochs": 1000, "patience": 0}).items()]
@@ -167,9 +170,9 @@ def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(drawn: Datas
     while not (run / "history.csv").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
+    assert process.returncode == status, said
     assert "--resume" in said
     epochs = len((run / "history.csv").read_text().splitlines())
     again = subprocess.run(

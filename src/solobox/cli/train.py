@@ -2,6 +2,7 @@
 
 import csv
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +128,8 @@ def train(
             )  # fmt: skip
         except Paused as paused:
             progress.say(str(paused))
-            return 0 if stop_after or not is_main_process() else 130
+            # In a group of processes another one may have got the signal: then as after Ctrl-C.
+            return 0 if stop_after or not is_main_process() else 128 + (paused.signal or signal.SIGINT)
         if not is_main_process():
             return 0
         shares: Any = localizer.metadata["recipe"]

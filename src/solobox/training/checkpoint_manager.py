@@ -49,6 +49,7 @@ class CheckpointManager:
         self._folder, self._recipe, self._remaining = folder, recipe, stop_after
         self._loggers, self._group = loggers, group or Distributed()
         self._interrupted = self._due = False
+        self._signal = 0
         self._stage = ""
         self._stage_start: dict[str, Tensor] | None = None
         self._fingerprints: dict[str, Tensor] = {}
@@ -123,7 +124,9 @@ class CheckpointManager:
                 raise Paused("paused after the head stage")
         except Paused as paused:
             command = shlex.join(["solobox", "train", "--resume", str(self._folder)])
-            raise Paused(f"{self._folder}: {paused}; `{command}` continues it") from None
+            told = Paused(f"{self._folder}: {paused}; `{command}` continues it")
+            told.signal = self._signal
+            raise told from None
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -179,7 +182,7 @@ class CheckpointManager:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._interrupted:
             raise KeyboardInterrupt
-        self._interrupted = True
+        self._interrupted, self._signal = True, number
 
 
 def saved_recipe(folder: Path) -> Recipe:
