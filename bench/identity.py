@@ -64,7 +64,7 @@ def main() -> None:
         signs = signatures(images)
         read = time.perf_counter() - start
         names = [str(path.relative_to(options.data)) for path in images]
-        found = find_groups(names, [""] * len(names), exact_keys(images), signs)
+        found = find_groups(names, [""] * len(names), exact_keys(images, signs), signs)
         print(
             f"{name}: {len(images)} images, {1000 * read / len(images):.1f} s per 1,000; {len(pairs(signs))} pairs the "
             f"same, {len(pairs(signs, SIMILAR))} similar; {found.copies} images in {found.sources} groups, "

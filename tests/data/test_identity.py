@@ -12,6 +12,7 @@ from solobox.data.auto_groups import PREFIX
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import FILE, Fingerprints
 from solobox.data.identity import canonical_paths, matches, pairs, signatures
+from solobox.errors import DataError
 
 BOX = [4.0, 4.0, 60.0, 50.0]
 
@@ -114,6 +115,29 @@ def test_copies_stay_in_one_split(tmp_path: Path) -> None:
     refused = both.with_splits(0.25, 0.25, auto_group=False)
     assert refused.split[:20] != refused.split[20:]
     assert set(refused.group) == {""}
+
+
+def test_what_is_no_image_is_no_copy(tmp_path: Path) -> None:
+    page = b"<html>404 Not Found</html>"
+    for name, content in (("a.jpg", b""), ("b.jpg", b""), ("c.jpg", page), ("d.jpg", page)):
+        (tmp_path / name).write_bytes(content)
+    for name in ("e.png", "f.png"):  # without contrast, and equal by their bytes
+        Image.new("RGB", (40, 30), "grey").save(tmp_path / name)
+    names = [*(f"{letter}.jpg" for letter in "abcd"), "gone.jpg", "none.jpg", "e.png", "f.png"]
+    found = dataset(tmp_path, names).with_auto_groups()
+    assert found.group == ("",) * 6 + (f"{PREFIX}e.png",) * 2
+    assert "2 images are 1 source" in (found.notes.auto_groups or "")
+
+
+def test_files_without_any_box_and_empty_ones_are_split_or_refused(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / f"{number}.jpg").write_bytes(b"")
+    names = [f"{number}.jpg" for number in range(6)]
+    assert set(dataset(tmp_path, names).with_splits(0.3, 0.3).split) == {"train", "val", "test"}
+    without = Dataset([tmp_path / name for name in names], np.full((6, 4), np.nan), names=names)
+    with pytest.raises(DataError) as raised:
+        without.with_splits()
+    assert raised.value.code == "too-few-images"
 
 
 def test_data_without_copies_is_split_as_ever(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from solobox.data.fingerprints import fingerprint
-from solobox.data.identity import SIMILAR, Signatures, components, difference, pairs
-from solobox.images.reading import ImageInput
+from solobox.data.identity import DECODED_SIDE, SIMILAR, Signatures, components, difference, pairs
+from solobox.errors import ImageError
+from solobox.images.reading import ImageInput, decode
 from solobox.utils.concurrency import threaded_map
 
 PREFIX = "auto:"
@@ -53,15 +54,23 @@ class AutoGroups:
         )
 
 
-def exact_keys(images: Sequence[ImageInput]) -> list[int | None]:
-    """The fingerprint of each image's bytes, or None for a file that does not exist."""
-    return list(threaded_map(_exact_key, images))
+def exact_keys(images: Sequence[ImageInput], signs: Signatures) -> list[int | None]:
+    """The fingerprint of each image's bytes; None for what is no image, such as a missing, empty or damaged file.
+
+    signs: their signatures (N,).
+    """
+    has_signature = (~np.isnan(signs["aspect"])).tolist()
+    return list(threaded_map(_exact_key, zip(images, has_signature, strict=True)))
 
 
-def _exact_key(image: ImageInput) -> int | None:
-    if isinstance(image, str | Path) and not Path(image).is_file():
-        return None
-    return fingerprint(image)
+def _exact_key(image: tuple[ImageInput, bool]) -> int | None:
+    source, has_signature = image
+    if not has_signature:  # without contrast, or no image: files of the same error page are not one scene
+        try:
+            decode(source, at_least=DECODED_SIDE)
+        except (ImageError, OSError):
+            return None
+    return fingerprint(source)
 
 
 def find_groups(

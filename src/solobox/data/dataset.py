@@ -415,7 +415,7 @@ class Dataset(Sequence[Sample]):
         if all(self.group):
             return self.without_auto_groups()
         signs = signatures(self.images, progress=progress)
-        found = find_groups(self.names, self.group, exact_keys(self.images), signs)
+        found = find_groups(self.names, self.group, exact_keys(self.images, signs), signs)
         if progress is not None and found.copies:
             progress.say(found.sentence())
         return replace(self, group=found.groups, notes=replace(self.notes, auto_groups=found.sentence()))
