@@ -46,6 +46,25 @@ def test_a_folder_of_the_images_name_is_missing_too(data: ImageSet) -> None:
     assert data.only().code == "missing-file"
 
 
+def test_a_broken_link_is_called_so_and_where_it_leads(data: ImageSet) -> None:
+    (data.folder / "link.png").symlink_to(data.folder / "moved" / "7.png")
+    data.add("link.png", BOX, draw=False)
+    finding = data.only()
+    assert finding.code == "missing-file"
+    assert f"broken link: {data.folder / 'moved' / '7.png'} does not exist" in finding.message
+    assert "--images" not in finding.advice
+
+
+def test_of_broken_links_alone_the_first_is_named(tmp_path: Path) -> None:
+    data = ImageSet(tmp_path)
+    for number in range(3):
+        (tmp_path / f"{number}.png").symlink_to(f"gone/{number}.png")
+        data.add(f"{number}.png", BOX, draw=False)
+    finding = data.only()
+    assert finding.code == "no-images"
+    assert "broken link: gone/0.png" in finding.message
+
+
 def test_when_no_image_is_there_the_folder_is_at_fault_once(tmp_path: Path) -> None:
     data = ImageSet(tmp_path)
     for number in range(5):
@@ -55,6 +74,13 @@ def test_when_no_image_is_there_the_folder_is_at_fault_once(tmp_path: Path) -> N
     assert (finding.code, finding.level, finding.row) == ("no-images", "error", 0)
     assert "--images" in finding.advice
     assert diagnosis.bad_rows == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".pgm", ".nef"])
+def test_any_suffix_of_an_image_that_contradicts_the_content_is_told(data: ImageSet, suffix: str) -> None:
+    data.image(f"a{suffix}", content="JPEG")
+    data.add(f"a{suffix}", BOX)
+    assert data.only().code == "wrong-extension"
 
 
 def test_nothing_is_looked_at_when_told_so(data: ImageSet) -> None:

@@ -3,11 +3,7 @@
 from pathlib import Path
 
 from solobox.data.checks.context import CheckContext
-from solobox.images.reading import FORMATS, SUFFIXES, is_image_name
-
-# other image formats' suffixes: a JPEG called .heic is common where a phone converted it on the way
-_OTHERS = {".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".ppm", ".pgm", ".ico", ".psd", ".svg"}
-_IMAGE_SUFFIXES = SUFFIXES | _OTHERS
+from solobox.images.reading import FORMATS, is_any_image_name, is_image_name
 
 _USE_IMAGES_OPTION = "give the folder of the images with --images DIR"
 
@@ -20,7 +16,8 @@ def check_files(context: CheckContext) -> None:
         context.add(
             "no-images",
             -1,
-            f"none of the {len(missing)} images exists; the first should be at {missing[0]}",
+            f"none of the {len(missing)} images exists; "
+            + (_broken_link(missing[0]) or f"the first should be at {missing[0]}"),
             _USE_IMAGES_OPTION,
             bad=range(len(context.records)),
         )
@@ -30,13 +27,10 @@ def check_files(context: CheckContext) -> None:
         info = context.image_info[key]
         index = indices[0]
         if info.missing:
-            context.add(
-                "missing-file",
-                index,
-                f"there is no file {key}",
-                _missing_advice(key, folders),
-                bad=indices,
-            )
+            message, advice = f"there is no file {key}", _missing_advice(key, folders)
+            if broken := _broken_link(key):
+                message, advice = broken, "restore what it leads to, or remove the link and its rows"
+            context.add("missing-file", index, message, advice, bad=indices)
         elif info.problem:
             context.add(
                 "unreadable-image",
@@ -50,9 +44,8 @@ def check_files(context: CheckContext) -> None:
 
 
 def _check_suffix(context: CheckContext, index: int, path: Path, content: str) -> None:
-    suffix = path.suffix.lower()
     fitting = FORMATS.get(content)
-    if fitting is None or suffix in fitting or suffix not in _IMAGE_SUFFIXES:
+    if fitting is None or path.suffix.lower() in fitting or not is_any_image_name(path):
         return
     context.add(
         "wrong-extension",
@@ -60,6 +53,13 @@ def _check_suffix(context: CheckContext, index: int, path: Path, content: str) -
         f"the name ends in {path.suffix}, the bytes are {content}",
         "Solobox reads it by its content, other programs may not: rename the file and correct its row",
     )
+
+
+def _broken_link(path: Path) -> str:
+    """What is wrong with a link that leads nowhere; empty for anything else."""
+    if not path.is_symlink() or path.exists():
+        return ""
+    return f"{path} is a broken link: {path.readlink()} does not exist"
 
 
 def _missing_advice(path: Path, folders: dict[Path, dict[str, str]]) -> str:
@@ -74,7 +74,7 @@ def _missing_advice(path: Path, folders: dict[Path, dict[str, str]]) -> str:
 
 
 def _names(folder: Path) -> dict[str, str]:
-    """ImageInfo up files by their name in any case, or by an image's name without its ending."""
+    """The files of a folder by their name in any case, or by an image's name without its ending."""
     try:
         files = sorted(entry.name for entry in folder.iterdir())
     except OSError:
