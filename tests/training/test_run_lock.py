@@ -101,3 +101,11 @@ def test_training_on_a_few_images_says_what_that_is_worth(
     progress = Listening()
     train(split, tmp_path, Recipe.from_preset("quick", SMALL | {"epochs": 1}), progress=progress)
     assert any("worth little" in line for line in progress.said) == warned
+
+
+def test_without_progress_that_is_a_warning_of_python(drawn: Dataset, tmp_path: Path) -> None:
+    images = drawn.positives()[:4]
+    split = Dataset(images.images, images.boxes, split=["val", "val", "train", "train"])
+    with pytest.warns(UserWarning, match="2 images with a box: .* worth little") as warned:
+        train(split, tmp_path, Recipe.from_preset("quick", SMALL | {"epochs": 1}))
+    assert warned[0].filename == __file__

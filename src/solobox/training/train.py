@@ -3,6 +3,7 @@
 import copy
 import importlib.metadata
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -89,7 +90,7 @@ def train(
     Two runs of one recipe on the same data and machine give the same weights, bit for bit, and so does a run that was
     paused and resumed, on a CPU. Raises DataError for data that cannot be trained on, ConfigError for settings that do
     not work (``run-in-use`` where another process trains in `out`), Paused when it stops before the end (`stop_after`,
-    Ctrl-C, SIGTERM).
+    Ctrl-C, SIGTERM). Without `progress`, one to three images to train on give a UserWarning.
     """
     progress, out, timer = progress or NullProgress(), Path(out), Timer()
     options |= {
@@ -197,11 +198,15 @@ def _training_data(splits: Dataset, recipe: Recipe, progress: Progress) -> tuple
             code="empty-split",
         )
     if positives[0] <= _FEW_IMAGES:
-        progress.say(
+        text = (
             f"training on {count_of(positives[0], 'image')} with a box: enough to try the program, and worth little: "
             "the model will hardly find the object in other images. Label more: `solobox curve` then measures what "
             "further ones are worth"
         )
+        if type(progress) is NullProgress:  # nobody listens
+            warnings.warn(text, stacklevel=3)
+        else:
+            progress.say(text)
     negatives = [len(training) - positives[0], len(validation) - positives[1]]
     if not all(negatives):
         if any(negatives):
