@@ -191,7 +191,7 @@ def test_native_predicts_each_image_by_itself_at_its_native_size(tmp_path: Path,
     backbone = fastest(model.backbone, "native")
     assert isinstance(backbone, TorchFeatures)
     watched = Watched(backbone)
-    model._features = watched
+    model._features[0] = watched
     rng = np.random.default_rng(0)
     first, second, small = (
         rng.integers(0, 255, (*s, 3), dtype=np.uint8) for s in ((50, 81), (90, 40), (4, 5))
@@ -214,7 +214,8 @@ def test_a_native_localizer_comes_back_and_uses_pytorch(tmp_path: Path) -> None:
     Localizer(shape).save(tmp_path)
     again = Localizer.load(tmp_path)
     assert again.architecture == shape
-    assert isinstance(again._fast_backbone(), TorchFeatures)
+    again.eval().predict(np.zeros((40, 50, 3), np.uint8))
+    assert isinstance(again._features[0], TorchFeatures)
     with pytest.raises(ConfigError, match="images of one size"):
         _ = shape.side
 

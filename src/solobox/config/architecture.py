@@ -19,6 +19,12 @@ MAX_SIDE = 1536
 
 MAX_CHANNELS = 16_384
 
+MAX_REFINE = 3
+"""Refinements of a box, at most."""
+
+MAX_DETAIL = 4
+"""Side of the model's input in sides of the network's, at most."""
+
 Stride: TypeAlias = Annotated[int, Field(ge=1, le=1024)]
 Channels: TypeAlias = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
@@ -29,6 +35,9 @@ _NATIVE_SIDE = 320
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Architecture(Options):
     """Everything that decides the shapes of a localizer's tensors; each field's description says what it is.
+
+    presence: whether the model learns it. refinements: how many times the first box is refined (see `model.refiner`).
+    detail: the side of the image that refinement crops from, in multiples of `size`.
 
     Raises ConfigError, also for values that do not go together (code ``options-conflict``).
     """
@@ -81,8 +90,10 @@ class Architecture(Options):
         le=1024,
         description="Bins of the `distribution` head in each cell of the second finest map.",
     )
-    # Not an option: training sets it where there are images without the object to learn from.
+    # No options: training sets them from the data.
     presence: bool = False
+    refinements: Annotated[int, Field(ge=0, le=MAX_REFINE)] = 0
+    detail: Annotated[int, Field(ge=1, le=MAX_DETAIL)] = 1
 
     def __post_init__(self) -> None:
         if not self.strides or any(a >= b for a, b in pairwise(self.strides)):
@@ -95,6 +106,7 @@ class Architecture(Options):
                 "head `regression`"
             )
         self._check_size()
+        self._check_refine()
         if self.vectorizer == "edges":
             self._check_edges()
 
@@ -120,6 +132,20 @@ class Architecture(Options):
                 "`flatten`, which take any size"
             )
 
+    def _check_refine(self) -> None:
+        if not self.refinements:
+            if self.detail != 1:
+                raise _conflict("detail is for refinement: without it, it is 1")
+            return
+        if not self.can_refine:
+            raise _conflict(
+                "refinement needs the vectorizer `edges` and images of one size: leave refine at `off`"
+            )
+        if self.input_side > MAX_SIDE:
+            raise ConfigError(
+                f"size {self.size} times detail {self.detail} is more than {MAX_SIDE}", code="out-of-range"
+            )
+
     def _check_edges(self) -> None:
         if self.head == "regression":
             raise _conflict(
@@ -143,6 +169,16 @@ class Architecture(Options):
         if self.size == "native":
             raise _conflict("this needs images of one size: give size as a number of pixels, not `native`")
         return self.size
+
+    @property
+    def input_side(self) -> int:
+        """Side of the square that an image is resized to before the network crops or reduces it, in pixels."""
+        return self.side * self.detail
+
+    @property
+    def can_refine(self) -> bool:
+        """Whether boxes of such a model can be refined."""
+        return self.vectorizer == "edges" and self.size != "native"
 
     @property
     def cells(self) -> int:

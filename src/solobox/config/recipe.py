@@ -7,12 +7,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from solobox.config.architecture import Architecture
+from solobox.config.architecture import MAX_REFINE, Architecture
 from solobox.config.losses import parse
 from solobox.config.optim import OptimizerConfig
 from solobox.config.options import STRICT, Options, nearest, options_of, unknown_option
@@ -21,6 +21,7 @@ from solobox.errors import ConfigError
 RecipeName: TypeAlias = Literal["quick", "finetune", "article"]
 Precision: TypeAlias = Literal["auto", "bf16-mixed", "16-mixed", "32-true"]
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
+Refine: TypeAlias = Literal["auto", "off"] | Annotated[int, Field(ge=1, le=MAX_REFINE)]
 PretrainedHeadName: TypeAlias = Literal["synthetic", "random"]
 
 MIN_REPETITIONS = 3
@@ -99,6 +100,11 @@ class Recipe(Options):
         description="Cross-validation: also train so many heads, each without one fold of the training images, and "
         "write their IoU on that fold to out_of_fold.csv. 0: off.",
     )
+    refine: Refine = Field(
+        default="off",
+        description="Look again at a crop around the first box, for objects that are small in large images: `auto` "
+        "once, where objects are small and it is better on the validation images; a number: so many times; or `off`.",
+    )
     finetune_epochs: int = Field(
         default=0,
         ge=0,
@@ -173,6 +179,10 @@ class Recipe(Options):
             raise _conflict(
                 "with size `native` each image has its own size, so features cannot be cached and images cannot be "
                 "batched. Use --epochs 0 --finetune-epochs N --batch 1, or give size as a number"
+            )
+        if isinstance(self.refine, int) and not self.architecture.can_refine:
+            raise _conflict(
+                "refine needs the vectorizer `edges` and images of one size: leave it at `auto` or `off`"
             )
         if self.folds == 1:
             raise ConfigError("folds must be 0, or 2 and more, not 1", code="out-of-range")

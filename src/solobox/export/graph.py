@@ -43,7 +43,7 @@ class ExportGraph(nn.Module):
                 "fixed size (--size 320)",
                 code="size-native",
             )
-        self.localizer, self.side = localizer, a.side
+        self.localizer, self.side = localizer, a.input_side
         self.margins = _MarginsModule(localizer.calibration) if localizer.calibration else None
         self.familiarity = _FamiliarityModule(localizer.familiarity) if localizer.familiarity else None
         self.levels: tuple[float, ...] = self.margins.levels if self.margins else ()
@@ -61,19 +61,18 @@ class ExportGraph(nn.Module):
             pixels.permute(0, 3, 1, 2).float(), size=(self.side, self.side), mode="bilinear", antialias=True
         )
         squares = squares.round().clamp(0, 255)  # training images have 8 bits
-        maps = self.localizer.features(squares)
-        output = self.localizer.decide(maps)
-        first, last = output.boxes[:, :2], output.boxes[:, 2:]
+        located = self.localizer.locate(squares)
+        first, last = located.boxes[:, :2], located.boxes[:, 2:]
         ordered = torch.cat([torch.minimum(first, last), torch.maximum(first, last)], dim=1)
         boxes = _scaled(ordered.clamp(0, 1), width, height)
-        std = _scaled(output.std(), width, height) if "std" in self.outputs else None
+        std = _scaled(located.std, width, height) if "std" in self.outputs else None
         tensors = [boxes] if std is None else [boxes, std]
         if self.margins is not None and self.levels:
             tensors += self.margins(boxes, std, width, height)
-        if output.presence is not None and self.localizer.presence is not None:
-            tensors.append((output.presence / self.localizer.presence.temperature).sigmoid())
+        if located.presence is not None and self.localizer.presence is not None:
+            tensors.append((located.presence / self.localizer.presence.temperature).sigmoid())
         if self.familiarity is not None:
-            tensors.append(self.familiarity(maps))
+            tensors.append(self.familiarity(located.maps))
         return (*tensors, squares)
 
 

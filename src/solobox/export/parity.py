@@ -38,6 +38,12 @@ from solobox.utils.progress import NullProgress, Progress
 MAX_SHARE = 1e-4
 """Largest difference of an edge, margin or standard deviation, as a share of the image's side. See bench/LOG.md."""
 
+MAX_REFINED_SHARE = 2e-3
+"""The same where boxes are refined: a rounding error of the first box rounds some grey values of the crop another way.
+
+That shows on synthetic images, whose margins are wide; `files` stays at `MAX_SHARE`.
+"""
+
 MAX_PRESENCE = 1e-3
 """Largest difference of the probability of presence."""
 
@@ -67,7 +73,7 @@ class Parity:
     the graph's output with that difference. presence, familiarity: the largest differences of these. levels: the
     largest difference of a grey value after the resize; unequal: the mean share of a synthetic image's grey values
     that differ. files: as `share`, for boxes and margins predicted from encoded files; infinity where the sizes differ.
-    familiarity_step: the smallest step between two values of familiarity.
+    familiarity_step: the smallest step between two values of familiarity. is_refined: whether boxes are refined.
     """
 
     count: int = 0
@@ -80,6 +86,7 @@ class Parity:
     unequal: float = 0.0
     files: float = 0.0
     familiarity_step: float = field(default=0.0, repr=False)
+    is_refined: bool = field(default=False, repr=False)
 
     def __str__(self) -> str:
         return (
@@ -89,11 +96,16 @@ class Parity:
             f"{100 * self.unequal:.1f}% not equal; predicted from files at most {100 * self.files:.4f}% apart"
         )
 
+    @property
+    def max_share(self) -> float:
+        """The largest `share` that passes."""
+        return MAX_REFINED_SHARE if self.is_refined else MAX_SHARE
+
     def failures(self) -> list[str]:
         """Names of the checks that fail: ``network``, ``resize``, ``files``. A NaN fails."""
         familiarity = max(MAX_FAMILIARITY, 1.01 * self.familiarity_step)
         network = (
-            self.share <= MAX_SHARE and self.presence <= MAX_PRESENCE and self.familiarity <= familiarity
+            self.share <= self.max_share and self.presence <= MAX_PRESENCE and self.familiarity <= familiarity
         )
         resize = self.levels <= MAX_LEVELS and self.unequal <= MAX_UNEQUAL
         passed = {"network": network, "resize": resize, "files": self.files <= MAX_SHARE}
@@ -159,6 +171,7 @@ def compare(
         unequal=float(np.mean(unequal)),
         files=files,
         familiarity_step=1 / (len(localizer.familiarity.distances) + 1) if localizer.familiarity else 0.0,
+        is_refined=bool(localizer.architecture.refinements),
     )
 
 
@@ -167,8 +180,8 @@ def require_parity(parity: Parity) -> None:
     if failures := parity.failures():
         raise ConfigError(
             f"the exported file differs from the run ({', '.join(failures)}), so nothing was written: {parity}. At "
-            f"most {100 * MAX_SHARE:g}% of the side and {MAX_LEVELS:g} of 255 are allowed. Please report this with "
-            "the versions of torch and onnxruntime",
+            f"most {100 * parity.max_share:g}% of the side and {MAX_LEVELS:g} of 255 are allowed. Please report this "
+            "with the versions of torch and onnxruntime",
             code="export-differs",
         )
 
@@ -235,7 +248,7 @@ def _load_with_squares(file: Path) -> OnnxRuntime:
 
 def _files_apart(localizer: Localizer, model: OnnxModel, images: Sequence[ImageInput]) -> float:
     """Largest difference between predictions of both from encoded files, as a share of the side."""
-    side = localizer.architecture.side
+    side = localizer.architecture.input_side
     upright, encoded = _rotated_jpeg((side * 3 // 2, side))
     expected = localizer.predict([upright, *images])
     pairs = list(zip(expected, model.predict([encoded, *images]), strict=True))

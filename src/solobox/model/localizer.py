@@ -1,10 +1,10 @@
 """The localizer: backbone, vectorizer and head; one box for each image."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,14 @@ from solobox.model import native_size, saving
 from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead, Output, RegressionHead
 from solobox.model.presence import Presence
+from solobox.model.refiner import (
+    Refiner,
+    crop_squares,
+    from_crop,
+    reduce_squares,
+    regions_around,
+    worthwhile,
+)
 from solobox.model.runtime import Features, Pixels, fastest
 from solobox.model.vectorizer import Edges, ExtraConvs, Flatten, Gap
 from solobox.predict.predictor import (
@@ -42,6 +50,19 @@ CUSTOM = "custom"
 """`Architecture.backbone` of a localizer whose backbone is a module of the user's."""
 
 
+class Located(NamedTuple):
+    """All that a localizer computes for B images.
+
+    boxes, std: (B, 4) float32 as fractions of the image's sides; the boxes may lie a little outside [0, 1].
+    presence: (B,) float32 logits, or None. maps: of the first look, (B, C, h, w) each.
+    """
+
+    boxes: Tensor
+    std: Tensor
+    presence: Tensor | None
+    maps: list[Tensor]
+
+
 class Localizer(Predictor, nn.Module):
     """Exactly one box for each image.
 
@@ -54,7 +75,8 @@ class Localizer(Predictor, nn.Module):
 
     `forward` takes (B, 3, H, W) RGB in 0..255, images resized to squares of `architecture.size` (or, with size
     ``native``, one size for the batch), and returns an `Output` with boxes as fractions of the sides. `features` and
-    `decide` are its two halves: the backbone, and additional convolutions, vectorizer and head.
+    `decide` are its two halves: the backbone, and additional convolutions, vectorizer and head. This is the first look;
+    `locate` refines its boxes too, where the localizer has a `refiner`.
 
     metadata: recipe, history, versions, ... of a trained localizer, plain JSON. fingerprints: of the images that it was
     trained on. calibration, familiarity: see `Predictor`.
@@ -69,7 +91,7 @@ class Localizer(Predictor, nn.Module):
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self._features: Features | None = None
+        self._features: dict[int, Features] = {}
         a = architecture if backbone is None else replace(architecture, backbone=CUSTOM)
         if backbone is None and a.backbone == CUSTOM:
             raise ConfigError(
@@ -100,6 +122,7 @@ class Localizer(Predictor, nn.Module):
                 self.vectorizer.kind, length, cells=a.cells, bins=a.bins, width=a.width
             )
         self.presence = Presence(self.backbone.channels) if a.presence else None
+        self.refiner = Refiner(self.backbone.channels, a) if a.refinements else None
         self.has_pretrained_head = (
             backbone is None
             and pretrained_head == "synthetic"
@@ -121,6 +144,11 @@ class Localizer(Predictor, nn.Module):
         """Both halves."""
         return self.decide(self.features(pixels))
 
+    def set_refiner(self, refiner: Refiner, refinements: int) -> None:
+        """Refine the boxes of the first look from now on. refinements: how many times, see `Architecture`."""
+        self.refiner = refiner
+        self.architecture = replace(self.architecture, refinements=refinements)
+
     # Prediction ----------------------------------------------------------------------------------------
 
     def check(self, options: PredictOptions) -> PredictOptions:
@@ -136,23 +164,67 @@ class Localizer(Predictor, nn.Module):
         """1 for images of native size, which differ in size."""
         return 1 if self.architecture.size == "native" else _BATCH_SIZE
 
+    def locate(
+        self,
+        pixels: Tensor,
+        features: Callable[[Tensor], list[Tensor]] | None = None,
+        *,
+        first_look: bool = False,
+    ) -> Located:
+        """The whole prediction: the first look, and the refinements.
+
+        pixels: (B, 3, S, S) RGB, whole numbers in 0..255 as float32, S = `Architecture.input_side` (or of native size).
+        features: instead of `features`, another runtime of the backbone. first_look: do not refine.
+        """
+        look = features or self.features
+        maps = look(reduce_squares(pixels, self.architecture.detail))
+        output = self.decide(maps)
+        boxes, std = output.boxes, output.std()
+        for _ in range(0 if first_look else self.architecture.refinements):
+            boxes, std = self._refine(pixels, boxes, std, look)
+        return Located(boxes, std, output.presence, maps)
+
+    def _refine(
+        self, pixels: Tensor, boxes: Tensor, std: Tensor, look: Callable[[Tensor], list[Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        assert self.refiner is not None  # noqa: S101  (the architecture says so)
+        regions = regions_around(boxes)
+        output = self.refiner(look(crop_squares(pixels, regions, self.refiner.side)))
+        sides = (regions[:, 2:] - regions[:, :2]).repeat(1, 2)
+        chosen = worthwhile(regions, self.architecture).unsqueeze(1)
+        refined = from_crop(output.boxes, regions)
+        return torch.where(chosen, refined, boxes), torch.where(chosen, output.std() * sides, std)
+
     def preprocess(self, image: ImageInput) -> NetworkInput:
         """See `Predictor`; with size ``native`` an image keeps its size, see `native_size.resize_native`."""
         a = self.architecture
         if a.size == "native":
             decoded = decode(image, at_least=native_size.LONGEST)
             return NetworkInput(native_size.resize_native(decoded, a.strides[-1]), decoded.size)
-        return resize_to_square(image, a.side)
+        return resize_to_square(image, a.input_side)
 
     def infer(self, pixels: Pixels) -> RawOutput:
-        """See `Predictor`: the backbone in the fastest runtime of this machine, then the head."""
-        with torch.inference_mode():
-            return self._raw_output(self.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))))
+        """See `Predictor`: the backbone in the fastest runtime of this machine, then the heads."""
+        return self._raw_output(self.locate_fast(pixels))
 
-    def _raw_output(self, maps: list[Tensor]) -> RawOutput:
-        output = self.decide(maps)
-        familiarity = self.familiarity(pooled(maps)) if self.familiarity else np.full(len(maps[0]), np.nan)
-        return raw_output(output, self.probabilities(output), familiarity)
+    def locate_fast(self, pixels: Pixels, *, first_look: bool = False) -> Located:
+        """`locate` for (B, S, S, 3) uint8 RGB, with the backbone in the fastest runtime of this machine."""
+        with torch.inference_mode():
+            planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+            squares = planes.to(next(self.parameters()).device).float()
+            return self.locate(
+                squares,
+                lambda batch: self.maps(batch.to(torch.uint8).cpu().numpy()),
+                first_look=first_look,
+            )
+
+    def _raw_output(self, located: Located) -> RawOutput:
+        familiarity = np.full(len(located.boxes), np.nan)
+        if self.familiarity:
+            familiarity = self.familiarity(pooled(located.maps))
+        return raw_output(
+            located.boxes, located.std, self.probabilities(located.presence, len(located.boxes)), familiarity
+        )
 
     @property
     def has_presence(self) -> bool:
@@ -165,42 +237,39 @@ class Localizer(Predictor, nn.Module):
         return self.familiarity is not None
 
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
-        """The backbone's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine."""
-        return [feature.float() for feature in self._fast_backbone()(pixels)]
+        """The backbone's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine.
 
-    def probabilities(self, output: Output) -> np.ndarray:
-        """`Prediction.presence` of a batch, (B,) float64; NaN where it was not learned."""
-        if output.presence is None or self.presence is None:
-            return np.full(len(output.boxes), np.nan)
-        calibrated: np.ndarray = (
-            (output.presence / self.presence.temperature).double().sigmoid().cpu().numpy()
-        )
-        return calibrated
-
-    def _fast_backbone(self) -> Features:
-        """The backbone in the fastest correct runtime of this machine, compiled at the first use; in float32.
-
-        So a trained and an exported localizer agree to a rounding error.
+        Compiled at the first use for each size; in float32, so that a trained and an exported localizer agree to a
+        rounding error.
         """
-        if self._features is None:
-            self._features = fastest(self.backbone, self.architecture.size, exact=True)
-        return self._features
+        size = self.architecture.size
+        side = 0 if size == "native" else int(pixels.shape[2])
+        if side not in self._features:
+            self._features[side] = fastest(self.backbone, side or size, exact=True)
+        return [feature.float() for feature in self._features[side](pixels)]
+
+    def probabilities(self, logits: Tensor | None, count: int) -> np.ndarray:
+        """`Prediction.presence` of a batch, (count,) float64; NaN where it was not learned."""
+        if logits is None or self.presence is None:
+            return np.full(count, np.nan)
+        calibrated: np.ndarray = (logits / self.presence.temperature).double().sigmoid().cpu().numpy()
+        return calibrated
 
     # A backbone that trains, moves or gets other weights is compiled again.
 
     def train(self, mode: bool = True) -> "Localizer":  # noqa: FBT001  (torch's own signature)
         """Switch to training mode or out of it."""
-        self._features = None
+        self._features = {}
         super().train(mode)
         return self
 
     def load_state_dict(self, *args: Any, **options: Any) -> Any:
         """As `torch.nn.Module.load_state_dict`."""
-        self._features = None
+        self._features = {}
         return super().load_state_dict(*args, **options)
 
     def _apply(self, *args: Any, **options: Any) -> "Localizer":
-        self._features = None
+        self._features = {}
         super()._apply(*args, **options)  # type: ignore[no-untyped-call]
         return self
 
@@ -257,12 +326,12 @@ class Localizer(Predictor, nn.Module):
     def _check_first_image(self, folder: Path) -> None:
         """Predict a grey image. Raises ConfigError ``model-damaged`` where the result is not finite."""
         a = self.architecture
-        side = a.strides[-1] if a.size == "native" else a.size
+        side = a.strides[-1] if a.size == "native" else a.input_side
         fits = self.familiarity is None or len(self.familiarity.mean) == sum(self.backbone.channels)
         is_sound = fits and (self.presence is None or float(self.presence.temperature) > 0)
         if is_sound:
             with torch.inference_mode():
-                raw = self._raw_output(self.features(torch.full((1, 3, side, side), 127.0)))
+                raw = self._raw_output(self.locate(torch.full((1, 3, side, side), 127.0)))
             learned = [raw.boxes]
             learned += [raw.std] if a.head == "distribution" else []
             learned += [raw.presence] if self.has_presence else []
@@ -284,10 +353,11 @@ def _calibration(config: Mapping[str, Any], folder: Path) -> Calibration | None:
     return Calibration.from_dict(margins) if "margins" in config else None
 
 
-def raw_output(output: Output, presence: Floats, familiarity: Floats) -> RawOutput:
-    """A head's output of B images as arrays. presence, familiarity: (B,) as in `Prediction`."""
-    boxes, std = (tensor.double().cpu().numpy() for tensor in (output.boxes, output.std()))
-    return RawOutput(in_order(boxes), std, presence, familiarity)
+def raw_output(boxes: Tensor, std: Tensor, presence: Floats, familiarity: Floats) -> RawOutput:
+    """Boxes and standard deviations (B, 4) as arrays. presence, familiarity: (B,) as in `Prediction`."""
+    return RawOutput(
+        in_order(boxes.double().cpu().numpy()), std.double().cpu().numpy(), presence, familiarity
+    )
 
 
 def run_head(

@@ -12,13 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from solobox.model.localizer import Localizer, pooled
+from solobox.model.localizer import Localizer, Located, pooled
 from solobox.model.presence import temperature
 from solobox.predict.predictor import in_order
+from solobox.training.augment import Pixels
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.image_cache import ImageSource
 from solobox.uncertainty.conformal import Calibration, scales
 from solobox.uncertainty.familiarity import Familiarity
+from solobox.utils.concurrency import threaded_map
 
 MAX_IMAGES = 2048
 """The most training images for the statistics of familiarity, evenly spaced."""
@@ -29,41 +31,53 @@ class CalibrationImages:
     """Full images with their boxes.
 
     boxes: (n, 4) float32 ``x1, y1, x2, y2`` as fractions, NaN for an image without the object. groups: n names.
-    maps: float32 feature maps on the CPU of rows of them. batch_size: the most rows at once.
+    locate: what the localizer computes for rows of them, with float32 maps on the CPU.
+    batch_size: the most rows at once.
     """
 
     boxes: Tensor
     groups: Sequence[str]
-    maps: Callable[[Tensor], list[Tensor]]
+    locate: Callable[[Tensor], Located]
     batch_size: int = 32
 
 
-def from_features(features: FeatureCache, images: ImageSource) -> CalibrationImages:
-    """The full images of a feature cache; their maps are in bfloat16."""
+def from_features(features: FeatureCache, images: ImageSource, localizer: Localizer) -> CalibrationImages:
+    """The full images of a feature cache, by the first look; their maps are in bfloat16."""
     full, cpu = features.full_images(), torch.device("cpu")
-    return CalibrationImages(
-        features.boxes[full],
-        [images.dataset.group[row] for row in features.images[full].tolist()],
-        lambda rows: [feature.float().cpu() for feature in features.maps(full[rows], cpu)],
-    )
+
+    def locate(rows: Tensor) -> Located:
+        maps = [feature.float().cpu() for feature in features.maps(full[rows], cpu)]
+        output = localizer.decide(maps)
+        return Located(output.boxes, output.std(), output.presence, maps)
+
+    groups = [images.dataset.group[row] for row in features.images[full].tolist()]
+    return CalibrationImages(features.boxes[full], groups, locate)
 
 
 def from_images(
     images: ImageSource, localizer: Localizer, rows: npt.NDArray[np.intp] | None = None
 ) -> CalibrationImages:
-    """Images as prediction sees them, with the localizer's maps as prediction computes them.
+    """Images as prediction sees them, and all that the localizer then computes.
 
     rows: of readable images; all of those by default.
     """
     rows = images.rows if rows is None else rows
 
-    def maps(chosen: Tensor) -> list[Tensor]:
-        pixels = images.as_predicted(rows[chosen.numpy()])
-        return localizer.maps(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
+    def locate(chosen: Tensor) -> Located:
+        pixels = input_squares(images, rows[chosen.numpy()], localizer)
+        return localizer.locate_fast(pixels)
 
     groups = [images.dataset.group[row] for row in rows.tolist()]
     batch_size = 1 if localizer.architecture.size == "native" else 32
-    return CalibrationImages(torch.from_numpy(images.boxes(rows)).float(), groups, maps, batch_size)
+    return CalibrationImages(torch.from_numpy(images.boxes(rows)).float(), groups, locate, batch_size)
+
+
+def input_squares(images: ImageSource, rows: npt.NDArray[np.intp], localizer: Localizer) -> Pixels:
+    """(n, h, w, 3) uint8 RGB as `Localizer.infer` takes them; decoded again where refinement needs more detail."""
+    if localizer.architecture.detail == 1:
+        return images.as_predicted(rows)
+    decoded = [images.dataset.images[row] for row in rows.tolist()]
+    return np.stack(list(threaded_map(lambda image: localizer.preprocess(image).pixels, decoded)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +101,20 @@ class CalibrationResult:
 
 @torch.inference_mode()
 def calibrate(
-    localizer: Localizer, training: CalibrationImages, validation: CalibrationImages, *, frozen: bool
+    training: CalibrationImages, validation: CalibrationImages, *, frozen: bool
 ) -> CalibrationResult:
-    """Calibrate a localizer that is in evaluation mode and on the CPU. It is not changed.
+    """Calibrate the localizer of these images, which is in evaluation mode and on the CPU. It is not changed.
 
     frozen: whether its backbone did not learn from the training images: they count for familiarity too then.
     """
     boxes, std, logits, features = [], [], [], []
     for rows in torch.split(torch.arange(len(validation.boxes)), validation.batch_size):
-        maps = validation.maps(rows)
-        output = localizer.decide(maps)
-        features.append(pooled(maps))
-        boxes.append(in_order(output.boxes.double().numpy()).clip(0, 1))
-        std.append(output.std().double().numpy())
-        if output.presence is not None:
-            logits.append(output.presence)
+        located = validation.locate(rows)
+        features.append(pooled(located.maps))
+        boxes.append(in_order(located.boxes.double().numpy()).clip(0, 1))
+        std.append(located.std.double().numpy())
+        if located.presence is not None:
+            logits.append(located.presence)
     predicted, truth = np.concatenate(boxes), validation.boxes.double().numpy()
     present = np.isfinite(truth).all(axis=1)
     groups = [name for name, has_box in zip(validation.groups, present.tolist(), strict=True) if has_box]
@@ -116,7 +129,9 @@ def calibrate(
         presence = float(temperature(torch.cat(logits), torch.from_numpy(present)))
     count = len(training.boxes)
     chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
-    pooled_training = [pooled(training.maps(rows)) for rows in torch.split(chosen, training.batch_size)]
+    pooled_training = [
+        pooled(training.locate(rows).maps) for rows in torch.split(chosen, training.batch_size)
+    ]
     familiarity = None
     if count > 1:
         chosen_groups = [training.groups[row] for row in chosen.tolist()]

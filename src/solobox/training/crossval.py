@@ -358,7 +358,7 @@ def groups_of(dataset: Dataset) -> list[str]:
 
 def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
     unknown = np.full(len(names), np.nan)
-    return postprocess(raw_output(output, unknown, unknown), sizes, names)
+    return postprocess(raw_output(output.boxes, output.std(), unknown, unknown), sizes, names)
 
 
 def _concatenated(outputs: Sequence[Output]) -> Output:

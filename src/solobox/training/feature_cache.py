@@ -1,6 +1,6 @@
 """Feature maps of every crop, computed once by the frozen backbone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.model.runtime import Features
-from solobox.training.augment import GREY, augment, image_rng
+from solobox.training.augment import GREY, CropBatch, Pixels, augment, image_rng
 from solobox.training.image_cache import ImageSource
 from solobox.training.tensor_store import TensorStore
 from solobox.utils.concurrency import processors, threaded_map
@@ -98,29 +98,34 @@ def cache_features(
     folder: Path,
     progress: Progress,
     stage: str,
+    side: int = 0,
+    crops: Callable[[Pixels, Floats, np.random.Generator], CropBatch] | None = None,
 ) -> FeatureCache:
     """Run the backbone on `crops_per_image` crops of each image, the first of them the full image.
 
     Images that are not decoded yet are decoded in the same threads. The processes of a host share the work.
 
+    side, crops: of the squares that the backbone sees, and how they are made from an image, its box (4,) as
+        fractions and its generator; by default `augment` to the side of the recipe.
     budget, folder: see `TensorStore`. Raises DataError as `ImageSource.pixels`.
     """
-    side, group = recipe.architecture.side, images.group
+    group, side = images.group, side or recipe.architecture.side
+    augmented = crops or _augmented(crops_per_image, side)
 
     def compute(rows: Iterable[int]) -> _Chunk:
         chunk = _Chunk()
-        crops = []
+        squares = []
         for row in rows:
             pixels = images.pixels(row)
             if pixels is None:
                 continue
             rng = image_rng(recipe.seed, 0, images.dataset.names[row])
-            augmented = augment(pixels, images.box(row), crops_per_image, side, rng)
-            crops += augmented.pixels
+            batch = augmented(pixels, images.box(row), rng)
+            squares += batch.pixels
             chunk.rows.append(row)
-            chunk.boxes.append(augmented.boxes)
-        if crops:
-            chunk.maps = [feature.permute(0, 2, 3, 1) for feature in backbone(np.stack(crops))]
+            chunk.boxes.append(batch.boxes)
+        if squares:
+            chunk.maps = [feature.permute(0, 2, 3, 1) for feature in backbone(np.stack(squares))]
         return chunk
 
     # Smaller chunks for few images, so that all threads stay busy to the end.
@@ -151,6 +156,10 @@ def cache_features(
     ).flatten()
     table = np.concatenate([boxes[row] for row in images.rows.tolist()])
     return FeatureCache(store, index, torch.from_numpy(table).float(), crops_per_image)
+
+
+def _augmented(count: int, side: int) -> Callable[[Pixels, Floats, np.random.Generator], CropBatch]:
+    return lambda pixels, box, rng: augment(pixels, box, count, side, rng)
 
 
 def _shapes(backbone: Features, side: int) -> list[tuple[int, ...]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import FeatureCache, upload
 from solobox.training.image_cache import ImageCache, ImageSource
 from solobox.utils.concurrency import threaded_map
+
+if TYPE_CHECKING:
+    from solobox.model.refiner import Refiner
 
 _VAL_BATCH_SIZE = 64
 
@@ -87,7 +90,7 @@ class LocalizerHead(nn.Module):
     presence: whether the branch of presence is part of it.
     """
 
-    def __init__(self, localizer: "Localizer | LocalizerHead", *, presence: bool = True) -> None:
+    def __init__(self, localizer: "Localizer | LocalizerHead | Refiner", *, presence: bool = True) -> None:
         super().__init__()
         self.extra: nn.Module = localizer.extra
         self.vectorizer: nn.Module = localizer.vectorizer

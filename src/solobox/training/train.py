@@ -36,6 +36,7 @@ from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
 from solobox.training.loop import Callback, Checkpointer, FitResult, fit
+from solobox.training.refining import STAGE, detail_for, prepare
 from solobox.training.run_folder import OUT_OF_FOLD, locked, must_be_unfinished, must_be_vacant
 from solobox.training.stages import (
     LocalizerHead,
@@ -317,18 +318,21 @@ class _TrainingRun:
                 "CPU (Ctrl-C pauses it; --recipe quick does without)"
             )
             self.timer.lap("estimate")
-        if recipe.epochs and self.manager.stage_to_resume != "finetune":
+        resumed = self.manager.stage_to_resume
+        if recipe.epochs and (resumed != "finetune" and not (resumed == STAGE and recipe.finetune_epochs)):
             features = self._train_head(localizer, training, validation)
         else:
             training.fill(self.progress, "images")
             validation.fill(self.progress, "validation images")
             self._set_images(training, validation)
             self.timer.lap("images")
-        if not recipe.finetune_epochs:
-            return features
-        self.progress.say(f"pixels of {len(training.rows)} images: {training.description}")
-        self._finetune(localizer, training, validation)
-        return None
+        if recipe.finetune_epochs and resumed == STAGE:
+            localizer.load_state_dict(self.manager.stage_start)
+        elif recipe.finetune_epochs:
+            self.progress.say(f"pixels of {len(training.rows)} images: {training.description}")
+            self._finetune(localizer, training, validation)
+        self._refine(localizer, training, validation, 0 if features is None else features.store.nbytes)
+        return None if recipe.finetune_epochs else features
 
     def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
         self.manager.set_images(_fingerprints(training, validation))
@@ -355,13 +359,16 @@ class _TrainingRun:
         self.timer.lap("features")
         head = LocalizerHead(localizer)
         untrained = copy.deepcopy(head)
-        with self.manager.stage("head") as checkpointer:
-            stage = head_stage(head, features, recipe, self.loss, fabric=fabric, validation=val_features)
-            result = self._fit(stage, checkpointer)
-            if head.presence is not None:
-                stage = presence_stage(head.presence, features, recipe, fabric=fabric)
-                fit(stage, fabric=fabric, progress=self.progress)
-        self.manager.stage_ended(result)
+        if self.manager.stage_to_resume == STAGE:
+            localizer.load_state_dict(self.manager.stage_start)
+        else:
+            with self.manager.stage("head") as checkpointer:
+                stage = head_stage(head, features, recipe, self.loss, fabric=fabric, validation=val_features)
+                result = self._fit(stage, checkpointer)
+                if head.presence is not None:
+                    stage = presence_stage(head.presence, features, recipe, fabric=fabric)
+                    fit(stage, fabric=fabric, progress=self.progress)
+            self.manager.stage_ended(result)
         self.timer.lap("head")
         if recipe.folds:
             validator = CrossValidator(
@@ -399,13 +406,49 @@ class _TrainingRun:
         manager.stage_ended(result, better=better)
         self.timer.lap("finetune")
 
+    def _refine(
+        self, localizer: Localizer, training: ImageSource, validation: ImageSource, used: int
+    ) -> None:
+        """Train the second look, where it is worthwhile. used: bytes of memory that cached features take."""
+        recipe, manager = self.recipe, self.manager
+        detail = detail_for(localizer, recipe, training)
+        if not detail:
+            return
+        start = copy.deepcopy(dict(localizer.state_dict()))
+        first_look = localizer.architecture
+        look = prepare(
+            localizer, detail, training, validation, recipe,
+            partial(fastest, localizer.backbone, bf16=recipe.precision != "32-true"),
+            budget=max(self._budget - used, 0), folder=self.out, progress=self.progress,
+        )  # fmt: skip
+        look.refiner.to(self.fabric.device)
+        self.timer.lap("crops")
+        with manager.stage(STAGE, start) as checkpointer:
+            result = self._fit(look.stage(recipe, self.loss, self.fabric), checkpointer)
+        gain, error = look.gain(self.fabric)
+        kept = recipe.refine != "auto" or gain > error
+        manager.stage_ended(result, better=kept)
+        change = f"{gain:+.3f} +- {error:.3f} of IoU on {len(look.first)} validation images"
+        if kept:
+            localizer.set_refiner(look.refiner, 1 if recipe.refine == "auto" else int(recipe.refine))
+            self.progress.say(
+                f"a second look at a crop around the box: {change}. It reads images at {detail * first_look.side} px"
+            )
+        else:
+            localizer.architecture = first_look
+            self.progress.say(
+                f"a second look at a crop around the box does not help, and is left out: {change}"
+            )
+        self.timer.lap("refine")
+
     def calibrate(
         self, localizer: Localizer, images: tuple[ImageSource, ImageSource], features: FeatureCache | None
     ) -> CalibrationResult:
         """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
-        training = from_features(features, images[0]) if features else from_images(images[0], localizer)
+        training = (
+            from_features(features, images[0], localizer) if features else from_images(images[0], localizer)
+        )
         result = calibrate(
-            localizer,
             training,
             from_images(images[1], localizer, self._without_copies(*images)),
             frozen=features is not None,
