@@ -1,7 +1,7 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -46,18 +46,29 @@ class Heard:
         self.said.append(text)
 
 
-def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
-    drawn: Dataset, tmp_path: Path
-) -> None:
+class Run(NamedTuple):
+    localizer: Localizer
+    folder: Path
+    heard: Heard
+
+
+@pytest.fixture(scope="module")
+def quick(drawn: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run by small(), for tests that only read it."""
+    folder = tmp_path_factory.mktemp("quick") / "run"
     heard = Heard()
-    localizer = train(drawn, tmp_path / "run", small(), progress=heard)
+    return Run(train(drawn, folder, small(), progress=heard), folder, heard)
+
+
+def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(drawn: Dataset, quick: Run) -> None:
+    localizer, folder, heard = quick
     assert all(left == 0 for left in heard.stages.values()), heard.stages
     assert any("in memory" in line for line in heard.said)
-    again = Localizer.load(tmp_path / "run")
+    again = Localizer.load(folder)
     images = [str(path) for path in drawn.images[:5]]
     for a, b in zip(localizer.predict(images), again.predict(images), strict=True):
         np.testing.assert_array_equal(a.box, b.box)
-    facts = json.loads((tmp_path / "run" / "config.json").read_text())
+    facts = json.loads((folder / "config.json").read_text())
     history = facts["history"]
     assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
     assert len(history) == small().passes(
@@ -66,7 +77,7 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     assert facts["best"]["val_iou"] == history[facts["best"]["epoch"] - 1]["val_iou"]
     counts = facts["counts"]
     assert counts["train"] + counts["val"] + counts["test"] == len(drawn)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+    assert sorted(path.name for path in folder.iterdir()) == [
         "checkpoint.pt",
         "config.json",
         "fingerprints.npz",
@@ -75,24 +86,22 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(
     ]
 
 
-def test_the_kept_epoch_is_what_evaluation_finds(drawn: Dataset, tmp_path: Path) -> None:
-    localizer = train(drawn, tmp_path / "run", small())
-    found = evaluate(localizer, drawn, "val").metrics.mean_iou
-    best: Any = localizer.metadata["best"]
+def test_the_kept_epoch_is_what_evaluation_finds(drawn: Dataset, quick: Run) -> None:
+    found = evaluate(quick.localizer, drawn, "val").metrics.mean_iou
+    best: Any = quick.localizer.metadata["best"]
     # the features were kept in bfloat16, and the head computed in it where the processor can
     assert found == pytest.approx(best["val_iou"], abs=0.02)
 
 
-def test_seeded_runs_repeat_bit_for_bit(drawn: Dataset, tmp_path: Path) -> None:
-    runs = []
-    for name in ("a", "b"):
-        torch.rand(7)  # what ran before must not matter
-        np.random.default_rng().random(3)
-        runs.append(train(drawn, tmp_path / name, small(seed=3)).state_dict())
+def test_seeded_runs_repeat_bit_for_bit(drawn: Dataset, tmp_path: Path, quick: Run) -> None:
+    torch.rand(7)  # what ran before must not matter
+    np.random.default_rng().random(3)
+    first = quick.localizer.state_dict()
+    second = train(drawn, tmp_path / "b", small()).state_dict()
     other = train(drawn, tmp_path / "c", small(seed=4)).state_dict()
-    for key in runs[0]:
-        assert torch.equal(runs[0][key], runs[1][key]), key
-    assert any(not torch.equal(runs[0][key], other[key]) for key in other)
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+    assert any(not torch.equal(first[key], other[key]) for key in other)
 
 
 def test_the_global_random_state_is_left_alone(drawn: Dataset, tmp_path: Path) -> None:
@@ -102,12 +111,11 @@ def test_the_global_random_state_is_left_alone(drawn: Dataset, tmp_path: Path) -
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path) -> None:
+def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path, quick: Run) -> None:
     heard = Heard()
-    in_memory = train(drawn, tmp_path / "a", small())
     on_disk = train(drawn, tmp_path / "b", small(ram_gb=0.0001), progress=heard)
     assert any("on disk" in line for line in heard.said)
-    for a, b in zip(in_memory.state_dict().values(), on_disk.state_dict().values(), strict=True):
+    for a, b in zip(quick.localizer.state_dict().values(), on_disk.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -137,14 +145,13 @@ def test_each_file_is_decoded_once_and_test_images_are_never_opened(
 
 
 def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
-    drawn: Dataset, tmp_path: Path
+    drawn: Dataset, tmp_path: Path, quick: Run
 ) -> None:
     heard = Heard()
-    quick = train(drawn, tmp_path / "quick", small())
     full = train(drawn, tmp_path / "full", small("finetune", epochs=0, finetune_epochs=1), progress=heard)
     fresh = Localizer(small().architecture, pretrained="bundled").backbone.state_dict()
     for key, value in fresh.items():
-        assert torch.equal(quick.backbone.state_dict()[key], value), key
+        assert torch.equal(quick.localizer.backbone.state_dict()[key], value), key
     changed = [key for key, value in full.backbone.state_dict().items() if not torch.equal(value, fresh[key])]
     assert any(key.endswith("weight") for key in changed)
     assert not any("running" in key for key in changed)
@@ -197,32 +204,28 @@ def test_a_run_is_not_written_over(drawn: Dataset, tmp_path: Path) -> None:
         train(drawn, tmp_path, small())
 
 
-def test_a_backbone_that_got_worse_is_not_kept(
-    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_backbone_that_got_worse_is_not_kept(drawn: Dataset, tmp_path: Path, quick: Run) -> None:
     heard = Heard()
     # a rate at which nothing survives
     full = train(
         drawn, tmp_path / "full", small("finetune", finetune_epochs=1, finetune_lr=10.0), progress=heard
     )
-    quick = train(drawn, tmp_path / "quick", small())
     assert any("did not help" in line for line in heard.said)
     history: Any = full.metadata["history"]
     assert {line["stage"] for line in history} == {"head", "finetune"}
     best: Any = full.metadata["best"]
     assert best["stage"] == "head"
-    for key, value in quick.backbone.state_dict().items():
+    for key, value in quick.localizer.backbone.state_dict().items():
         assert torch.equal(full.backbone.state_dict()[key], value), key
 
 
-def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path) -> None:
-    localizer = train(drawn, tmp_path / "run", small(epochs=1))
+def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path, quick: Run) -> None:
     split = np.array(drawn.with_splits().split)
-    assert evaluate(localizer, drawn).metrics.n == (split == "test").sum()
+    assert evaluate(quick.localizer, drawn).metrics.n == (split == "test").sum()
     # under other names and in another order, as a mended copy of the labels has them
     renamed = Dataset(drawn.images, drawn.boxes, names=[f"copy/{name}" for name in drawn.names])
     shuffled = renamed.select(np.random.default_rng(0).permutation(len(drawn)))
-    loaded = Localizer.load(tmp_path / "run")
+    loaded = Localizer.load(quick.folder)
     assert set(evaluate(loaded, shuffled).dataset.images) == set(drawn.select(split == "test").images)
     assert evaluate(loaded, shuffled, "val").metrics.n == (split == "val").sum()
     # images from elsewhere are all new
@@ -235,8 +238,8 @@ def test_what_training_saw_is_not_measured_as_new(drawn: Dataset, tmp_path: Path
     assert evaluate(loaded, wrong).n_seen_in_training == (split != "test").sum()
 
 
-def test_evaluating_a_split_without_images_is_refused(drawn: Dataset, tmp_path: Path) -> None:
-    localizer = train(drawn, tmp_path / "run", small(epochs=1))
+def test_evaluating_a_split_without_images_is_refused(drawn: Dataset, quick: Run) -> None:
+    localizer = Localizer.load(quick.folder)  # a copy of its own, to change
     split = np.array(drawn.with_splits().split)
     with pytest.raises(DataError, match="has a box"):
         evaluate(localizer, drawn.select(split == "train"))
