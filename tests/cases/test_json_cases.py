@@ -115,7 +115,7 @@ def test_labelme(tmp_path: Path) -> None:
     assert of_point is not None
     assert math.isnan(of_point[0])  # a row to correct, and no image without the object
     assert tuple(found.records[0].size or ()) == SIZE
-    assert [problem.code for problem in found.problems] == ["bad-json"]
+    assert [problem.code for problem in found.problems] == ["no-box", "bad-json"]
 
 
 def via_region(i: int) -> dict[str, Any]:
@@ -302,7 +302,7 @@ def test_what_is_drawn_without_a_box_is_no_negative(tmp_path: Path) -> None:
         ("via.json", {"0.png1": via, "1.png1": {"filename": "1.png", "regions": []}}, 1),
     ):
         diagnosis = checks.check(formats.read(put_json(tmp_path / name, content)))
-        assert [finding.code for finding in diagnosis.errors].count("box-not-numbers") == bad, name
+        assert [finding.code for finding in diagnosis.errors].count("no-box") == bad, name
         assert diagnosis.annotations.records[1].box is None
 
 

@@ -44,6 +44,7 @@ CODES: dict[str, Level] = {
     "empty-image-name": "error",
     "unknown-split": "error",
     "bad-json": "error",
+    "no-box": "error",
     "mask-size": "error",
     "unlabelled-images": "warning",
     "two-images": "error",

@@ -26,15 +26,17 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         split = split_in_name(file.parent.name) if path.is_dir() else ""
         finder = ImageFinder(file.parent, file.parent / "images", images=images)
         row = 0
-        for index, entry in enumerate(objects(load(file)), start=1):
+        for index, entry in objects(load(file), file.name, "image", problems):
             where = f"{file.name}, image {index}"
             name = name_of(entry.get("image")) or name_of(entry.get("imagefilename"))
             if not name:
                 problems.append(nameless(where, index))
                 continue
             located = finder.find(name)
-            annotations = objects(entry.get("annotations", entry.get("annotation")))
-            if not annotations:
+            before = len(problems)
+            listed = entry.get("annotations", entry.get("annotation"))
+            annotations = [each for _, each in objects(listed, where, "annotation", problems, index, name)]
+            if not annotations and len(problems) == before:
                 row += 1
                 records.append(Record(row, where, name, located, None, split=split))
             for at, annotation in enumerate(annotations, start=1):

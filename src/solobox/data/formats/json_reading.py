@@ -75,14 +75,38 @@ def parse(text: str, where: str) -> Any:
         raise DataError(f"{where}: broken JSON: {error}", code="bad-json") from None
 
 
-def objects(value: object) -> list[Mapping[str, Any]]:
-    """The objects in a list, or in the values of an object; what is no object is left out."""
-    entries: Iterable[object] = ()
-    if isinstance(value, list):
-        entries = value
-    elif isinstance(value, dict):
-        entries = value.values()
-    return [entry for entry in entries if isinstance(entry, dict)]
+def objects(
+    value: object, where: str, what: str, problems: list[Problem], row: int = 0, image: str = ""
+) -> list[tuple[int, Mapping[str, Any]]]:
+    """The objects in a list, or in the values of an object, each with its position, from 1.
+
+    What is no object, and a value that is no list, is added to `problems`: left out without a word, it would shift the
+    numbers of the others, or make its image one without the object.
+
+    where: the place of the list. what: one entry's word, such as ``task``. row, image: as in `Problem`; a row of 0 is
+    the position.
+    """
+    if not isinstance(value, list | dict):
+        message = f"there is no list of its {what}s, but {_shown(value)}"
+        advice = f"write the list, empty where the image has no {what}, or remove the entry"
+        problems.append(Problem("bad-json", where, row, image, message, advice))
+        return []
+    entries: Iterable[object] = value.values() if isinstance(value, dict) else value
+    found: list[tuple[int, Mapping[str, Any]]] = []
+    for at, entry in enumerate(entries, start=1):
+        if isinstance(entry, dict):
+            found.append((at, entry))
+            continue
+        message = f"is no object in braces, but {_shown(entry)}"
+        place = f"{where}, {what} {at}"
+        problems.append(
+            Problem("bad-json", place, row or at, image, message, "correct the entry, or remove it")
+        )
+    return found
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value, default=str)[:40]
 
 
 def mapping(value: object) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
-"""Label Studio: JSON and JSON-MIN, rectangles in percent of the image.
+"""Label Studio: JSON and JSON-MIN, regions in percent of the image.
 
 A list of tasks. A task without a result is an image without the object; one that nobody annotated is no row.
-Cancelled annotations and predictions are left out. A turned rectangle is read as the bounds of its corners.
+Cancelled annotations and predictions are left out. A turned rectangle is read as the bounds of its corners. Of a task
+with several images, each result is of the one that its ``to_name`` says, or whose size it records, or else an error.
 """
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -22,25 +24,21 @@ from solobox.data.formats.json_reading import (
     size_of,
     text_of,
 )
-from solobox.data.formats.parsing import NOT_A_BOX, box_of, image_name, number
-from solobox.data.formats.records import Annotations, Layout, Problem, Record
+from solobox.data.formats.label_studio_regions import regions
+from solobox.data.formats.parsing import NOT_A_BOX, image_name
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
-from solobox.images.reading import probe
+from solobox.images.reading import is_image_name, probe
 from solobox.utils.atomic import replacing
 
 NAME = "label-studio"
 LOOKS_LIKE = "Label Studio's JSON or JSON-MIN"
 CONVENTION = "x, y, width, height in percent of the image"
 
-_LABELS = ("rectanglelabels", "labels", "polygonlabels", "ellipselabels", "brushlabels", "choices")
 _NO_IMAGES = frozenset({"annotator", "created_at", "updated_at", "comment"})
 
-
-_WHOLE_IMAGE = frozenset(
-    {"", "choices", "textarea", "rating", "taxonomy", "number", "datetime", "pairwise", "labels"}
-)
-"""Types of results that are about the whole image, or about nothing that is drawn."""
+_Result = Mapping[str, Any]
 
 
 def fits(path: Path) -> bool:
@@ -61,54 +59,26 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     tasks = load(path)
     if not isinstance(tasks, list):
         raise DataError(f"{path}: is no list of Label Studio's tasks", code="no-annotations")
-    finder = ImageFinder(path.parent, path.parent / "images", images=images)
-    records: list[Record] = []
-    problems: list[Problem] = []
-    left_out = dict.fromkeys(("cancelled", "unannotated", "turned", "superseded", "without"), 0)
-    row = 0
-    for index, task in enumerate(objects(tasks), start=1):
-        where = f"{path.name}, task {index}"
-        results = _results(task, left_out)
-        if results is None:
-            left_out["unannotated"] += 1
-            continue
-        name = _image(task)
-        if not name:
-            problems.append(nameless(where, index))
-            continue
-        located = finder.find(name)
-        size = next((found for found in map(_size, results) if found), None)
-        entries = list(_boxes(results, left_out))
-        if not entries:
-            row += 1
-            # A class of the whole image is no object in it; what was painted or marked is one, without a box.
-            marked = [
-                kind for kind in (text_of(each.get("type")) for each in results) if kind not in _WHOLE_IMAGE
-            ]
-            if marked:
-                text = f"{marked[0]}, which has no box"
-                records.append(Record(row, where, name, located, NOT_A_BOX, text, size=size))
-            else:
-                left_out["without"] += 1
-                records.append(Record(row, where, name, located, None, size=size))
-        for at, (box, text, label) in enumerate(entries, start=1):
-            row += 1
-            place = f"{where}, result {at}" if len(entries) > 1 else where
-            records.append(Record(row, place, name, located, box, text, label, size=size))
+    reader = _TaskReader(path, images)
+    for index, task in objects(tasks, path.name, "task", reader.problems):
+        reader.add(task, index)
     notes = {
-        "turned": "turned rectangles are read as their bounds",
+        "turned": "turned rectangles and ellipses are read as their bounds",
         "cancelled": "cancelled annotations left out",
         "unannotated": "tasks that nobody annotated left out",
         "superseded": "annotations left out, of tasks that several people annotated: the last counts",
         "without": "images annotated without a box are without the object",
+        "boxless": "key points, brushes and the like beside a box left out",
     }
+    counts = reader.counts
     convention = CONVENTION + "".join(
-        f"; {left_out[key]:,} {note}" for key, note in notes.items() if left_out[key]
+        f"; {counts[key]:,} {note}" for key, note in notes.items() if counts[key]
     )
-    problems += finder.problems(path, records)
+    problems = (*reader.problems, *reader.finder.problems(path, reader.records))
     return Annotations(
-        path, NAME, convention, tuple(records), Layout("xywh", "percent"), problems=tuple(problems)
-    )
+        path, NAME, convention, tuple(reader.records), Layout("xywh", "percent"), problems=problems,
+        unlabelled=tuple(reader.unlabelled),
+    )  # fmt: skip
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
@@ -166,32 +136,132 @@ def _result(record: Record, index: int, width: int, height: int) -> dict[str, An
     }
 
 
-def _results(task: Mapping[str, Any], left_out: dict[str, int]) -> list[Mapping[str, Any]] | None:
-    """The results of a task; None where nobody annotated it."""
-    if "data" not in task:  # JSON-MIN: the results are in a key named as the configuration says
-        return [
-            entry
-            for key, value in task.items()
-            if key != "id"
-            for entry in objects(value if isinstance(value, list) else None)
-        ]
-    annotations = objects(task.get("annotations", task.get("completions")))
-    valid = [each for each in annotations if not each.get("was_cancelled")]
-    left_out["cancelled"] += len(annotations) - len(valid)
-    if not valid:
-        return None
-    # Several people annotated the same image: the last word counts, not the union of all boxes.
-    left_out["superseded"] += len(valid) - 1
-    truth = [each for each in valid if each.get("ground_truth")]
-    return objects((truth or valid)[-1].get("result"))
+class _TaskReader:
+    """Reads one task after the other into records and problems."""
+
+    def __init__(self, path: Path, images: Path | None) -> None:
+        self.records: list[Record] = []
+        self.problems: list[Problem] = []
+        self.unlabelled: list[str] = []
+        self.counts = Counter[str]()
+        self.finder = ImageFinder(path.parent, path.parent / "images", images=images)
+        self._path = path
+
+    def add(self, task: _Result, index: int) -> None:
+        """Read a task, the one at `index` from 1."""
+        where = f"{self._path.name}, task {index}"
+        before = len(self.problems)
+        names = _images(task)
+        results = self._results(task, where, index, next(iter(names.values()), ""))
+        broken = len(self.problems) > before
+        if broken and not results:
+            return
+        if results is None:
+            self.counts["unannotated"] += 1
+            return
+        if not names:
+            self.problems.append(nameless(where, index))
+            return
+        if not results and len(set(names.values())) > 1:
+            self.unlabelled += list(dict.fromkeys(names.values()))[1:]
+        of_image: dict[str, list[_Result]] = {} if results else {next(iter(names.values())): []}
+        for result in results:
+            name = self._image(result, names)
+            if not name:
+                keys = ", ".join(f"{key!r}" for key in names)
+                message = (
+                    f"the task has several images ({keys}), and its results are of {result.get('to_name')!r}: "
+                    "which image is that?"
+                )
+                advice = "name each <Image> as its key, or leave only one image in the task's data"
+                self.problems.append(
+                    Problem("two-images", where, index, next(iter(names.values())), message, advice)
+                )
+                return
+            of_image.setdefault(name, []).append(result)
+        if results:
+            self.unlabelled += [name for name in dict.fromkeys(names.values()) if name not in of_image]
+        for name, entries in of_image.items():
+            self._add_image(name, entries, where, broken=broken)
+
+    def _add_image(self, name: str, results: Sequence[_Result], where: str, *, broken: bool) -> None:
+        located = self.finder.find(name)
+        found, others = regions(results)
+        size = next((each for each in map(_size, results) if each), None)
+        base = Record(len(self.records) + 1, where, name, located, None, size=size)
+        if not found and others:
+            # A class of the whole image is no object in it; what was painted or marked is one, without a box.
+            record = replace(base, box=NOT_A_BOX)
+            self.problems.append(without_box(record, len(self.records), " and ".join(others)))
+            self.records.append(record)
+        elif not found and not broken:
+            self.counts["without"] += 1
+            self.records.append(base)
+        else:
+            self.counts["boxless"] += others.total()
+        for at, region in enumerate(found, start=1):
+            self.counts["turned"] += region.turned
+            self.records.append(
+                replace(
+                    base, row=len(self.records) + 1, where=f"{where}, result {at}" if len(found) > 1 else where,
+                    box=region.box, text=region.text, label=region.label,
+                )
+            )  # fmt: skip
+
+    def _image(self, result: _Result, names: Mapping[str, str]) -> str:
+        """The image that a result is of, or the empty text where that is in doubt."""
+        if len(set(names.values())) == 1:
+            return next(iter(names.values()))
+        by_key = {key.lower(): name for key, name in names.items()}
+        if named := by_key.get(text_of(result.get("to_name")).lower()):
+            return named
+        size = _size(result)
+        of_size = {name for name in names.values() if size and self._has_size(name, size)}
+        return of_size.pop() if len(of_size) == 1 else ""
+
+    def _has_size(self, name: str, size: tuple[float, float]) -> bool:
+        try:
+            return tuple(probe(self.finder.find(name)).size) == size
+        except ImageError:
+            return False
+
+    def _results(self, task: _Result, where: str, row: int, image: str) -> list[_Result] | None:
+        """The results of a task; None where nobody annotated it."""
+        problems = self.problems
+        if "data" not in task:  # JSON-MIN: the results are in a key named as the configuration says
+            return [
+                entry
+                for key, value in task.items()
+                if key != "id" and isinstance(value, list) and any(isinstance(each, dict) for each in value)
+                for _, entry in objects(value, f"{where}, {key}", "result", problems, row, image)
+            ]
+        listed = task.get("annotations", task.get("completions"))
+        if listed is None:
+            return None
+        annotations = [each for _, each in objects(listed, where, "annotation", problems, row, image)]
+        valid = [each for each in annotations if not each.get("was_cancelled")]
+        self.counts["cancelled"] += len(annotations) - len(valid)
+        if not valid:
+            return None
+        # Several people annotated the same image: the last word counts, not the union of all boxes.
+        self.counts["superseded"] += len(valid) - 1
+        truth = [each for each in valid if each.get("ground_truth")]
+        results = (truth or valid)[-1].get("result")
+        return [each for _, each in objects(results, where, "result", problems, row, image)]
 
 
-def _image(task: Mapping[str, Any]) -> str:
+def _images(task: _Result) -> dict[str, str]:
+    """The images of a task by their keys in its data, ``image`` first; without any, its first text or its upload."""
     data = mapping(task.get("data")) if "data" in task else task
-    names = [data.get("image"), *(value for key, value in data.items() if key not in _NO_IMAGES)]
-    texts = [name_of(value) for value in names if isinstance(value, str) and value.strip()]
-    upload = name_of(task.get("file_upload"))
-    return _local(texts[0]) if texts else upload
+    texts = {
+        key: _local(name)
+        for key in sorted(data, key=lambda key: key != "image")
+        if key not in _NO_IMAGES and (name := name_of(data[key]))
+    }
+    found = {key: name for key, name in texts.items() if key == "image" or is_image_name(name)}
+    if not found and (upload := name_of(task.get("file_upload"))):
+        return {"file_upload": upload}
+    return found or dict(list(texts.items())[:1])
 
 
 def _local(name: str) -> str:
@@ -205,60 +275,3 @@ def _local(name: str) -> str:
 
 def _size(result: Mapping[str, Any]) -> tuple[float, float] | None:
     return size_of(result.get("original_width"), result.get("original_height"))
-
-
-def _boxes(
-    results: list[Mapping[str, Any]], left_out: dict[str, int]
-) -> Iterator[tuple[tuple[float, float, float, float], str, str]]:
-    # A rectangle without RectangleLabels has its label in another result of the same region.
-    labels: dict[str, str] = {}
-    for result in results:
-        value = mapping(result.get("value", result))
-        for key in _LABELS:
-            found = value.get(key)
-            if isinstance(found, list) and found:
-                labels.setdefault(text_of(result.get("id")), text_of(found[0]))
-    for result in results:
-        value = mapping(result.get("value", result))
-        kind = text_of(result.get("type"))
-        if "x" not in value and "points" not in value and kind not in {"rectangle", "rectanglelabels"}:
-            continue
-        label = next(
-            (text_of(value[key][0]) for key in _LABELS if isinstance(value.get(key), list) and value[key]), ""
-        )
-        if kind == "rectangle" and not label:
-            label = labels.get(text_of(result.get("id")), "")
-        elif kind in {"labels", "choices"} and "rectangle" in {text_of(each.get("type")) for each in results}:
-            continue  # the same region a second time
-        shape = {key: value.get(key) for key in ("x", "y", "width", "height", "rotation") if key in value}
-        box, turned = _box(value, _size(result))
-        left_out["turned"] += turned
-        yield box, json.dumps(shape, default=str), label
-
-
-def _box(
-    value: Mapping[str, Any], size: tuple[float, float] | None
-) -> tuple[tuple[float, float, float, float], bool]:
-    points = value.get("points")
-    if isinstance(points, list) and points:
-        pairs = [point for point in points if isinstance(point, list) and len(point) == 2]
-        xs, ys = [number(point[0]) for point in pairs], [number(point[1]) for point in pairs]
-        if len(pairs) != len(points) or any(map(math.isnan, (*xs, *ys))):
-            return NOT_A_BOX, False
-        return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), False
-    if "radiusX" in value:
-        x, y, rx, ry = box_of(value.get(key) for key in ("x", "y", "radiusX", "radiusY"))
-        return (x - rx, y - ry, 2 * rx, 2 * ry), False
-    x, y, width, height = box_of(value.get(key) for key in ("x", "y", "width", "height"))
-    angle = number(value.get("rotation", 0)) % 360
-    if not angle:
-        return (x, y, width, height), False
-    if math.isnan(angle) or size is None:
-        return NOT_A_BOX, False
-    # The rectangle turns about its upper left corner, in pixels: percent of two sides are not of one length.
-    scale = size[0] / size[1]
-    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    corners = [(a, b) for a in (0.0, width) for b in (0.0, height)]
-    xs = [x + a * cos - b / scale * sin for a, b in corners]
-    ys = [y + a * scale * sin + b * cos for a, b in corners]
-    return (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)), True

@@ -1,20 +1,25 @@
-"""Label Studio's CSV export: one task a row, its rectangles as JSON in a cell, in percent of the image."""
+"""Label Studio's CSV export: one annotation a row, its regions as JSON in a cell, in percent of the image."""
 
 import csv as python_csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from solobox.data.formats import csv
 from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, box_of, image_name, number
-from solobox.data.formats.records import Annotations, Layout, Problem, Record
+from solobox.data.formats.json_reading import objects, size_of
+from solobox.data.formats.label_studio_regions import regions
+from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, image_name
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
 from solobox.errors import DataError
+from solobox.images.reading import is_image_name
 
 NAME = "label-studio-csv"
 LOOKS_LIKE = "Label Studio's CSV export (image, and rectangles as JSON in a cell)"
-CONVENTION = "corner and size in percent of the image; a rotated rectangle is an error"
+CONVENTION = "corner and size in percent of the image"
 
 _OWN = {"annotation_id", "annotator", "lead_time", "created_at", "updated_at"}
 
@@ -26,10 +31,14 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read all rectangles; a task without one is without the object. Raises DataError as `csv.read`."""
+    """Read all regions, polygons and what is turned by their bounds; a row without one is without the object.
+
+    One whose regions have no box, such as brushes, is an error. Raises DataError as `csv.read`.
+    """
     finder = ImageFinder(path.parent, path.parent / "images", images=images)
     records: list[Record] = []
     problems: list[Problem] = []
+    counts = Counter[str]()
     with csv.opened(path) as file:
         reader = python_csv.reader(file, delimiter=csv.sniff(file), skipinitialspace=True)
         names = [cell.strip().lower() for cell in next(reader, [])]
@@ -48,34 +57,69 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                     Problem("empty-image-name", where, row, "", "the image name is empty", advice)
                 )
                 continue
-            place, shapes = finder.find(image), list(_shapes(values.values()))
-            for shape in shapes:
-                numbers = [shape.get(key) for key in ("x", "y", "width", "height")]
-                text, labels = ", ".join(map(str, numbers)), shape.get("rectanglelabels")
-                label = str(labels[0]) if isinstance(labels, list) and labels else ""
-                size = number(shape.get("original_width")), number(shape.get("original_height"))
-                known = size if min(size) > 0 else None
-                # The bounds of a rotated rectangle are not read: an error of the row, never a wrong box.
-                box = box_of(numbers) if number(shape.get("rotation", 0)) == 0 else NOT_A_BOX
-                records.append(Record(row, where, image, place, box, text, label, extra=NO_EXTRA, size=known))
-            if not shapes:
-                records.append(Record(row, where, image, place, None))
+            before = len(problems)
+            results = _results(values, where, row, image, problems)
+            named = {
+                key: name
+                for key, cell in values.items()
+                if is_image_name(name := image_name(cell)) and key not in _OWN
+            }
+            if results and len({image, *named.values()}) > 1:
+                keys = ", ".join(map(repr, named))
+                message = (
+                    f"the row names several images ({keys}), and nothing says of which one its regions are"
+                )
+                advice = "export JSON, which says it, or leave one column of images"
+                problems.append(Problem("two-images", where, row, image, message, advice))
+                continue
+            found, others = regions(results)
+            size = next((each for each in map(_size, results) if each), None)
+            base = Record(row, where, image, finder.find(image), None, extra=NO_EXTRA, size=size)
+            counts["turned shapes are read as their bounds"] += sum(region.turned for region in found)
+            if found:
+                counts["key points, brushes and the like beside a box left out"] += others.total()
+            elif others:
+                problems.append(without_box(base, len(records), " and ".join(others)))
+                records.append(replace(base, box=NOT_A_BOX))
+            elif len(problems) == before:
+                counts["rows without a region are images without the object"] += 1
+                records.append(base)
+            records += [
+                replace(base, box=region.box, text=region.text, label=region.label) for region in found
+            ]
+    convention = CONVENTION + "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
     layout = Layout(order="xywh", unit="percent")
     return Annotations(
         path,
         NAME,
-        CONVENTION,
+        convention,
         tuple(records),
         layout=layout,
         problems=(*problems, *finder.problems(path, records)),
     )
 
 
-def _shapes(cells: Iterable[str]) -> Iterator[Mapping[str, Any]]:
-    for cell in cells:
-        if '"width"' in cell and cell.lstrip().startswith("["):
-            try:
-                found = json.loads(cell)
-            except (ValueError, RecursionError):
-                found = [{"width": cell}]  # not dropped: a box of no numbers, which the checks report
-            yield from (shape for shape in found if isinstance(shape, Mapping) and "width" in shape)
+def _results(
+    cells: Mapping[str, str], where: str, row: int, image: str, problems: list[Problem]
+) -> list[Mapping[str, Any]]:
+    """The results in all cells that hold a list of them; a broken one is a problem, never a row without the object."""
+    found: list[Mapping[str, Any]] = []
+    for name, cell in cells.items():
+        if cell.lstrip()[:1] != "[" or "{" not in cell:
+            continue
+        try:
+            entries = json.loads(cell)
+        except (ValueError, RecursionError) as error:
+            message = f"the cell {name!r} is broken JSON: {error}"
+            advice = "export the file again: spreadsheets cut long cells"
+            problems.append(Problem("bad-json", where, row, image, message, advice))
+            continue
+        if any(isinstance(entry, dict) for entry in entries):
+            found += [
+                entry for _, entry in objects(entries, f"{where}, {name}", "result", problems, row, image)
+            ]
+    return found
+
+
+def _size(result: Mapping[str, Any]) -> tuple[float, float] | None:
+    return size_of(result.get("original_width"), result.get("original_height"))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, load, name_of, objects, outline, size_of, text_of
 from solobox.data.formats.parsing import NOT_A_BOX, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.records import Annotations, Problem, Record, without_box
 from solobox.errors import DataError
 
 NAME = "labelme"
@@ -28,13 +29,13 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read LabelMe files in the order of their names. A file that is no JSON is a problem of its row.
 
-    An image without shapes is an image without the object; one with points and lines only has a box of NaN.
+    An image without shapes is an image without the object; one with points and lines only is an error.
     ``imageData`` is ignored.
     """
     records: list[Record] = []
     problems: list[Problem] = []
     finders: dict[Path, ImageFinder] = {}
-    others = 0
+    others = beside = 0
     for file in _files(path):
         folder = file.parent
         if folder not in finders:
@@ -53,13 +54,19 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         name = name_of(content.get("imagePath")) or file.stem
         located = finders[folder].find(name)
         size = size_of(content.get("imageWidth"), content.get("imageHeight"))
-        drawn = objects(content["shapes"])
-        shapes = [each for each in drawn if text_of(each.get("shape_type")) in _AREAS]
+        before = len(problems)
+        drawn = [each for _, each in objects(content["shapes"], file.name, "shape", problems, 1, name)]
+        shapes = [each for each in drawn if text_of(each.get("shape_type")).lower() in _AREAS]
+        kinds = Counter(text_of(each.get("shape_type")) for each in drawn)
+        for kind in [kind for kind in kinds if kind.lower() in _AREAS]:
+            del kinds[kind]
         if drawn and not shapes:
-            text = f"a {text_of(drawn[0].get('shape_type')) or 'shape'}, which has no box"
-            records.append(Record(1, file.name, name, located, NOT_A_BOX, text, split=split, size=size))
-        elif not shapes:
+            record = Record(1, file.name, name, located, NOT_A_BOX, split=split, size=size)
+            problems.append(without_box(record, len(records), " and ".join(kinds)))
+            records.append(record)
+        elif not shapes and len(problems) == before:
             records.append(Record(1, file.name, name, located, None, split=split, size=size))
+        beside += kinds.total() if shapes else 0
         for row, shape in enumerate(shapes, start=1):
             where = f"{file.name}, shape {row}" if len(shapes) > 1 else file.name
             text, label = json.dumps(shape.get("points"))[:200], text_of(shape.get("label"))
@@ -67,6 +74,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     for finder in finders.values():
         problems += finder.problems(path, records)
     convention = CONVENTION + (f"; {others:,} other JSON files are left out" if others else "")
+    convention += f"; {beside:,} points and lines beside a box" if beside else ""
     return Annotations(path, NAME, convention, tuple(records), problems=tuple(problems))
 
 
@@ -75,7 +83,7 @@ def _box(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
     if not isinstance(points, list) or not all(isinstance(each, list) and len(each) == 2 for each in points):
         return NOT_A_BOX
     x1, y1, x2, y2 = bounds([point[0] for point in points], [point[1] for point in points])
-    if shape.get("shape_type") != "circle":
+    if text_of(shape.get("shape_type")).lower() != "circle":
         return x1, y1, x2, y2
     if len(points) != 2 or math.isnan(x1):
         return NOT_A_BOX

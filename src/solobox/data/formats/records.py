@@ -85,6 +85,17 @@ class Record:
     other_path: Path | None = None
 
 
+def without_box(record: Record, index: int, kinds: str) -> Problem:
+    """The fault of a record, the one at `index`, whose image has labels of a kind that holds no box.
+
+    kinds: what they are, in words: ``points``. Such an image is never one without the object.
+    """
+    return Problem(
+        "no-box", record.where, record.row, record.image, f"labelled, but with {kinds} alone: no box can be made",
+        "draw a box around the object; where it is absent, remove what is drawn", index,
+    )  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Annotations:
     """All records of one dataset, in the order of the file.

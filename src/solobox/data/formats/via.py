@@ -1,7 +1,10 @@
 """VGG Image Annotator: JSON of annotations (1 and 2), projects of 2 and 3; the box of a region is its bounds."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from solobox.data.formats.json_reading import (
     text_of,
 )
 from solobox.data.formats.parsing import NOT_A_BOX, box_of, number, split_in_name
-from solobox.data.formats.records import Annotations, Layout, Problem, Record
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
 
 NAME = "via"
 LOOKS_LIKE = "JSON or a project of the VGG Image Annotator, or a folder of folders with via_region_data.json"
@@ -26,7 +29,21 @@ CONVENTION = "x, y, width, height in pixels: the bounds of each region; points a
 _RECTANGLE, _CIRCLE, _ELLIPSE, _POLYGON = 2, 3, 4, 7  # shapes of VIA 3
 _LABELS = ("name", "label", "class", "type", "category", "object")
 _AREAS = frozenset({"rect", "circle", "ellipse", "polygon"})
-_Region = tuple[tuple[float, float, float, float], str, str]
+_Box = tuple[float, float, float, float]
+
+
+@dataclass(slots=True)
+class _Image:
+    """An image, its regions with a box (x, y, width, height; text; label), and the kinds of those without.
+
+    broken: whether some of what belongs to it could not be read, so that it is not known to be without the object.
+    """
+
+    name: str
+    index: int
+    regions: list[tuple[_Box, str, str]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    broken: bool = False
 
 
 def fits(path: Path) -> bool:
@@ -42,58 +59,82 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     records: list[Record] = []
     problems: list[Problem] = []
+    beside = 0
     for file in _files(path):
         split = split_in_name(file.parent.name) if path.is_dir() else ""
         finder = ImageFinder(file.parent, file.parent / "images", images=images)
         row = 0
-        for index, (name, regions) in enumerate(_images(mapping(load(file))), start=1):
-            where = f"{file.name}, image {index}"
-            if not name:
-                problems.append(nameless(where, index))
+        for image in _images(mapping(load(file)), file.name, problems):
+            where = f"{file.name}, image {image.index}"
+            if not image.name:
+                problems.append(nameless(where, image.index))
                 continue
+            name, found = image.name, image.regions
             located = finder.find(name)
-            found = list(regions)
-            if not found:
+            if not found and (image.others or not image.broken):
                 row += 1
-                records.append(Record(row, where, name, located, None, split=split))
+                record = Record(row, where, name, located, NOT_A_BOX if image.others else None, split=split)
+                if image.others:
+                    problems.append(without_box(record, len(records), " and ".join(image.others)))
+                records.append(record)
+            beside += image.others.total() if found else 0
             for at, (box, text, label) in enumerate(found, start=1):
                 row += 1
                 spot = f"{where}, region {at}" if len(found) > 1 else where
                 records.append(Record(row, spot, name, located, box, text, label, split))
         problems += finder.problems(path, records)
-    return Annotations(path, NAME, CONVENTION, tuple(records), Layout("xywh"), problems=tuple(problems))
+    convention = CONVENTION + (f"; {beside:,} of them beside a box" if beside else "")
+    return Annotations(path, NAME, convention, tuple(records), Layout("xywh"), problems=tuple(problems))
 
 
-def _images(content: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[_Region]]]:
+def _images(content: Mapping[str, Any], file: str, problems: list[Problem]) -> Iterator[_Image]:
     if "metadata" in content and "file" in content:
-        yield from _project3(content)
+        yield from _project3(content, file, problems)
         return
-    for entry in objects(content.get("_via_img_metadata", content)):
-        yield name_of(entry.get("filename")), _regions(entry)
+    for index, entry in objects(content.get("_via_img_metadata", content), file, "image", problems):
+        image = _Image(name_of(entry.get("filename")), index)
+        before = len(problems)
+        # a list, or in VIA 1 an object with the keys 0, 1, ...
+        listed = objects(
+            entry.get("regions"), f"{file}, image {index}", "region", problems, index, image.name
+        )
+        image.broken = len(problems) > before
+        for _, region in listed:
+            shape = mapping(region.get("shape_attributes"))
+            box = shape_box(shape)
+            if box is None:
+                image.others[shape_kind(shape)] += 1
+            else:
+                image.regions.append((box, json.dumps(shape)[:200], _label(region.get("region_attributes"))))
+        yield image
 
 
-def _regions(entry: Mapping[str, Any]) -> Iterator[_Region]:
-    regions = objects(entry.get("regions"))  # a list, or in VIA 1 an object with the keys 0, 1, ...
-    areas = 0
-    for region in regions:
-        shape = mapping(region.get("shape_attributes"))
-        kind = text_of(shape.get("name"))
-        if kind in _AREAS:
-            areas += 1
-            yield _box(kind, shape), json.dumps(shape)[:200], _label(region.get("region_attributes"))
-    if regions and not areas:
-        yield NOT_A_BOX, "points or lines, which have no box", ""
+def shape_kind(shape: Mapping[str, Any]) -> str:
+    """What VIA 1 or 2 calls a shape: ``rect``, ``point``, ..."""
+    if name := text_of(shape.get("name")):
+        return name
+    keys = {"width": "rect", "all_points_x": "polygon", "rx": "ellipse", "r": "circle"}
+    return next((kind for key, kind in keys.items() if key in shape), "a region without a shape")
 
 
-def _box(kind: str, shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
+def shape_box(shape: Mapping[str, Any]) -> _Box | None:
+    """x, y, width and height of the bounds of a shape of VIA 1 or 2; None for points, lines and what is no shape.
+
+    NaN where a number of it is none.
+    """
+    kind = shape_kind(shape)
+    if kind not in _AREAS:
+        return None
     if kind == "rect":
         return box_of(shape.get(key) for key in ("x", "y", "width", "height"))
     if kind == "polygon":
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         return _of_points(xs, ys) if isinstance(xs, list) and isinstance(ys, list) else NOT_A_BOX
     radius = shape.get("r")
-    rx, ry = (number(shape.get(key, radius)) for key in ("rx", "ry"))
-    return _around(number(shape.get("cx")), number(shape.get("cy")), rx, ry)
+    rx, ry, angle = (number(shape.get(*pair)) for pair in (("rx", radius), ("ry", radius), ("theta", 0)))
+    cos, sin = math.cos(angle), math.sin(angle)  # in radians
+    x, y = number(shape.get("cx")), number(shape.get("cy"))
+    return _around(x, y, math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos))
 
 
 def _around(x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
@@ -114,19 +155,33 @@ def _label(attributes: object) -> str:
     return text_of(value)
 
 
-def _project3(content: Mapping[str, Any]) -> Iterator[tuple[str, Iterator[_Region]]]:
+def _project3(content: Mapping[str, Any], name: str, problems: list[Problem]) -> Iterator[_Image]:
     attributes = mapping(content.get("attribute"))
     views = mapping(content.get("view"))
+    files = mapping(content["file"])
+    view_of = {key: next((vid for vid, each in views.items() if key in _ids(each)), key) for key in files}
+    shared = Counter(view_of.values())
     of_view: dict[str, list[Mapping[str, Any]]] = {}
-    for entry in objects(content["metadata"]):
-        of_view.setdefault(text_of(entry.get("vid")), []).append(entry)
-    for key, file in mapping(content["file"]).items():
-        files = mapping(file)
-        view = next((vid for vid, each in views.items() if key in _ids(each)), key)
-        yield (
-            name_of(files.get("src")) or name_of(files.get("fname")),
-            _regions3(of_view.get(view, []), attributes),
-        )
+    for at, entry in objects(content["metadata"], name, "region", problems):
+        view = text_of(entry.get("vid"))
+        where = f"{name}, region {at}"
+        if not shared[view]:
+            message = f"there is no image with the vid {view!r}"
+            advice = "correct the vid, or remove the region; it is not read"
+            problems.append(Problem("bad-reference", where, at, "", message, advice))
+        elif shared[view] > 1 and entry.get("xy") != []:
+            message = f"its view {view!r} shows {shared[view]} images: of which one is it?"
+            advice = "give each image a view of its own, and each region its vid"
+            problems.append(Problem("two-images", where, at, "", message, advice))
+        else:
+            of_view.setdefault(view, []).append(entry)
+    for index, (key, file) in enumerate(files.items(), start=1):
+        found = mapping(file)
+        image = _Image(name_of(found.get("src")) or name_of(found.get("fname")), index)
+        image.broken = shared[view_of[key]] > 1
+        for entry in of_view.get(view_of[key], []):
+            _add_region3(image, entry, attributes)
+        yield image
 
 
 def _ids(view: object) -> list[str]:
@@ -134,26 +189,24 @@ def _ids(view: object) -> list[str]:
     return [text_of(each) for each in ids] if isinstance(ids, list) else []
 
 
-def _regions3(entries: list[Mapping[str, Any]], attributes: Mapping[str, Any]) -> Iterator[_Region]:
-    areas, others = 0, 0
-    for entry in entries:
-        xy = entry.get("xy")
-        if not isinstance(xy, list) or not xy:
-            continue
-        kind, numbers = number(xy[0]), [number(value) for value in xy[1:]]
-        if kind == _RECTANGLE:
-            box = box_of(numbers)
-        elif kind in {_CIRCLE, _ELLIPSE} and len(numbers) in {3, 4}:
-            box = _around(numbers[0], numbers[1], numbers[2], numbers[-1])
-        elif kind == _POLYGON:
-            box = _of_points(list(numbers[::2]), list(numbers[1::2]))
-        else:
-            others += 1
-            continue
-        areas += 1
-        yield box, json.dumps(xy)[:200], _label3(mapping(entry.get("av")), attributes)
-    if others and not areas:
-        yield NOT_A_BOX, "points or lines, which have no box", ""
+def _add_region3(image: _Image, entry: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    xy = entry.get("xy")
+    if xy == []:  # about the whole image, or a part of a film
+        return
+    if not isinstance(xy, list):
+        image.others["a region without a shape"] += 1
+        return
+    kind, numbers = number(xy[0]), [number(value) for value in xy[1:]]
+    if kind == _RECTANGLE:
+        box = box_of(numbers)
+    elif kind in {_CIRCLE, _ELLIPSE} and len(numbers) in {3, 4}:
+        box = _around(numbers[0], numbers[1], numbers[2], numbers[-1])
+    elif kind == _POLYGON:
+        box = _of_points(list(numbers[::2]), list(numbers[1::2]))
+    else:
+        image.others["points or lines"] += 1
+        return
+    image.regions.append((box, json.dumps(xy)[:200], _label3(mapping(entry.get("av")), attributes)))
 
 
 def _label3(values: Mapping[str, Any], attributes: Mapping[str, Any]) -> str:
