@@ -1,6 +1,7 @@
 """CVAT XML 1.1, for images and for video; the box of a polygon, an ellipse or a turned box is its bounds."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,12 @@ from defusedxml.ElementTree import parse
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, nameless, size_of
 from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name, number, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.records import Annotations, Problem, Record, without_box
 from solobox.errors import DataError
 
 NAME = "cvat"
 LOOKS_LIKE = "CVAT XML 1.1, for images or for video"
-CONVENTION = "corners in pixels; points and lines are left out"
+CONVENTION = "corners in pixels"
 
 _AREAS = ("box", "polygon", "ellipse")
 _Box = tuple[float, float, float, float]
@@ -46,68 +47,76 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     finder = ImageFinder(file.parent, file.parent / "images", images=images)
     records: list[Record] = []
     problems: list[Problem] = []
-    turned = 0
+    counts = Counter[str]()
     for index, image in enumerate(root.iterfind("image"), start=1):
         where = f"{file.name}, image {index}"
         name = image_name(image.get("name") or "")
         if not name:
             problems.append(nameless(where, index))
             continue
-        shapes = [entry for entry in image if entry.tag in _AREAS]
-        turned += sum(_is_turned(entry) for entry in shapes)
         base = Record(
             len(records) + 1, where, name, finder.find(name), None,
             split=split_in_name(image.get("subset") or ""), size=size_of(image.get("width"), image.get("height")),
         )  # fmt: skip
-        others = [entry.tag for entry in image if entry.tag not in {*_AREAS, "tag"}]
-        if others and not shapes:
-            records.append(replace(base, box=NOT_A_BOX, text=f"a {others[0]}, which has no box"))
-        else:
-            records.extend(_records(base, shapes))
-    records.extend(_of_video(root, file, finder, len(records)))
-    convention = CONVENTION + (f"; {turned:,} turned boxes are read as their bounds" if turned else "")
+        shapes = [(shape, shape.get("label") or "") for shape in image if shape.tag != "tag"]
+        counts["images with tags alone are without the object"] += len(image) > 0 and not shapes
+        _add(base, shapes, records, problems, counts)
+    size = size_of(root.findtext(".//original_size/width"), root.findtext(".//original_size/height"))
+    for frame, shapes in sorted(_frames(root, file, problems).items()):
+        name = f"frame_{frame:06d}.png"
+        where = f"{file.name}, frame {frame}"
+        base = Record(len(records) + 1, where, name, finder.find(name), None, size=size)
+        _add(base, shapes, records, problems, counts)
+    convention = CONVENTION + "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
     problems += finder.problems(path, records)
     return Annotations(path, NAME, convention, tuple(records), problems=tuple(problems))
 
 
-def _records(base: Record, shapes: list[ET.Element], labels: list[str] | None = None) -> Iterator[Record]:
-    if not shapes:
-        yield base
-    for at, shape in enumerate(shapes):
+def _add(
+    base: Record,
+    shapes: list[tuple[ET.Element, str]],
+    records: list[Record],
+    problems: list[Problem],
+    counts: Counter[str],
+) -> None:
+    """Add the records of an image: of its shapes with a box, each with its label, or else of the image."""
+    areas = [(shape, label) for shape, label in shapes if shape.tag in _AREAS]
+    others = dict.fromkeys(shape.tag for shape, _ in shapes if shape.tag not in _AREAS)
+    counts["turned boxes are read as their bounds"] += sum(_is_turned(shape) for shape, _ in areas)
+    if areas:
+        counts["points, lines, masks and the like beside a box left out"] += len(shapes) - len(areas)
+        records.extend(_records(base, areas))
+        return
+    if others:
+        base = replace(base, box=NOT_A_BOX)
+        problems.append(without_box(base, len(records), " and ".join(others)))
+    records.append(base)
+
+
+def _records(base: Record, shapes: list[tuple[ET.Element, str]]) -> Iterator[Record]:
+    for at, (shape, label) in enumerate(shapes):
         where = f"{base.where}, shape {at + 1}" if len(shapes) > 1 else base.where
-        label = labels[at] if labels else shape.get("label") or ""
-        yield Record(
-            base.row + at,
-            where,
-            base.image,
-            base.path,
-            _box(shape),
-            _text(shape),
-            label,
-            base.split,
-            size=base.size,
-        )
+        yield replace(base, row=base.row + at, where=where, box=_box(shape), text=_text(shape), label=label)
 
 
-def _of_video(root: ET.Element, file: Path, finder: ImageFinder, row: int) -> Iterator[Record]:
+def _frames(root: ET.Element, file: Path, problems: list[Problem]) -> dict[int, list[tuple[ET.Element, str]]]:
+    """The shapes in each frame of a video that a track is about, with their labels; those outside are none."""
     frames: dict[int, list[tuple[ET.Element, str]]] = {}
-    for track in root.iterfind("track"):
+    for at, track in enumerate(root.iterfind("track"), start=1):
         for shape in track:
             frame = number(shape.get("frame"))
-            if shape.tag not in _AREAS or math.isnan(frame):
+            if math.isnan(frame):
+                if shape.tag != "attribute":
+                    message = f"its {shape.tag} has no number of a frame: {shape.get('frame')!r}"
+                    advice = "correct the frame, or remove the shape; it is not read"
+                    problems.append(
+                        Problem("missing-key", f"{file.name}, track {at}", at, "", message, advice)
+                    )
                 continue
             shown = frames.setdefault(int(frame), [])
             if shape.get("outside") != "1":
                 shown.append((shape, track.get("label") or ""))
-    size = size_of(
-        root.findtext(".//original_size/width"), root.findtext(".//original_size/height")
-    )  # of the video
-    for frame in sorted(frames):
-        shown = frames[frame]
-        name = f"frame_{frame:06d}.png"
-        base = Record(row + 1, f"{file.name}, frame {frame}", name, finder.find(name), None, size=size)
-        yield from _records(base, [shape for shape, _ in shown], [label for _, label in shown])
-        row += max(1, len(shown))
+    return frames
 
 
 def _is_turned(shape: ET.Element) -> bool:
