@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +251,43 @@ def test_labelme_kinds(tmp_path: Path) -> None:
     assert pixels(found)[0] == BOXES[0]
     assert findings(found) == [("no-box", "1.json")]
     assert negatives(found) == ["2.png"]
+
+
+HF_BOXES = {"bbox": [[7, 5, 34, 28]], "categories": ["a"]}
+
+
+def test_hugging_face_lines_that_say_no_box(tmp_path: Path) -> None:
+    draw(tmp_path, 8)
+    listed: list[object] = [
+        HF_BOXES, {"bbox": [], "categories": []}, [{"bbox": [7, 5, 34, 28], "category": "a"}], None,
+        {"segments": [[1]]}, {"bbox": [], "categories": ["a"]}, {"bbox": "x"}, {},
+    ]  # fmt: skip
+    lines = [{"file_name": f"{i}.png", "objects": each} for i, each in enumerate(listed)]
+    text = "".join(json.dumps(line) + "\n" for line in lines) + "null\n"
+    (tmp_path / "metadata.jsonl").write_text(text)
+    found = formats.read(tmp_path)
+    assert [(record.image, box) for record, box in zip(found.records, pixels(found), strict=True)] == [
+        ("0.png", BOXES[0]), ("1.png", None), ("2.png", BOXES[0]), ("7.png", None),
+    ]  # fmt: skip
+    assert [(problem.code, problem.row) for problem in found.problems] == [
+        *(("missing-key", row) for row in (4, 5, 6, 7)), ("bad-json", 9),
+    ]  # fmt: skip
+    assert found.records[2].label == "a"
+
+
+@pytest.mark.parametrize("written", [json.dumps, str])
+def test_hugging_face_csv(tmp_path: Path, written: Callable[[object], str]) -> None:
+    draw(tmp_path)
+    cells = [
+        written(HF_BOXES),
+        written({"bbox": [], "categories": []}),
+        "",
+        "{'bbox': array([[1, 2, 3, 4]])}",
+    ]
+    rows = [(f"{i}.png", "train", cell) for i, cell in enumerate(cells)]
+    table(tmp_path / "metadata.csv", ("file_name", "split", "objects"), rows)
+    found = formats.read(tmp_path)
+    assert (found.format, pixels(found)) == ("hf", [BOXES[0], None, None])
+    assert {record.split for record in found.records} == {"train"}
+    assert "an empty cell means no object (1 rows)" in found.convention
+    assert findings(found) == [("missing-key", "metadata.csv, row 5")]

@@ -1,22 +1,40 @@
-"""Hugging Face's image folder: ``metadata.jsonl`` with ``file_name`` and ``objects``, boxes x, y, width, height."""
+"""Hugging Face's image folder: ``metadata.jsonl`` or ``metadata.csv``, boxes x, y, width, height.
 
+``objects`` is an object of lists or a list of objects; in a CSV it is text, JSON or as Python writes it.
+"""
+
+import ast
+import csv as python_csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from solobox.boxes import convert
+from solobox.data.formats import csv
 from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.json_reading import mapping, name_of, nameless, outline, parse, size_of, text_of
-from solobox.data.formats.parsing import box_of, read_text, split_in_name
+from solobox.data.formats.json_reading import (
+    mapping,
+    name_of,
+    nameless,
+    objects,
+    outline,
+    parse,
+    size_of,
+    text_of,
+)
+from solobox.data.formats.parsing import box_of, head, read_text, split_in_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError
 from solobox.utils.atomic import replacing
 
 NAME = "hf"
-LOOKS_LIKE = "Hugging Face's metadata.jsonl with file_name and objects.bbox, or the folder that holds it"
+LOOKS_LIKE = (
+    "Hugging Face's metadata.jsonl or metadata.csv with file_name and objects, or the folder that holds it"
+)
 CONVENTION = "x, y, width, height in pixels; x2 = x + width, y2 = y + height"
 
 _LABELS = ("categories", "category", "labels", "label")
@@ -29,28 +47,21 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read ``metadata.jsonl``; splits come from the keys ``split``, or in a folder from the names of folders.
+    """Read the metadata; splits come from the keys ``split``, or in a folder from the names of folders.
 
-    An image without boxes is an image without the object. A line that is no JSON is a problem of that line. Raises
-    DataError: ``no-annotations`` where no image has ``objects``.
+    An image with an empty list of boxes is an image without the object, and so is one whose cell of a CSV is empty. A
+    line that is no JSON, has no ``objects`` or fewer boxes than labels is a problem of that line.
+
+    Raises DataError: ``no-annotations`` where no image has ``objects``.
     """
     records: list[Record] = []
     problems: list[Problem] = []
-    with_objects = 0
+    seen = with_objects = empty_cells = 0
     for file in _files(path):
         folder_split = split_in_name(file.parent.name) if path.is_dir() else ""
         finder = ImageFinder(file.parent, images=images)
-        for row, line in enumerate(read_text(file).split("\n"), start=1):
-            if not line.strip():
-                continue
+        for row, entry in _entries(file, problems):
             where = f"{file.name}, row {row}"
-            try:
-                entry = mapping(parse(line, where))
-            except DataError as error:
-                problems.append(
-                    Problem("bad-json", where, row, "", str(error), "mend the line, or remove it")
-                )
-                continue
             name = name_of(entry.get("file_name"))
             if not name:
                 problems.append(nameless(where, row))
@@ -74,15 +85,20 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                         "write train, val or test", len(records),
                     )
                 )  # fmt: skip
+            seen += 1
             with_objects += "objects" in entry
-            records.extend(_records(base, mapping(entry.get("objects"))))
+            empty_cells += entry.get("objects") == ""
+            records.extend(_records(base, entry, problems))
         problems += finder.problems(path, records)
-    if records and not with_objects:
+    if seen and not with_objects:
         raise DataError(
             f"{path}: no image has the key objects, so there are no boxes: is it a set of captions or classes?",
             code="no-annotations",
         )
-    return Annotations(path, NAME, CONVENTION, tuple(records), Layout("xywh"), problems=tuple(problems))
+    convention = CONVENTION
+    if empty_cells:
+        convention += f"; an empty cell means no object ({empty_cells:,} rows)"
+    return Annotations(path, NAME, convention, tuple(records), Layout("xywh"), problems=tuple(problems))
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
@@ -119,31 +135,91 @@ def write(path: Path, rows: Sequence[Record]) -> None:
             file.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _records(base: Record, found: Mapping[str, Any]) -> list[Record]:
-    boxes = next((found[key] for key in _BOXES if key in found), None)
-    labels = next((found[key] for key in _LABELS if key in found), None)
-    if not isinstance(boxes, list) or not boxes:
+def _entries(file: Path, problems: list[Problem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Each line's number and its entry; what is none is a problem."""
+    if _is_table(file):
+        with csv.opened(file) as text:
+            reader = python_csv.reader(text, delimiter=csv.sniff(text), skipinitialspace=True)
+            names: list[str] = []
+            line = 0
+            for cells in reader:
+                row, line = line + 1, reader.line_num
+                if names and any(map(str.strip, cells)):
+                    entry: dict[str, Any] = dict(zip(names, cells, strict=False))
+                    yield row, entry | {"objects": _of_text(entry.get("objects", ""))}
+                elif "objects" in (found := [cell.strip().lower() for cell in cells]):
+                    names = found
+        return
+    for row, line_text in enumerate(read_text(file).split("\n"), start=1):
+        if not line_text.strip():
+            continue
+        where = f"{file.name}, row {row}"
+        try:
+            content = parse(line_text, where)
+        except DataError as error:
+            problems.append(Problem("bad-json", where, row, "", str(error), "mend the line, or remove it"))
+            continue
+        if isinstance(content, dict):
+            yield row, content
+        else:
+            message, advice = f"is no object in braces: {line_text[:40]}", "mend the line, or remove it"
+            problems.append(Problem("bad-json", where, row, "", message, advice))
+
+
+def _of_text(cell: str) -> Any:
+    """What a cell holds as JSON, or as Python writes it; the text itself where it is neither, or empty."""
+    text = cell.strip()
+    try:
+        return parse(text, "") if text else ""
+    except DataError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _records(base: Record, entry: Mapping[str, Any], problems: list[Problem]) -> list[Record]:
+    listed = entry.get("objects")
+    if listed == "":
         return [base]
-    names = labels if isinstance(labels, list) else []
+    if isinstance(listed, list):  # an object for each box
+        before = len(problems)
+        each = [found for _, found in objects(listed, base.where, "object", problems, base.row, base.image)]
+        boxes: Any = [_first(found, _BOXES) for found in each]
+        names: Any = [_first(found, _LABELS) for found in each]
+        if not boxes and len(problems) > before:
+            return []
+    else:
+        found = mapping(listed)
+        boxes, names = _first(found, _BOXES), _first(found, _LABELS)
+        if listed == {}:
+            boxes = []
+    names = names if isinstance(names, list) else []
+    if not isinstance(boxes, list) or len(names) > len(boxes):
+        if isinstance(boxes, list):
+            message = f"there are {len(names)} labels, and {len(boxes)} boxes"
+        else:
+            message = f"objects has no list of boxes: {json.dumps(listed, default=str)[:60]}"
+        advice = "write objects with one box for each label, an empty list of both for no object, or remove the row"
+        problems.append(Problem("missing-key", base.where, base.row, base.image, message, advice))
+        boxes = boxes if isinstance(boxes, list) else []
+        if not boxes:
+            return []
+    if not boxes:
+        return [base]
     records = []
     for at, (box, label) in enumerate(zip_longest(boxes, names[: len(boxes)]), start=1):
         where = f"{base.where}, object {at}" if len(boxes) > 1 else base.where
-        numbers = box_of(box if isinstance(box, list) else ())
-        records.append(
-            Record(
-                base.row,
-                where,
-                base.image,
-                base.path,
-                numbers,
-                json.dumps(box)[:200],
-                text_of(label),
-                base.split,
-                base.group,
-                size=base.size,
-            )
-        )
+        numbers = box_of(box if isinstance(box, list | tuple) else ())
+        text = json.dumps(box, default=str)[:200]
+        records.append(replace(base, where=where, box=numbers, text=text, label=text_of(label)))
     return records
+
+
+def _first(found: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    value = next((found[key] for key in keys if key in found), None)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _files(path: Path) -> list[Path]:
@@ -151,13 +227,22 @@ def _files(path: Path) -> list[Path]:
         return [path] if _looks_like(path) else []
     if not path.is_dir():
         return []
-    for pattern in ("metadata.jsonl", "*/metadata.jsonl", "data/*/metadata.jsonl"):
-        found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
-        if found:
-            return found
+    for folder in ("", "*/", "data/*/"):
+        for name in ("metadata.jsonl", "metadata.csv"):
+            found = [file for file in sorted(path.glob(folder + name)) if _looks_like(file)]
+            if found:
+                return found
     return []
 
 
+def _is_table(path: Path) -> bool:
+    return head(path, 4096).lstrip()[:1] not in {"{", "["} and {"file_name", "objects"} <= set(
+        csv.header_of(path)
+    )
+
+
 def _looks_like(path: Path) -> bool:
+    if _is_table(path):
+        return True
     found = outline(path)
     return found.start == "{" and found.has("file_name")
