@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from case_files import BOX, SIZE, codes, draw_all, in_pixels, index_of, put, xywh
 
-from solobox.data import formats
+from error_codes import has_code
+from solobox.data import checks, formats
 from solobox.data.formats import Annotations
+from solobox.errors import DataError
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -139,6 +141,36 @@ def test_a_box_that_is_missing_is_a_fault(tmp_path: Path) -> None:
     box = dataset(tmp_path, value).records[2].box
     assert box is not None
     assert all(map(math.isnan, box))
+
+
+@pytest.mark.parametrize("bbox", ["absent", [], None, [0, 0, 0, 0]])
+def test_an_empty_box_beside_an_outline_or_key_points_is_no_negative(tmp_path: Path, bbox: object) -> None:
+    value = content()
+    value["annotations"][1] |= {"segmentation": polygon(1), "bbox": bbox}
+    value["annotations"][2] |= {"keypoints": [9, 9, 2], "num_keypoints": 1, "bbox": bbox}
+    value["annotations"][3] |= {"keypoints": [0, 0, 0], "segmentation": [[]], "bbox": []}
+    if bbox == "absent":
+        for annotation in value["annotations"][1:3]:
+            del annotation["bbox"]
+    found = dataset(tmp_path, value)
+    errors = [(each.code, each.where) for each in checks.check(found).errors]
+    assert errors == [("no-box", "annotations.json, annotation 3")]
+    assert in_pixels(found.records[1], found) == BOX[1]
+    assert [record.image for record in found.records if record.box is None] == ["3.png"]
+
+
+@pytest.mark.parametrize("iscrowd", [1, True, "1", 1.0])
+def test_an_image_of_a_crowd_alone_is_left_out(tmp_path: Path, iscrowd: object) -> None:
+    found = dataset(tmp_path, changed(2, iscrowd=iscrowd))
+    assert "2.png" not in {record.image for record in found.records}
+    assert "1 crowd annotations skipped" in found.convention
+
+
+def test_an_entry_that_is_no_object_is_named(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"].insert(2, None)
+    with pytest.raises(DataError, match="entry 3 of 'annotations'", check=has_code("bad-coco")):
+        dataset(tmp_path, value)
 
 
 def polygon(index: int) -> object:

@@ -3,8 +3,9 @@
 Read: one file, or a folder that holds several (``train.json``, ``annotations/instances_val2017.json``,
 ``valid/_annotations.coco.json``), the split of each file taken from its name or its folder's. An image without
 annotations is an image without the object. Crowd annotations (``iscrowd``) are skipped, and so is an image that has no
-others; the convention says how many. An annotation with an empty ``bbox`` says that there is no object; one without
-``bbox`` has the bounds of its ``segmentation``, polygons or a run-length mask.
+others; the convention says how many. An annotation with an empty ``bbox`` says that there is no object, unless it has a
+``segmentation``, polygons or a run-length mask, whose bounds are then its box, or ``keypoints``, of which none can be
+made.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from solobox.boxes import convert
+from solobox.data.formats.coco_segmentation import is_segmented, segmentation_bounds
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NO_EXTRA,
@@ -28,7 +30,7 @@ from solobox.data.formats.parsing import (
     split_in_name,
     split_of,
 )
-from solobox.data.formats.records import Annotations, Layout, Problem, Record
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import probe
@@ -79,6 +81,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         for index in range(first, len(records)):
             if content.at_fault.get(records[index].row) and records[index].box is not None:
                 problems.append(replace(content.at_fault[records[index].row], record=index))
+            elif problem := _without_box(content, records[index], index):
+                problems.append(problem)
         problems += _unknown_categories(content)
         problems += (
             problem if problem.record is None else replace(problem, record=problem.record + first)
@@ -232,7 +236,7 @@ class _Content:
                     "give each image an id of its own, and correct those of the annotations",
                 )
             # A crowd is kept in mind: its image is no image without the object.
-            crowd = annotation.get("iscrowd") == 1
+            crowd = annotation.get("iscrowd") in (1, "1")
             crowds += crowd
             of_image[indices[identity]].append(_CROWD if crowd else index)
         return cls(
@@ -254,8 +258,14 @@ def _id(value: object) -> str:
 
 def _list(file: Path, content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
     entries = content.get(key) or []
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+    if not isinstance(entries, list):
         raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects", code="bad-coco")
+    for at, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            raise DataError(
+                f"{file}: entry {at:,} of {key!r} is no object in braces: correct it, or remove it",
+                code="bad-coco",
+            )
     return tuple(entries)
 
 
@@ -350,13 +360,17 @@ def _annotated(base: Record, content: _Content, at: int, counts: Counter[str]) -
     identity = _id(entry.get("category_id"))
     bbox = entry.get("bbox")
     box: tuple[float, float, float, float] | None
-    if bbox == [] or ("bbox" in entry and bbox is None and not entry.get("segmentation")):
-        box = None
-    elif isinstance(bbox, list):
-        box = box_of(bbox)
-    else:
-        box = _bounds(entry.get("segmentation"))
+    # A box of nothing, or of zeros, beside an outline or key points is of an object, whose box was not made.
+    empty = _is_empty(bbox)
+    if empty and is_segmented(entry.get("segmentation")):
+        box = segmentation_bounds(entry["segmentation"])
         counts["boxes are the bounds of a segmentation"] += box is not NOT_A_BOX
+    elif empty and _has_keypoints(entry):
+        box = NOT_A_BOX
+    elif empty and not bbox and "bbox" in entry:
+        box = None
+    else:
+        box = box_of(bbox) if isinstance(bbox, list) else NOT_A_BOX
     return replace(
         base,
         row=at + 1,
@@ -367,6 +381,24 @@ def _annotated(base: Record, content: _Content, at: int, counts: Counter[str]) -
         source=str(entry.get("source") or "") or base.source,
         extra=_extra(entry) or base.extra,
     )
+
+
+def _is_empty(bbox: object) -> bool:
+    return bbox is None or (isinstance(bbox, list) and not any(bbox))
+
+
+def _has_keypoints(entry: Mapping[str, Any]) -> bool:
+    keypoints = entry.get("keypoints")
+    return isinstance(keypoints, list) and any(keypoints)
+
+
+def _without_box(content: _Content, record: Record, index: int) -> Problem | None:
+    """The fault of a record that has NaN for a box because its annotation has key points alone."""
+    if record.box is not NOT_A_BOX:
+        return None
+    entry = content.annotations[record.row - 1]
+    keypoints_alone = _is_empty(entry.get("bbox")) and _has_keypoints(entry)
+    return without_box(record, index, "key points") if keypoints_alone else None
 
 
 def _unknown_categories(content: _Content) -> list[Problem]:
@@ -387,63 +419,6 @@ def _unknown_categories(content: _Content) -> list[Problem]:
             "add it to 'categories', or correct the ids; the boxes are read with the id as their label",
         )
     ]
-
-
-def _bounds(segmentation: object) -> tuple[float, float, float, float]:
-    """x, y, width and height of what polygons or a run-length mask cover; NaN where there is neither."""
-    if isinstance(segmentation, dict):
-        return _mask_bounds(segmentation)
-    polygons = segmentation if isinstance(segmentation, list) else []
-    numbers = [
-        [number(value) for value in polygon] for polygon in polygons if isinstance(polygon, list) and polygon
-    ]
-    if not numbers or any(len(polygon) % 2 for polygon in numbers):
-        return NOT_A_BOX
-    x = [value for polygon in numbers for value in polygon[::2]]
-    y = [value for polygon in numbers for value in polygon[1::2]]
-    if any(value != value for value in (*x, *y)):
-        return NOT_A_BOX
-    return min(x), min(y), max(x) - min(x), max(y) - min(y)
-
-
-def _mask_bounds(mask: Mapping[str, Any]) -> tuple[float, float, float, float]:
-    """The bounds of a run-length mask: ``size`` is height and width, ``counts`` are runs down the columns."""
-    size, counts = mask.get("size"), mask.get("counts")
-    height = int(number(size[0]) or 0) if isinstance(size, list) and size and number(size[0]) > 0 else 0
-    runs = _runs(counts) if isinstance(counts, str) else counts
-    if not height or not isinstance(runs, list) or not all(type(run) is int and run >= 0 for run in runs):
-        return NOT_A_BOX
-    left = top = right = bottom = -1
-    start = 0
-    for at, run in enumerate(runs):
-        if at % 2 and run:
-            first, last = start, start + run - 1
-            columns = first // height, last // height
-            rows = (first % height, last % height) if columns[0] == columns[1] else (0, height - 1)
-            left = columns[0] if left < 0 else left
-            right = columns[1]
-            top = rows[0] if top < 0 else min(top, rows[0])
-            bottom = max(bottom, rows[1])
-        start += run
-    return NOT_A_BOX if left < 0 else (left, top, right + 1 - left, bottom + 1 - top)
-
-
-def _runs(text: str) -> list[int] | None:
-    """The runs in COCO's compressed text: numbers of 5 bits a character, from the third on as differences."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs
 
 
 def _extra(entry: Mapping[str, Any]) -> Mapping[str, str]:
