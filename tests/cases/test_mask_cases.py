@@ -53,3 +53,26 @@ def test_a_smoothed_mask_is_one_object(tmp_path: Path) -> None:
     ramp[10:30, 60:80] = np.linspace(250, 5, 20).astype(np.uint8)
     Image.fromarray(ramp).save(tmp_path / "masks" / "0.png")
     assert pixels(formats.read(tmp_path)) == [(20, 10, 70, 30)]
+
+
+def on_ground(object_: tuple[int, ...], ground: tuple[int, ...], mode: str) -> Image.Image:
+    mask = Image.new(mode, SIZE, ground)
+    mask.paste(object_, (7, 5, 41, 33))
+    return mask
+
+
+def test_transparent_and_fractional_masks(tmp_path: Path) -> None:
+    """What is drawn in opacity alone, or as fractions of 1, is an object."""
+    folder = draw(tmp_path / "images", count=7).parent / "masks"
+    folder.mkdir()
+    black, white, clear = (0, 0, 0, 255), (255, 255, 255, 255), (0, 0, 0, 0)
+    on_ground(black, clear, "RGBA").save(folder / "0.png")
+    on_ground(white, (255, 255, 255, 0), "RGBA").save(folder / "1.png")
+    on_ground((0, 255), (0, 0), "LA").save(folder / "2.png")
+    on_ground(white, black, "RGBA").save(folder / "3.png")
+    on_ground((255, 0, 0, 128), black, "RGBA").save(folder / "4.png")
+    fractions = np.zeros((SIZE[1], SIZE[0]), dtype=np.float32)
+    fractions[5:33, 7:41] = 0.5
+    Image.fromarray(fractions).save(folder / "5.tif")
+    Image.new("RGBA", SIZE, clear).save(folder / "6.png")
+    assert pixels(formats.read(tmp_path)) == [*[(7, 5, 41, 33)] * 6, None]

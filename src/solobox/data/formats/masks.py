@@ -1,13 +1,15 @@
 """Folders of masks: ``images`` beside ``masks``, equal stems; a box is the bounds of the pixels of one value.
 
-Zero is the background. A mask of one other value shows one object, one of several values several objects, each value
-one. An empty mask is an image without the object.
+Zero is the background, and so is what is fully transparent. A mask of one other value shows one object, one of several
+values several objects, each value one. An empty mask is an image without the object.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from solobox.data.formats.parsing import Listings, split_in_name
@@ -76,11 +78,7 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
     try:
         # Values are indices of a palette, or grey; colours are not blended, only told apart.
         with Image.open(file) as mask:
-            values = np.asarray(
-                mask.convert("RGB") if mask.mode not in {"L", "P", "1", "I;16", "I"} else mask
-            )
-        if values.ndim == 3:
-            values = (values.astype(np.int64) * (65536, 256, 1)).sum(axis=2)
+            values = _values(mask)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield _problem("unreadable-image", base, f"the mask cannot be read: {error}", "save the mask again")
         return
@@ -93,7 +91,7 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
         message = f"the mask is {width} x {height}, its image {size[0]} x {size[1]}"
         yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
         return
-    numbers = [int(value) for value in np.unique(values) if value != 0]
+    numbers = [value for value in np.unique(values).tolist() if value != 0]
     if len(numbers) > _MAX_OBJECTS:
         # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
         values = (values > max(numbers) / 2).astype(np.uint8)
@@ -105,11 +103,29 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
     for value in numbers:
         rows, columns = np.nonzero(values == value)
         box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
-        where = f"{base.where}, value {value}" if len(numbers) > 1 else base.where
-        text = f"bounds of value {value}"
+        where = f"{base.where}, value {value:g}" if len(numbers) > 1 else base.where
+        text = f"bounds of value {value:g}"
         yield Record(
             base.row, where, base.image, base.path, box, text, split=base.split, size=(width, height)
         )
+
+
+def _values(mask: Image.Image) -> npt.NDArray[Any]:
+    """A number for each pixel, (height, width): 0 for the background, and for what is fully transparent."""
+    if mask.mode == "F":
+        fractions: npt.NDArray[Any] = np.nan_to_num(np.asarray(mask))
+        return fractions
+    if mask.mode in {"L", "P", "1", "I;16", "I"}:
+        return np.asarray(mask)
+    colors = np.asarray(mask.convert("RGB")).astype(np.int64)
+    values: npt.NDArray[Any] = colors @ np.array([65536, 256, 1])
+    if "A" in mask.getbands():
+        shown = np.asarray(mask.getchannel("A")) > 0
+        if shown.any() and not shown.all():
+            values[~shown] = 0
+            # Black on a transparent ground: the opacity alone tells where the object is.
+            return values if values.any() else shown.astype(np.int64)
+    return values
 
 
 def _problem(code: str, base: Record, message: str, advice: str) -> Problem:
