@@ -87,7 +87,7 @@ def objects(
     the position.
     """
     if not isinstance(value, list | dict):
-        message = f"there is no list of its {what}s, but {_shown(value)}"
+        message = f"there is no list of its {what}s" + (f", but {_shown(value)}" if value is not None else "")
         advice = f"write the list, empty where the image has no {what}, or remove the entry"
         problems.append(Problem("bad-json", where, row, image, message, advice))
         return []
@@ -97,7 +97,7 @@ def objects(
         if isinstance(entry, dict):
             found.append((at, entry))
             continue
-        message = f"is no object in braces, but {_shown(entry)}"
+        message = f"is no object in braces: {_shown(entry)}"
         place = f"{where}, {what} {at}"
         problems.append(
             Problem("bad-json", place, row or at, image, message, "correct the entry, or remove it")
@@ -106,7 +106,7 @@ def objects(
 
 
 def _shown(value: object) -> str:
-    return "nothing" if value is None else json.dumps(value, default=str)[:40]
+    return json.dumps(value, default=str)[:40]
 
 
 def mapping(value: object) -> Mapping[str, Any]:
