@@ -51,9 +51,9 @@ class AutoGroups:
             return ""
         sources = "source" if self.sources == 1 else "sources"
         return (
-            f"{self.copies:,} images are {self.sources:,} {sources} with copies, augmented copies or frames of a scene: "
-            "those of a source stay in one split, where the data names none (--no-auto-group, auto_group=False, to "
-            "refuse)"
+            f"{self.copies:,} images are {self.sources:,} {sources} with copies, augmented copies or frames of a "
+            "scene: those of a source stay in one split, where the data names none (--no-auto-group, auto_group=False, "
+            "to refuse)"
         )
 
 

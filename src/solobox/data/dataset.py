@@ -330,8 +330,16 @@ class Dataset(Sequence[Sample]):
             )
         return self.select(np.array([split == name for split in self.split], dtype=np.bool_))
 
-    def write(self, path: str | Path, format: str = "csv") -> None:  # noqa: A002 (the field's word)
-        """Write the rows as csv, article, coco, hf or label-studio (a file), voc or yolo (a new folder).
+    def write(
+        self,
+        path: str | Path,
+        format: str = "csv",  # noqa: A002 (the field's word)
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the rows as csv, article, coco, hf or label-studio (a file), voc or yolo (a folder).
+
+        overwrite: replace a folder that an earlier call wrote, and that holds nothing else; a file is always replaced.
 
         Whole or not at all; images are never moved or changed. What a format has no room for is left
         out: see its module. CSV keeps everything. `read` reads csv, coco and voc with the ``images`` that the original
@@ -340,7 +348,7 @@ class Dataset(Sequence[Sample]):
         Raises ConfigError: ``unknown-format``; DataError: ``images-in-memory``, and where it cannot be written.
         """
         _ = self.paths  # only files can be named
-        formats.write(Path(path), self.annotations().records, format)
+        formats.write(Path(path), self.annotations().records, format, overwrite=overwrite)
 
     def annotations(self) -> Annotations:
         """The rows as records; `Record.path` of an image in memory is its name."""
