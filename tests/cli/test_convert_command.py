@@ -35,3 +35,76 @@ def test_what_is_refused_leaves_no_file(tmp_path: Path) -> None:
     assert caught.value.code == "output-is-input"
     with pytest.raises(ConfigError):
         convert(data, out, to="nothing")
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_a_folder_is_replaced_only_when_asked(tmp_path: Path, to: str) -> None:
+    data, out = labels(tmp_path), tmp_path / "out"
+    convert(data, out, to=to)
+    before = tree(out)
+    assert before
+    data.write_text("image,x1,y1,x2,y2,split\na.png,3,4,20,22,val\n")
+    with pytest.raises(DataError) as caught:
+        convert(data, out, to=to)
+    assert caught.value.code == "output-exists"
+    assert "--overwrite" in str(caught.value)
+    assert tree(out) == before
+    convert(data, out, to=to, overwrite=True)
+    (record,) = formats.read(out).records
+    assert record.split == "val"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.png", data, out]
+    fresh = tmp_path / "fresh"
+    convert(data, fresh, to=to)
+    assert tree(out) == tree(fresh)  # nothing of the old one is left
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_a_failed_conversion_leaves_the_old_folder(
+    tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = labels(tmp_path), tmp_path / "out"
+    convert(data, out, to=to)
+    before = tree(out)
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if Path(target) == out and ".part" in self.name and tree(self) != before:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    data.write_text("image,x1,y1,x2,y2,split\na.png,3,4,20,22,val\n")
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(DataError, match="No space left"):
+        convert(data, out, to=to, overwrite=True)
+    assert tree(out) == before
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "a.png", data, out]
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_a_folder_with_anything_else_is_never_replaced(tmp_path: Path, to: str) -> None:
+    data, out = labels(tmp_path), tmp_path / "photos"
+    for name in ("holiday.jpg", "images/train/holiday.jpg", "Annotations/notes.txt"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"mine")
+        with pytest.raises(DataError) as caught:
+            convert(data, out, to=to, overwrite=True)
+        assert caught.value.code == "output-conflict"
+        assert name in str(caught.value)
+        assert (out / name).read_bytes() == b"mine"
+        (out / name).unlink()
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_a_folder_is_not_replaced_by_what_is_read_from_it(tmp_path: Path, to: str) -> None:
+    out = tmp_path / "out"
+    convert(labels(tmp_path), out, to=to)
+    before = tree(out)
+    with pytest.raises(DataError) as caught:
+        convert(out, out, to=to, overwrite=True)
+    assert caught.value.code == "output-is-input"
+    assert tree(out) == before

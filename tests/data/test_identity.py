@@ -140,6 +140,26 @@ def test_files_without_any_box_and_empty_ones_are_split_or_refused(tmp_path: Pat
     assert raised.value.code == "too-few-images"
 
 
+def test_copies_between_splits_of_the_data_are_counted_in_the_later_one(tmp_path: Path) -> None:
+    names = [f"{letter}.png" for letter in "abcdef"]
+    for number, name in enumerate(names):
+        photo(number % 3).save(tmp_path / name)
+    paths = [tmp_path / name for name in names]
+    splits = [
+        "train",
+        "test",
+        "",
+        "val",
+        "test",
+        "train",
+    ]  # d is a copy of a; e is in test as b is; c has no split
+    found = Dataset(paths, [BOX] * 6, split=splits, names=names).with_auto_groups()
+    assert found.notes.leaked.startswith("1 image is a copy of images in another split (1 in val)")
+    assert found.split == tuple(splits)
+    inside = Dataset(paths, [BOX] * 6, split=["train", "val", "test"] * 2, names=names)
+    assert inside.with_auto_groups().notes.leaked == ""
+
+
 def test_data_without_copies_is_split_as_ever(tmp_path: Path) -> None:
     names = [f"{number:03}.png" for number in range(40)]
     for number, name in enumerate(names):

@@ -54,6 +54,8 @@ def check(
     say(f"{data}: {annotations.format}, {annotations.convention}; {errors} errors, {warnings} warnings")
     if diagnosis.object_size is not None:
         say(diagnosis.object_size.sentence())
+    if diagnosis.auto_groups:
+        say(diagnosis.auto_groups)
     refusal = None if errors else _refusal(diagnosis)
     if refusal:
         say(f"training would refuse this: {refusal}")

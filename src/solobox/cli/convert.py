@@ -10,10 +10,10 @@ from solobox.cli.options import BoxLayout, DataPath, ImageFolder, KeepBox, SkipB
 from solobox.cli.train import read_checked
 from solobox.data import formats
 from solobox.data.dataset import Dataset
+from solobox.data.formats.writing import check_replaceable
 from solobox.errors import ConfigError
-from solobox.utils.outputs import check_output_folder, check_outputs
+from solobox.utils.outputs import check_outputs
 
-_FOLDERS = ("voc", "yolo")
 _NO_ROOM = {
     "csv": (),
     "article": ("split", "group", "label", "source", "extra"),
@@ -43,7 +43,8 @@ def convert(
     Parameters
     ----------
     output
-        A file for csv, article, coco, hf and label-studio; a new folder for voc and yolo.
+        A file for csv, article, coco, hf and label-studio; for voc and yolo a folder, which --overwrite replaces only
+        if a conversion wrote all that it holds.
     to
         csv, article, coco, hf (metadata.jsonl), label-studio (predictions to correct), voc or yolo.
     """
@@ -51,14 +52,14 @@ def convert(
         raise ConfigError(
             f"--to {to}: no such format: use {', '.join(sorted(formats.WRITERS))}", code="unknown-format"
         )
-    if to in _FOLDERS:
-        check_output_folder("output", output)
+    if to in formats.FOLDERS:
+        check_replaceable(output, formats.FOLDERS[to], files_of(data, images), overwrite=overwrite)
     else:
         check_outputs({"output": output}, files_of(data, images), overwrite=overwrite)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     if left_out := [name for name in _NO_ROOM[to] if _has(dataset, name)]:
         say(f"{to} has no room for: {', '.join(left_out)}; left out")
-    dataset.write(output, to)
+    dataset.write(output, to, overwrite=overwrite)
     boxes = int(dataset.has_box.sum())
     say(f"{output}: {to}, {len(dataset):,} images: {boxes:,} with a box, {len(dataset) - boxes:,} without")
 

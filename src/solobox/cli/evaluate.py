@@ -114,9 +114,14 @@ def _print_notes(evaluation: "Evaluation", labelled: int) -> None:
     if measured < labelled:
         console.print(f"{measured:,} of {labelled:,} labelled images are measured", highlight=False)
     if evaluation.split in ("test", "all") and evaluation.n_seen_in_training:
+        advice = (
+            "train again on a copy of the data without them, which `solobox check --fix` writes, or measure on others"
+            if evaluation.split == "test"
+            else "--split test measures on the others"
+        )
         console.print(
-            f"[bold]{evaluation.n_seen_in_training:,} of these {measured:,} images were used in training[/]: "
-            "the metrics on them are biased upwards",
+            f"[bold]{evaluation.n_seen_in_training:,} of these {measured:,} images were used in training[/], or are "
+            f"copies of such images: the metrics on them are biased upwards; {advice}",
             highlight=False,
         )
 

@@ -5,7 +5,7 @@ certainly of one source get one; what is only probable is for `solobox check` to
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from solobox.data.fingerprints import fingerprint
-from solobox.data.identity import DECODED_SIDE, SIMILAR, Signatures, components, difference, pairs
+from solobox.data.formats.records import SPLITS
+from solobox.data.identity import DECODED_SIDE, SIMILAR, Signatures, components, confirmed, difference, pairs
 from solobox.errors import ImageError
 from solobox.images.reading import ImageInput, decode
 from solobox.utils.concurrency import threaded_map
@@ -48,9 +49,11 @@ class AutoGroups:
         """What was found, for a person; empty where there is nothing."""
         if not self.copies:
             return ""
+        sources = "source" if self.sources == 1 else "sources"
         return (
-            f"{self.copies:,} images are {self.sources:,} sources with copies, augmented copies or frames of a scene: "
-            "those of a source stay in one split (--no-auto-group, auto_group=False, to refuse)"
+            f"{self.copies:,} images are {self.sources:,} {sources} with copies, augmented copies or frames of a "
+            "scene: those of a source stay in one split, where the data names none (--no-auto-group, auto_group=False, "
+            "to refuse)"
         )
 
 
@@ -71,6 +74,39 @@ def _exact_key(image: tuple[ImageInput, bool]) -> int | None:
         except (ImageError, OSError):
             return None
     return fingerprint(source)
+
+
+def leaked(
+    images: Sequence[ImageInput], splits: Sequence[str], keys: Sequence[int | None], signs: Signatures
+) -> list[int]:
+    """The rows of N images that are copies of an image in another split that the data names, the later one each.
+
+    Copies by bytes or by pixels, confirmed by a larger thumbnail, as `solobox check` does.
+    """
+    later: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    equal = _equal_files(keys, signs)
+    for one, other in [*equal, *((int(one), int(other)) for one, other in pairs(signs))]:
+        if splits[one] and splits[other] and splits[one] != splits[other]:
+            later[max(one, other, key=lambda row: SPLITS.index(splits[row]))].append((one, other))
+    exact = set(equal)
+
+    def is_copy(links: list[tuple[int, int]]) -> bool:
+        return any(link in exact or confirmed(images[link[0]], images[link[1]]) for link in links)
+
+    return [row for row, copy in zip(later, threaded_map(is_copy, later.values()), strict=True) if copy]
+
+
+def leaked_sentence(rows: Sequence[int], splits: Sequence[str]) -> str:
+    """What `leaked` found, for a person; empty where there is nothing."""
+    if not rows:
+        return ""
+    counts = Counter(splits[row] for row in rows)
+    named = ", ".join(f"{counts[split]:,} in {split}" for split in SPLITS if counts[split])
+    return (
+        f"{len(rows):,} {'image is a copy' if len(rows) == 1 else 'images are copies'} of images in another split "
+        f"({named}), so what is measured there is too good: `solobox check` lists them (leaked-image), and its --fix "
+        "writes the labels without them"
+    )
 
 
 def find_groups(

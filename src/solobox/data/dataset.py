@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from solobox.boxes import Floats
 from solobox.data import checks, formats, in_memory, splits
-from solobox.data.auto_groups import exact_keys, find_groups
+from solobox.data.auto_groups import exact_keys, find_groups, leaked, leaked_sentence
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
@@ -330,8 +330,16 @@ class Dataset(Sequence[Sample]):
             )
         return self.select(np.array([split == name for split in self.split], dtype=np.bool_))
 
-    def write(self, path: str | Path, format: str = "csv") -> None:  # noqa: A002 (the field's word)
-        """Write the rows as csv, article, coco, hf or label-studio (a file), voc or yolo (a new folder).
+    def write(
+        self,
+        path: str | Path,
+        format: str = "csv",  # noqa: A002 (the field's word)
+        *,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the rows as csv, article, coco, hf or label-studio (a file), voc or yolo (a folder).
+
+        overwrite: replace a folder that an earlier call wrote, and that holds nothing else; a file is always replaced.
 
         Whole or not at all; images are never moved or changed. What a format has no room for is left
         out: see its module. CSV keeps everything. `read` reads csv, coco and voc with the ``images`` that the original
@@ -340,7 +348,7 @@ class Dataset(Sequence[Sample]):
         Raises ConfigError: ``unknown-format``; DataError: ``images-in-memory``, and where it cannot be written.
         """
         _ = self.paths  # only files can be named
-        formats.write(Path(path), self.annotations().records, format)
+        formats.write(Path(path), self.annotations().records, format, overwrite=overwrite)
 
     def annotations(self) -> Annotations:
         """The rows as records; `Record.path` of an image in memory is its name."""
@@ -407,18 +415,23 @@ class Dataset(Sequence[Sample]):
     def with_auto_groups(self, progress: Progress | None = None) -> "Dataset":
         """The same rows; copies of an image, augmented copies and frames of a scene that have no group get one.
 
-        Every image is decoded at reduced size, once: the notes remember it. Groups that the data names stay.
+        Every image is decoded at reduced size, once: the notes remember it. Groups that the data names stay, and so do
+        its splits: copies in two of them are counted in the notes.
         progress: advanced for each image, and told what was found.
         """
         if self.notes.auto_groups is not None:
             return self
-        if all(self.group):
+        if all(self.group) and not any(self.split):
             return self.without_auto_groups()
         signs = signatures(self.images, progress=progress)
-        found = find_groups(self.names, self.group, exact_keys(self.images, signs), signs)
-        if progress is not None and found.copies:
-            progress.say(found.sentence())
-        return replace(self, group=found.groups, notes=replace(self.notes, auto_groups=found.sentence()))
+        keys = exact_keys(self.images, signs)
+        found = find_groups(self.names, self.group, keys, signs)
+        torn = leaked_sentence(leaked(self.images, self.split, keys, signs), self.split)
+        for text in filter(None, (found.sentence(), torn)):
+            if progress is not None:
+                progress.say(text)
+        notes = replace(self.notes, auto_groups=found.sentence(), leaked=torn)
+        return replace(self, group=found.groups, notes=notes)
 
     def without_auto_groups(self) -> "Dataset":
         """The same rows, for which `with_auto_groups` and `with_splits` look for no copies."""

@@ -29,6 +29,7 @@ class ReadNotes:
     duplicates: rows that only repeated another one and were dropped.
     bad: the rows that were left out as unusable, each with its location and the reason.
     auto_groups: what `Dataset.with_auto_groups` found, in a sentence; None where it did not look.
+    leaked: what it found of copies in two splits that the data names, in a sentence; empty for nothing.
     """
 
     path: Path | None = None
@@ -42,6 +43,7 @@ class ReadNotes:
     duplicates: int = 0
     bad: tuple[str, ...] = ()
     auto_groups: str | None = None
+    leaked: str = ""
 
 
 def one_per_image(annotations: Annotations, keep: Keep | None) -> tuple[list[Record], ReadNotes]:

@@ -46,6 +46,7 @@ from solobox.training.stages import (
     head_stage,
     presence_stage,
 )
+from solobox.uncertainty.conformal import Calibration
 from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress
 
@@ -448,11 +449,12 @@ class _TrainingRun:
         training = (
             from_features(features, images[0], localizer) if features else from_images(images[0], localizer)
         )
-        result = calibrate(
-            training,
-            from_images(images[1], localizer, self._without_copies(*images)),
-            frozen=features is not None,
-        )
+        rows = self._without_copies(*images)
+        only_copies = rows is not None and not len(rows)
+        validation = from_images(images[1], localizer, None if only_copies else rows)
+        result = calibrate(training, validation, frozen=features is not None)
+        if only_copies:
+            result = replace(result, calibration=Calibration(0, 0, {}, {}))
         if features is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
                 features, images[0].dataset, self.recipe, localizer.backbone.channels, device=self.fabric.device,
@@ -462,12 +464,21 @@ class _TrainingRun:
         return result
 
     def _without_copies(self, training: ImageSource, validation: ImageSource) -> npt.NDArray[np.intp] | None:
-        """The validation images to calibrate on: without copies of training images, which have too small errors."""
+        """The validation images to calibrate on: without copies of training images, which have too small errors.
+
+        None: all of them. Empty where those with a box are nothing but copies.
+        """
         rows = validation.rows
         copies = matches(validation.signatures, training.signatures)[rows]
         positive = validation.dataset.has_box[rows]
-        if not copies.any() or not (positive & ~copies).any():
+        if not copies.any():
             return None
+        if not (positive & ~copies).any():
+            self.progress.say(
+                "all validation images with a box are copies of training images: the model has no margins, and what is "
+                "measured on them is too good. `solobox check` lists them: give other images the split val"
+            )
+            return rows[:0]
         self.progress.say(
             f"{count_of(int(copies.sum()), 'validation image')} are copies of training images and do not calibrate "
             "the margins: `solobox check` lists them"

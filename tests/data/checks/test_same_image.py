@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from solobox.data import checks, formats
+from solobox.data.dataset import Dataset
 
 
 def photo(seed: int) -> Image.Image:
@@ -47,3 +48,19 @@ def test_a_scene_that_nothing_names_is_a_warning(tmp_path: Path) -> None:
     assert codes(tmp_path, rows) == [("similar-images", "")]
     grouped = ["a.png,10,10,80,80,,one", "b.png,10,10,80,80,,one"]
     assert codes(tmp_path, grouped) == []
+
+
+def test_the_groups_that_training_makes_are_told_as_training_tells_them(tmp_path: Path) -> None:
+    for number in range(3):
+        photo(number).save(tmp_path / f"{chr(97 + number)}.png")
+    photo(0).save(tmp_path / "again.jpg", quality=60)
+    for name in ("plain.png", "same.png"):  # equal by their bytes alone
+        Image.new("RGB", (160, 120), "grey").save(tmp_path / name)
+    names = ["a.png", "b.png", "c.png", "again.jpg", "plain.png", "same.png"]
+    (tmp_path / "boxes.csv").write_text(
+        "image,x1,y1,x2,y2\n" + "".join(f"{name},10,10,80,80\n" for name in names)
+    )
+    told = checks.check(formats.read(tmp_path / "boxes.csv")).auto_groups
+    assert told.startswith("4 images are 2 sources")
+    assert told == Dataset.read(tmp_path / "boxes.csv").with_auto_groups().notes.auto_groups
+    assert not checks.check(formats.read(tmp_path / "boxes.csv"), "headers").auto_groups

@@ -40,6 +40,7 @@ class CheckContext:
     orientation: (n,), the EXIF orientation, 1 where unknown.
     recorded: (n, 2), width and height as the file records them, NaN where it does not.
     upright_proven: (n,), which boxes are known to be of the upright image.
+    auto_groups: which groups training would make, in a sentence, or empty.
     """
 
     def __init__(self, annotations: Annotations) -> None:
@@ -63,6 +64,7 @@ class CheckContext:
         ).reshape(-1, 2)
         self.recorded[~(self.recorded > 0).all(axis=-1)] = np.nan  # zeros stand for "unknown" in many files
         self.upright_proven: npt.NDArray[np.bool_] = np.zeros(len(records), dtype=np.bool_)
+        self.auto_groups = ""
         self._entries: list[_Entry] = []
         self._in_pixels = self.boxes
 
@@ -174,6 +176,7 @@ class CheckContext:
             # in the order in which they were added: a later fix of a box starts from the one before it
             fixes=tuple(fix for entry in self._entries for fix in entry.fixes),
             object_size=ObjectSize.of(self.boxes, self.size),
+            auto_groups=self.auto_groups,
         )
 
 

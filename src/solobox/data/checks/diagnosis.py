@@ -133,6 +133,8 @@ class Diagnosis:
     bad_rows: indices into ``annotations.records`` of the records with an error, ascending.
     fixes: what `fix` will do, in the order of the rules.
     object_size: at the input of a model of the default size; None where no image was opened.
+    auto_groups: which copies and frames training would keep together, in a sentence; empty for none, or where no image
+        was decoded.
     """
 
     annotations: Annotations
@@ -144,6 +146,7 @@ class Diagnosis:
     bad_rows: tuple[int, ...]
     fixes: tuple[Fix, ...]
     object_size: ObjectSize | None = None
+    auto_groups: str = ""
 
     def __str__(self) -> str:
         """One line for each finding, errors first."""

@@ -245,15 +245,20 @@ def _tiny_objects(context: CheckContext) -> None:
 
 
 def _similar_images(context: CheckContext) -> None:
-    """One finding about images that are probably of one scene, which neither a group nor their names say."""
+    """The groups that training makes, and one finding about images that are probably of one scene but in none."""
     keys = list(context.images)
     signs = _signatures(context, keys)
     if np.isnan(signs["aspect"]).all():
         return
     first = [context.records[indices[0]] for indices in context.images.values()]
+    digests = [context.image_info[key].digest for key in keys]
     found = find_groups(
-        [record.image for record in first], [record.group for record in first], [None] * len(keys), signs
+        [record.image for record in first],
+        [record.group for record in first],
+        [int.from_bytes(digest) if digest else None for digest in digests],
+        signs,
     )
+    context.auto_groups = found.sentence()
     unsure = [(one, other) for one, other in found.likely if not (first[one].group and first[other].group)]
     if unsure:
         one, other = unsure[0]

@@ -3,10 +3,11 @@
 `formats.read` detects the format; `formats.write` takes its name. `detect.read` lists the codes of their errors.
 """
 
-from solobox.data.formats.detect import FORMATS, WRITERS, Format, WritableFormat, files, read, write
+from solobox.data.formats.detect import FOLDERS, FORMATS, WRITERS, Format, WritableFormat, files, read, write
 from solobox.data.formats.records import SPLITS, Annotations, Record
 
 __all__ = [
+    "FOLDERS",
     "FORMATS",
     "SPLITS",
     "WRITERS",

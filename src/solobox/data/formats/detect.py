@@ -2,6 +2,7 @@
 
 import difflib
 import gc
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ from solobox.data.formats import (
 )
 from solobox.data.formats.parsing import head, parent_of, some
 from solobox.data.formats.records import Annotations, Layout, Record
+from solobox.data.formats.writing import check_replaceable, replacing_folder, writable
 from solobox.data.formats.yolo_setup import label_file
 from solobox.errors import ConfigError, DataError
 
@@ -89,6 +91,11 @@ WRITERS: Mapping[str, WritableFormat] = MappingProxyType(
     {module.NAME: module for module in (csv, article, coco, yolo, voc, hf_metadata, label_studio)}
 )
 
+FOLDERS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {module.NAME: module.WRITTEN for module in (voc, yolo)}
+)
+"""The formats that are written as a folder, and the files in it."""
+
 _TABLES = (article, openimages, automl, via_csv, label_studio_csv, csv)
 
 
@@ -131,19 +138,31 @@ def _refuse_foreign(data: Path) -> None:
         raise DataError(f"{data}: this format is not read. It is {recognized}", code="unknown-format")
 
 
-def write(path: Path, rows: Sequence[Record], format: str = "csv") -> None:  # noqa: A002 (the field's word)
+def write(
+    path: Path,
+    rows: Sequence[Record],
+    format: str = "csv",  # noqa: A002 (the field's word)
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write records in a format by its name.
 
-    path: a file for csv, article, coco, hf and label-studio, a folder for voc and yolo.
+    path: a file for csv, article, coco, hf and label-studio, which is replaced; a folder for voc and yolo.
+    overwrite: replace a folder that was written before.
 
     Raises ConfigError: ``unknown-format``; DataError for what the format cannot hold: ``already-exists``,
-    ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``.
+    ``bad-image-name``, ``box-not-finite``, ``split-conflict``, ``unreadable-image``; and see `check_replaceable`.
     """
     if format not in WRITERS:
         raise ConfigError(
             f"unknown annotation format {format!r}: use {', '.join(sorted(WRITERS))}", code="unknown-format"
         )
-    WRITERS[format].write(path, rows)
+    if overwrite and format in FOLDERS and path.is_dir():
+        check_replaceable(path, FOLDERS[format], (record.path for record in rows), overwrite=True)
+        with replacing_folder(path) as folder:
+            WRITERS[format].write(folder, writable(rows, path))
+    else:
+        WRITERS[format].write(path, rows)
 
 
 def files(annotations: Annotations) -> Iterator[Path]:

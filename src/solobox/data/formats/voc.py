@@ -37,6 +37,8 @@ LOOKS_LIKE = "a folder of Pascal VOC XML files"
 CONVENTION = "Pascal VOC corners from 1, inclusive; x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax"
 LAYOUT = Layout("xyxy", first=1)
 UNNAMED = "object"
+WRITTEN = re.compile(r"Annotations/[^/]+\.xml|ImageSets/Main/(train|val|test)\.txt")
+"""The files that `write` makes."""
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _USUAL = frozenset({"annotations", "annots", "xml", "xmls", "labels"})

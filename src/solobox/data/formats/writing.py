@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from solobox.data.formats.records import Record
 from solobox.errors import DataError
-from solobox.utils.atomic import explained, followed
+from solobox.utils.atomic import explained, followed, unfinished
 from solobox.utils.text import is_utf8, printable
 
 
@@ -28,7 +27,7 @@ def building(folder: Path) -> Iterator[Path]:
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise DataError(f"{folder}: exists already: name an empty or a new folder", code="already-exists")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+        beside = unfinished(folder)
         beside.mkdir()
         try:
             yield beside
@@ -41,6 +40,63 @@ def building(folder: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Fill a new folder beside `folder`, which takes its place once it is complete; see `check_replaceable`."""
+    folder = followed(folder)
+    beside, old = unfinished(folder), unfinished(folder)
+    try:
+        yield beside
+        with explained(folder):
+            folder.rename(old)
+            try:
+                beside.rename(folder)
+            except OSError:
+                old.rename(folder)
+                raise
+    finally:
+        for each in (beside, old):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, own: re.Pattern[str], inputs: Iterable[Path], *, overwrite: bool) -> None:
+    """Refuse to replace a folder that holds anything but what a writer wrote there.
+
+    own: the files of the writer, relative to the folder. Links are its own everywhere: what they lead to stays. inputs:
+        files that are read for the new contents. overwrite: whether the folder may be replaced at all.
+
+    Raises DataError: ``output-conflict``, ``output-exists``, ``output-is-input``.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"output {folder} is a file: name a folder", code="output-conflict")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise DataError(
+            f"output {folder} is not empty: name another folder, or replace it with --overwrite",
+            code="output-exists",
+        )
+    # A link in the folder is lost with it, and so is a file that a link elsewhere leads to.
+    here = {os.path.abspath(folder), os.path.realpath(folder)}  # noqa: PTH100 (resolve would follow links)
+    for path in inputs:
+        for at in (os.path.abspath(path), os.path.realpath(path)):  # noqa: PTH100
+            if at in here or any(at.startswith(f"{each}{os.sep}") for each in here):
+                raise DataError(
+                    f"output {folder} holds one of the inputs, {path}: name another folder",
+                    code="output-is-input",
+                )
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            relative = path.relative_to(folder).as_posix()
+            if not path.is_symlink() and not path.is_dir() and not own.fullmatch(relative):
+                raise DataError(
+                    f"output {folder} holds {relative}, which no conversion wrote, so it is not replaced: name another "
+                    "folder, or remove it yourself",
+                    code="output-conflict",
+                )
 
 
 def writable(rows: Sequence[Record], path: Path) -> Sequence[Record]:

@@ -6,6 +6,7 @@ polygon, of which the bounds are taken; with ``kpt_shape`` in ``data.yaml``, a b
 lists an image without the object; an image without a file is not labelled.
 """
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,8 @@ LOOKS_LIKE = "a YOLO data.yaml, or a folder that holds one, or images with YOLO'
 CONVENTION = "YOLO centre and size as fractions of the upright image, multiplied by its width and height"
 LAYOUT = Layout("cxcywh", "fractions")
 UNNAMED = "object"
+WRITTEN = re.compile(r"data\.yaml|labels/(train|val|test)(/[^/]+\.txt|\.cache)")
+"""The files that `write` makes beside links, and those that trainers put there."""
 
 _POSE_TOLERANCE = 0.005
 _POSE_SHARE = 0.95
