@@ -62,7 +62,8 @@ def from_arrays(
     for name, values in {"boxes": all_boxes, **texts}.items():
         if len(values) != len(images):
             raise ValueError(f"{len(images)} images go with {len(images)} {name}, not {len(values)}")
-    finder = ImageFinder(Path(), images=folder)
+    # Paths of the program itself are as they say; the working directory may be anything, a home or a disk.
+    finder = ImageFinder(Path(), images=folder, only_exact=folder is None)
     in_memory: dict[Path, ImageInput] = {}
     records = []
     for row, (image, box) in enumerate(zip(images, all_boxes, strict=True)):
