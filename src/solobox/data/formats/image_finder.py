@@ -12,10 +12,12 @@ from urllib.parse import unquote
 from solobox.data.formats.image_index import FileIndex, common_tail, fold, fold_text
 from solobox.data.formats.parsing import Listings, locate, some, split_in_name
 from solobox.data.formats.records import Problem, Record
-from solobox.images.reading import is_image_name
+from solobox.errors import ImageError
+from solobox.images.reading import is_image_name, probe
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _QUERY = re.compile(r"[?&]d=([^&#]+)")  # Label Studio's local files
+_RARE = 0.1  # the share of the images that may have one size, for it to say which image this is
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file's name
 
 
@@ -80,16 +82,17 @@ class ImageFinder:
         """What was found otherwise than by its name: once for all records of the annotations at `path`.
 
         Errors, for each record: ``ambiguous-image`` where several files fit, ``images-collide`` where different names
-        led to one file. Warnings: ``images-found-elsewhere``, ``image-name-differs``.
+        led to one file, ``image-in-other-folder``, see `_doubtful`. Warnings: ``images-found-elsewhere``,
+        ``image-name-differs``.
         """
         found = {key: result for key, result in self._results.items() if result.found}
         ambiguous = {result.path: result.candidates for result in self._results.values() if result.candidates}
         if not found and not ambiguous:
             return ()
         colliding = self._colliding()
-        problems = list(
-            self._summaries(path, {key: found[key] for key in found if found[key].path not in colliding})
-        )
+        doubtful = self._doubtful(records) - colliding.keys()
+        certain = {key: each for key, each in found.items() if each.path not in doubtful | colliding.keys()}
+        problems = list(self._summaries(path, certain))
         for index, record in enumerate(records):
             if record.path in ambiguous:
                 candidates = ambiguous[record.path]
@@ -117,7 +120,54 @@ class ImageFinder:
                         index,
                     )
                 )
+            elif record.path in doubtful:
+                problems.append(
+                    Problem(
+                        "image-in-other-folder",
+                        record.where,
+                        record.row,
+                        record.image,
+                        f"is not where its name leads; {record.path} is in another folder, and nothing says that it is "
+                        "the same image",
+                        "correct the name if it is, or else bring the image or remove the row",
+                        index,
+                    )
+                )
         return tuple(problems)
+
+    def _doubtful(self, records: Sequence[Record]) -> set[Path]:
+        """Files that have an image's own name, in another folder than it names, which nothing confirms.
+
+        ``cats/1.png`` may well not be ``dogs/1.png``. It is where a renamed folder explains all names: none leads to
+        its folder, and the images of each one are in one other (or all names are of one); of a folder that is not
+        searched first, more than one image. So is an image of the size that the file records, if that is rare.
+        """
+        folders: dict[tuple[str, ...], set[Path]] = {}
+        moved: dict[Path, tuple[str, ...]] = {}
+        is_real = False
+        for (name, _, _), result in self._results.items():
+            named = fold(_parts(name)[:-1])
+            if not named or not (result.exact or result.found) or result.by_stem:
+                continue
+            folders.setdefault(named, set()).add(result.path.parent)
+            if result.exact or common_tail(named, fold(result.path.parent.parts)):
+                is_real = True
+            else:
+                moved[result.path] = named
+        counts = Counter(path.parent for path in moved)
+        doubtful = {
+            path
+            for path, named in moved.items()
+            if is_real
+            or (len(folders) > 1 and len(folders[named]) > 1)
+            or (counts[path.parent] < 2 and path.parent not in self._folders)
+        }
+        if doubtful:
+            sizes = Counter(record.size for record in records)
+            rare = _RARE * len(records)
+            some_doubtful = (each for each in records if each.path in doubtful and sizes[each.size] <= rare)
+            doubtful -= {each.path for each in some_doubtful if _has_size(each)}
+        return doubtful
 
     def _colliding(self) -> dict[Path, set[str]]:
         """The files to which different names led, one of them at least by a search, and the names."""
@@ -189,7 +239,7 @@ class ImageFinder:
             path_of_stem = self.of_stem(instead)
             if path_of_stem is not None:
                 change = "the name", "that of the annotation file"
-                return _Result(path_of_stem, found=True, renamed=True, change=change)
+                return _Result(path_of_stem, found=True, renamed=True, by_stem=True, change=change)
         return result or _Result(expected)
 
     def _by_tail(self, parts: tuple[str, ...], expected: Path) -> "_Result | None":
@@ -267,7 +317,8 @@ class _Result:
     """Where an image is or should be.
 
     exact: the file is there. found: it was searched and found here. candidates: files between which the search could
-    not decide. renamed: whether its own name is another. change: what was replaced by what.
+    not decide. renamed: whether its own name is another. by_stem: whether it is that of the annotation file.
+    change: what was replaced by what.
     """
 
     path: Path
@@ -275,6 +326,7 @@ class _Result:
     found: bool = False
     candidates: tuple[str, ...] = ()
     renamed: bool = False
+    by_stem: bool = False
     change: tuple[str, str] = ("", "")
 
 
@@ -313,6 +365,14 @@ def _parts(name: str) -> tuple[str, ...]:
         name = unquote(name)
     parts = tuple(part for part in re.split(r"[/\\]", name.strip()) if part not in {"", ".", ".."})
     return parts[1:] if parts and _DRIVE.fullmatch(parts[0]) else parts
+
+
+def _has_size(record: Record) -> bool:
+    try:
+        size = probe(record.path).size
+    except ImageError:
+        return False
+    return record.size is not None and size == (round(record.size[0]), round(record.size[1]))
 
 
 def _contradicts(parts: Sequence[str], path: Path) -> bool:
