@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from solobox.data.dataset import Dataset, Sample
+from solobox.data.dataset import Dataset
 from solobox.data.formats import Annotations, Record
 from solobox.data.one_per_image import ReadNotes
+from solobox.data.sample import Sample
 from solobox.errors import ConfigError, DataError
 
 NAN = math.nan

@@ -33,6 +33,11 @@ def made_up_name(row: int) -> str:
     return f"image-{row + 1:06d}"
 
 
+def short_names(images: Sequence[ImageInput]) -> list[str]:
+    """For each image the last part of its path, or its made-up name."""
+    return [image.name if isinstance(image, Path) else made_up_name(row) for row, image in enumerate(images)]
+
+
 def from_arrays(
     images: Iterable[ImageInput],
     boxes: Iterable[Any],
