@@ -29,9 +29,10 @@ import numpy as np
 import onnxruntime
 
 from datasets import caltech
-from solobox.predict.job import Plan, in_threads, run
+from solobox.predict.job import in_threads, run
 from solobox.predict.onnx_model import PIXELS, OnnxModel
 from solobox.predict.output_file import SHARD_SIZE, OutputFile
+from solobox.predict.plan import Plan
 from solobox.predict.predictor import resize_to_square
 from solobox.utils.concurrency import processors
 

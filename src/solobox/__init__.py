@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from solobox.config.architecture import Architecture
     from solobox.config.recipe import Recipe
     from solobox.data.checks import Diagnosis
-    from solobox.data.dataset import Dataset, Sample
+    from solobox.data.dataset import Dataset
+    from solobox.data.sample import Sample
     from solobox.evaluation.evaluate import evaluate
     from solobox.evaluation.report import write_report
     from solobox.model.localizer import Localizer
@@ -58,7 +59,7 @@ _MODULES = {
     "PredictOptions": "solobox.predict.predictor",
     "Prediction": "solobox.predict.prediction",
     "Recipe": "solobox.config.recipe",
-    "Sample": "solobox.data.dataset",
+    "Sample": "solobox.data.sample",
     "audit": "solobox.api",
     "check": "solobox.api",
     "draw": "solobox.api",

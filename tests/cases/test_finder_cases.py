@@ -8,6 +8,7 @@ import pytest
 from case_files import BOX, codes, draw, draw_all, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from solobox.data import formats
 from solobox.data.formats import csv
@@ -130,6 +131,59 @@ def test_detours_through_links_stay(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
     (record,) = formats.read(table(tmp_path, ["link/../1.png"])).records
     assert record.path.samefile(tmp_path / "far" / "1.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "at_fault"),
+    [
+        # renamed roots and folders, all names in the same way
+        (["old/cats/1", "old/dogs/2"], ["new/cats/1", "new/dogs/2"], []),
+        (["old/cats/1"], ["new/cats/1"], []),
+        (["old/1", "old/2", "old/3"], ["new/1", "new/2", "new/3"], []),
+        (
+            ["/x/cats/1", "/x/cats/2", "/x/dogs/3", "/x/dogs/4"],
+            ["katzen/1", "katzen/2", "hunde/3", "hunde/4"],
+            [],
+        ),
+        (["cats/1", "dogs/2", "birds/3"], ["all/1", "all/2", "all/3"], []),  # put together
+        (["set/1", "set/2", "set/3", "set/4"], ["a/1", "a/2", "b/3", "b/4"], []),  # sorted later
+        (["1", "2", "3"], ["a/1", "b/2", "c/3"], []),  # no folder is named
+        (["/home/me/1", "2"], ["1", "2"], []),
+        (["/home/me/1"], ["1"], []),
+        # what may be another image
+        (["cats/1", "dogs/2"], ["dogs/1", "dogs/2"], [0]),
+        (["cats/1", "birds/2"], ["dogs/1", "birds/2"], [0]),
+        (["cats/1"], ["dogs/1"], [0]),
+        (["cats/1", "cats/2", "cats/3"], ["cats/1", "cats/2", "dogs/3"], [2]),
+        (["/x/cats/1", "/x/cats/2", "/x/cats/3"], ["cats/1", "cats/2", "dogs/3"], [2]),
+        (["cats/1", "cats/2", "dogs/3", "dogs/4"], ["a/1", "b/2", "a/3", "b/4"], [0, 1, 2, 3]),
+    ],
+)
+def test_a_file_in_another_folder_is_the_image_only_where_all_names_say_so(
+    tmp_path: Path, names: list[str], files: list[str], at_fault: list[int]
+) -> None:
+    for shade, file in enumerate(files):
+        draw(tmp_path / f"{file}.png", shade)
+    found = formats.read(table(tmp_path, [f"{name}.png" for name in names]))
+    assert all(record.path.exists() for record in found.records)
+    errors = [(each.code, each.record) for each in found.problems if each.record is not None]
+    assert errors == [("image-in-other-folder", index) for index in at_fault]
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_rare_size_that_the_file_records_proves_the_image(tmp_path: Path, right: bool) -> None:
+    rows = []
+    for index in range(12):
+        folder = "cats" if index else "dogs"
+        (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (100 + index, 80)).save(tmp_path / folder / f"{index}.png")
+        width = 100 + index if right or index else 90
+        rows.append(f"cats/{index}.png,{width},80,4,4,40,40")
+    file = put(tmp_path / "labels.csv", "\n".join(["image,width,height,x1,y1,x2,y2", *rows]) + "\n")
+    problems = formats.read(file).problems
+    assert [each.code for each in problems] == [
+        "images-found-elsewhere" if right else "image-in-other-folder"
+    ]
 
 
 PART = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=4)

@@ -108,3 +108,13 @@ def test_a_folder_is_not_replaced_by_what_is_read_from_it(tmp_path: Path, to: st
         convert(out, out, to=to, overwrite=True)
     assert caught.value.code == "output-is-input"
     assert tree(out) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "told"), [("metadata.jsonl", False), ("boxes.jsonl", True), ("b/metadata.jsonl", True)]
+)
+def test_what_hugging_face_would_not_find_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, told: bool
+) -> None:
+    convert(labels(tmp_path), tmp_path / out, to="hf")
+    assert ("load_dataset" in " ".join("".join(capsys.readouterr()).split())) == told

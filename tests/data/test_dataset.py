@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from solobox.data.dataset import Dataset, Sample
+from solobox.data.dataset import Dataset
 from solobox.data.formats import Annotations, Record
 from solobox.data.one_per_image import ReadNotes
+from solobox.data.sample import Sample
 from solobox.errors import ConfigError, DataError
 
 NAN = math.nan
@@ -480,3 +481,20 @@ def test_kangaroo_in_every_format(real_data: Path, tmp_path: Path, name: str, ou
     if name != "article":
         assert found.split == tuple(dataset.split[row] for row in rows)
         assert found.label == tuple(dataset.label[row] for row in rows)
+
+
+def test_paths_in_python_are_not_searched_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("deep/below/1.png", "2.png", "3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (60, 80, 3), np.uint8)).save(
+            tmp_path / name
+        )
+    monkeypatch.chdir(tmp_path)
+    boxes = [[4, 4, 40, 40]] * 3
+    assert len(Dataset.from_arrays(["deep/below/1.png", "2.png", "3.png"], boxes)) == 3
+    for name in ("1.png", "/gone/2.png", "gone/1.png"):
+        with pytest.raises(DataError) as raised:
+            Dataset.from_arrays([name, "2.png", "3.png"], boxes)
+        assert "there is no file" in str(raised.value)

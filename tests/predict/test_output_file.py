@@ -11,8 +11,9 @@ from PIL import Image
 from prediction_rows import HEIGHT, WIDTH, MadeUp, made_up
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.job import JobSummary, Plan, fingerprint, in_threads, model_fingerprint, run
+from solobox.predict.job import JobSummary, in_threads, run
 from solobox.predict.output_file import OutputFile, folder_of
+from solobox.predict.plan import Plan, fingerprint, model_fingerprint
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
 from solobox.predict.writers import FORMATS, Columns, write
@@ -314,8 +315,9 @@ GROWTH = """
 import resource, sys
 from pathlib import Path
 from prediction_rows import MadeUp
-from solobox.predict.job import Plan, in_threads, run
+from solobox.predict.job import in_threads, run
 from solobox.predict.output_file import OutputFile
+from solobox.predict.plan import Plan
 from solobox.predict import writers
 from solobox.predict.writers import Columns
 writers.ROW_GROUP = 1000

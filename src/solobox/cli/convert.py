@@ -1,5 +1,6 @@
 """``solobox convert``: write labelled images in another annotation format."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,15 @@ def convert(
     if left_out := [name for name in _NO_ROOM[to] if _has(dataset, name)]:
         say(f"{to} has no room for: {', '.join(left_out)}; left out")
     dataset.write(output, to, overwrite=overwrite)
+    folder = os.path.realpath(output.parent)
+    if to == "hf" and (
+        output.name != "metadata.jsonl"
+        or any(not path.resolve().is_relative_to(folder) for path in dataset.paths)
+    ):
+        say(
+            "load_dataset of Hugging Face finds images only below the folder of a file of the name metadata.jsonl: "
+            "write it into the folder that holds them all"
+        )
     boxes = int(dataset.has_box.sum())
     say(f"{output}: {to}, {len(dataset):,} images: {boxes:,} with a box, {len(dataset) - boxes:,} without")
 

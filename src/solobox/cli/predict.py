@@ -17,18 +17,10 @@ from solobox.cli.predict_checks import check_folders, check_only_for_images, che
 from solobox.errors import ConfigError
 from solobox.images.reading import allow_pixels, allowed_pixels
 from solobox.predict.inputs import LeftOut, check_named, clip_of, expand, is_camera
-from solobox.predict.job import (
-    JobSummary,
-    Part,
-    Plan,
-    in_threads,
-    input_fingerprint,
-    model_fingerprint,
-    predict_names,
-    run,
-)
+from solobox.predict.job import JobSummary, Part, in_threads, predict_names, run
 from solobox.predict.onnx_model import RuntimeName
 from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile, is_renamed
+from solobox.predict.plan import Plan, input_fingerprint, model_fingerprint
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.stores import is_url

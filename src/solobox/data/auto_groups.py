@@ -14,10 +14,20 @@ import numpy as np
 
 from solobox.data.fingerprints import fingerprint
 from solobox.data.formats.records import SPLITS
-from solobox.data.identity import DECODED_SIDE, SIMILAR, Signatures, components, confirmed, difference, pairs
+from solobox.data.identity import (
+    DECODED_SIDE,
+    SIMILAR,
+    Signatures,
+    components,
+    confirmed,
+    difference,
+    pairs,
+    signatures,
+)
 from solobox.errors import ImageError
 from solobox.images.reading import ImageInput, decode
 from solobox.utils.concurrency import threaded_map
+from solobox.utils.progress import Progress
 
 PREFIX = "auto:"
 """Of the names of groups that are made here."""
@@ -107,6 +117,27 @@ def leaked_sentence(rows: Sequence[int], splits: Sequence[str]) -> str:
         f"({named}), so what is measured there is too good: `solobox check` lists them (leaked-image), and its --fix "
         "writes the labels without them"
     )
+
+
+def groups_and_leaks(
+    images: Sequence[ImageInput],
+    names: Sequence[str],
+    groups: Sequence[str],
+    splits: Sequence[str],
+    progress: Progress | None,
+) -> tuple[AutoGroups, str]:
+    """Decode N images for `find_groups` and `leaked`; the second in a sentence.
+
+    progress: advanced for each image, and told what was found.
+    """
+    signs = signatures(images, progress=progress)
+    keys = exact_keys(images, signs)
+    found = find_groups(names, groups, keys, signs)
+    torn = leaked_sentence(leaked(images, splits, keys, signs), splits)
+    for text in filter(None, (found.sentence(), torn)):
+        if progress is not None:
+            progress.say(text)
+    return found, torn
 
 
 def find_groups(

@@ -11,43 +11,25 @@ import numpy.typing as npt
 
 from solobox.boxes import Floats
 from solobox.data import checks, formats, in_memory, splits
-from solobox.data.auto_groups import exact_keys, find_groups, leaked, leaked_sentence
+from solobox.data.auto_groups import groups_and_leaks
 from solobox.data.checks import CheckLevel, Diagnosis
-from solobox.data.formats import SPLITS, Annotations, Record
+from solobox.data.formats import SPLITS, Annotations
 from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its interface)
-from solobox.data.gate import check_rows, count_of, usable_records
-from solobox.data.identity import signatures
+from solobox.data.gate import box_table, check_rows, usable_records
 from solobox.data.layouts import parse_layout
 from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data.one_per_image import ReadNotes
+from solobox.data.sample import Sample, record_of, row_numbers
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
+from solobox.utils.text import count_of
 
 Texts: TypeAlias = tuple[str, ...]
 
 _TEXTS = ("split", "group", "label", "source", "names", "where")
 _COLUMNS = frozenset({"image", "x1", "y1", "x2", "y2", "split", "group", "label", "source", "original_image"})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One row of a `Dataset`.
-
-    image: a path, or an image in memory.
-    box: shape (4,), float64, read-only: ``x1, y1, x2, y2`` in pixels of the upright image; None for an image without
-        the object.
-    label, split, group, source, name: as in `Dataset`.
-    """
-
-    image: ImageInput
-    box: Floats | None
-    label: str
-    split: str
-    group: str
-    source: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False, repr=False)
@@ -100,17 +82,9 @@ class Dataset(Sequence[Sample]):
     ) -> None:
         sources = tuple(Path(image) if isinstance(image, str) else image for image in images)
         count = len(sources)
-        table = np.array(boxes, dtype=np.float64)  # a copy: what is checked here must not change later
-        if count == 0 and table.size == 0:
-            table = table.reshape(0, 4)
-        if table.shape != (count, 4):
-            raise ValueError(f"{count} images go with boxes of shape ({count}, 4), not {table.shape}")
-        table.flags.writeable = False
+        table = box_table(boxes, count)
         if names is None:
-            names = (
-                image.name if isinstance(image, Path) else in_memory.made_up_name(row)
-                for row, image in enumerate(sources)
-            )
+            names = in_memory.short_names(sources)
         texts = dict(zip(_TEXTS, (split, group, label, source, names, where), strict=True))
         columns = {key: ("",) * count if value is None else tuple(value) for key, value in texts.items()}
         others = {key: tuple(values) for key, values in (extra or {}).items()}
@@ -300,15 +274,7 @@ class Dataset(Sequence[Sample]):
 
         rows: a mask of shape (N,), or row numbers in any order.
         """
-        chosen = np.asarray(rows)
-        if chosen.dtype == np.bool_:
-            if chosen.shape != (len(self),):
-                raise ValueError(f"a mask of {len(self)} rows has shape ({len(self)},), not {chosen.shape}")
-            chosen = np.flatnonzero(chosen)
-        elif chosen.size == 0:
-            chosen = np.zeros(0, dtype=np.intp)
-        elif chosen.ndim != 1 or not np.issubdtype(chosen.dtype, np.integer):
-            raise ValueError(f"rows are a mask or row numbers, not {chosen.dtype} of shape {chosen.shape}")
+        chosen = row_numbers(rows, len(self))
         numbers = chosen.tolist()
 
         def pick(values: Texts) -> Texts:
@@ -352,23 +318,15 @@ class Dataset(Sequence[Sample]):
 
     def annotations(self) -> Annotations:
         """The rows as records; `Record.path` of an image in memory is its name."""
-        records = []
-        for index, (sample, where) in enumerate(zip(self, self.where, strict=True)):
-            x1, y1, x2, y2 = self.boxes[index].tolist()
-            records.append(
-                Record(
-                    row=index + 1,
-                    where=where or f"row {index + 1}",
-                    image=sample.name,
-                    path=sample.image if isinstance(sample.image, Path) else Path(sample.name),
-                    box=None if sample.box is None else (x1, y1, x2, y2),
-                    split=sample.split,
-                    group=sample.group,
-                    label=sample.label,
-                    source=sample.source,
-                    extra={key: values[index] for key, values in self.extra.items()},
-                )
+        records = (
+            record_of(
+                sample,
+                row,
+                where or f"row {row}",
+                {key: values[row - 1] for key, values in self.extra.items()},
             )
+            for row, (sample, where) in enumerate(zip(self, self.where, strict=True), start=1)
+        )
         notes = self.notes
         return Annotations(
             notes.path or Path("dataset"), notes.format or in_memory.FORMAT, notes.convention, tuple(records)
@@ -392,25 +350,11 @@ class Dataset(Sequence[Sample]):
 
     def counts(self) -> dict[str, tuple[int, int]]:
         """The images with and without a box in each split that has any; ``no split`` for rows without one."""
-        counts = {}
-        for name in (*SPLITS, ""):
-            has_box = self.has_box[np.array(self.split, dtype=np.str_) == name]
-            if len(has_box):
-                counts[name or "no split"] = (int(has_box.sum()), int((~has_box).sum()))
-        return counts
+        return splits.counts(self.split, self.has_box.tolist())
 
     def left_out(self) -> str:
         """What reading left out or changed, in sentences that begin with a space; empty for nothing."""
-        notes, parts = self.notes, []
-        if notes.reduced:
-            parts.append(f" One box was kept of each of {count_of(notes.reduced, 'image')} with several.")
-        if notes.several:
-            parts.append(f" Left out: {count_of(len(notes.several), 'image')} with several boxes.")
-        if notes.duplicates:
-            parts.append(f" Dropped: {count_of(notes.duplicates, 'duplicate row')}.")
-        if notes.bad:
-            parts.append(f" Left out: {count_of(len(notes.bad), 'row')} with errors.")
-        return "".join(parts)
+        return self.notes.left_out()
 
     def with_auto_groups(self, progress: Progress | None = None) -> "Dataset":
         """The same rows; copies of an image, augmented copies and frames of a scene that have no group get one.
@@ -423,13 +367,7 @@ class Dataset(Sequence[Sample]):
             return self
         if all(self.group) and not any(self.split):
             return self.without_auto_groups()
-        signs = signatures(self.images, progress=progress)
-        keys = exact_keys(self.images, signs)
-        found = find_groups(self.names, self.group, keys, signs)
-        torn = leaked_sentence(leaked(self.images, self.split, keys, signs), self.split)
-        for text in filter(None, (found.sentence(), torn)):
-            if progress is not None:
-                progress.say(text)
+        found, torn = groups_and_leaks(self.images, self.names, self.group, self.split, progress)
         notes = replace(self.notes, auto_groups=found.sentence(), leaked=torn)
         return replace(self, group=found.groups, notes=notes)
 

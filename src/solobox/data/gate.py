@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from solobox.boxes import Floats, is_valid
 from solobox.data import checks, in_memory
@@ -16,6 +17,7 @@ from solobox.data.one_per_image import Keep, ReadNotes, invalid_box, one_per_ima
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
+from solobox.utils.text import count_of
 
 Check: TypeAlias = Literal["off"] | CheckLevel
 
@@ -58,6 +60,17 @@ def usable_records(
     if not kept:
         raise DataError(_nothing_left(annotations.path, notes), code="nothing-left")
     return kept, notes
+
+
+def box_table(boxes: npt.ArrayLike, count: int) -> Floats:
+    """A read-only copy (count, 4) of boxes, which cannot change after it was checked. Raises ValueError."""
+    table = np.array(boxes, dtype=np.float64)
+    if count == 0 and table.size == 0:
+        table = table.reshape(0, 4)
+    if table.shape != (count, 4):
+        raise ValueError(f"{count} images go with boxes of shape ({count}, 4), not {table.shape}")
+    table.flags.writeable = False
+    return table
 
 
 def check_rows(boxes: Floats, names: Sequence[str], split: Sequence[str], where: Sequence[str]) -> None:
@@ -131,8 +144,3 @@ def _nothing_left(path: Path, notes: ReadNotes) -> str:
 def _list(rows: Sequence[str]) -> str:
     more = f"\n  and {len(rows) - _MAX_LISTED:,} more" if len(rows) > _MAX_LISTED else ""
     return "".join(f"\n  {row}" for row in rows[:_MAX_LISTED]) + more
-
-
-def count_of(number: int, noun: str) -> str:
-    """Such as ``1 image`` and ``2,000 images``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -33,6 +33,11 @@ def made_up_name(row: int) -> str:
     return f"image-{row + 1:06d}"
 
 
+def short_names(images: Sequence[ImageInput]) -> list[str]:
+    """For each image the last part of its path, or its made-up name."""
+    return [image.name if isinstance(image, Path) else made_up_name(row) for row, image in enumerate(images)]
+
+
 def from_arrays(
     images: Iterable[ImageInput],
     boxes: Iterable[Any],
@@ -62,7 +67,8 @@ def from_arrays(
     for name, values in {"boxes": all_boxes, **texts}.items():
         if len(values) != len(images):
             raise ValueError(f"{len(images)} images go with {len(images)} {name}, not {len(values)}")
-    finder = ImageFinder(Path(), images=folder)
+    # Paths of the program itself are as they say; the working directory may be anything, a home or a disk.
+    finder = ImageFinder(Path(), images=folder, only_exact=folder is None)
     in_memory: dict[Path, ImageInput] = {}
     records = []
     for row, (image, box) in enumerate(zip(images, all_boxes, strict=True)):

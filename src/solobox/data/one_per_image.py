@@ -13,6 +13,7 @@ from solobox.data.formats import Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.formats.writing import plain
 from solobox.data.identity import canonical_paths
+from solobox.utils.text import count_of
 
 Keep: TypeAlias = Literal["largest", "first"]
 
@@ -44,6 +45,19 @@ class ReadNotes:
     bad: tuple[str, ...] = ()
     auto_groups: str | None = None
     leaked: str = ""
+
+    def left_out(self) -> str:
+        """What reading left out or changed, in sentences that begin with a space; empty for nothing."""
+        parts = []
+        if self.reduced:
+            parts.append(f" One box was kept of each of {count_of(self.reduced, 'image')} with several.")
+        if self.several:
+            parts.append(f" Left out: {count_of(len(self.several), 'image')} with several boxes.")
+        if self.duplicates:
+            parts.append(f" Dropped: {count_of(self.duplicates, 'duplicate row')}.")
+        if self.bad:
+            parts.append(f" Left out: {count_of(len(self.bad), 'row')} with errors.")
+        return "".join(parts)
 
 
 def one_per_image(annotations: Annotations, keep: Keep | None) -> tuple[list[Record], ReadNotes]:

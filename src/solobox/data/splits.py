@@ -4,9 +4,11 @@ A unit is a group of images that must stay together, or a single image without a
 function of the units' names.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
+from solobox.data.formats import SPLITS
 from solobox.errors import ConfigError, DataError
 
 
@@ -43,6 +45,13 @@ def assign(
             "no image with a box has the split train: there is nothing to train on", code="no-training-images"
         )
     return split
+
+
+def counts(splits: Sequence[str], has_box: Sequence[bool]) -> dict[str, tuple[int, int]]:
+    """The rows with and without a box in each split that has any; ``no split`` for rows without one."""
+    tally = Counter(zip(splits, has_box, strict=True))
+    both = {name or "no split": (tally[name, True], tally[name, False]) for name in (*SPLITS, "")}
+    return {name: count for name, count in both.items() if any(count)}
 
 
 def _hash(unit: str, purpose: str) -> float:

@@ -21,12 +21,12 @@ from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
 from solobox.errors import ConfigError, ImageError, reason
-from solobox.images.headers import SUPPORTED, Header, Jpeg, ignore_warnings, open_header
+from solobox.images.headers import Header, Jpeg, ignore_warnings, open_header
+from solobox.images.rgb import to_rgb
 
 __all__ = [
     "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput",
-    "allow_pixels", "allowed_pixels", "decode", "is_any_image_name", "is_image_name", "probe", "read", "to_rgb",
-    "to_square",
+    "allow_pixels", "allowed_pixels", "decode", "is_any_image_name", "is_image_name", "probe", "read", "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
@@ -369,58 +369,3 @@ def _remove_xmp(image: Image.Image) -> None:
     # For a TIFF Pillow would fall back on an orientation in the XMP block, which the header did not count.
     for key in ("xmp", "XML:com.adobe.xmp"):
         image.info.pop(key, None)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any of Pillow's modes to 8-bit RGB, see `read`."""
-    mode = image.mode
-    if mode.startswith(("I", "F")):
-        values = np.asarray(image)
-        grey = _wide_to_8_bits(values, mode)
-        transparent = image.info.get("transparency")
-        if isinstance(transparent, int):
-            grey[values == transparent] = 255
-        return Image.fromarray(grey).convert("RGB")
-    if mode == "LAB":
-        raise ImageError(
-            f"its colours are Lab, which is not supported. Convert it to RGB, as {SUPPORTED}.",
-            code="image-unsupported-format",
-        )
-    if mode == "La":
-        image = image.convert("LA")
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGB", image.size, (255, 255, 255))
-        white.paste(image, mask=image.getchannel("A"))
-        return white
-    return image if mode == "RGB" else image.convert("RGB")
-
-
-def _wide_to_8_bits(values: NDArray[np.generic], mode: str) -> NDArray[np.uint8]:
-    """Scale grey values of more than 8 bits, shape (h, w), to uint8 by the ranges that `read` names."""
-    # A few rows at a time: as doubles the whole image would take eight times its memory.
-    rows = max(1, _SMALL // values.shape[1])
-    blocks = [values[top : top + rows] for top in range(0, len(values), rows)]
-    lower = min(float(_doubles(block).min()) for block in blocks)
-    upper = max(float(_doubles(block).max()) for block in blocks)
-    factor = 1.0
-    if mode.startswith("I;16"):
-        lower, upper = 0.0, 65535.0
-    elif lower >= 0 and upper <= 65535:
-        ranges = (1.0, 255.0, 65535.0) if mode == "F" else (255.0, 65535.0)
-        lower, upper = 0.0, next(top for top in ranges if upper <= top)
-    elif not np.isfinite(upper - lower):  # the span itself would overflow
-        factor = 0.25
-        lower, upper = lower * factor, upper * factor
-    span = upper - lower
-    grey = np.zeros(values.shape, np.uint8)
-    if span > 0:
-        for number, block in enumerate(blocks):
-            top = number * rows
-            grey[top : top + rows] = np.rint((_doubles(block) * factor - lower) / span * 255)
-    return grey
-
-
-def _doubles(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # signalling NaN, which a damaged TIFF may hold
-        return np.nan_to_num(values.astype(np.float64))

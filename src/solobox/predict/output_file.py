@@ -20,7 +20,8 @@ from typing import BinaryIO
 from filelock import FileLock, Timeout
 
 from solobox.errors import ConfigError, DataError
-from solobox.predict.job import Job, JobSummary, Part, Plan
+from solobox.predict.job import Job, JobSummary, Part
+from solobox.predict.plan import Plan
 from solobox.predict.prediction import Prediction
 from solobox.predict.writers import FORMATS, ImageIds, ParquetRows, check_format
 from solobox.utils.atomic import (

@@ -22,9 +22,10 @@ from pyarrow import parquet
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import allowed_pixels
 from solobox.predict.inputs import LeftOut, iter_images
-from solobox.predict.job import Job, JobSummary, Part, Plan
+from solobox.predict.job import Job, JobSummary, Part
 from solobox.predict.lists import is_list
 from solobox.predict.onnx_model import OnnxModel
+from solobox.predict.plan import Plan
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, batched
 from solobox.predict.stores import is_url, locate, reading

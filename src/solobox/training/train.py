@@ -21,7 +21,6 @@ from solobox.config.options import options_of
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.fingerprints import Fingerprints
-from solobox.data.gate import count_of
 from solobox.data.identity import matches
 from solobox.data.object_size import ObjectSize, probe_sides
 from solobox.errors import ConfigError, DataError
@@ -49,6 +48,7 @@ from solobox.training.stages import (
 from solobox.uncertainty.conformal import Calibration
 from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.text import count_of
 
 _SAMPLE_IMAGES = 32
 _FEW_IMAGES = 3  # to train on, and fewer: a word of warning

@@ -1,4 +1,4 @@
-"""Text in files: CSV lines, what spreadsheets would run, and names of files that are not UTF-8."""
+"""Text in files: CSV lines, what spreadsheets would run, and names of files that are not UTF-8; counts in messages."""
 
 import csv
 import os
@@ -68,3 +68,8 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def count_of(number: int, noun: str) -> str:
+    """Such as ``1 image`` and ``2,000 images``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -37,6 +37,7 @@ CODES: dict[str, Level] = {
     "labels-missing": "error",
     "ambiguous-image": "error",
     "images-collide": "error",
+    "image-in-other-folder": "error",
     "images-found-elsewhere": "warning",
     "image-name-differs": "warning",
     "missing-folder": "warning",

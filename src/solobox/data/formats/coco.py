@@ -11,11 +11,12 @@ made.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from solobox.boxes import convert
+from solobox.data.formats.coco_content import CROWD, Content, text_of_id
 from solobox.data.formats.coco_segmentation import is_segmented, segmentation_bounds
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
@@ -25,7 +26,6 @@ from solobox.data.formats.parsing import (
     head,
     image_name,
     number,
-    read_text,
     some,
     split_in_name,
     split_of,
@@ -35,14 +35,12 @@ from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import probe
 from solobox.utils.atomic import replacing
-from solobox.utils.json_utils import parse_json
 
 NAME = "coco"
 LOOKS_LIKE = "COCO JSON with images and annotations, or a folder that holds such files"
 CONVENTION = "x, y, width, height in pixels; x2 = x + width, y2 = y + height"
 LAYOUT = Layout("xywh")
 UNNAMED = "object"
-_CROWD = -1
 
 
 def fits(path: Path) -> bool:
@@ -72,7 +70,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         split = ""
         if path.is_dir():
             split = split_in_name(file.stem) or split_in_name(file.parent.name)
-        content = _Content.load(file)
+        content = Content.load(file)
         finder = _finder(content, images, split)
         first = len(records)
         records.extend(_records(content, finder, split, counts))
@@ -172,144 +170,7 @@ def _looks_like(path: Path) -> bool:
     return start.lstrip()[:1] == "{" and ('"images"' in start or '"annotations"' in start)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The lists of one file, each checked to be a list of objects, and the references between them.
-
-    of_image: the indices of the annotations of each image, by the image's index. problems: of images and annotations
-    that give no record. at_fault: the problem of annotations whose image is in doubt, by `Record.row`.
-    """
-
-    file: Path
-    images: tuple[Mapping[str, Any], ...]
-    annotations: tuple[Mapping[str, Any], ...]
-    names: Mapping[str, str]
-    of_image: Mapping[int, list[int]]
-    crowds: int
-    problems: tuple[Problem, ...]
-    at_fault: Mapping[int, Problem]
-
-    @classmethod
-    def load(cls, file: Path) -> "_Content":
-        try:
-            content = parse_json(read_text(file), allow_nan=True)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{file}, line {error.lineno}, column {error.colno}: broken JSON: {error.msg}",
-                code="bad-json",
-            ) from None
-        except ValueError as error:
-            raise DataError(f"{file}: broken JSON: {error}", code="bad-json") from None
-        if not isinstance(content, dict):
-            raise DataError(f"{file}: is no COCO JSON: its top level is no object", code="bad-coco")
-        lists = {key: _list(file, content, key) for key in ("images", "annotations", "categories")}
-        if not lists["images"] or "annotations" not in content:
-            missing = "annotations" if lists["images"] else "images"
-            raise DataError(f"{file}: is no COCO JSON with boxes: it lists no {missing}", code="bad-coco")
-        names = {_id(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
-        indices, doubtful, problems = _image_ids(file, lists["images"])
-        of_image: dict[int, list[int]] = {index: [] for index in indices.values()}
-        at_fault: dict[int, Problem] = {}
-        crowds = 0
-        for index, annotation in enumerate(lists["annotations"]):
-            identity = _id(annotation.get("image_id"))
-            where = f"{file.name}, annotation {index + 1}"
-            if identity not in indices:
-                problems.append(
-                    Problem(
-                        "bad-reference",
-                        where,
-                        index + 1,
-                        "",
-                        f"there is no image with the image_id {identity}",
-                        "correct the id, or remove the annotation; it is not read",
-                    )
-                )
-                continue
-            if identity in doubtful:
-                at_fault[index + 1] = Problem(
-                    "duplicate-id",
-                    where,
-                    index + 1,
-                    str(lists["images"][indices[identity]]["file_name"]),
-                    f"two images have its image_id {identity}",
-                    "give each image an id of its own, and correct those of the annotations",
-                )
-            # A crowd is kept in mind: its image is no image without the object.
-            crowd = annotation.get("iscrowd") in (1, "1")
-            crowds += crowd
-            of_image[indices[identity]].append(_CROWD if crowd else index)
-        return cls(
-            file,
-            lists["images"],
-            lists["annotations"],
-            names,
-            of_image,
-            crowds,
-            tuple(problems),
-            at_fault,
-        )
-
-
-def _id(value: object) -> str:
-    """An id as text: 7, 7.0 and "7" are one."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _list(file: Path, content: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
-    entries = content.get(key) or []
-    if not isinstance(entries, list):
-        raise DataError(f"{file}: is no COCO JSON: {key!r} is not a list of objects", code="bad-coco")
-    for at, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict):
-            raise DataError(
-                f"{file}: entry {at:,} of {key!r} is no object in braces: correct it, or remove it",
-                code="bad-coco",
-            )
-    return tuple(entries)
-
-
-def _image_ids(
-    file: Path, images: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, int], set[str], list[Problem]]:
-    """The index of each id's image, the ids of several images, and the images that cannot be used."""
-    indices: dict[str, int] = {}
-    doubtful: set[str] = set()
-    problems = []
-    for index, image in enumerate(images):
-        where = f"{file.name}, image {index + 1}"
-        name = image.get("file_name")
-        if image.get("id") is None or not isinstance(name, str) or not name.strip():
-            problems.append(
-                Problem(
-                    "missing-key",
-                    where,
-                    index + 1,
-                    name if isinstance(name, str) else "",
-                    "'id' or 'file_name' is missing",
-                    "add it, or remove the image; it is not read",
-                )
-            )
-            continue
-        identity = _id(image["id"])
-        if identity not in indices:
-            indices[identity] = index
-        elif images[indices[identity]]["file_name"] != name:
-            doubtful.add(identity)
-            problems.append(
-                Problem(
-                    "duplicate-id",
-                    where,
-                    index + 1,
-                    name,
-                    f"another image has the id {identity} too",
-                    "give each image an id of its own, and correct those of the annotations",
-                )
-            )
-    return indices, doubtful, problems
-
-
-def _finder(content: _Content, images: Path | None, split: str) -> ImageFinder:
+def _finder(content: Content, images: Path | None, split: str) -> ImageFinder:
     """Searches in the file's folder and the usual ones near it."""
     here = content.file.parent
     # instances_train2017.json is about images in ../train2017 or ../images/train2017.
@@ -325,7 +186,7 @@ def _finder(content: _Content, images: Path | None, split: str) -> ImageFinder:
     return finder
 
 
-def _records(content: _Content, finder: ImageFinder, split: str, counts: Counter[str]) -> Iterator[Record]:
+def _records(content: Content, finder: ImageFinder, split: str, counts: Counter[str]) -> Iterator[Record]:
     for index, of_image in content.of_image.items():
         image = content.images[index]
         name = image_name(image["file_name"])
@@ -346,7 +207,7 @@ def _records(content: _Content, finder: ImageFinder, split: str, counts: Counter
         if not of_image:
             yield base
         for at in of_image:
-            if at != _CROWD:
+            if at != CROWD:
                 yield _annotated(base, content, at, counts)
 
 
@@ -355,9 +216,9 @@ def _recorded_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _annotated(base: Record, content: _Content, at: int, counts: Counter[str]) -> Record:
+def _annotated(base: Record, content: Content, at: int, counts: Counter[str]) -> Record:
     entry = content.annotations[at]
-    identity = _id(entry.get("category_id"))
+    identity = text_of_id(entry.get("category_id"))
     bbox = entry.get("bbox")
     box: tuple[float, float, float, float] | None
     # A box of nothing, or of zeros, beside an outline or key points is of an object, whose box was not made.
@@ -392,7 +253,7 @@ def _has_keypoints(entry: Mapping[str, Any]) -> bool:
     return isinstance(keypoints, list) and any(keypoints)
 
 
-def _without_box(content: _Content, record: Record, index: int) -> Problem | None:
+def _without_box(content: Content, record: Record, index: int) -> Problem | None:
     """The fault of a record that has NaN for a box because its annotation has key points alone."""
     if record.box is not NOT_A_BOX:
         return None
@@ -401,9 +262,11 @@ def _without_box(content: _Content, record: Record, index: int) -> Problem | Non
     return without_box(record, index, "key points") if keypoints_alone else None
 
 
-def _unknown_categories(content: _Content) -> list[Problem]:
+def _unknown_categories(content: Content) -> list[Problem]:
     unknown = Counter(
-        _id(entry["category_id"]) for entry in content.annotations if entry.get("category_id") is not None
+        text_of_id(entry["category_id"])
+        for entry in content.annotations
+        if entry.get("category_id") is not None
     )
     unknown = Counter({key: count for key, count in unknown.items() if key not in content.names})
     if not unknown or not content.names:

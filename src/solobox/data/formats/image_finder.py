@@ -2,23 +2,22 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
+from solobox.data.formats.image_index import FileIndex, common_tail, fold, fold_text
 from solobox.data.formats.parsing import Listings, locate, some, split_in_name
 from solobox.data.formats.records import Problem, Record
-from solobox.images.reading import is_image_name
-
-MAX_INDEXED = 1_000_000
-"""Files below a folder that are indexed; in a larger one nothing is searched, since no match would be certain."""
+from solobox.errors import ImageError
+from solobox.images.reading import is_image_name, probe
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _QUERY = re.compile(r"[?&]d=([^&#]+)")  # Label Studio's local files
+_RARE = 0.1  # the share of the images that may have one size, for it to say which image this is
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file's name
 
 
@@ -33,15 +32,17 @@ class ImageFinder:
     folders: where names may be relative to, the most likely first: those of the format, near the annotations. Files
         are also searched below them, except below those that hold the first folder.
     images: the folder that the user names in their place, or None.
+    only_exact: search for nothing: an image is where its name says, or missing.
     """
 
-    def __init__(self, *folders: Path, images: Path | None = None) -> None:
+    def __init__(self, *folders: Path, images: Path | None = None, only_exact: bool = False) -> None:
+        self._only_exact = only_exact
         self._folders = [images] if images is not None else list(dict.fromkeys(folders))
         self._own = folders[0]
         self._path_of = {folder: locate(folder) for folder in (*self._folders, self._own)}
         self._listings = Listings()
         self._tails: dict[str, list[list[tuple[Path, int]]]] = {}
-        self._index: _Index | None = None
+        self._index: FileIndex | None = None
         self._results: dict[tuple[str, str, str], _Result] = {}
 
     def prefer(self, names: Iterable[str]) -> None:
@@ -81,16 +82,17 @@ class ImageFinder:
         """What was found otherwise than by its name: once for all records of the annotations at `path`.
 
         Errors, for each record: ``ambiguous-image`` where several files fit, ``images-collide`` where different names
-        led to one file. Warnings: ``images-found-elsewhere``, ``image-name-differs``.
+        led to one file, ``image-in-other-folder``, see `_doubtful`. Warnings: ``images-found-elsewhere``,
+        ``image-name-differs``.
         """
         found = {key: result for key, result in self._results.items() if result.found}
         ambiguous = {result.path: result.candidates for result in self._results.values() if result.candidates}
         if not found and not ambiguous:
             return ()
         colliding = self._colliding()
-        problems = list(
-            self._summaries(path, {key: found[key] for key in found if found[key].path not in colliding})
-        )
+        doubtful = self._doubtful(records) - colliding.keys()
+        certain = {key: each for key, each in found.items() if each.path not in doubtful | colliding.keys()}
+        problems = list(self._summaries(path, certain))
         for index, record in enumerate(records):
             if record.path in ambiguous:
                 candidates = ambiguous[record.path]
@@ -118,7 +120,54 @@ class ImageFinder:
                         index,
                     )
                 )
+            elif record.path in doubtful:
+                problems.append(
+                    Problem(
+                        "image-in-other-folder",
+                        record.where,
+                        record.row,
+                        record.image,
+                        f"is not where its name leads; {record.path} is in another folder, and nothing says that it is "
+                        "the same image",
+                        "correct the name if it is, or else bring the image or remove the row",
+                        index,
+                    )
+                )
         return tuple(problems)
+
+    def _doubtful(self, records: Sequence[Record]) -> set[Path]:
+        """Files that have an image's own name, in another folder than it names, which nothing confirms.
+
+        ``cats/1.png`` may well not be ``dogs/1.png``. It is where a renamed folder explains all names: none leads to
+        its folder, and the images of each one are in one other (or all names are of one); of a folder that is not
+        searched first, more than one image. So is an image of the size that the file records, if that is rare.
+        """
+        folders: dict[tuple[str, ...], set[Path]] = {}
+        moved: dict[Path, tuple[str, ...]] = {}
+        is_real = False
+        for (name, _, _), result in self._results.items():
+            named = fold(_parts(name)[:-1])
+            if not named or not (result.exact or result.found) or result.by_stem:
+                continue
+            folders.setdefault(named, set()).add(result.path.parent)
+            if result.exact or common_tail(named, fold(result.path.parent.parts)):
+                is_real = True
+            else:
+                moved[result.path] = named
+        counts = Counter(path.parent for path in moved)
+        doubtful = {
+            path
+            for path, named in moved.items()
+            if is_real
+            or (len(folders) > 1 and len(folders[named]) > 1)
+            or (counts[path.parent] < 2 and path.parent not in self._folders)
+        }
+        if doubtful:
+            sizes = Counter(record.size for record in records)
+            rare = _RARE * len(records)
+            some_doubtful = (each for each in records if each.path in doubtful and sizes[each.size] <= rare)
+            doubtful -= {each.path for each in some_doubtful if _has_size(each)}
+        return doubtful
 
     def _colliding(self) -> dict[Path, set[str]]:
         """The files to which different names led, one of them at least by a search, and the names."""
@@ -128,7 +177,7 @@ class ImageFinder:
         for (name, _, _), result in self._results.items():
             if result.exact or result.found:
                 at = os.path.normpath(result.path)
-                names.setdefault(at, {})[_fold(_parts(name))] = name
+                names.setdefault(at, {})[fold(_parts(name))] = name
                 paths.setdefault(at, set()).add(result.path)
                 if result.found:
                     searched.add(at)
@@ -177,7 +226,7 @@ class ImageFinder:
                 return _Result(_without_detours(path, name), exact=True)
         expected = self._path_of[self._folders[0]](name)
         parts = _parts(name)
-        if not parts:
+        if not parts or self._only_exact:
             return _Result(expected)
         result = self._by_tail(parts, expected) or self._below(parts, expected)
         if result is None and _UPLOAD.match(parts[-1]):
@@ -190,7 +239,7 @@ class ImageFinder:
             path_of_stem = self.of_stem(instead)
             if path_of_stem is not None:
                 change = "the name", "that of the annotation file"
-                return _Result(path_of_stem, found=True, renamed=True, change=change)
+                return _Result(path_of_stem, found=True, renamed=True, by_stem=True, change=change)
         return result or _Result(expected)
 
     def _by_tail(self, parts: tuple[str, ...], expected: Path) -> "_Result | None":
@@ -225,8 +274,8 @@ class ImageFinder:
     def _below(self, parts: tuple[str, ...], expected: Path) -> "_Result | None":
         """By the last parts of a name anywhere below the folders, in any case and Unicode form, by suffix or stem."""
         if self._index is None:
-            self._index = _Index.of(self._roots())
-        index, folded = self._index, _fold(parts)
+            self._index = FileIndex.of(self._roots())
+        index, folded = self._index, fold(parts)
         stem = folded[-1].rpartition(".")[0] if "." in folded[-1] else ""
         for candidates in (
             index.by_name.get(folded[-1], ()),
@@ -234,7 +283,9 @@ class ImageFinder:
             index.by_stem.get(stem, ()) if is_image_name(parts[-1]) else (),
         ):
             kept = {
-                path: _common(folded[:-1], at) + 1 for path, at in candidates if not _contradicts(parts, path)
+                path: common_tail(folded[:-1], at) + 1
+                for path, at in candidates
+                if not _contradicts(parts, path)
             }
             if not kept:
                 continue
@@ -266,7 +317,8 @@ class _Result:
     """Where an image is or should be.
 
     exact: the file is there. found: it was searched and found here. candidates: files between which the search could
-    not decide. renamed: whether its own name is another. change: what was replaced by what.
+    not decide. renamed: whether its own name is another. by_stem: whether it is that of the annotation file.
+    change: what was replaced by what.
     """
 
     path: Path
@@ -274,6 +326,7 @@ class _Result:
     found: bool = False
     candidates: tuple[str, ...] = ()
     renamed: bool = False
+    by_stem: bool = False
     change: tuple[str, str] = ("", "")
 
 
@@ -293,43 +346,12 @@ def _decide(kept: dict[Path, int], parts: tuple[str, ...], expected: Path) -> _R
 
 def _renaming(name: str, found: str) -> tuple[str, str]:
     """What was replaced by what in a name, in words that are the same for many images."""
-    if _fold_text(name) == _fold_text(found):
+    if fold_text(name) == fold_text(found):
         return "a name", "one in another case or Unicode form"
-    old, new = (suffix if is_image_name(each) else "no suffix" for each, suffix in _suffixes(name, found))
-    return old, new
-
-
-def _suffixes(*names: str) -> list[tuple[str, str]]:
-    return [(name, f".{name.rpartition('.')[2]}") for name in names]
-
-
-@dataclass(frozen=True, slots=True)
-class _Index:
-    """All files below some folders, by folded name and (images) by folded stem, with their folded folders."""
-
-    by_name: dict[str, list[tuple[Path, tuple[str, ...]]]] = field(default_factory=dict)
-    by_stem: dict[str, list[tuple[Path, tuple[str, ...]]]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, roots: Sequence[Path]) -> "_Index":
-        index, count = cls(), 0
-        for root in roots:
-            for parent, folders, names in os.walk(root):
-                folders[:] = sorted(name for name in folders if not name.startswith("."))
-                count += len(names) + len(folders)
-                if count > MAX_INDEXED:
-                    return cls()
-                at = Path(parent)
-                folded = _fold(at.parts)
-                for name in names:
-                    if name.startswith("."):
-                        continue
-                    entry = at / name, folded
-                    key = _fold_text(name)
-                    index.by_name.setdefault(key, []).append(entry)
-                    if is_image_name(name):
-                        index.by_stem.setdefault(key.rpartition(".")[0], []).append(entry)
-        return index
+    suffixes = [
+        f".{each.rpartition('.')[2]}" if is_image_name(each) else "no suffix" for each in (name, found)
+    ]
+    return suffixes[0], suffixes[1]
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -345,24 +367,12 @@ def _parts(name: str) -> tuple[str, ...]:
     return parts[1:] if parts and _DRIVE.fullmatch(parts[0]) else parts
 
 
-def _fold_text(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
-
-
-def _fold(parts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(map(_fold_text, parts))
-
-
-def _common(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many last parts two paths have in common."""
-    count = 0
-    for a, b in zip(reversed(first), reversed(second), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+def _has_size(record: Record) -> bool:
+    try:
+        size = probe(record.path).size
+    except ImageError:
+        return False
+    return record.size is not None and size == (round(record.size[0]), round(record.size[1]))
 
 
 def _contradicts(parts: Sequence[str], path: Path) -> bool:
