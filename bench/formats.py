@@ -45,7 +45,7 @@ def write_labelme(folder: Path, records: list[Record]) -> Path:
     for record in records:
         x1, y1, x2, y2 = record.box or (0, 0, 0, 0)
         shape = {"label": record.label, "shape_type": "rectangle", "points": [[x1, y1], [x2, y2]]}
-        content = {
+        content: dict[str, object] = {
             "version": "5.0", "flags": {}, "shapes": [shape], "imagePath": f"../{record.image}", "imageData": None,
             "imageWidth": SIZE[0], "imageHeight": SIZE[1],
         }  # fmt: skip
