@@ -1,5 +1,9 @@
+import builtins
+import io
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +63,34 @@ def test_progress_advances_once_for_each_image(tmp_path: Path) -> None:
     progress = Counted()
     checks.check(data.annotations(), progress=progress)
     assert (progress.total, progress.done) == (4, 4)
+
+
+@pytest.mark.parametrize("level", ["headers", "pixels"])
+@pytest.mark.parametrize("name", ["csv", "coco", "yolo", "voc", "hf"])
+def test_reading_and_checking_open_each_image_once(
+    name: str, level: checks.CheckLevel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ImageSet(tmp_path / "images")
+    data.folder.mkdir()
+    data.fine(40)
+    data.image("large.bmp", (300, 200))
+    data.add("large.bmp", (20, 30, 70, 60), draw=False)
+    path = tmp_path / {"csv": "boxes.csv", "coco": "boxes.json", "hf": "metadata.csv"}.get(name, name)
+    formats.write(path, data.records, name)
+    opened = Counter[Path]()
+    real = io.open
+
+    def counted(file: Any, *more: Any, **options: Any) -> object:
+        opened[Path(os.path.realpath(file))] += 1
+        return real(file, *more, **options)
+
+    monkeypatch.setattr(io, "open", counted)
+    monkeypatch.setattr(builtins, "open", counted)
+    assert checks.check(formats.read(path), level).n_images == 41
+    folder = data.folder.resolve()
+    assert {path: opened[path] for path in opened if path.parent == folder} == dict.fromkeys(
+        folder.iterdir(), 1
+    )
 
 
 def test_checking_changes_nothing(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def read_image_info(
 def _read(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
     try:
         if isinstance(image, str | Path):
-            return _read_file(Path(image), decode_pixels=decode_pixels)
+            return _read_file(image if isinstance(image, Path) else Path(image), decode_pixels=decode_pixels)
         return _read_memory(image, decode_pixels=decode_pixels)
     except (ImageError, OSError) as error:
         # an image's error reads "name: reason. Advice."; the name has a column of its own here
@@ -65,16 +65,18 @@ def _read(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
 
 
 def _read_file(path: Path, *, decode_pixels: bool) -> ImageInfo:
-    if not path.is_file():
-        return ImageInfo(missing=True)
-    header = reading.probe(path)
-    if not decode_pixels:
-        return ImageInfo(header)
-    # a reduced decode still reads a JPEG to its last byte, so that a truncated one is found
-    signature = signature_of(reading.read(path, at_least=DECODED_SIDE))
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").digest()
-    return ImageInfo(header, digest=digest, signature=signature)
+    try:
+        if not decode_pixels:
+            return ImageInfo(reading.probe(path))
+        content = reading.read_bytes(path)
+        header = reading.probe(content, name=str(path))
+        # a reduced decode still reads a JPEG to its last byte, so that a truncated one is found
+        pixels = reading.read(content, at_least=DECODED_SIDE, name=str(path))
+    except ImageError:
+        if not path.is_file():
+            return ImageInfo(missing=True)
+        raise
+    return ImageInfo(header, digest=hashlib.sha256(content).digest(), signature=signature_of(pixels))
 
 
 def _read_memory(image: ImageInput, *, decode_pixels: bool) -> ImageInfo:
