@@ -33,7 +33,7 @@ def check(
         bytes, which finds truncated files and one image under two names. Boxes in fractions need the sizes of their
         images: of them, ``numbers`` opens the headers too.
     in_memory: images that are no files, by `Record.path`.
-    progress: advanced once for each image.
+    progress: counts the images.
     """
     annotations = choose_images(annotations)
     context = _context(annotations, level, in_memory, progress)
