@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
 from solobox.errors import ConfigError, ImageError, reason
+from solobox.images.complexity import check_complexity
 from solobox.images.headers import SUPPORTED, Header, Jpeg, ignore_warnings, open_header
 
 __all__ = [
@@ -171,8 +172,9 @@ def read(
     limit = max_pixels or allowed_pixels() or MAX_PIXELS
     with _named(image, name), _opened(image, max_bytes) as (file, length):
         file = io.BytesIO(file.read(max_bytes + 1))  # decoders seek about, and the file may change meanwhile
-        with ignore_warnings(file):
-            frame, header = open_header(file, limit)
+        structure = check_complexity(file)
+        with ignore_warnings(file, structure):
+            frame, header = open_header(file, structure, limit)
             _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
             if frame is None:
                 file.seek(0)
@@ -252,8 +254,9 @@ def probe(
     with _named(image, name), _opened(image, max_bytes) as (file, length):
         if length <= _BYTES_AT_ONCE:
             file = io.BytesIO(file.read(_BYTES_AT_ONCE))
-        with ignore_warnings(file):
-            frame, header = open_header(file, limit)
+        structure = check_complexity(file)
+        with ignore_warnings(file, structure):
+            frame, header = open_header(file, structure, limit)
             _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
             return header
 
