@@ -13,7 +13,7 @@ from defusedxml.ElementTree import parse
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, nameless, size_of
 from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name, number, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record, without_box
+from solobox.data.formats.records import Annotations, Box, Problem, Record, without_box
 from solobox.errors import DataError
 
 NAME = "cvat"
@@ -21,7 +21,6 @@ LOOKS_LIKE = "CVAT XML 1.1, for images or for video"
 CONVENTION = "corners in pixels"
 
 _AREAS = ("box", "polygon", "ellipse")
-_Box = tuple[float, float, float, float]
 
 
 def fits(path: Path) -> bool:
@@ -128,7 +127,7 @@ def _text(shape: ET.Element) -> str:
     return ", ".join(f"{key} {shape.get(key)}" for key in keys if shape.get(key) is not None)[:200]
 
 
-def _box(shape: ET.Element) -> _Box:
+def _box(shape: ET.Element) -> Box:
     angle = math.radians(number(shape.get("rotation") or "0"))
     if shape.tag == "polygon":
         pairs = [point.split(",") for point in (shape.get("points") or "").split(";")]
