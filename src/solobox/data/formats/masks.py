@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from solobox.data.formats.parsing import Listings, split_in_name
+from solobox.data.formats.parsing import Listings, folders_in, split_in_name
 from solobox.data.formats.records import Annotations, Problem, Record
 from solobox.errors import ImageError
 from solobox.images.reading import is_image_name, probe
@@ -135,7 +135,7 @@ def _problem(code: str, base: Record, message: str, advice: str) -> Problem:
 def _pairs(path: Path) -> list[tuple[Path, Path]]:
     if not path.is_dir():
         return []
-    for roots in ([path], [each for each in sorted(path.iterdir()) if each.is_dir()]):
+    for roots in ([path], folders_in(path)):
         pairs = [pair for root in roots if (pair := _pair(root)) is not None]
         if pairs:
             return pairs

@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from solobox.data.formats.records import SPLITS
@@ -123,6 +124,17 @@ class Listings:
                 stems.setdefault(name.rpartition(".")[0], []).append(name)
             self._stems[key] = stems
         return tuple(folder / name for name in self._stems[key].get(stem, ()))
+
+
+def sorted_files(folder: Path, pattern: str) -> list[Path]:
+    """What fits a pattern in a folder, in the order of the names."""
+    return sorted(folder.glob(pattern), key=attrgetter("parts"))  # paths themselves compare slowly
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, in the order of their names."""
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir())
 
 
 def head(path: Path, size: int = 1 << 16) -> str:

@@ -19,12 +19,14 @@ from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
     box_of,
+    folders_in,
     head,
     image_name,
     number,
     parent_of,
     read_text,
     some,
+    sorted_files,
     split_in_name,
 )
 from solobox.data.formats.records import SPLITS, Annotations, Layout, Problem, Record
@@ -74,7 +76,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         splits = _splits(folder)
         beside = split_in_name(folder.name)
         finder = ImageFinder(*_image_folders(folder), images=images)
-        files = [path] if path.is_file() else sorted(folder.glob("*.xml"))
+        files = [path] if path.is_file() else sorted_files(folder, "*.xml")
         contents = [_Content.of(file) for file in files]
         finder.prefer(content.name for content in contents)
         first = len(records)
@@ -126,14 +128,14 @@ def _folders(path: Path) -> list[Path]:
     subfolders = _with_xml(path)
     usual = [folder for folder in subfolders if folder.name.lower() in _USUAL]
     if not subfolders:  # a folder for each class, in that of the annotations
-        inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+        inner = folders_in(path)
         usual = [each for folder in inner if folder.name.lower() in _USUAL for each in _with_xml(folder)]
         subfolders = [each for folder in inner for each in _with_xml(folder)]
     return usual or subfolders
 
 
 def _with_xml(path: Path) -> list[Path]:
-    return [folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
+    return [folder for folder in folders_in(path) if any(folder.glob("*.xml"))]
 
 
 def _image_folders(folder: Path) -> list[Path]:
