@@ -6,6 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from solobox.data.formats.records import SPLITS
 from solobox.errors import DataError
@@ -165,6 +169,20 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8", code="not-utf8"
         ) from None
+
+
+def parse_xml(path: Path) -> ET.Element:
+    """The root of an XML file, without entities. Raises DataError: ``bad-xml``."""
+    try:
+        content = path.read_bytes()
+        # Python's parser in C takes a fifth of the time. Entities need a declaration, which begins so in every encoding
+        # whose "<" is one byte; the others have zero bytes.
+        if b"<!" not in content and b"\0" not in content:
+            return ET.fromstring(content)  # noqa: S314
+        root: ET.Element = fromstring(content)
+    except (ET.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
+        raise DataError(f"{path}: not readable as XML: {error}", code="bad-xml") from None
+    return root
 
 
 def some(items: Sequence[str], limit: int = 5) -> str:

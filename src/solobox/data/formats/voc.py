@@ -10,10 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree as ET  # builds and writes; what is read goes through defusedxml
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from xml.etree import ElementTree as ET
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
@@ -24,6 +21,7 @@ from solobox.data.formats.parsing import (
     image_name,
     number,
     parent_of,
+    parse_xml,
     read_text,
     some,
     sorted_files,
@@ -192,10 +190,11 @@ class _Content:
     @classmethod
     def of(cls, file: Path) -> "_Content":
         try:
-            root = parse(file).getroot()
-        except (ET.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-            return cls(file, file.stem, "", None, (("", f"not readable as XML: {error}", NOT_A_BOX),))
-        if root is None or root.tag != "annotation":
+            root = parse_xml(file)
+        except DataError as error:
+            text = str(error).removeprefix(f"{file}: ")
+            return cls(file, file.stem, "", None, (("", text, NOT_A_BOX),))
+        if root.tag != "annotation":
             text = "no <annotation> at the top of the XML"
             return cls(file, file.stem, "", None, (("", text, NOT_A_BOX),))
         name, original = (image_name(root.findtext(tag) or "") for tag in ("filename", "original_image"))
@@ -230,15 +229,15 @@ def _records(content: _Content, finder: ImageFinder, split: str) -> Iterator[Rec
 
 def _box(entry: ET.Element) -> tuple[str, tuple[float, float, float, float]]:
     """The box of an object as text and numbers: its ``<bndbox>``, or else the bounds of its ``<polygon>``."""
-    polygon = entry.find("polygon")
-    if entry.find("bndbox") is None and polygon is not None:
+    bounds, polygon = entry.find("bndbox"), entry.find("polygon")
+    if bounds is None and polygon is not None:
         # <x1>, <y1>, <x2>, ... of Roboflow, or <pt><x/><y/></pt> of LabelMe's server
         points = [(point.tag[:1], number((point.text or "").strip())) for point in polygon.iter()]
         x = [value for tag, value in points if tag == "x"]
         y = [value for tag, value in points if tag == "y"]
         if len(x) == len(y) > 1 and all(value == value for value in (*x, *y)):
             return f"the bounds of a polygon of {len(x)} points", (min(x), min(y), max(x), max(y))
-    corners = [(entry.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
+    corners = ["" if bounds is None else (bounds.findtext(corner) or "").strip() for corner in _CORNERS]
     text = ", ".join(f"{name} {value or 'missing'}" for name, value in zip(_CORNERS, corners, strict=True))
     return text, box_of(corners)
 
