@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from solobox.data.formats.parsing import Listings, folders_in, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.records import Annotations, Box, Problem, Record
 from solobox.errors import ImageError
 from solobox.images.reading import is_image_name, probe
 
@@ -76,13 +76,12 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
 def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
     try:
-        # Values are indices of a palette, or grey; colours are not blended, only told apart.
         with Image.open(file) as mask:
-            values = _values(mask)
+            objects = _objects(mask)
+            width, height = mask.size  # once it is decoded: a TIFF is turned upright by that
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield _problem("unreadable-image", base, f"the mask cannot be read: {error}", "save the mask again")
         return
-    height, width = values.shape
     try:
         size = probe(base.path).size
     except ImageError:
@@ -91,27 +90,44 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
         message = f"the mask is {width} x {height}, its image {size[0]} x {size[1]}"
         yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
         return
-    numbers = [value for value in np.unique(values).tolist() if value != 0]
-    if len(numbers) > _MAX_OBJECTS:
-        # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
-        values = (values > max(numbers) / 2).astype(np.uint8)
-        numbers = [1]
-    if not numbers:
+    if not objects:
         yield Record(
             base.row, base.where, base.image, base.path, None, split=base.split, size=(width, height)
         )
-    for value in numbers:
-        rows, columns = np.nonzero(values == value)
-        box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
-        where = f"{base.where}, value {value:g}" if len(numbers) > 1 else base.where
+    for value, box in objects.items():
+        where = f"{base.where}, value {value:g}" if len(objects) > 1 else base.where
         text = f"bounds of value {value:g}"
         yield Record(
             base.row, where, base.image, base.path, box, text, split=base.split, size=(width, height)
         )
 
 
+def _objects(mask: Image.Image) -> dict[float, Box]:
+    """The values of a mask but 0, ascending, with the bounds of each."""
+    if mask.mode in {"L", "P"}:  # nearly all, and mostly of one object: then no array is needed
+        found = [value for value, count in enumerate(mask.histogram()) if count and value]
+        if len(found) <= 1:
+            x1, y1, x2, y2 = mask.getbbox() or (0, 0, 0, 0)
+            return dict.fromkeys(found, (float(x1), float(y1), float(x2), float(y2)))
+    values = _values(mask)
+    numbers: list[float] = [value for value in np.unique(values).tolist() if value != 0]
+    if len(numbers) > _MAX_OBJECTS:
+        # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
+        values = (values > max(numbers) / 2).astype(np.uint8)
+        numbers = [1]
+    return {value: _bounds(values == value) for value in numbers}
+
+
+def _bounds(pixels: npt.NDArray[np.bool_]) -> Box:
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1
+
+
 def _values(mask: Image.Image) -> npt.NDArray[Any]:
-    """A number for each pixel, (height, width): 0 for the background, and for what is fully transparent."""
+    """A number for each pixel, (height, width): 0 for the background, and for what is fully transparent.
+
+    Values are indices of a palette, or grey; colours are not blended, only told apart.
+    """
     if mask.mode == "F":
         fractions: npt.NDArray[Any] = np.nan_to_num(np.asarray(mask))
         return fractions
