@@ -134,6 +134,10 @@ def allowed_pixels() -> int | None:
 
 def is_image_name(path: str | Path) -> bool:
     """Whether the suffix of the name, in any case, is one of a supported format."""
+    if isinstance(path, str):  # without a `Path`, for listings of many files
+        stem, dot, suffix = path.rpartition(".")
+        if stem and stem[-1] not in "/\\" and f"{dot}{suffix.lower()}" in SUFFIXES:
+            return True
     return Path(path).suffix.lower() in SUFFIXES
 
 
