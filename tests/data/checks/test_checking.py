@@ -1,5 +1,6 @@
 import builtins
 import io
+import itertools
 import os
 from collections import Counter
 from pathlib import Path
@@ -65,8 +66,13 @@ def test_progress_advances_once_for_each_image(tmp_path: Path) -> None:
     assert (progress.total, progress.done) == (4, 4)
 
 
-@pytest.mark.parametrize("level", ["headers", "pixels"])
-@pytest.mark.parametrize("name", ["csv", "coco", "yolo", "voc", "hf"])
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *itertools.product(["csv", "coco", "yolo", "voc", "hf"], ["headers", "pixels"]),
+        ("masks", "headers"),  # read with the headers of the images, which have to be of the masks' sizes
+    ],
+)
 def test_reading_and_checking_open_each_image_once(
     name: str, level: checks.CheckLevel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +82,14 @@ def test_reading_and_checking_open_each_image_once(
     data.image("large.bmp", (300, 200))
     data.add("large.bmp", (20, 30, 70, 60), draw=False)
     path = tmp_path / {"csv": "boxes.csv", "coco": "boxes.json", "hf": "metadata.csv"}.get(name, name)
-    formats.write(path, data.records, name)
+    if name == "masks":
+        path = tmp_path
+        (path / "masks").mkdir()
+        for record in data.records:
+            with Image.open(record.path) as image:
+                Image.new("L", image.size, 9).save(path / "masks" / record.image)
+    else:
+        formats.write(path, data.records, name)
     opened = Counter[Path]()
     real = io.open
 

@@ -4,6 +4,7 @@ Zero is the background, and so is what is fully transparent. A mask of one other
 values several objects, each value one. An empty mask is an image without the object.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from PIL import Image
 from solobox.data.formats.parsing import Listings, folders_in, split_in_name
 from solobox.data.formats.records import Annotations, Box, Problem, Record
 from solobox.errors import ImageError
-from solobox.images.reading import is_image_name, probe
+from solobox.images.reading import Header, is_image_name, probe
 
 NAME = "masks"
 LOOKS_LIKE = "a folder with images in images/ and their masks in masks/, by equal names"
@@ -44,6 +45,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     records: list[Record] = []
     problems: list[Problem] = []
     unlabelled: list[str] = []
+    headers: dict[Path, Header] = {}
     listings = Listings()
     for image_folder, mask_folder in _pairs(path):
         folder = images or image_folder
@@ -60,7 +62,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             used.add(located.name)
             where = f"{mask_folder.name}/{name}"
             for each in _of_mask(
-                mask_folder / name, Record(row, where, located.name, located, None, split=split)
+                mask_folder / name, Record(row, where, located.name, located, None, split=split), headers
             ):
                 if isinstance(each, Problem):
                     problems.append(each)
@@ -70,11 +72,17 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             name for name in sorted(listings.names(folder)) if is_image_name(name) and name not in used
         ]
     return Annotations(
-        path, NAME, CONVENTION, tuple(records), problems=tuple(problems), unlabelled=tuple(unlabelled)
+        path,
+        NAME,
+        CONVENTION,
+        tuple(records),
+        problems=tuple(problems),
+        unlabelled=tuple(unlabelled),
+        headers=headers,
     )
 
 
-def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
+def _of_mask(file: Path, base: Record, headers: dict[Path, Header]) -> Iterator[Record | Problem]:
     try:
         with Image.open(file) as mask:
             objects = _objects(mask)
@@ -82,11 +90,11 @@ def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield _problem("unreadable-image", base, f"the mask cannot be read: {error}", "save the mask again")
         return
-    try:
-        size = probe(base.path).size
-    except ImageError:
-        size = None  # the checks say that the image is absent or broken
-    if size is not None and tuple(size) != (width, height):
+    size = width, height
+    with contextlib.suppress(ImageError):  # the checks say that the image is absent or broken
+        headers[base.path] = probe(base.path)
+        size = headers[base.path].size
+    if size != (width, height):
         message = f"the mask is {width} x {height}, its image {size[0]} x {size[1]}"
         yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
         return

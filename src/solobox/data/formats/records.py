@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from solobox.boxes import Convention
+from solobox.images.headers import Header
 
 Box: TypeAlias = tuple[float, float, float, float]
 
@@ -122,6 +123,7 @@ class Annotations:
     layout_is_certain: whether a person, or another program of Solobox, said so, and the checks have nothing to judge.
     problems: faults of rows, those included that gave no record.
     unlabelled: names of images that lie among the others and of which the annotations say nothing.
+    headers: of images that the reader had to open, by `Record.path`, so that the checks need not open them again.
     """
 
     path: Path
@@ -132,3 +134,4 @@ class Annotations:
     layout_is_certain: bool = False
     problems: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    headers: Mapping[Path, Header] = field(default_factory=dict)
