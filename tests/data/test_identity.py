@@ -1,5 +1,6 @@
 """Which images are one: by bytes, by pixels, by spelling; and which get a group by themselves."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,39 @@ def test_spellings_of_a_path_are_one(tmp_path: Path) -> None:
         Path("none.png"),
         Path("b.png"),
     ]
+
+
+def test_paths_are_one_where_their_real_paths_are(tmp_path: Path) -> None:
+    (tmp_path / "store" / "deep").mkdir(parents=True)
+    (tmp_path / "store" / "1.png").touch()
+    (tmp_path / "store" / "deep" / "2.png").touch()
+    links = {
+        "relative.png": "store/1.png",
+        "chain.png": "relative.png",
+        "folder": "store/deep",
+        "folder/up.png": "../1.png",  # relative to the folder that the link leads to
+        "through.png": "folder/../1.png",  # of store, not of this folder
+        "broken.png": "store/none.png",
+        "circle.png": "other.png",
+        "other.png": "circle.png",
+        "slash": "store/",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    names = [
+        *links,
+        "store/1.png",
+        "folder/2.png",
+        "slash/1.png",
+        "1.png",
+        "store/none.png",
+        "",
+        "store/deep/..",
+    ]
+    paths = [tmp_path / name for name in names]
+    first: dict[str, Path] = {}
+    expected = [first.setdefault(os.path.realpath(path), path) for path in paths]
+    assert canonical_paths(paths) == [Path(os.path.normpath(path)) for path in expected]
 
 
 def test_two_spellings_are_one_row(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ _NEIGHBOURS = 64
 _FINE, _FINE_MAX = 32, 10
 """Side of the thumbnails that confirm a copy, and how far two of their pixels may differ."""
 
+_MAX_LINKS = 40
+"""Links that lead from one to the next; more are a circle."""
+
 Signatures: TypeAlias = npt.NDArray[np.void]
 """(N,) of `SIGNATURE`."""
 
@@ -206,24 +209,48 @@ def canonical_paths(paths: Sequence[Path]) -> list[Path]:
 
     Links are followed; upper and lower case are one where the disk says so.
     """
-    real_folder: dict[str, str] = {}
+    real_folders: dict[str, str] = {}
     first: dict[str, Path] = {}
     folded: dict[str, list[str]] = {}
     result = []
     for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in real_folder:
-            real_folder[folder] = os.path.realpath(folder)
-        real = os.path.join(real_folder[folder], name)  # noqa: PTH118 (faster, for a million paths)
-        if name in {"", ".", ".."} or os.path.islink(real):  # noqa: PTH114
-            real = os.path.realpath(path)
+        real = _real_path(str(path), real_folders)
         if real not in first:
             spellings = folded.setdefault(real.casefold(), [])
             twin = next(filter(partial(_same_file, real), spellings), None)
-            first[real] = Path(os.path.normpath(path)) if twin is None else first[twin]
+            first[real] = _normalized(path) if twin is None else first[twin]
             spellings.append(real)
         result.append(first[real])
     return result
+
+
+def _real_path(path: str, real_folders: dict[str, str]) -> str:
+    """`os.path.realpath`, which follows the links to each folder once for all paths.
+
+    real_folders: the real path of each folder so far, to which it adds.
+    """
+    at = path
+    for _ in range(_MAX_LINKS):
+        folder, name = os.path.split(at)
+        if name in {"", ".", ".."}:
+            break
+        real_folder = real_folders.get(folder)
+        if real_folder is None:
+            real_folder = real_folders[folder] = os.path.realpath(folder)
+        at = os.path.join(real_folder, name)  # noqa: PTH118 (faster, for a million paths)
+        try:
+            link = os.readlink(at)  # noqa: PTH115
+        except (OSError, ValueError):
+            return at
+        if link.startswith("\\\\?\\"):  # of Windows
+            break
+        at = os.path.join(real_folder, link)  # noqa: PTH118
+    return os.path.realpath(path)
+
+
+def _normalized(path: Path) -> Path:
+    normalized = os.path.normpath(path)
+    return path if normalized == str(path) else Path(normalized)
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -9,7 +9,8 @@ import contextlib
 import re
 import struct
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, Final, TypeAlias
+from dataclasses import dataclass
+from typing import BinaryIO, Final
 
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -30,7 +31,7 @@ _MAX_TILE_BYTES = 16_000_000
 _MAX_ANIMATED_PIXELS = 20_000_000
 """Of an animated WebP, for whose first frame libwebp holds its canvas several times: 18 bytes a pixel."""
 
-_Check: TypeAlias = Callable[[BinaryIO], bool | None]
+_MAX_EXIF_BYTES = 1 << 20
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
@@ -47,28 +48,34 @@ _TIFF_TILES = {273, 279, 324, 325}
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
-def check_complexity(file: BinaryIO) -> bool:
-    """Check a seekable file from its start, where it is left.
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What the parts of an image file say of it.
 
-    Gives whether it is a JPEG in several scans: libjpeg then holds all of its coefficients, at whatever reduced size it
-    decodes, and otherwise a few rows.
+    has_several_scans: of a JPEG: libjpeg then holds all of its coefficients, at whatever reduced size it decodes, and
+        otherwise a few rows.
+    is_animated: of a PNG. exif: of a PNG, its first EXIF block, wherever it is.
+    """
+
+    has_several_scans: bool = False
+    is_animated: bool = False
+    exif: bytes = b""
+
+
+def check_complexity(file: BinaryIO) -> Structure:
+    """Check a seekable file from its start, where it is left.
 
     Raises ImageError, ``image-too-complex``.
     """
     start = file.read(8)
-    checks: Mapping[bytes, _Check] = {
-        b"\xff\xd8\xff": _check_jpeg, _PNG: _check_png, b"GIF8": _check_gif, b"BM": _check_bmp,
-        b"RIFF": _check_webp,
-        **dict.fromkeys(_TIFF_STARTS, _check_tiff),
-    }  # fmt: skip
     try:
-        for magic, check in checks.items():
+        for magic, check in _CHECKS.items():
             if start.startswith(magic):
                 with contextlib.suppress(struct.error, IndexError):
-                    return bool(check(file))
+                    return check(file) or _SIMPLE
     finally:
         file.seek(0)
-    return False
+    return _SIMPLE
 
 
 def check_tiles(image: TiffImageFile, max_pixels: int) -> None:
@@ -88,14 +95,14 @@ def check_tiles(image: TiffImageFile, max_pixels: int) -> None:
         raise _too_complex(f"one of its tiles or strips takes {size:,} bytes")
 
 
-def _check_jpeg(file: BinaryIO) -> bool:
-    """Count segments, as Pillow reads them, and scans; whether there are several."""
+def _check_jpeg(file: BinaryIO) -> Structure:
+    """Count segments, as Pillow reads them, and scans."""
     position, pixels, components, progressive = 2, 0, 0, False
     for _ in range(_MAX_SEGMENTS):
         file.seek(position)
         head = file.read(12)
         if head[0] != 0xFF:
-            return False
+            return _SIMPLE
         marker = head[1]
         if marker == 0xFF:  # filler
             position += 1
@@ -107,7 +114,7 @@ def _check_jpeg(file: BinaryIO) -> bool:
             several = progressive or head[4] < components  # else libjpeg accepts one scan
             if several and pixels:
                 _check_scans(file, position, pixels)
-            return several
+            return Structure(has_several_scans=several)
         if marker in _FRAMES:
             height, width, components = struct.unpack(">HHB", head[5:10])
             pixels, progressive = width * height, marker in _PROGRESSIVE
@@ -132,20 +139,22 @@ def _check_scans(file: BinaryIO, position: int, pixels: int) -> None:
     raise _too_complex(f"it has more than {_MAX_SEGMENTS} segments between its scans")
 
 
-def _check_png(file: BinaryIO) -> None:
+def _check_png(file: BinaryIO) -> Structure:
+    """Count chunks, up to the last one."""
     limit = _MAX_CHUNKS + file.seek(0, 2) // _BYTES_OF_CHUNK
-    position, profiles = 8, 0
+    position, profiles, is_animated, exif = 8, 0, False, b""
     for _ in range(limit):
         file.seek(position)
         head = file.read(8)
-        if len(head) < 8:
-            return
+        if len(head) < 8 or head.endswith(b"IEND"):
+            return Structure(is_animated=is_animated, exif=exif)
         length, name = struct.unpack(">I4s", head)
         profiles += name == b"iCCP"
         if profiles > 1:
             raise _too_complex("it has more than one colour profile")
-        if name == b"IEND":
-            return
+        is_animated |= name == b"acTL"
+        if name == b"eXIf" and not exif:
+            exif = file.read(min(length, _MAX_EXIF_BYTES))
         position += 12 + length
     raise _too_complex(f"it has more than {limit} chunks")
 
@@ -219,3 +228,15 @@ def _too_complex(why: str) -> ImageError:
         f"it would take too long or too much memory to decode: {why}. Open it in an image editor and save it again.",
         code="image-too-complex",
     )
+
+
+_SIMPLE = Structure()
+_CHECKS: Mapping[bytes, Callable[[BinaryIO], Structure | None]] = {
+    b"\xff\xd8\xff": _check_jpeg,
+    _PNG: _check_png,
+    b"GIF8": _check_gif,
+    b"BM": _check_bmp,
+    b"RIFF": _check_webp,
+    **dict.fromkeys(_TIFF_STARTS, _check_tiff),
+}
+"""By how a file starts."""

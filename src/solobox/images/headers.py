@@ -25,7 +25,7 @@ from solobox.errors import ImageError
 from solobox.images import heif
 from solobox.images.avif_size import check_avif
 from solobox.images.bitfields import BitfieldsBmp
-from solobox.images.complexity import MIN_SCANS, check_complexity, check_tiles
+from solobox.images.complexity import MIN_SCANS, Structure, check_tiles
 
 SUPPORTED: Final = "JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF"
 """The formats in words, for messages."""
@@ -74,7 +74,7 @@ class Jpeg(JpegImageFile):
 
     That search warns about damaged blocks, and the resolution is not needed here.
 
-    has_several_scans: as `check_complexity` gives it.
+    has_several_scans: as its `Structure` says.
     """
 
     has_several_scans = False
@@ -85,18 +85,15 @@ class Jpeg(JpegImageFile):
 
 
 @contextlib.contextmanager
-def ignore_warnings(file: BinaryIO) -> Iterator[None]:
+def ignore_warnings(file: BinaryIO, structure: Structure) -> Iterator[None]:
     """Ignore the warnings that Pillow's readers of TIFF, GIF and animated PNG give about odd headers.
 
     Warning filters belong to the process and not to the thread, so threads take turns here. The readers of
     the common formats give no warnings and do not pass through.
     """
     start = file.read(8)
-    warns = start.startswith((b"II", b"MM", b"GIF8")) or (
-        start == _PNG and _find_chunk(file, b"acTL", png=True)
-    )
     file.seek(0)
-    if warns:
+    if structure.is_animated or start.startswith((b"II", b"MM", b"GIF8")):
         with _warnings_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
@@ -115,8 +112,10 @@ def _configure_libtiff() -> None:
         ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
-def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | None, Header]:
-    """Read the header from the start of a seekable file.
+def open_header(
+    file: BinaryIO, structure: Structure, max_pixels: int
+) -> tuple[ImageFile.ImageFile | None, Header]:
+    """Read the header from the start of a seekable file, of which `check_complexity` gives the structure.
 
     Gives Pillow's image, not yet decoded, and the header. For a WebP the image is None: its plugin allocates buffers of
     full size when it is created, so that must wait until the size was checked.
@@ -124,17 +123,16 @@ def open_header(file: BinaryIO, max_pixels: int) -> tuple[ImageFile.ImageFile | 
     Raises ImageError, ``image-unsupported-format`` or ``image-too-complex``, and whatever Pillow raises for
     damage.
     """
-    has_several_scans = check_complexity(file)
     start = file.read(64)
     file.seek(0)
     image: ImageFile.ImageFile
     if start.startswith(b"\xff\xd8\xff"):
         image = Jpeg(file)
-        image.has_several_scans = has_several_scans
+        image.has_several_scans = structure.has_several_scans
         exif = image.info.get("exif", b"")
     elif start.startswith(_PNG):
         image = PngImageFile(file)
-        exif = image.info.get("exif") or _late_png_exif(file)
+        exif = image.info.get("exif") or structure.exif
     elif start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return None, _webp_header(file)
     elif start.startswith(b"BM"):
@@ -221,32 +219,20 @@ def _webp_header(file: BinaryIO) -> Header:
         raise EOFError(f"truncated: {end} bytes are announced")
     exif = b""
     if kind == b"VP8X" and body[0] & 0x08:
-        exif = _find_chunk(file, b"EXIF", png=False)
+        exif = _find_chunk(file, b"EXIF")
     return _header("WEBP", size, _exif_orientation(exif))
 
 
-def _late_png_exif(file: BinaryIO) -> bytes:
-    """Find the EXIF block of a PNG that keeps it after the pixels, as some tools write it; else nothing."""
-    position = file.tell()
-    exif = _find_chunk(file, b"eXIf", png=True)
-    file.seek(position)
-    return exif
-
-
-def _find_chunk(file: BinaryIO, chunk: bytes, *, png: bool) -> bytes:
-    """Find the body of a chunk in a PNG (length, name, body, checksum) or in RIFF (name, length, body)."""
-    position = 8 if png else 12
+def _find_chunk(file: BinaryIO, chunk: bytes) -> bytes:
+    """Find the body of a chunk in RIFF: name, length, body."""
+    position = 12
     for _ in range(100_000):  # a hostile file could hold millions of empty chunks
         file.seek(position)
         head = file.read(8)
         if len(head) < 8:
             break
-        if png:
-            length, name = struct.unpack(">I4s", head)
-            position += 12 + length
-        else:
-            name, length = struct.unpack("<4sI", head)
-            position += 8 + length + length % 2
+        name, length = struct.unpack("<4sI", head)
+        position += 8 + length + length % 2
         if name == chunk:
             return file.read(min(length, 1 << 20))
     return b""

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
 from solobox.errors import ConfigError, ImageError, reason
+from solobox.images.complexity import check_complexity
 from solobox.images.headers import Header, Jpeg, ignore_warnings, open_header
 from solobox.images.rgb import to_rgb
 
@@ -80,6 +81,9 @@ _JPEG_DECODED, _JPEG_STORED, _JPEG_OF_SCANS = 1.5, 4, 2
 _MAX_PIXELS_PER_BYTE = 10_000
 _SMALL = 1_000_000
 
+_BYTES_AT_ONCE = 1 << 16
+"""Files up to this size are read whole for their header, which costs less than seeking about in them."""
+
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -130,6 +134,10 @@ def allowed_pixels() -> int | None:
 
 def is_image_name(path: str | Path) -> bool:
     """Whether the suffix of the name, in any case, is one of a supported format."""
+    if isinstance(path, str):  # without a `Path`, for listings of many files
+        stem, dot, suffix = path.rpartition(".")
+        if stem and stem[-1] not in "/\\" and f"{dot}{suffix.lower()}" in SUFFIXES:
+            return True
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -168,8 +176,9 @@ def read(
     limit = max_pixels or allowed_pixels() or MAX_PIXELS
     with _named(image, name), _opened(image, max_bytes) as (file, length):
         file = io.BytesIO(file.read(max_bytes + 1))  # decoders seek about, and the file may change meanwhile
-        with ignore_warnings(file):
-            frame, header = open_header(file, limit)
+        structure = check_complexity(file)
+        with ignore_warnings(file, structure):
+            frame, header = open_header(file, structure, limit)
             _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
             if frame is None:
                 file.seek(0)
@@ -234,16 +243,26 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_BYTES) -> bytes:
         return file.read(max_bytes + 1)
 
 
-def probe(image: EncodedImage, *, max_pixels: int | None = None, max_bytes: int = MAX_BYTES) -> Header:
+def probe(
+    image: EncodedImage,
+    *,
+    max_pixels: int | None = None,
+    max_bytes: int = MAX_BYTES,
+    name: str | None = None,
+) -> Header:
     """Read an image's header alone: format, sizes, orientation. The pixels may still turn out broken.
 
-    Takes the same image and limits as `read`, and raises ImageError as it does.
+    Takes the same image, limits and name as `read`, and raises ImageError as it does.
     """
     limit = max_pixels or allowed_pixels() or MAX_PIXELS
-    with _named(image), _opened(image, max_bytes) as (file, length), ignore_warnings(file):
-        frame, header = open_header(file, limit)
-        _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
-        return header
+    with _named(image, name), _opened(image, max_bytes) as (file, length):
+        if length <= _BYTES_AT_ONCE:
+            file = io.BytesIO(file.read(_BYTES_AT_ONCE))
+        structure = check_complexity(file)
+        with ignore_warnings(file, structure):
+            frame, header = open_header(file, structure, limit)
+            _check_pixels(frame, header, length, limit, is_strict=max_pixels is not None)
+            return header
 
 
 def to_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -264,7 +283,7 @@ def _opened(image: EncodedImage, max_bytes: int) -> Iterator[tuple[BinaryIO, int
         _check_bytes(len(image), max_bytes)
         yield io.BytesIO(image), len(image)
         return
-    path = Path(image)
+    path = image if isinstance(image, Path) else Path(image)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):

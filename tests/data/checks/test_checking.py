@@ -1,5 +1,10 @@
+import builtins
+import io
+import itertools
+import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +64,46 @@ def test_progress_advances_once_for_each_image(tmp_path: Path) -> None:
     progress = Counted()
     checks.check(data.annotations(), progress=progress)
     assert (progress.total, progress.done) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [
+        *itertools.product(["csv", "coco", "yolo", "voc", "hf"], ["headers", "pixels"]),
+        ("masks", "headers"),  # read with the headers of the images, which have to be of the masks' sizes
+    ],
+)
+def test_reading_and_checking_open_each_image_once(
+    name: str, level: checks.CheckLevel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ImageSet(tmp_path / "images")
+    data.folder.mkdir()
+    data.fine(40)
+    data.image("large.bmp", (300, 200))
+    data.add("large.bmp", (20, 30, 70, 60), draw=False)
+    path = tmp_path / {"csv": "boxes.csv", "coco": "boxes.json", "hf": "metadata.csv"}.get(name, name)
+    if name == "masks":
+        path = tmp_path
+        (path / "masks").mkdir()
+        for record in data.records:
+            with Image.open(record.path) as image:
+                Image.new("L", image.size, 9).save(path / "masks" / record.image)
+    else:
+        formats.write(path, data.records, name)
+    opened = Counter[Path]()
+    real = io.open
+
+    def counted(file: Any, *more: Any, **options: Any) -> object:
+        opened[Path(os.path.realpath(file))] += 1
+        return real(file, *more, **options)
+
+    monkeypatch.setattr(io, "open", counted)
+    monkeypatch.setattr(builtins, "open", counted)
+    assert checks.check(formats.read(path), level).n_images == 41
+    folder = data.folder.resolve()
+    assert {path: opened[path] for path in opened if path.parent == folder} == dict.fromkeys(
+        folder.iterdir(), 1
+    )
 
 
 def test_checking_changes_nothing(tmp_path: Path) -> None:

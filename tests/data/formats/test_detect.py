@@ -1,4 +1,5 @@
 import gc
+import json
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,15 @@ def test_the_collector_is_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         formats.read(tmp_path / "boxes.csv")
     assert gc.isenabled()
+
+
+def test_a_stray_export_does_not_stand_for_the_labelme_files_beside_it(tmp_path: Path) -> None:
+    shape = {"label": "a", "shape_type": "rectangle", "points": [[1, 2], [3, 4]]}
+    for name in ("1", "2"):
+        draw(tmp_path / f"{name}.png")
+        content = {"version": "5.0", "flags": {}, "shapes": [shape], "imagePath": f"{name}.png"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "via.json").write_text(json.dumps({"_via_settings": {}, "_via_img_metadata": {}}))
+    found = formats.read(tmp_path)
+    assert (found.format, len(found.records)) == ("labelme", 2)
+    assert "1 other JSON files are left out" in found.convention

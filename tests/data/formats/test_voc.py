@@ -88,13 +88,23 @@ def test_images_elsewhere_and_missing_ones(tmp_path: Path) -> None:
     assert second.path == tmp_path / "other" / "gone.jpg"
 
 
+ENTITY = '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'
+
+
 @pytest.mark.parametrize(
-    "text",
-    ["", "<annotation><object>", "<other/>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'],
+    ("text", "encoding"),
+    [
+        ("", "ascii"),
+        ("<annotation><object>", "ascii"),
+        ("<other/>", "ascii"),
+        (ENTITY, "ascii"),
+        (ENTITY, "utf-16"),
+        (f'<?xml version="1.0" encoding="UTF-16BE"?>{ENTITY}', "utf-16-be"),
+    ],
 )
-def test_what_is_no_voc_is_nan_and_spoils_nothing(tmp_path: Path, text: str) -> None:
+def test_what_is_no_voc_is_nan_and_spoils_nothing(tmp_path: Path, text: str, encoding: str) -> None:
     put(tmp_path / "a.xml", "a.jpg", OBJECT.format(label="cat", ymin=2))
-    (tmp_path / "b.xml").write_text(text)
+    (tmp_path / "b.xml").write_bytes(text.encode(encoding))
     draw(tmp_path / "b.jpg")
     good, bad = formats.read(tmp_path).records
     assert good.box == (1.0, 2.0, 20.0, 30.5)
@@ -102,6 +112,18 @@ def test_what_is_no_voc_is_nan_and_spoils_nothing(tmp_path: Path, text: str) -> 
     assert all(map(math.isnan, bad.box))
     assert "XML" in bad.text
     assert bad.path == tmp_path / "b.jpg"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252"])
+def test_xml_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    put(tmp_path / "a.xml", "a.jpg", OBJECT.format(label="Ähre", ymin=2))
+    named = "utf-8" if encoding == "utf-8-sig" else encoding
+    text = f'<?xml version="1.0" encoding="{named}"?>' + (tmp_path / "a.xml").read_text()
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    plain = formats.read(tmp_path).records
+    (tmp_path / "a.xml").write_bytes(f"{text}<!-- of no use -->".encode(encoding))
+    assert formats.read(tmp_path).records == plain
+    assert (plain[0].label, plain[0].box) == ("Ähre", (1.0, 2.0, 20.0, 30.5))
 
 
 def test_splits_of_lists(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from solobox.data.checks.box_rules import check_boxes
 from solobox.data.checks.context import CheckContext
 from solobox.data.checks.diagnosis import Diagnosis
-from solobox.data.checks.image_info import read_image_info
+from solobox.data.checks.image_info import ImageInfo, read_image_info
 from solobox.data.checks.image_rules import check_files
 from solobox.data.checks.problems import check_problems, choose_images
 from solobox.data.checks.set_rules import check_rows
@@ -33,7 +33,7 @@ def check(
         bytes, which finds truncated files and one image under two names. Boxes in fractions need the sizes of their
         images: of them, ``numbers`` opens the headers too.
     in_memory: images that are no files, by `Record.path`.
-    progress: advanced once for each image.
+    progress: counts the images.
     """
     annotations = choose_images(annotations)
     context = _context(annotations, level, in_memory, progress)
@@ -65,6 +65,12 @@ def _context(
 ) -> CheckContext:
     context = CheckContext(annotations)
     if level != "numbers" or annotations.layout.unit != "pixels":
-        images = {key: (in_memory or {}).get(key, key) for key in context.images}
-        context.add_image_info(read_image_info(images, decode_pixels=level == "pixels", progress=progress))
+        known = {
+            key: ImageInfo(annotations.headers[record.path])
+            for key, record in zip(context.keys, annotations.records, strict=True)
+            if level != "pixels" and record.path in annotations.headers
+        }
+        images = {key: (in_memory or {}).get(key, key) for key in context.images if key not in known}
+        read = read_image_info(images, decode_pixels=level == "pixels", progress=progress)
+        context.add_image_info(known | read)
     return context

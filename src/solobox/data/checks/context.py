@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
-from solobox.data.checks.diagnosis import CODES, Box, Diagnosis, Finding, Fix
+from solobox.data.checks.diagnosis import CODES, Diagnosis, Finding, Fix
 from solobox.data.checks.image_info import ImageInfo
-from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.records import Annotations, Box, Problem, Record, with_boxes
 from solobox.data.identity import canonical_paths
 from solobox.data.layouts import CORNERS
 from solobox.data.object_size import ObjectSize
@@ -155,11 +155,11 @@ class CheckContext:
         )
         if not changed:
             return self.annotations
-        boxes = self._in_pixels.tolist()
-        records = tuple(
-            replace(record, box=(box[0], box[1], box[2], box[3]) if has_box else None)
-            for record, box, has_box in zip(self.records, boxes, self.has_box.tolist(), strict=True)
+        boxes = (
+            (box[0], box[1], box[2], box[3]) if has_box else None
+            for box, has_box in zip(self._in_pixels.tolist(), self.has_box.tolist(), strict=True)
         )
+        records = with_boxes(self.records, boxes)
         return replace(self.annotations, records=records, layout=CORNERS)
 
     def diagnosis(self) -> Diagnosis:

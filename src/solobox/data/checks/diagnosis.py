@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from solobox.data.formats.records import SPLITS, Annotations
+from solobox.data.formats.records import SPLITS, Annotations, Box
 from solobox.data.object_size import ObjectSize
 
 if TYPE_CHECKING:
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Level: TypeAlias = Literal["error", "warning"]
-Box: TypeAlias = tuple[float, float, float, float]
 
 CODES: dict[str, Level] = {
     # about the whole file

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from solobox.data import formats
 from solobox.data.checks.context import format_box
-from solobox.data.checks.diagnosis import Box, Diagnosis, Fix
+from solobox.data.checks.diagnosis import Diagnosis, Fix
 from solobox.data.formats import csv as csv_format
-from solobox.data.formats.records import Record
+from solobox.data.formats.records import Box, Record
 from solobox.errors import DataError
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs

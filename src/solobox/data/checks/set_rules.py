@@ -3,7 +3,7 @@
 Of an image or a group in several splits the last of `SPLITS` is kept: test before val before train.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,13 @@ def check_rows(context: CheckContext) -> None:
     """Run all rules about several rows."""
     _presence(context)
     splits = _splits(context)
-    identities = _identities(context)
+    signs = _signatures(context)
+    identities = _identities(context, signs)
     leaking = _images_in_splits(context, splits, identities)
     _groups_in_splits(context, splits)
     _rows_of_one_image(context)
     _same_image(context, leaking, identities, has_splits=any(splits))
-    _similar_images(context)
+    _similar_images(context, signs)
     _tiny_objects(context)
 
 
@@ -49,7 +50,7 @@ def _reference(context: CheckContext, index: int) -> str:
     return f"{record.image} ({record.where})"
 
 
-def _identities(context: CheckContext) -> dict[Path, Path]:
+def _identities(context: CheckContext, signs: Signatures) -> dict[Path, Path]:
     """For each image the first one with the same bytes, or with the same pixels, saved in another way."""
     keys = list(context.images)
     first: dict[bytes, int] = {}
@@ -60,16 +61,21 @@ def _identities(context: CheckContext) -> dict[Path, Path]:
             links.append((first.setdefault(info.digest, number), number))
     links += [
         (one, other)
-        for one, other in pairs(_signatures(context, keys)).tolist()
+        for one, other in pairs(signs).tolist()
         if context.image_info[keys[one]].digest != context.image_info[keys[other]].digest
         and confirmed(keys[one], keys[other])
     ]
     return dict(zip(keys, (keys[root] for root in components(len(keys), links)), strict=True))
 
 
-def _signatures(context: CheckContext, keys: Sequence[Path]) -> Signatures:
-    signs = [context.image_info[key].signature for key in keys if key in context.image_info]
-    return np.concatenate(signs) if signs else no_signatures(0)
+def _signatures(context: CheckContext) -> Signatures:
+    """The signature of each image's pixels; like no other for one that was not decoded."""
+    signs = no_signatures(len(context.images))
+    for number, key in enumerate(context.images):
+        info = context.image_info.get(key)
+        if info is not None and info.signature is not None:
+            signs[number] = info.signature[0]
+    return signs
 
 
 def _group_indices(names: Iterable[Hashable]) -> dict[Hashable, list[int]]:
@@ -244,14 +250,12 @@ def _tiny_objects(context: CheckContext) -> None:
         context.add("tiny-objects", -1, size.sentence(), size.advice())
 
 
-def _similar_images(context: CheckContext) -> None:
+def _similar_images(context: CheckContext, signs: Signatures) -> None:
     """The groups that training makes, and one finding about images that are probably of one scene but in none."""
-    keys = list(context.images)
-    signs = _signatures(context, keys)
     if np.isnan(signs["aspect"]).all():
         return
     first = [context.records[indices[0]] for indices in context.images.values()]
-    digests = [context.image_info[key].digest for key in keys]
+    digests = [context.image_info[key].digest for key in context.images]
     found = find_groups(
         [record.image for record in first],
         [record.group for record in first],

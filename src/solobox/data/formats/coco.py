@@ -27,6 +27,7 @@ from solobox.data.formats.parsing import (
     image_name,
     number,
     some,
+    sorted_files,
     split_in_name,
     split_of,
 )
@@ -157,7 +158,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json"):
-        found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
+        found = [file for file in sorted_files(path, pattern) if _looks_like(file)]
         # The folder of COCO itself also has captions and keypoints of the same images.
         instances = [file for file in found if file.name.startswith("instances")]
         if found:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import load, mapping, name_of, nameless, objects, outline, text_of
-from solobox.data.formats.parsing import box_of, split_in_name
+from solobox.data.formats.parsing import box_of, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record
 
 NAME = "createml"
@@ -57,7 +57,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     for pattern in ("*.json", "*/*.createml.json"):
-        found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
+        found = [file for file in sorted_files(path, pattern) if _looks_like(file)]
         if found:
             return found
     return []

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from solobox.data.formats.parsing import encoding_of, head, split_in_name
+from solobox.data.formats.parsing import encoding_of, head, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Problem, Record
 from solobox.data.formats.tables import (
     KNOWN,
@@ -91,7 +91,7 @@ def tables_of(folder: Path) -> list[Path]:
     found = [
         path
         for pattern in ("*.csv", "*/_annotations.csv", "*/metadata.csv")
-        for path in sorted(folder.glob(pattern))
+        for path in sorted_files(folder, pattern)
         if _split_of_file(path, folder) and columns_of(header_of(path)) is not None
     ]
     splits = [_split_of_file(path, folder) for path in found]

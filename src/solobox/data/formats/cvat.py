@@ -5,15 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree as ET  # types only; what is read goes through defusedxml
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from xml.etree import ElementTree as ET
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, nameless, size_of
-from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name, number, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record, without_box
+from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name, number, parse_xml, split_in_name
+from solobox.data.formats.records import Annotations, Box, Problem, Record, without_box
 from solobox.errors import DataError
 
 NAME = "cvat"
@@ -21,7 +18,6 @@ LOOKS_LIKE = "CVAT XML 1.1, for images or for video"
 CONVENTION = "corners in pixels"
 
 _AREAS = ("box", "polygon", "ellipse")
-_Box = tuple[float, float, float, float]
 
 
 def fits(path: Path) -> bool:
@@ -38,11 +34,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     Raises DataError: ``bad-xml``.
     """
     file = _file(path) or path
-    try:
-        root = parse(file).getroot()
-    except (ET.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-        raise DataError(f"{file}: not readable as XML: {error}", code="bad-xml") from None
-    if root is None or root.tag != "annotations":
+    root = parse_xml(file)
+    if root.tag != "annotations":
         raise DataError(f"{file}: no <annotations> at the top of the XML", code="bad-xml")
     finder = ImageFinder(file.parent, file.parent / "images", images=images)
     records: list[Record] = []
@@ -128,7 +121,7 @@ def _text(shape: ET.Element) -> str:
     return ", ".join(f"{key} {shape.get(key)}" for key in keys if shape.get(key) is not None)[:200]
 
 
-def _box(shape: ET.Element) -> _Box:
+def _box(shape: ET.Element) -> Box:
     angle = math.radians(number(shape.get("rotation") or "0"))
     if shape.tag == "polygon":
         pairs = [point.split(",") for point in (shape.get("points") or "").split(";")]

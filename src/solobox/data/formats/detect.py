@@ -68,9 +68,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         for module in (
             yolo,
             label_studio,
+            labelme,
             createml,
             via,
-            labelme,
             hf_metadata,
             cvat,
             coco,

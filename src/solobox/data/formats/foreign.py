@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from solobox.data.formats.json_reading import Outline, outline
-from solobox.data.formats.parsing import head
+from solobox.data.formats.parsing import head, sorted_files
 
 _KITTI = re.compile(r"[A-Za-z_]+( -?\d+(\.\d+)?){14,15}")
 _SAMPLED_FILES = 20
@@ -25,7 +25,7 @@ def describe(path: Path) -> str:
         "label_2/*.txt",
         "*/label_2/*.txt",
     ):
-        for file in sorted(path.glob(pattern))[:_SAMPLED_FILES]:
+        for file in sorted_files(path, pattern)[:_SAMPLED_FILES]:
             if file.is_file() and (found := _of_file(file)):
                 return f"{found} (found in {file.relative_to(path).as_posix()})"
     return ""

@@ -25,7 +25,7 @@ from solobox.data.formats.json_reading import (
     size_of,
     text_of,
 )
-from solobox.data.formats.parsing import box_of, head, read_text, split_in_name
+from solobox.data.formats.parsing import box_of, head, read_text, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError
@@ -229,7 +229,7 @@ def _files(path: Path) -> list[Path]:
         return []
     for folder in ("", "*/", "data/*/"):
         for name in ("metadata.jsonl", "metadata.csv"):
-            found = [file for file in sorted(path.glob(folder + name)) if _looks_like(file)]
+            found = [file for file in sorted_files(path, folder + name) if _looks_like(file)]
             if found:
                 return found
     return []

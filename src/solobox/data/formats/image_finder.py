@@ -42,6 +42,7 @@ class ImageFinder:
         self._path_of = {folder: locate(folder) for folder in (*self._folders, self._own)}
         self._listings = Listings()
         self._tails: dict[str, list[list[tuple[Path, int]]]] = {}
+        self._straight: dict[Path, Path | None] = {}
         self._index: FileIndex | None = None
         self._results: dict[tuple[str, str, str], _Result] = {}
 
@@ -223,7 +224,7 @@ class ImageFinder:
         for folder in self._folders:
             path = self._path_of[folder](name)
             if self._listings.has(path):
-                return _Result(_without_detours(path, name), exact=True)
+                return _Result(self._without_detours(path) if ".." in name.split("/") else path, exact=True)
         expected = self._path_of[self._folders[0]](name)
         parts = _parts(name)
         if not parts or self._only_exact:
@@ -241,6 +242,14 @@ class ImageFinder:
                 change = "the name", "that of the annotation file"
                 return _Result(path_of_stem, found=True, renamed=True, by_stem=True, change=change)
         return result or _Result(expected)
+
+    def _without_detours(self, path: Path) -> Path:
+        """The same file without ``folder/..`` in its path, where no link makes it another."""
+        parent = path.parent
+        if parent not in self._straight:
+            self._straight[parent] = _straight(parent)
+        folder = self._straight[parent]
+        return (_straight(path) or path) if folder is None else folder / path.name
 
     def _by_tail(self, parts: tuple[str, ...], expected: Path) -> "_Result | None":
         """By the last parts of a name in the folders themselves."""
@@ -387,12 +396,10 @@ def _splits_in(folders: tuple[str, ...]) -> frozenset[str]:
     return frozenset(split for split in map(split_in_name, folders) if split)
 
 
-def _without_detours(path: Path, name: str) -> Path:
-    """The same file without ``folder/..`` in its path, where no link makes it another."""
-    if ".." not in name.split("/"):
-        return path
+def _straight(path: Path) -> Path | None:
+    """The normalized path; None where links make it that of another file or folder."""
     straight = Path(os.path.normpath(path))
     try:
-        return straight if straight.samefile(path) else path
+        return straight if straight.samefile(path) else None
     except OSError:
-        return path
+        return None

@@ -9,7 +9,7 @@ from typing import Any
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, load, name_of, objects, outline, size_of, text_of
-from solobox.data.formats.parsing import NOT_A_BOX, split_in_name
+from solobox.data.formats.parsing import NOT_A_BOX, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Problem, Record, without_box
 from solobox.errors import DataError
 
@@ -97,7 +97,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         return []
-    return next((found for pattern in _USUAL if (found := sorted(path.glob(pattern)))), [])
+    return next((found for pattern in _USUAL if (found := sorted_files(path, pattern))), [])
 
 
 def _looks_like(path: Path) -> bool:

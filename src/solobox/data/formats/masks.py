@@ -4,6 +4,7 @@ Zero is the background, and so is what is fully transparent. A mask of one other
 values several objects, each value one. An empty mask is an image without the object.
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from solobox.data.formats.parsing import Listings, split_in_name
-from solobox.data.formats.records import Annotations, Problem, Record
+from solobox.data.formats.parsing import Listings, folders_in, split_in_name
+from solobox.data.formats.records import Annotations, Box, Problem, Record
 from solobox.errors import ImageError
-from solobox.images.reading import is_image_name, probe
+from solobox.images.reading import Header, is_image_name, probe
 
 NAME = "masks"
 LOOKS_LIKE = "a folder with images in images/ and their masks in masks/, by equal names"
@@ -44,6 +45,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     records: list[Record] = []
     problems: list[Problem] = []
     unlabelled: list[str] = []
+    headers: dict[Path, Header] = {}
     listings = Listings()
     for image_folder, mask_folder in _pairs(path):
         folder = images or image_folder
@@ -60,7 +62,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             used.add(located.name)
             where = f"{mask_folder.name}/{name}"
             for each in _of_mask(
-                mask_folder / name, Record(row, where, located.name, located, None, split=split)
+                mask_folder / name, Record(row, where, located.name, located, None, split=split), headers
             ):
                 if isinstance(each, Problem):
                     problems.append(each)
@@ -70,48 +72,70 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             name for name in sorted(listings.names(folder)) if is_image_name(name) and name not in used
         ]
     return Annotations(
-        path, NAME, CONVENTION, tuple(records), problems=tuple(problems), unlabelled=tuple(unlabelled)
+        path,
+        NAME,
+        CONVENTION,
+        tuple(records),
+        problems=tuple(problems),
+        unlabelled=tuple(unlabelled),
+        headers=headers,
     )
 
 
-def _of_mask(file: Path, base: Record) -> Iterator[Record | Problem]:
+def _of_mask(file: Path, base: Record, headers: dict[Path, Header]) -> Iterator[Record | Problem]:
     try:
-        # Values are indices of a palette, or grey; colours are not blended, only told apart.
         with Image.open(file) as mask:
-            values = _values(mask)
+            objects = _objects(mask)
+            width, height = mask.size  # once it is decoded: a TIFF is turned upright by that
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         yield _problem("unreadable-image", base, f"the mask cannot be read: {error}", "save the mask again")
         return
-    height, width = values.shape
-    try:
-        size = probe(base.path).size
-    except ImageError:
-        size = None  # the checks say that the image is absent or broken
-    if size is not None and tuple(size) != (width, height):
+    size = width, height
+    with contextlib.suppress(ImageError):  # the checks say that the image is absent or broken
+        headers[base.path] = probe(base.path)
+        size = headers[base.path].size
+    if size != (width, height):
         message = f"the mask is {width} x {height}, its image {size[0]} x {size[1]}"
         yield _problem("mask-size", base, message, "save the mask in the size of the upright image")
         return
-    numbers = [value for value in np.unique(values).tolist() if value != 0]
-    if len(numbers) > _MAX_OBJECTS:
-        # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
-        values = (values > max(numbers) / 2).astype(np.uint8)
-        numbers = [1]
-    if not numbers:
+    if not objects:
         yield Record(
             base.row, base.where, base.image, base.path, None, split=base.split, size=(width, height)
         )
-    for value in numbers:
-        rows, columns = np.nonzero(values == value)
-        box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
-        where = f"{base.where}, value {value:g}" if len(numbers) > 1 else base.where
+    for value, box in objects.items():
+        where = f"{base.where}, value {value:g}" if len(objects) > 1 else base.where
         text = f"bounds of value {value:g}"
         yield Record(
             base.row, where, base.image, base.path, box, text, split=base.split, size=(width, height)
         )
 
 
+def _objects(mask: Image.Image) -> dict[float, Box]:
+    """The values of a mask but 0, ascending, with the bounds of each."""
+    if mask.mode in {"L", "P"}:  # nearly all, and mostly of one object: then no array is needed
+        found = [value for value, count in enumerate(mask.histogram()) if count and value]
+        if len(found) <= 1:
+            x1, y1, x2, y2 = mask.getbbox() or (0, 0, 0, 0)
+            return dict.fromkeys(found, (float(x1), float(y1), float(x2), float(y2)))
+    values = _values(mask)
+    numbers: list[float] = [value for value in np.unique(values).tolist() if value != 0]
+    if len(numbers) > _MAX_OBJECTS:
+        # Edges that were smoothed, or saved as JPEG, have values of their own: one object, from half of the range on.
+        values = (values > max(numbers) / 2).astype(np.uint8)
+        numbers = [1]
+    return {value: _bounds(values == value) for value in numbers}
+
+
+def _bounds(pixels: npt.NDArray[np.bool_]) -> Box:
+    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
+    return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1
+
+
 def _values(mask: Image.Image) -> npt.NDArray[Any]:
-    """A number for each pixel, (height, width): 0 for the background, and for what is fully transparent."""
+    """A number for each pixel, (height, width): 0 for the background, and for what is fully transparent.
+
+    Values are indices of a palette, or grey; colours are not blended, only told apart.
+    """
     if mask.mode == "F":
         fractions: npt.NDArray[Any] = np.nan_to_num(np.asarray(mask))
         return fractions
@@ -135,7 +159,7 @@ def _problem(code: str, base: Record, message: str, advice: str) -> Problem:
 def _pairs(path: Path) -> list[tuple[Path, Path]]:
     if not path.is_dir():
         return []
-    for roots in ([path], [each for each in sorted(path.iterdir()) if each.is_dir()]):
+    for roots in ([path], folders_in(path)):
         pairs = [pair for root in roots if (pair := _pair(root)) is not None]
         if pairs:
             return pairs

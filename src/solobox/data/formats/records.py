@@ -5,12 +5,16 @@ swapped corners, text that is no number, or of an image that does not exist. `so
 judges whether the file keeps to its format's layout, and converts to pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from solobox.boxes import Convention
+from solobox.images.headers import Header
+
+Box: TypeAlias = tuple[float, float, float, float]
 
 SPLITS = ("train", "val", "test")
 
@@ -74,7 +78,7 @@ class Record:
     where: str
     image: str
     path: Path
-    box: tuple[float, float, float, float] | None
+    box: Box | None
     text: str = ""
     label: str = ""
     split: str = ""
@@ -96,6 +100,18 @@ def without_box(record: Record, index: int, kinds: str) -> Problem:
     )  # fmt: skip
 
 
+def with_boxes(records: Iterable[Record], boxes: Iterable[Box | None]) -> tuple[Record, ...]:
+    """The same records with other boxes; for so many that `dataclasses.replace` would take seconds."""
+    values = attrgetter(*Record.__match_args__)
+    at = Record.__match_args__.index("box")
+    made = []
+    for record, box in zip(records, boxes, strict=True):
+        arguments = list(values(record))
+        arguments[at] = box
+        made.append(Record(*arguments))
+    return tuple(made)
+
+
 @dataclass(frozen=True, slots=True)
 class Annotations:
     """All records of one dataset, in the order of the file.
@@ -107,6 +123,7 @@ class Annotations:
     layout_is_certain: whether a person, or another program of Solobox, said so, and the checks have nothing to judge.
     problems: faults of rows, those included that gave no record.
     unlabelled: names of images that lie among the others and of which the annotations say nothing.
+    headers: of images that the reader had to open, by `Record.path`, so that the checks need not open them again.
     """
 
     path: Path
@@ -117,3 +134,4 @@ class Annotations:
     layout_is_certain: bool = False
     problems: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    headers: Mapping[Path, Header] = field(default_factory=dict)

@@ -11,12 +11,10 @@ from types import MappingProxyType
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, box_of, image_name, number, split_of
-from solobox.data.formats.records import Layout, Problem, Record
+from solobox.data.formats.records import Box, Layout, Problem, Record
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 from solobox.utils.text import unescape_cell, unescape_name
-
-Box = tuple[float, float, float, float]
 
 _IMAGE = (
     *("image", "filename", "file_name", "filepath", "file_path", "path", "image_path", "imagepath", "file"),

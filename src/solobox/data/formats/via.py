@@ -19,7 +19,7 @@ from solobox.data.formats.json_reading import (
     outline,
     text_of,
 )
-from solobox.data.formats.parsing import NOT_A_BOX, box_of, number, split_in_name
+from solobox.data.formats.parsing import NOT_A_BOX, box_of, number, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
 
 NAME = "via"
@@ -222,7 +222,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     for pattern in ("*.json", "*/*.json"):
-        found = [file for file in sorted(path.glob(pattern)) if _looks_like(file)]
+        found = [file for file in sorted_files(path, pattern) if _looks_like(file)]
         if found:
             return found
     return []

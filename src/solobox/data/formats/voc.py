@@ -10,21 +10,21 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree as ET  # builds and writes; what is read goes through defusedxml
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import parse
+from xml.etree import ElementTree as ET
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import (
     NOT_A_BOX,
     box_of,
+    folders_in,
     head,
     image_name,
     number,
     parent_of,
+    parse_xml,
     read_text,
     some,
+    sorted_files,
     split_in_name,
 )
 from solobox.data.formats.records import SPLITS, Annotations, Layout, Problem, Record
@@ -74,7 +74,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         splits = _splits(folder)
         beside = split_in_name(folder.name)
         finder = ImageFinder(*_image_folders(folder), images=images)
-        files = [path] if path.is_file() else sorted(folder.glob("*.xml"))
+        files = [path] if path.is_file() else sorted_files(folder, "*.xml")
         contents = [_Content.of(file) for file in files]
         finder.prefer(content.name for content in contents)
         first = len(records)
@@ -126,14 +126,14 @@ def _folders(path: Path) -> list[Path]:
     subfolders = _with_xml(path)
     usual = [folder for folder in subfolders if folder.name.lower() in _USUAL]
     if not subfolders:  # a folder for each class, in that of the annotations
-        inner = [folder for folder in sorted(path.iterdir()) if folder.is_dir()]
+        inner = folders_in(path)
         usual = [each for folder in inner if folder.name.lower() in _USUAL for each in _with_xml(folder)]
         subfolders = [each for folder in inner for each in _with_xml(folder)]
     return usual or subfolders
 
 
 def _with_xml(path: Path) -> list[Path]:
-    return [folder for folder in sorted(path.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
+    return [folder for folder in folders_in(path) if any(folder.glob("*.xml"))]
 
 
 def _image_folders(folder: Path) -> list[Path]:
@@ -190,10 +190,11 @@ class _Content:
     @classmethod
     def of(cls, file: Path) -> "_Content":
         try:
-            root = parse(file).getroot()
-        except (ET.ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
-            return cls(file, file.stem, "", None, (("", f"not readable as XML: {error}", NOT_A_BOX),))
-        if root is None or root.tag != "annotation":
+            root = parse_xml(file)
+        except DataError as error:
+            text = str(error).removeprefix(f"{file}: ")
+            return cls(file, file.stem, "", None, (("", text, NOT_A_BOX),))
+        if root.tag != "annotation":
             text = "no <annotation> at the top of the XML"
             return cls(file, file.stem, "", None, (("", text, NOT_A_BOX),))
         name, original = (image_name(root.findtext(tag) or "") for tag in ("filename", "original_image"))
@@ -228,15 +229,15 @@ def _records(content: _Content, finder: ImageFinder, split: str) -> Iterator[Rec
 
 def _box(entry: ET.Element) -> tuple[str, tuple[float, float, float, float]]:
     """The box of an object as text and numbers: its ``<bndbox>``, or else the bounds of its ``<polygon>``."""
-    polygon = entry.find("polygon")
-    if entry.find("bndbox") is None and polygon is not None:
+    bounds, polygon = entry.find("bndbox"), entry.find("polygon")
+    if bounds is None and polygon is not None:
         # <x1>, <y1>, <x2>, ... of Roboflow, or <pt><x/><y/></pt> of LabelMe's server
         points = [(point.tag[:1], number((point.text or "").strip())) for point in polygon.iter()]
         x = [value for tag, value in points if tag == "x"]
         y = [value for tag, value in points if tag == "y"]
         if len(x) == len(y) > 1 and all(value == value for value in (*x, *y)):
             return f"the bounds of a polygon of {len(x)} points", (min(x), min(y), max(x), max(y))
-    corners = [(entry.findtext(f"bndbox/{corner}") or "").strip() for corner in _CORNERS]
+    corners = ["" if bounds is None else (bounds.findtext(corner) or "").strip() for corner in _CORNERS]
     text = ", ".join(f"{name} {value or 'missing'}" for name, value in zip(_CORNERS, corners, strict=True))
     return text, box_of(corners)
 

@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,14 @@ def _records(
 
 
 def _name(image: Path, folder: Path) -> str:
-    return (image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix()
+    return f"{_folder_name(image.parent, folder)}{image.name}"
+
+
+@lru_cache(maxsize=1000)
+def _folder_name(images: Path, folder: Path) -> str:
+    """What stands before the names of the images in a folder."""
+    parent = images.relative_to(folder) if images.is_relative_to(folder) else images
+    return "" if parent == Path() else f"{parent.as_posix().rstrip('/')}/"
 
 
 def _label(word: str, names: Mapping[int, str], unnamed: Counter[int]) -> str:

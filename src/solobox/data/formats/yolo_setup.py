@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -312,8 +313,9 @@ def _images(place: Path, root: Path, finders: list[ImageFinder]) -> Iterable[Pat
 def _in_folder(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders.sort()
+        at = Path(parent)
         for name in sorted(filter(is_image_name, names)):
-            yield Path(parent, name)
+            yield at / name
 
 
 def _image_folders(folder: Path) -> Iterator[Path]:
@@ -378,8 +380,13 @@ def _swapped(parts: Sequence[str]) -> Sequence[str]:
 
 def label_file(image: Path) -> Path:
     """The file with the boxes of an image, which need not exist."""
-    name, parts = f"{image.stem}.txt", image.parts[:-1]
+    return _label_folder(image.parent) / f"{image.stem}.txt"
+
+
+@lru_cache(maxsize=1000)
+def _label_folder(images: Path) -> Path:
+    parts = images.parts
     for at in range(len(parts) - 1, -1, -1):
         if parts[at] == "images":
-            return Path(*parts[:at], "labels", *parts[at + 1 :], name)
-    return image.parent / name
+            return Path(*parts[:at], "labels", *parts[at + 1 :])
+    return images
