@@ -18,6 +18,8 @@ from solobox.data.layouts import CORNERS, WHOLE, unit_corners, unit_sizes
 
 Mask = npt.NDArray[np.bool_]
 
+_ORDERS: tuple[Convention, ...] = get_args(Convention)
+
 FRACTION_SLACK = 0.02
 TOLERANCE_PX = 2.0
 TOLERANCE_SHARE = 0.01
@@ -26,6 +28,10 @@ ENOUGH_ROWS = 20
 _FEW_ROWS = 5
 _SLIPS = 0.05
 """The share of rows that may be wrong in any reading, so that they speak against none."""
+
+
+_MANY = 0.25
+"""The share of rows that do not fit, for which y is thought to be first in another order than the stated one too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +113,27 @@ def detect_convention(
             layout = replace(stated, unit=unit, first=0)
             other, other_misfits = _in_unit(numbers, sizes, layout, order_is_stated=order_is_stated)
             if other_misfits <= 0.01 * len(numbers) and _is_better(other_misfits, misfits, len(numbers)):
-                return _percent(numbers, sizes, other) or other
+                best = _percent(numbers, sizes, other) or other
+                # Pixels of images that are smaller than this unit's whole always fit, but do not reach its end.
+                reach = unit_corners(best.layout, numbers).max() > 0.9 * unit_sizes(best.layout, sizes).max()
+                return replace(best, sure=bool(best.sure and reach))
     return found
+
+
+def corners_and_sizes_fit(numbers: Floats, sizes: Floats, layout: Layout) -> bool:
+    """Whether the boxes of a file fit both as corners and as corner and size, in the unit of `layout`.
+
+    numbers, sizes: as in `detect_convention`. Where no image's size is known, whether the numbers can be corners.
+    """
+    finite = finite_rows(numbers)
+    known = finite & finite_rows(sizes)
+    if not known.any():
+        return bool(finite.any() and not _reversed(numbers[finite]).any())
+    numbers, sizes = numbers[known], sizes[known]
+    return all(
+        _misfits(numbers, sizes, replace(layout, order=order, first=0)) <= _allowed(len(numbers))
+        for order in ("xyxy", "xywh")
+    )
 
 
 def _allowed(n: int) -> int:
@@ -143,19 +168,31 @@ def _in_unit(
         found = _order_against(numbers, sizes, stated)
     misfits = _misfits(numbers, sizes, found.layout)
     if misfits > _allowed(len(numbers)):
-        layout = replace(found.layout, order=stated.order, y_first=not stated.y_first)
-        turned = _misfits(numbers, sizes, layout)
-        if turned <= 0.01 * len(numbers) and _is_better(turned, misfits, len(numbers)):
-            return BoxConvention(layout), turned
+        turned = {
+            order: _misfits(numbers, sizes, _turned(stated, order)) for order in (stated.order, *_ORDERS)
+        }
+        likely = [
+            order
+            for order, count in turned.items()
+            if count <= 0.01 * len(numbers)
+            and _is_better(count, misfits, len(numbers))
+            and (order == stated.order or misfits - count >= _MANY * len(numbers))
+        ]
+        if likely:
+            sure = likely[0] == stated.order or len(likely) == 1
+            return BoxConvention(_turned(stated, likely[0]), sure=sure), turned[likely[0]]
     return found, misfits
+
+
+def _turned(stated: Layout, order: Convention) -> Layout:
+    first = stated.first if order == stated.order else 0
+    return replace(stated, order=order, y_first=not stated.y_first, first=first)
 
 
 def _order_against(numbers: Floats, sizes: Floats, stated: Layout) -> BoxConvention:
     """The order of a format that states one: another only where that one does not fit, and the other does."""
     n = len(numbers)
-    misfits = {
-        order: _misfits(numbers, sizes, replace(stated, order=order)) for order in get_args(Convention)
-    }
+    misfits = {order: _misfits(numbers, sizes, replace(stated, order=order)) for order in _ORDERS}
     if misfits[stated.order] > _allowed(n):
         others = [
             order
@@ -174,7 +211,7 @@ def _order_against(numbers: Floats, sizes: Floats, stated: Layout) -> BoxConvent
             for order in (stated.order, "xyxy")
         }
         if off[stated.order] > off["xyxy"] + 0.1:
-            return BoxConvention(stated, alternative=replace(stated, order="xyxy"))
+            return BoxConvention(stated, sure=False, alternative=replace(stated, order="xyxy"))
     return BoxConvention(stated, corners_proven=True)
 
 

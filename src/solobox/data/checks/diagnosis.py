@@ -24,6 +24,7 @@ CODES: dict[str, Level] = {
     "maybe-not-corners": "warning",
     "other-layout": "error",
     "maybe-other-layout": "warning",
+    "ambiguous-layout": "error",
     "scaled-images": "error",
     "unrotated-size": "error",
     "recorded-size": "warning",

@@ -1,5 +1,7 @@
 """From the numbers of a file to boxes in pixels: what stands for no object, which layout they have, for which size."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from solobox import boxes as geometry
@@ -33,6 +35,8 @@ def check_layout(context: CheckContext) -> BoxConvention:
         recorded = _judged(context, numbers, context.recorded)
         convention = recorded if recorded.layout == stated else convention
     rows = context.active_rows()
+    if context.annotations.layout_is_guess and _cannot_be_told(context, convention.layout, numbers, rows):
+        return replace(convention, sure=False)
     if convention.alternative is not None and convention.layout == stated:
         _doubt(context, convention, convention.alternative)
     if convention.layout != stated:
@@ -77,6 +81,25 @@ def _placeholders(context: CheckContext) -> None:
             f"without the object, e.g. {context.records[indices[0]].where}",
             "right if the object is absent there; --fix leaves the box of such a row empty",
         )
+
+
+def _cannot_be_told(context: CheckContext, found: Layout, numbers: Floats, rows: list[int]) -> bool:
+    """One error for a file that does not say what its numbers are, where its boxes do not show it either."""
+    if found.order == "cxcywh" or not box_convention.corners_and_sizes_fit(
+        numbers[rows], context.size[rows], found
+    ):
+        return False
+    choices = [replace(found, order="xyxy", first=0), replace(found, order="xywh", first=0)]
+    context.add(
+        "ambiguous-layout",
+        -1,
+        f"nothing says whether the boxes are {' or '.join(map(describe, choices))}: either way they lie in their "
+        f"images, e.g. {box_text(context, rows[0])}",
+        f"draw a few boxes to see, then say --layout {' or --layout '.join(map(layout_name, choices))}",
+        bad=rows,
+    )
+    context.active[rows] = False
+    return True
 
 
 def _doubt(context: CheckContext, convention: BoxConvention, other: Layout) -> None:

@@ -1,7 +1,8 @@
 """The reference article's CSV: an image's path, then its box as the text ``[x1, y1, x2, y2]``.
 
-Read with or without a header, whatever it says. The text may be unquoted, and the numbers may be separated by spaces
-only (as NumPy prints them). An empty text or ``[]`` lists an image without the object.
+Read with or without a header. The text may be unquoted, and the numbers may be separated by spaces only (as NumPy
+prints them). An empty text or ``[]`` lists an image without the object. A header that says other numbers, such as
+COCO's word ``bbox``, makes it a plain CSV of these.
 """
 
 import csv
@@ -9,16 +10,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from solobox.data.formats import csv as csv_format
 from solobox.data.formats.csv import opened
 from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.parsing import (
-    NOT_A_BOX,
-    box_of,
-    head,
-    image_name,
-)
+from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name
 from solobox.data.formats.records import Annotations, Record
+from solobox.data.formats.text_layout import text_layout
 from solobox.data.formats.writing import plain, relative_to, writable
+from solobox.data.layouts import CORNERS, describe
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 from solobox.utils.atomic import replacing
@@ -47,12 +46,13 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read the article's CSV; paths are relative to `images`, or else to the file's folder.
 
-    A text that is not four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row
-    without a path.
+    The numbers are corners, unless the header's name of the second column settles another layout. A text that is not
+    four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row without a path.
     """
     folder = images or path.parent
     finder = ImageFinder(path.parent, images=images)
     records: list[Record] = []
+    header, layout, is_guess = "", CORNERS, False
     with opened(path) as file:
         delimiter = _delimiter(head(path).splitlines()[:_SNIFFED_LINES])
         reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
@@ -65,13 +65,21 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 continue
             if first and _is_header(name, text):
                 first = False
+                layout, is_guess = text_layout((name, text), text)
+                header = text
                 continue
             first = False
             where = f"{path.name}, row {row}"
             if not name:
                 raise DataError(f"{where}: the image path is empty", code="empty-image-name")
             records.append(Record(row, where, name, finder.find(name), _box(text), text))
-    return Annotations(path, NAME, CONVENTION, tuple(records), problems=finder.problems(path, records))
+    kind, convention = NAME, CONVENTION
+    if layout != CORNERS:
+        kind, convention = csv_format.NAME, f"{describe(layout)} (the column {header})"
+    problems = finder.problems(path, records)
+    return Annotations(
+        path, kind, convention, tuple(records), layout=layout, layout_is_guess=is_guess, problems=problems
+    )
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:

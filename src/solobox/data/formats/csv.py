@@ -135,6 +135,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         "; ".join(dict.fromkeys(part.convention for part in parts)),
         tuple(record for part in parts for record in part.records),
         layout=parts[0].layout,
+        layout_is_guess=any(part.layout_is_guess for part in parts),
         problems=tuple(problems),
     )
 
@@ -175,7 +176,10 @@ def read_table(
         if not columns.has_header and not records:
             raise DataError(f"{path}: holds no row", code="missing-column")
     problems = (*table.problems, *table.finder.problems(path, records))
-    return Annotations(path, name, table.convention(), records, layout=columns.layout, problems=problems)
+    return Annotations(
+        path, name, table.convention(), records, layout=columns.layout, layout_is_guess=columns.layout_is_guess,
+        problems=problems,
+    )  # fmt: skip
 
 
 def _is_separator(cells: Sequence[str]) -> bool:

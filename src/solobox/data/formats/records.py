@@ -121,6 +121,8 @@ class Annotations:
     convention: the coordinate convention of the file, in words, for reports.
     layout: of the numbers of each record's box.
     layout_is_certain: whether a person, or another program of Solobox, said so, and the checks have nothing to judge.
+    layout_is_guess: whether the file does not say which of corners, and corner and size, its numbers are: refused where
+        the boxes fit their images either way.
     problems: faults of rows, those included that gave no record.
     unlabelled: names of images that lie among the others and of which the annotations say nothing.
     headers: of images that the reader had to open, by `Record.path`, so that the checks need not open them again.
@@ -132,6 +134,7 @@ class Annotations:
     records: tuple[Record, ...]
     layout: Layout = Layout()
     layout_is_certain: bool = False
+    layout_is_guess: bool = False
     problems: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
     headers: Mapping[Path, Header] = field(default_factory=dict)

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, box_of, image_name, number, split_of
 from solobox.data.formats.records import Box, Layout, Problem, Record
+from solobox.data.formats.text_layout import text_layout
+from solobox.data.layouts import describe
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 from solobox.utils.text import unescape_cell, unescape_name
@@ -62,13 +64,14 @@ class Columns:
     """Where in a row everything is. An index of -1 is a column that the table lacks.
 
     box: the four numbers of a box, or one column with all of them. images: every column that names the image, the
-    most trusted first. convention: the layout, in words.
+    most trusted first. convention: the layout, in words. layout_is_guess: as in `Annotations`.
     """
 
     width: int
     images: tuple[int, ...]
     box: tuple[int, ...]
     layout: Layout = PIXEL_CORNERS
+    layout_is_guess: bool = False
     convention: str = ""
     has_header: bool = True
     split: int = -1
@@ -100,6 +103,11 @@ def columns_of(header: Sequence[str]) -> Columns | None:
     if not images or found is None:
         return None
     box, layout = found
+    words = ",".join(header[index].strip() for index in box)
+    convention, is_guess = _LAYOUTS[layout.order].format(words), False
+    if len(box) == 1:
+        layout, is_guess = text_layout(header, words)
+        convention = f"{describe(layout)} (the column {words})"
     used = {*box, *images[:1]}
     sizes = tuple(
         next((at[name] for name in choices if name in at and at[name] not in box), -1)
@@ -111,13 +119,13 @@ def columns_of(header: Sequence[str]) -> Columns | None:
     if others["split"] < 0:
         others["split"] = first(("set", "subset", "partition", "fold_name"))
     used |= {label, *others.values(), *(size or ())}
-    words = ",".join(header[index].strip() for index in box)
     return Columns(
         width=len(header),
         images=images,
         box=box,
         layout=layout,
-        convention=_LAYOUTS[layout.order].format(words),
+        layout_is_guess=is_guess,
+        convention=convention,
         split=others["split"],
         group=others["group"],
         label=label,
