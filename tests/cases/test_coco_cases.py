@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from case_files import BOX, SIZE, codes, draw_all, in_pixels, index_of, put, xywh
+from case_files import BOX, SIZE, codes, draw, draw_all, in_pixels, index_of, put, xywh
 
 from error_codes import has_code
 from solobox.data import checks, formats
+from solobox.data.dataset import Dataset
 from solobox.data.formats import Annotations
 from solobox.errors import DataError
 
@@ -74,7 +75,33 @@ def test_faults_of_rows_leave_the_others(tmp_path: Path) -> None:
     assert codes(found) == ["bad-reference"]
     assert_right(found, 5)
     assert found.problems[0].record is None
-    assert [record.image for record in found.records if record.box is None] == ["0.png"]
+    assert [record.box for record in found.records].count(None) == 0
+    assert found.unlabelled == ("0.png",)
+
+
+def test_an_image_whose_annotation_is_lost_is_no_negative(tmp_path: Path) -> None:
+    """It goes with its row where rows with errors are left out."""
+    value = changed(0, image_id=99)
+    draw(tmp_path / "images" / "9.png", 9)
+    value["images"].append({"id": 9, "file_name": "9.png"})
+    found = dataset(tmp_path, value)
+    assert sorted(found.unlabelled) == ["0.png", "9.png"]  # of either, nothing tells
+    with pytest.raises(DataError):
+        Dataset.from_annotations(found)
+    data = Dataset.from_annotations(found, skip_bad=True)
+    assert list(data.names) == [f"{index}.png" for index in range(1, 6)]
+    assert data.has_box.all()
+    value["annotations"][0]["image_id"] = 0
+    assert [record.image for record in dataset(tmp_path, value).records if record.box is None] == ["9.png"]
+
+
+def test_an_empty_box_of_an_image_in_doubt_is_no_negative(tmp_path: Path) -> None:
+    value = changed(0, bbox=[])
+    value["images"].append({"id": 0, "file_name": "5.png"})
+    found = dataset(tmp_path, value)
+    data = Dataset.from_annotations(found, skip_bad=True)
+    assert data.has_box.all()
+    assert "0.png" not in data.names
 
 
 @pytest.mark.parametrize("category", [0, 5, "thing"])

@@ -10,6 +10,7 @@ import pytest
 from format_cases import BOXES, SIZE, draw, pixels, put_json
 
 from solobox.data import checks, formats
+from solobox.data.dataset import Dataset
 from solobox.data.formats import Annotations
 
 SIZES = {"original_width": SIZE[0], "original_height": SIZE[1]}
@@ -111,6 +112,53 @@ def test_label_studio_a_region_with_choices_is_one_box(tmp_path: Path) -> None:
     found = formats.read(put_json(tmp_path / "a.json", [task("0.png", [choices, result(RECTANGLE)])]))
     assert pixels(found) == [IN_PIXELS]
     assert found.records[0].label == "a"
+
+
+def choices(*classes: str) -> dict[str, Any]:
+    return {"id": "c", "type": "choices", "from_name": "c", "value": {"choices": list(classes)}}
+
+
+CLASSES = (["dog"], ["no object"], ["None"], ["good", "negative"], ["No-Object", "empty"])
+WITHOUT = ["1.png", "2.png", "4.png"]
+
+
+@pytest.mark.parametrize("kind", ["json", "min", "csv"])
+def test_label_studio_a_class_alone_is_no_box(tmp_path: Path, kind: str) -> None:
+    """What says that the object is absent, and nothing else, is an image without it."""
+    draw(tmp_path, 6)
+    if kind == "json":
+        tasks = [task(f"{i}.png", [choices(*each)]) for i, each in enumerate(CLASSES)]
+        found = formats.read(put_json(tmp_path / "a.json", [*tasks, task("5.png", [result(RECTANGLE)])]))
+    elif kind == "min":
+        chosen = [each[0] if len(each) == 1 else {"choices": each} for each in CLASSES]
+        rows = [minimal(i) | {"choice": each} for i, each in enumerate(chosen)]
+        found = formats.read(put_json(tmp_path / "a.json", [*rows, minimal(5, RECTANGLE)]))
+    else:
+        cells = [each[0] if len(each) == 1 else json.dumps({"choices": each}) for each in CLASSES]
+        header = ("annotation_id", "annotator", "created_at", "image", "label", "choice")
+        lines = [(1, 1, "t", f"{i}.png", "", cell) for i, cell in enumerate(cells)]
+        lines.append((1, 1, "t", "5.png", json.dumps([RECTANGLE | SIZES]), "dog"))
+        found = formats.read(table(tmp_path / "a.csv", header, lines))
+    assert [code for code, _ in findings(found)] == ["no-box", "no-box"]
+    assert negatives(found) == WITHOUT
+    assert [problem.image for problem in found.problems] == ["0.png", "3.png"]
+    assert pixels(found)[-1:] == [IN_PIXELS]
+    assert "the class 'dog' alone" in found.problems[0].message
+    assert "'no object'" in found.problems[0].advice
+    data = Dataset.from_annotations(found, skip_bad=True)
+    assert [data.names[row] for row in range(len(data))] == [*WITHOUT, "5.png"]
+
+
+def test_cvat_a_tag_alone_is_no_box(tmp_path: Path) -> None:
+    draw(tmp_path, 4)
+    box = '<box label="a" xtl="7" ytl="5" xbr="41" ybr="33"/>'
+    inside = ['<tag label="dog"/>', '<tag label="background"/>', f'<tag label="dog"/>{box}', ""]
+    images = "".join(f'<image id="{i}" name="{i}.png">{each}</image>' for i, each in enumerate(inside))
+    (tmp_path / "annotations.xml").write_text(f"<annotations><version>1.1</version>{images}</annotations>")
+    found = formats.read(tmp_path)
+    assert findings(found) == [("no-box", "annotations.xml, image 1")]
+    assert negatives(found) == ["1.png", "3.png"]
+    assert "1 images are without the object, as a tag says" in found.convention
 
 
 def test_label_studio_csv_counts_negatives_and_refuses_cut_cells(tmp_path: Path) -> None:
@@ -239,7 +287,13 @@ def test_via_3_a_view_of_two_images_gives_no_box_to_either(tmp_path: Path) -> No
     content = via3({"a": region, "b": region | {"vid": "9"}}, {"1": ["0", "1"], "2": ["2"]})
     found = formats.read(put_json(tmp_path / "via3.json", content))
     assert [code for code, _ in findings(found)] == ["two-images", "bad-reference"]
-    assert [record.image for record in found.records] == ["2.png"]
+    assert (found.records, found.unlabelled) == ((), ("2.png",))
+    # With a box of its own the image is not that of the lost region.
+    content["metadata"]["c"] = region | {"vid": "2"}
+    found = formats.read(put_json(tmp_path / "via3.json", content))
+    assert [(record.image, record.box is None) for record in found.records] == [("2.png", False)]
+    del content["metadata"]["b"], content["metadata"]["c"]
+    assert negatives(formats.read(put_json(tmp_path / "via3.json", content))) == ["2.png"]
 
 
 def test_labelme_kinds(tmp_path: Path) -> None:

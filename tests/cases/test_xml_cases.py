@@ -63,13 +63,13 @@ POINTS = '<points label="nose" points="1,1"/>'
 )
 def test_what_has_no_box_is_an_error_and_no_negative(tmp_path: Path, shape: str) -> None:
     draw(tmp_path)
-    put(tmp_path, image(0, shape) + image(1, box(1) + shape) + image(2, "") + image(3, '<tag label="a"/>'))
+    put(tmp_path, image(0, shape) + image(1, box(1) + shape) + image(2, "") + image(3, '<tag label="none"/>'))
     found = formats.read(tmp_path)
     errors = [(each.code, each.image) for each in checks.check(found).errors]
     assert errors == [("no-box", "0.png")]
     assert pixels(found)[1:] == [BOXES[1], None, None]
     assert "1 points, lines, masks and the like beside a box" in found.convention
-    assert "1 images with tags alone" in found.convention
+    assert "1 images are without the object, as a tag says" in found.convention
 
 
 def test_a_video_tells_of_what_has_no_box(tmp_path: Path) -> None:

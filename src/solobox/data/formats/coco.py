@@ -2,10 +2,10 @@
 
 Read: one file, or a folder that holds several (``train.json``, ``annotations/instances_val2017.json``,
 ``valid/_annotations.coco.json``), the split of each file taken from its name or its folder's. An image without
-annotations is an image without the object. Crowd annotations (``iscrowd``) are skipped, and so is an image that has no
-others; the convention says how many. An annotation with an empty ``bbox`` says that there is no object, unless it has a
-``segmentation``, polygons or a run-length mask, whose bounds are then its box, or ``keypoints``, of which none can be
-made.
+annotations is an image without the object, but not in a file with annotations that lead to no image, of which one may
+be its own. Crowd annotations (``iscrowd``) are skipped, and so is an image that has no others; the convention says how
+many. An annotation with an empty ``bbox`` says that there is no object, unless it has a ``segmentation``, polygons or a
+run-length mask, whose bounds are then its box, or ``keypoints``, of which none can be made.
 """
 
 import json
@@ -66,6 +66,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         )
     records: list[Record] = []
     problems: list[Problem] = []
+    unlabelled: list[str] = []
     counts = Counter[str]()
     for file in files:
         split = ""
@@ -77,9 +78,10 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         records.extend(_records(content, finder, split, counts))
         counts["crowd annotations skipped"] += content.crowds
         problems += content.problems
+        unlabelled += [str(content.images[index]["file_name"]) for index in sorted(content.in_doubt)]
         for index in range(first, len(records)):
-            if content.at_fault.get(records[index].row) and records[index].box is not None:
-                problems.append(replace(content.at_fault[records[index].row], record=index))
+            if problem := content.at_fault.get(records[index].where):
+                problems.append(replace(problem, record=index))
             elif problem := _without_box(content, records[index], index):
                 problems.append(problem)
         problems += _unknown_categories(content)
@@ -88,7 +90,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             for problem in finder.problems(file, records[first:])
         )
     convention = CONVENTION + "".join(f"; {count:,} {what}" for what, count in counts.items() if count)
-    return Annotations(path, NAME, convention, tuple(records), LAYOUT, problems=tuple(problems))
+    return Annotations(
+        path, NAME, convention, tuple(records), LAYOUT, problems=tuple(problems), unlabelled=tuple(unlabelled)
+    )
 
 
 def write(path: Path, rows: Sequence[Record]) -> None:
@@ -205,7 +209,7 @@ def _records(content: Content, finder: ImageFinder, split: str, counts: Counter[
             extra=_extra(image),
             size=_recorded_size(image),
         )
-        if not of_image:
+        if not of_image and index not in content.in_doubt:
             yield base
         for at in of_image:
             if at != CROWD:

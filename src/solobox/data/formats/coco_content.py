@@ -20,7 +20,8 @@ class Content:
     """The lists of one file, each checked to be a list of objects, and the references between them.
 
     of_image: the indices of the annotations of each image, by the image's index. problems: of images and annotations
-    that give no record. at_fault: the problem of annotations whose image is in doubt, by `Record.row`.
+    that give no record. at_fault: the problem of annotations whose image is in doubt, by `Record.where`. in_doubt: the
+    indices of images without annotations, of which one may be that of an annotation that names none.
     """
 
     file: Path
@@ -30,7 +31,8 @@ class Content:
     of_image: Mapping[int, list[int]]
     crowds: int
     problems: tuple[Problem, ...]
-    at_fault: Mapping[int, Problem]
+    at_fault: Mapping[str, Problem]
+    in_doubt: frozenset[int]
 
     @classmethod
     def load(cls, file: Path) -> "Content":
@@ -53,12 +55,14 @@ class Content:
         names = {text_of_id(entry.get("id")): str(entry.get("name", "")) for entry in lists["categories"]}
         indices, doubtful, problems = _image_ids(file, lists["images"])
         of_image: dict[int, list[int]] = {index: [] for index in indices.values()}
-        at_fault: dict[int, Problem] = {}
+        at_fault: dict[str, Problem] = {}
+        lost = False
         crowds = 0
         for index, annotation in enumerate(lists["annotations"]):
             identity = text_of_id(annotation.get("image_id"))
             where = f"{file.name}, annotation {index + 1}"
             if identity not in indices:
+                lost = True
                 problems.append(
                     Problem(
                         "bad-reference",
@@ -71,7 +75,7 @@ class Content:
                 )
                 continue
             if identity in doubtful:
-                at_fault[index + 1] = Problem(
+                at_fault[where] = Problem(
                     "duplicate-id",
                     where,
                     index + 1,
@@ -83,6 +87,7 @@ class Content:
             crowd = annotation.get("iscrowd") in (1, "1")
             crowds += crowd
             of_image[indices[identity]].append(CROWD if crowd else index)
+        unsure = {index for identity, index in indices.items() if lost or identity in doubtful}
         return cls(
             file,
             lists["images"],
@@ -92,6 +97,7 @@ class Content:
             crowds,
             tuple(problems),
             at_fault,
+            frozenset(index for index in unsure if not of_image[index]),
         )
 
 

@@ -9,8 +9,17 @@ from xml.etree import ElementTree as ET
 
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import bounds, nameless, size_of
-from solobox.data.formats.parsing import NOT_A_BOX, box_of, head, image_name, number, parse_xml, split_in_name
-from solobox.data.formats.records import Annotations, Box, Problem, Record, without_box
+from solobox.data.formats.parsing import (
+    NOT_A_BOX,
+    box_of,
+    head,
+    image_name,
+    number,
+    parse_xml,
+    says_no_object,
+    split_in_name,
+)
+from solobox.data.formats.records import Annotations, Box, Problem, Record, class_alone, without_box
 from solobox.errors import DataError
 
 NAME = "cvat"
@@ -26,7 +35,7 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read CVAT. An image without a shape is an image without the object.
+    """Read CVAT. An image without a shape is without the object, but for one with a tag of another class alone.
 
     Of a track, frames in which the object is ``outside`` have no box; frames are named as CVAT exports them,
     ``frame_000012.png``, or as in a folder of frames with other endings.
@@ -52,7 +61,12 @@ def read(path: Path, images: Path | None = None) -> Annotations:
             split=split_in_name(image.get("subset") or ""), size=size_of(image.get("width"), image.get("height")),
         )  # fmt: skip
         shapes = [(shape, shape.get("label") or "") for shape in image if shape.tag != "tag"]
-        counts["images with tags alone are without the object"] += len(image) > 0 and not shapes
+        tags = [tag.get("label") or "" for tag in image.iterfind("tag")]
+        classes = [label for label in tags if not says_no_object(label)]
+        if classes and not shapes:
+            base = replace(base, box=NOT_A_BOX)
+            problems.append(class_alone(base, len(records), classes))
+        counts["images are without the object, as a tag says"] += bool(tags) and not classes and not shapes
         _add(base, shapes, records, problems, counts)
     size = size_of(root.findtext(".//original_size/width"), root.findtext(".//original_size/height"))
     for frame, shapes in sorted(_frames(root, file, problems).items()):

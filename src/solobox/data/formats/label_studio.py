@@ -1,6 +1,7 @@
 """Label Studio: JSON and JSON-MIN, regions in percent of the image.
 
-A list of tasks. A task without a result is an image without the object; one that nobody annotated is no row.
+A list of tasks. A task without a result is an image without the object, and so is one whose choice says so ("no
+object"); with another choice alone it is an error. A task that nobody annotated is no row.
 Cancelled annotations and predictions are left out. A turned rectangle is read as the bounds of its corners. Of a task
 with several images, each result is of the one that its ``to_name`` says, or whose size it records, or else an error.
 """
@@ -24,9 +25,9 @@ from solobox.data.formats.json_reading import (
     size_of,
     text_of,
 )
-from solobox.data.formats.label_studio_regions import regions
+from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, regions
 from solobox.data.formats.parsing import NOT_A_BOX, image_name
-from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, class_alone, without_box
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError, ImageError
 from solobox.images.reading import is_image_name, probe
@@ -190,9 +191,12 @@ class _TaskReader:
         size = next((each for each in map(_size, results) if each), None)
         base = Record(len(self.records) + 1, where, name, located, None, size=size)
         if not found and others:
-            # A class of the whole image is no object in it; what was painted or marked is one, without a box.
             record = replace(base, box=NOT_A_BOX)
             self.problems.append(without_box(record, len(self.records), " and ".join(others)))
+            self.records.append(record)
+        elif not found and (classes := image_classes(results)):
+            record = replace(base, box=NOT_A_BOX)
+            self.problems.append(class_alone(record, len(self.records), classes))
             self.records.append(record)
         elif not found and not broken:
             self.counts["without"] += 1
@@ -229,12 +233,13 @@ class _TaskReader:
         """The results of a task; None where nobody annotated it."""
         problems = self.problems
         if "data" not in task:  # JSON-MIN: the results are in a key named as the configuration says
-            return [
+            found: list[_Result] = [
                 entry
                 for key, value in task.items()
                 if key != "id" and isinstance(value, list) and any(isinstance(each, dict) for each in value)
                 for _, entry in objects(value, f"{where}, {key}", "result", problems, row, image)
             ]
+            return found or choices_of_row(task)
         listed = task.get("annotations", task.get("completions"))
         if listed is None:
             return None

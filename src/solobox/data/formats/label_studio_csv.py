@@ -11,9 +11,9 @@ from typing import Any
 from solobox.data.formats import csv
 from solobox.data.formats.image_finder import ImageFinder
 from solobox.data.formats.json_reading import objects, size_of
-from solobox.data.formats.label_studio_regions import regions
+from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, regions
 from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, image_name
-from solobox.data.formats.records import Annotations, Layout, Problem, Record, without_box
+from solobox.data.formats.records import Annotations, Layout, Problem, Record, class_alone, without_box
 from solobox.errors import DataError
 from solobox.images.reading import is_image_name
 
@@ -33,7 +33,8 @@ def fits(path: Path) -> bool:
 def read(path: Path, images: Path | None = None) -> Annotations:
     """Read all regions, polygons and what is turned by their bounds; a row without one is without the object.
 
-    One whose regions have no box, such as brushes, is an error. Raises DataError as `csv.read`.
+    One whose regions have no box, such as brushes, or that has a class alone, is an error. Raises DataError as
+    `csv.read`.
     """
     finder = ImageFinder(path.parent, path.parent / "images", images=images)
     records: list[Record] = []
@@ -80,6 +81,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 counts["key points, brushes and the like beside a box left out"] += others.total()
             elif others:
                 problems.append(without_box(base, len(records), " and ".join(others)))
+                records.append(replace(base, box=NOT_A_BOX))
+            elif classes := image_classes(choices_of_row(values)):
+                problems.append(class_alone(base, len(records), classes))
                 records.append(replace(base, box=NOT_A_BOX))
             elif len(problems) == before:
                 counts["rows without a region are images without the object"] += 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from solobox.data.formats.json_reading import mapping, size_of, text_of
-from solobox.data.formats.parsing import NOT_A_BOX, box_of, number
+from solobox.data.formats.parsing import NOT_A_BOX, box_of, number, says_no_object
 
 _LABELS = ("rectanglelabels", "labels", "polygonlabels", "ellipselabels", "brushlabels", "choices")
 _WHOLE_IMAGE = frozenset({
@@ -60,6 +60,40 @@ def regions(results: Iterable[Mapping[str, Any]]) -> tuple[list[Region], Counter
         first = found.get(same)
         found[same] = region if first is None else replace(first, label=first.label or label)
     return list(found.values()), others
+
+
+def image_classes(results: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The classes that results give to the whole image, those left out by which it says that the object is absent."""
+    found = [
+        text_of(choice)
+        for result in results
+        if not _shape("", value := mapping(result.get("value", result)))
+        for choice in _choices(value)
+    ]
+    return [choice for choice in found if choice and not says_no_object(choice)]
+
+
+def choices_of_row(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The classes of a row of JSON-MIN or of a CSV, as results: one is a text, several are an object with a list."""
+    found: list[Mapping[str, Any]] = []
+    for key, cell in row.items():
+        choices = _choices(cell)
+        if not choices and key.lower() in {"choice", "choices"} and cell:
+            choices = cell if isinstance(cell, list) else [cell]
+        if choices:
+            found.append({"type": "choices", "value": {"choices": choices}})
+    return found
+
+
+def _choices(value: object) -> list[Any]:
+    """The choices in the value of a result, or in a cell that has it as JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] == "{":
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return []
+    choices = mapping(value).get("choices")
+    return choices if isinstance(choices, list) else []
 
 
 _NUMBERS = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points")

@@ -30,6 +30,9 @@ _SPLIT_WORDS = {
     "testing": "test",
 }
 _WORD = re.compile(r"[a-z]+")
+_NO_OBJECT = frozenset({
+    "background", "none", "negative", "no object", "no objects", "null", "empty", "absent", "not present", "nothing",
+})  # fmt: skip
 
 
 def number(value: object) -> float:
@@ -69,6 +72,11 @@ def split_in_name(name: str) -> str:
     """The split in the name of a file or a folder (``instances_train2017``: ``train``), or ``""``."""
     splits = {_SPLIT_WORDS[word] for word in _WORD.findall(name.lower()) if word in _SPLIT_WORDS}
     return splits.pop() if len(splits) == 1 else ""
+
+
+def says_no_object(text: str) -> bool:
+    """Whether a label, or a class of an image, says that the object is absent: ``background``, ``no_object``."""
+    return re.sub(r"[\s_-]+", " ", text.strip().lower()) in _NO_OBJECT
 
 
 def image_name(text: str) -> str:

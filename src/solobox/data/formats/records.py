@@ -89,15 +89,22 @@ class Record:
     other_path: Path | None = None
 
 
-def without_box(record: Record, index: int, kinds: str) -> Problem:
+def without_box(record: Record, index: int, kinds: str, absent: str = "remove what is drawn") -> Problem:
     """The fault of a record, the one at `index`, whose image has labels of a kind that holds no box.
 
-    kinds: what they are, in words: ``points``. Such an image is never one without the object.
+    kinds: what they are, in words: ``points``. absent: what to do where the object is absent. Such an image is never
+    one without the object.
     """
     return Problem(
         "no-box", record.where, record.row, record.image, f"labelled, but with {kinds} alone: no box can be made",
-        "draw a box around the object; where it is absent, remove what is drawn", index,
+        f"draw a box around the object; where it is absent, {absent}", index,
     )  # fmt: skip
+
+
+def class_alone(record: Record, index: int, classes: Iterable[str]) -> Problem:
+    """The fault of a record, the one at `index`, whose image has a class, or several, and no box."""
+    names = " and ".join(f"the class {name!r}" for name in dict.fromkeys(classes))
+    return without_box(record, index, names, "give it the class 'no object', or remove the class")
 
 
 def with_boxes(records: Iterable[Record], boxes: Iterable[Box | None]) -> tuple[Record, ...]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from types import MappingProxyType
 
 from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, box_of, image_name, number, split_of
+from solobox.data.formats.parsing import (
+    NO_EXTRA,
+    NOT_A_BOX,
+    box_of,
+    image_name,
+    number,
+    says_no_object,
+    split_of,
+)
 from solobox.data.formats.records import Box, Layout, Problem, Record
 from solobox.data.formats.text_layout import text_layout
 from solobox.data.layouts import describe
@@ -44,7 +52,6 @@ KNOWN = frozenset(
 """Every name of a column that means something here."""
 
 _EMPTY = frozenset({"", "na", "n/a", "nan", "null", "none", "[]", "-"})
-_BACKGROUND = frozenset({"background", "none", "negative", "no_object", "no object", "null", "empty"})
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 _NUMBERS = re.compile(r"[^\s,;\[\]()]+")
 _LAYOUTS: Mapping[str, str] = MappingProxyType(
@@ -270,7 +277,7 @@ class Table:
             else:
                 a, b, c, d = (cells[at] for at in columns.box)
                 found = [self._box(a, b, c, d)]
-            if label.lower() in _BACKGROUND and all(box is not None and not any(box) for _, box in found):
+            if all(box is not None and not any(box) for _, box in found) and says_no_object(label):
                 self._without[f"the label {label}"] += 1
                 found, label = [(found[0][0], None)], ""
             path = finder.find(image, original)

@@ -37,6 +37,7 @@ class _Image:
     """An image, its regions with a box (x, y, width, height; text; label), and the kinds of those without.
 
     broken: whether some of what belongs to it could not be read, so that it is not known to be without the object.
+    in_doubt: whether a region that leads to no image may be of it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class _Image:
     regions: list[tuple[_Box, str, str]] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     broken: bool = False
+    in_doubt: bool = False
 
 
 def fits(path: Path) -> bool:
@@ -52,13 +54,14 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """Read VIA. An image without regions is an image without the object.
+    """Read VIA. An image without regions is without the object, unless the file has regions that lead to no image.
 
     A label is the region's attribute ``name``, ``label``, ``class``, ``type``, ``category`` or ``object``, or the only
     one. Raises DataError: ``bad-json``.
     """
     records: list[Record] = []
     problems: list[Problem] = []
+    unlabelled: list[str] = []
     beside = 0
     for file in _files(path):
         split = split_in_name(file.parent.name) if path.is_dir() else ""
@@ -70,6 +73,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 problems.append(nameless(where, image.index))
                 continue
             name, found = image.name, image.regions
+            if image.in_doubt and not found and not image.others:
+                unlabelled.append(name)
+                continue
             located = finder.find(name)
             if not found and (image.others or not image.broken):
                 row += 1
@@ -84,7 +90,15 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 records.append(Record(row, spot, name, located, box, text, label, split))
         problems += finder.problems(path, records)
     convention = CONVENTION + (f"; {beside:,} of them beside a box" if beside else "")
-    return Annotations(path, NAME, convention, tuple(records), Layout("xywh"), problems=tuple(problems))
+    return Annotations(
+        path,
+        NAME,
+        convention,
+        tuple(records),
+        Layout("xywh"),
+        problems=tuple(problems),
+        unlabelled=tuple(unlabelled),
+    )
 
 
 def _images(content: Mapping[str, Any], file: str, problems: list[Problem]) -> Iterator[_Image]:
@@ -162,10 +176,12 @@ def _project3(content: Mapping[str, Any], name: str, problems: list[Problem]) ->
     view_of = {key: next((vid for vid, each in views.items() if key in _ids(each)), key) for key in files}
     shared = Counter(view_of.values())
     of_view: dict[str, list[Mapping[str, Any]]] = {}
+    lost = False
     for at, entry in objects(content["metadata"], name, "region", problems):
         view = text_of(entry.get("vid"))
         where = f"{name}, region {at}"
         if not shared[view]:
+            lost = True
             message = f"there is no image with the vid {view!r}"
             advice = "correct the vid, or remove the region; it is not read"
             problems.append(Problem("bad-reference", where, at, "", message, advice))
@@ -179,6 +195,7 @@ def _project3(content: Mapping[str, Any], name: str, problems: list[Problem]) ->
         found = mapping(file)
         image = _Image(name_of(found.get("src")) or name_of(found.get("fname")), index)
         image.broken = shared[view_of[key]] > 1
+        image.in_doubt = lost and not image.broken
         for entry in of_view.get(view_of[key], []):
             _add_region3(image, entry, attributes)
         yield image
