@@ -79,6 +79,34 @@ class TestCheck:
         dataset = solobox.Dataset.read(tmp_path / "labels.csv", skip_bad=True)
         assert solobox.check(dataset).errors == ()
 
+    def table(self, folder: Path) -> Path:
+        """Boxes as x, y, width, height whose names say nothing, and images in another folder."""
+        (folder / "photos").mkdir()
+        Image.new("L", (40, 30)).save(folder / "photos" / "a.png")
+        (folder / "labels").mkdir()
+        path = folder / "labels" / "boxes.csv"
+        path.write_text('photo,face\na.png,"[30, 20, 10, 6]"\n')
+        return path
+
+    def test_images_and_layout(self, tmp_path: Path) -> None:
+        path = self.table(tmp_path)
+        assert "missing-file" in {each.code for each in solobox.check(path).errors}
+        images = tmp_path / "photos"
+        assert [each.code for each in solobox.check(path, images=str(images)).errors] == ["corners-swapped"]
+        diagnosis = solobox.check(path, "headers", images=images, layout="xywh")
+        assert not diagnosis.errors
+        assert diagnosis.annotations.records[0].box == (30, 20, 40, 26)
+        with pytest.raises(solobox.ConfigError, check=lambda error: error.code == "unknown-layout"):
+            solobox.check(path, layout="corners")
+
+    @pytest.mark.parametrize("options", [{"images": "."}, {"layout": "xywh"}])
+    def test_a_dataset_has_both(self, tmp_path: Path, options: dict[str, str]) -> None:
+        path = self.table(tmp_path)
+        data = solobox.Dataset.read(path, tmp_path / "photos", layout="xywh")
+        assert solobox.check(data).n_images == 1
+        with pytest.raises(ValueError, match=r"Dataset\.read"):
+            solobox.check(data, "headers", **options)  # type: ignore[arg-type]
+
 
 class TestJudging:
     """The two that train for themselves, on data as small as they take."""

@@ -49,20 +49,36 @@ def load(path: str | Path) -> "Localizer | OnnxModel":
 
 
 def check(
-    data: Dataset | str | Path, level: CheckLevel = "pixels", *, progress: Progress | None = None
+    data: Dataset | str | Path,
+    level: CheckLevel = "pixels",
+    *,
+    images: str | Path | None = None,
+    layout: str | None = None,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Find what is wrong with labelled images; nothing is changed.
 
     data: a `Dataset`, or what `Dataset.read` reads, of which every row is checked, also those that it would refuse.
     level: ``numbers``, ``headers`` or ``pixels``, see `solobox.data.checks.check`.
+    images, layout: the folder that image names are relative to, and what the numbers of each box mean, as in
+        `Dataset.read`; of a file or a folder only.
 
-    Raises DataError for a file that cannot be read at all.
+    Raises DataError for a file that cannot be read at all, ConfigError (``unknown-layout``), ValueError for `images` or
+    `layout` beside a `Dataset`.
     """
     if isinstance(data, Dataset):
+        if images is not None or layout is not None:
+            raise ValueError(
+                "a Dataset has its images and corners in pixels: give images and layout to Dataset.read"
+            )
         return data.check(level, progress=progress)
     from solobox.data import checks, formats
+    from solobox.data.layouts import parse_layout
 
-    return checks.check(formats.read(Path(data)), level, progress=progress)
+    annotations = formats.read(
+        Path(data), None if images is None else Path(images), parse_layout(layout) if layout else None
+    )
+    return checks.check(annotations, level, progress=progress)
 
 
 def audit(
