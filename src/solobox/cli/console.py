@@ -3,10 +3,11 @@
 import logging
 import shlex
 import sys
+import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -16,6 +17,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from solobox.evaluation.metrics import Evaluation
+
+T = TypeVar("T")
 
 Flag = Parameter(negative="", show_default=False)
 """An option without a value."""
@@ -123,6 +126,15 @@ def bars() -> Iterator[Bars]:
     )
     with Progress(*columns, console=console) as progress:
         yield Bars(progress)
+
+
+def counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
+    """Move the bar for each row, and show the rate."""
+    start = time.monotonic()
+    for count, row in enumerate(rows, 1):
+        seconds = time.monotonic() - start
+        progress.advance(note=f"{count / seconds:,.1f} images/s" if seconds > 0 else "")
+        yield row
 
 
 def quieten() -> None:

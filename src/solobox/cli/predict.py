@@ -1,22 +1,22 @@
 """``solobox predict``: a box for each image of files, folders, stores, a clip or a camera."""
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, quieten, say, say_left_out
+from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, counted, quieten, say, say_left_out
 from solobox.cli.options import MaxPixels
 from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
+from solobox.cli.predict_clip import on_clip
 from solobox.errors import ConfigError
 from solobox.images.reading import allow_pixels, allowed_pixels
-from solobox.predict.inputs import LeftOut, check_named, clip_of, expand, is_camera
+from solobox.predict.inputs import LeftOut, check_named, clip_of, expand
 from solobox.predict.job import JobSummary, Part, in_threads, predict_names, run
 from solobox.predict.onnx_model import RuntimeName
 from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile, is_renamed
@@ -26,8 +26,6 @@ from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.stores import is_url
 from solobox.predict.writers import Columns, CsvWriter, ImageIds
 from solobox.utils.outputs import check_outputs
-
-T = TypeVar("T")
 
 _SHOWN = 10
 """Missing shards that are named, at most."""
@@ -118,7 +116,8 @@ def predict(
         check_outputs({"-o": path, "--draw": draw}, [Path(model), Path(clip)], overwrite=overwrite)
         predictor = load(Path(model), runtime)
         predictor.check(options)
-        return _on_clip(predictor, clip, options, path, draw, smooth=smooth, raw=raw)
+        columns = _columns(predictor, options, raw=raw)
+        return on_clip(predictor, clip, options, columns, path, draw, smooth=smooth)
     if smooth:
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
     check_output(path, resume=resume, ids=coco_ids is not None)
@@ -242,7 +241,7 @@ def _write(
             progress.start("predicting", total - job.done)
 
             def hook(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
-                return _counted(writers.hook(predictions, first, progress, job.folder), progress)
+                return counted(writers.hook(predictions, first, progress, job.folder), progress)
 
             return run(job, in_threads(predictor, hook))
     except BaseException:
@@ -265,7 +264,7 @@ def _print(
     part = Part(0)
     progress.start("predicting", len(images))
     predictions = predict_names(predictor, images, plan.options, {})
-    for prediction in _counted(writers.hook(predictions, 0, progress), progress):
+    for prediction in counted(writers.hook(predictions, 0, progress), progress):
         one = Part.of([prediction])
         part = Part(part.rows + 1, part.errors + one.errors, part.absent + one.absent)
         if lines is None:
@@ -277,15 +276,6 @@ def _print(
         for prediction in rows:
             lines.put(prediction)
     return JobSummary(part.rows, part.errors, part.absent)
-
-
-def _counted(rows: Iterable[T], progress: Bars) -> Iterator[T]:
-    """Move the bar for each row, and show the rate."""
-    start = time.monotonic()
-    for count, row in enumerate(rows, 1):
-        seconds = time.monotonic() - start
-        progress.advance(note=f"{count / seconds:,.1f} images/s" if seconds > 0 else "")
-        yield row
 
 
 def _report(
@@ -354,51 +344,3 @@ def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: Pred
             "same command again to try these"
         )
     return 1 if summary.errors or summary.failures else 0
-
-
-# A clip or a camera ---------------------------------------------------------------------------------
-
-
-def _on_clip(
-    predictor: Predictor,
-    source: str,
-    options: PredictOptions,
-    output: Path | None,
-    draw: Path | None,
-    *,
-    smooth: bool,
-    raw: bool,
-) -> int:
-    """Predict each frame of a clip, or of a camera until Ctrl-C; without an output rows are printed as they come."""
-    from solobox.predict.video.frames import open_clip, until_interrupted
-    from solobox.predict.video.rows import FrameRows, predict_clip
-
-    columns = _columns(predictor, options, raw=raw)
-    errors = count = 0
-    out = sys.stdout  # the progress bar replaces it
-    with ExitStack() as stack:
-        clip = stack.enter_context(open_clip(source))
-        frames = clip.frames()
-        if is_camera(source):
-            frames = stack.enter_context(until_interrupted(frames))
-            console.print("Ctrl-C ends the recording and finishes the files")
-        rows = predict_clip(
-            predictor, clip, frames, options, columns, output=output, draw=draw, smooth=smooth
-        )
-        printed = FrameRows(out, columns) if output is None else None
-        if printed is None or not out.isatty():  # on a terminal the rows themselves show the progress
-            progress = stack.enter_context(bars())
-            progress.start("predicting", clip.count or None)
-            rows = _counted(rows, progress)
-        for row in rows:
-            count += 1
-            errors += bool(row[1].error)
-            if printed is not None:
-                printed.put(row)
-                out.flush()
-    for path, what in ((output, "boxes"), (draw, "drawn clip")):
-        if path is not None:
-            say(f"{what}: {path}")
-    if errors:
-        say(f"{errors} of {count} images could not be decoded; their rows say why")
-    return 1 if errors else 0

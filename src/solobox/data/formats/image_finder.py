@@ -5,18 +5,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from urllib.parse import unquote
 
 from solobox.data.formats.image_index import FileIndex, common_tail, fold, fold_text
-from solobox.data.formats.parsing import Listings, locate, some, split_in_name
+from solobox.data.formats.image_names import contradicts, name_parts
+from solobox.data.formats.parsing import Listings, locate, some
 from solobox.data.formats.records import Problem, Record
 from solobox.errors import ImageError
 from solobox.images.reading import is_image_name, probe
 
-_DRIVE = re.compile(r"[A-Za-z]:")
-_QUERY = re.compile(r"[?&]d=([^&#]+)")  # Label Studio's local files
 _RARE = 0.1  # the share of the images that may have one size, for it to say which image this is
 _UPLOAD = re.compile(r"[0-9a-f]{8}-(?=.)")  # what Label Studio puts before an uploaded file's name
 
@@ -147,7 +144,7 @@ class ImageFinder:
         moved: dict[Path, tuple[str, ...]] = {}
         is_real = False
         for (name, _, _), result in self._results.items():
-            named = fold(_parts(name)[:-1])
+            named = fold(name_parts(name)[:-1])
             if not named or not (result.exact or result.found) or result.by_stem:
                 continue
             folders.setdefault(named, set()).add(result.path.parent)
@@ -178,7 +175,7 @@ class ImageFinder:
         for (name, _, _), result in self._results.items():
             if result.exact or result.found:
                 at = os.path.normpath(result.path)
-                names.setdefault(at, {})[fold(_parts(name))] = name
+                names.setdefault(at, {})[fold(name_parts(name))] = name
                 paths.setdefault(at, set()).add(result.path)
                 if result.found:
                     searched.add(at)
@@ -226,7 +223,7 @@ class ImageFinder:
             if self._listings.has(path):
                 return _Result(self._without_detours(path) if ".." in name.split("/") else path, exact=True)
         expected = self._path_of[self._folders[0]](name)
-        parts = _parts(name)
+        parts = name_parts(name)
         if not parts or self._only_exact:
             return _Result(expected)
         result = self._by_tail(parts, expected) or self._below(parts, expected)
@@ -262,7 +259,7 @@ class ImageFinder:
                 for folder, kept in level
                 if parts[-1] in self._listings.names(folder)
             ]
-            fitting = [each for each in fitting if not _contradicts(parts, each[0])]
+            fitting = [each for each in fitting if not contradicts(parts, each[0])]
             result = _decide(dict(fitting), parts, expected)
             if result is not None:
                 return result
@@ -294,7 +291,7 @@ class ImageFinder:
             kept = {
                 path: common_tail(folded[:-1], at) + 1
                 for path, at in candidates
-                if not _contradicts(parts, path)
+                if not contradicts(parts, path)
             }
             if not kept:
                 continue
@@ -363,37 +360,12 @@ def _renaming(name: str, found: str) -> tuple[str, str]:
     return suffixes[0], suffixes[1]
 
 
-def _parts(name: str) -> tuple[str, ...]:
-    """The folders and the file that a path of any system, a URL or an address of Label Studio names."""
-    query = _QUERY.search(name)
-    if query:
-        name = query[1]
-    elif "://" in name:
-        name = re.split(r"[?#]", name.partition("://")[2], maxsplit=1)[0]
-    if "%" in name:
-        name = unquote(name)
-    parts = tuple(part for part in re.split(r"[/\\]", name.strip()) if part not in {"", ".", ".."})
-    return parts[1:] if parts and _DRIVE.fullmatch(parts[0]) else parts
-
-
 def _has_size(record: Record) -> bool:
     try:
         size = probe(record.path).size
     except ImageError:
         return False
     return record.size is not None and size == (round(record.size[0]), round(record.size[1]))
-
-
-def _contradicts(parts: Sequence[str], path: Path) -> bool:
-    """Whether a name is of one split and a file of another: ``val/1.png`` is not ``train/1.png``."""
-    of_name = _splits_in(tuple(parts[:-1]))
-    of_path = _splits_in(path.parts[-4:-1]) if of_name else of_name
-    return bool(of_name and of_path and not of_name & of_path)
-
-
-@lru_cache(maxsize=10_000)
-def _splits_in(folders: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(split for split in map(split_in_name, folders) if split)
 
 
 def _straight(path: Path) -> Path | None:
