@@ -50,7 +50,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     four numbers gives a box of NaN. ``DataError`` for a file that cannot be decoded, or a row without a path.
     """
     folder = images or path.parent
-    finder = ImageFinder(path.parent, images=images)
+    finder = ImageFinder(path.parent, path.parent / "images", images=images)
     records: list[Record] = []
     header, layout, is_guess = "", CORNERS, False
     with opened(path) as file:

@@ -2,6 +2,7 @@
 
 import difflib
 import gc
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,14 +169,29 @@ def write(
 def files(annotations: Annotations) -> Iterator[Path]:
     """The files that were read: of annotations and, whether or not they exist, images. Some may come twice."""
     path = annotations.path
-    yield from path.rglob("*") if path.is_dir() else (path,)
+    yield from _below(path) if path.is_dir() else (path,)
+    yield from annotations.files
     if annotations.format == voc.NAME:
         folder = path if path.is_dir() else path.parent
         yield from (parent_of(folder) / "ImageSets" / "Main").glob("*.txt")
     elif annotations.format == yolo.NAME:
-        yield from (path if path.is_dir() else path.parent).glob("*.txt")  # lists of images
         yield from (label_file(record.path) for record in annotations.records)
-    yield from (record.path for record in annotations.records)
+    for record in annotations.records:
+        yield record.path
+        if record.other_path is not None:
+            yield record.other_path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The files in a folder and in all below it, also in those that are links; each folder once."""
+    walked: set[str] = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in walked:
+            folders.clear()
+            continue
+        walked.add(real)
+        yield from (Path(parent, name) for name in names)
 
 
 @contextmanager

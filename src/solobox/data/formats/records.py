@@ -132,6 +132,7 @@ class Annotations:
         the boxes fit their images either way.
     problems: faults of rows, those included that gave no record.
     unlabelled: names of images that lie among the others and of which the annotations say nothing.
+    files: that were read too and lie beside `path`, or elsewhere; see `solobox.data.formats.files`.
     headers: of images that the reader had to open, by `Record.path`, so that the checks need not open them again.
     """
 
@@ -144,4 +145,5 @@ class Annotations:
     layout_is_guess: bool = False
     problems: tuple[Problem, ...] = ()
     unlabelled: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     headers: Mapping[Path, Header] = field(default_factory=dict)

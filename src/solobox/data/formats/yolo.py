@@ -122,6 +122,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         LAYOUT,
         problems=tuple(problems),
         unlabelled=tuple(unlabelled),
+        files=setup.files,
     )
 
 

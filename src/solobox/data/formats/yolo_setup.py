@@ -53,7 +53,7 @@ class Setup:
     folder: what names of images are relative to. listed: the images of each split. names: of the classes by number.
     keypoints: how many numbers follow the box; None where no `kpt_shape` says so. task: as in ``data.yaml``.
     labels: the text files of images that have theirs elsewhere. problems: found on the way.
-    finders: that searched images, whose problems are those of records.
+    finders: that searched images, whose problems are those of records. files: that were read beside that one.
     """
 
     folder: Path
@@ -64,11 +64,13 @@ class Setup:
     labels: Mapping[Path, Path] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     finders: tuple[ImageFinder, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @classmethod
     def load(cls, file: Path, images: Path | None) -> "Setup":
         """What a ``data.yaml`` or an ``obj.data`` describes."""
-        content = _darknet(file) if file.name == DARKNET else _yaml(file)
+        files = [file.parent / name for name in _NAMES]
+        content = _darknet(file, files) if file.name == DARKNET else _yaml(file)
         named = [(key, content[key]) for key in SPLIT_KEYS if content.get(key)]
         if not named:
             raise DataError(
@@ -76,11 +78,12 @@ class Setup:
             )
         root = images or _root(file, content.get("path"))
         finders: list[ImageFinder] = []
-        listed, problems = _listed(file, root, named, finders)
+        listed, problems = _listed(file, root, named, finders, files)
         names = _names(file, content.get("names")) or _names_beside(file.parent)
         keypoints = _keypoints(file, content.get("kpt_shape"))
         task = str(content.get("task") or "").lower()
-        return cls(file.parent, listed, names, keypoints, task, problems=problems, finders=tuple(finders))
+        searched = tuple(finders)
+        return cls(file.parent, listed, names, keypoints, task, {}, problems, searched, tuple(files))
 
     @classmethod
     def of_folder(cls, folder: Path, images: Path | None) -> "Setup":
@@ -131,7 +134,7 @@ def _yaml(file: Path) -> Mapping[str, Any]:
     return content
 
 
-def _darknet(file: Path) -> Mapping[str, Any]:
+def _darknet(file: Path, files: list[Path]) -> Mapping[str, Any]:
     """``obj.data``: a key and a path a line. Its paths start at the folder from which Darknet is run, mostly above."""
     content: dict[str, Any] = {}
     for line in read_text(file).splitlines():
@@ -142,6 +145,7 @@ def _darknet(file: Path) -> Mapping[str, Any]:
     beside, _ = _place((file.parent, parent_of(file.parent)), names) if names else (None, False)
     if beside is not None and beside.is_file():
         content["names"] = read_text(beside).split("\n")
+        files.append(beside)
     if "valid" in content and content.get("valid") == content.get("train"):
         del content["valid"]
     return content
@@ -227,7 +231,7 @@ def _names(file: Path, names: object) -> dict[int, str]:
 
 
 def _listed(
-    file: Path, root: Path, named: Sequence[tuple[str, object]], finders: list[ImageFinder]
+    file: Path, root: Path, named: Sequence[tuple[str, object]], finders: list[ImageFinder], files: list[Path]
 ) -> tuple[tuple[tuple[str, tuple[Path, ...]], ...], tuple[Problem, ...]]:
     """The images of each split, and what is said about folders that are absent or were found elsewhere."""
     entries = [
@@ -267,7 +271,7 @@ def _listed(
                         "nothing to do if this is right; else correct it",
                     )
                 )
-            images.extend(_images(place, root, finders))
+            images.extend(_images(place, root, finders, files))
         split = split_of(key, str(file))
         if images:
             listed.append((split, tuple(dict.fromkeys(images))))
@@ -299,13 +303,14 @@ def _place(roots: Sequence[Path], entry: str) -> tuple[Path | None, bool]:
     return None, False
 
 
-def _images(place: Path, root: Path, finders: list[ImageFinder]) -> Iterable[Path]:
+def _images(place: Path, root: Path, finders: list[ImageFinder], files: list[Path]) -> Iterable[Path]:
     if place.is_dir():
         return _in_folder(place)
     if place.suffix.lower() == ".txt":
         names = (line.strip().replace("\\", "/") for line in read_text(place).splitlines())
         finder = ImageFinder(place.parent, root, parent_of(place.parent))
         finders.append(finder)
+        files.append(place)
         return [finder.find(name) for name in names if name]
     return (place,)
 
