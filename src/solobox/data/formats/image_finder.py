@@ -47,9 +47,15 @@ class ImageFinder:
         """Put the folders in the order of how many of these names they have: there the missing ones should be too."""
         if len(self._folders) < 2:
             return
-        hits = Counter[Path]()
+        in_folder: dict[str, list[str]] = {}
         for name in names:
-            hits.update(folder for folder in self._folders if self._listings.has(self._path_of[folder](name)))
+            parent, slash, last = name.rpartition("/")
+            in_folder.setdefault(parent + slash, []).append(last)
+        hits = Counter[Path]()
+        for folder in self._folders:
+            for parent, last_parts in in_folder.items():
+                there = self._listings.names(folder / parent)
+                hits[folder] += sum(last in there for last in last_parts)
         self._folders.sort(key=lambda folder: -hits[folder])
 
     def find(self, name: str, original: str = "", instead: str = "") -> Path:
