@@ -117,6 +117,8 @@ def test_where_nothing_tells_it_is_refused(
     assert codes == ["ambiguous-layout"] if level == "headers" or not unit else codes
     assert diagnosis.errors
     assert not [fix for fix in diagnosis.fixes if fix.box is not None]
+    told = formats.read(path, layout=parse_layout(order + unit)).convention
+    assert ("--layout says" in told) == (formats.read(path).layout != parse_layout(order + unit))
     with pytest.raises(DataError, match=f"--layout {order}") as error:
         Dataset.read(path, check=level)
     assert error.value.code == "data-errors"

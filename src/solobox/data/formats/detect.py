@@ -34,6 +34,7 @@ from solobox.data.formats.parsing import head, parent_of, some
 from solobox.data.formats.records import Annotations, Layout, Record
 from solobox.data.formats.writing import check_replaceable, replacing_folder, writable
 from solobox.data.formats.yolo_setup import label_file
+from solobox.data.layouts import describe
 from solobox.errors import ConfigError, DataError
 
 
@@ -127,7 +128,10 @@ def read(data: Path, images: Path | None = None, layout: Layout | None = None) -
                 stated = annotations.layout
                 # A format that counts pixels from 1 still does so where a person confirms its layout.
                 chosen = stated if replace(stated, first=0) == layout else layout
-                annotations = replace(annotations, layout=chosen, layout_is_certain=True)
+                said = annotations.convention
+                if chosen != stated:
+                    said = f"{describe(chosen)}, as --layout says (the format: {said})"
+                annotations = replace(annotations, layout=chosen, layout_is_certain=True, convention=said)
             return annotations
     _refuse_foreign(data)  # a folder: only where none fits, since one stray file says nothing of the others
     supported = "".join(f"\n  - {module.LOOKS_LIKE}" for module in FORMATS.values())
