@@ -1,8 +1,9 @@
 """The localizer: backbone, vectorizer and head; one box for each image."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +29,15 @@ from solobox.model.refiner import (
     worthwhile,
 )
 from solobox.model.runtime import Features, Pixels, fastest
+from solobox.model.threads import single_threaded_map
 from solobox.model.vectorizer import Edges, ExtraConvs, Flatten, Gap
+from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import (
     NetworkInput,
     PredictOptions,
     Predictor,
     RawOutput,
+    batched,
     in_order,
     resize_to_square,
 )
@@ -163,6 +167,16 @@ class Localizer(Predictor, nn.Module):
     def batch_size(self) -> int:  # type: ignore[override]
         """1 for images of native size, which differ in size."""
         return 1 if self.architecture.size == "native" else _BATCH_SIZE
+
+    def _batches(
+        self, images: Iterator[ImageInput], options: PredictOptions
+    ) -> Iterator[Sequence[Prediction]]:
+        """On a CPU, several at once, each in a thread that decodes and predicts."""
+        batches, predict = batched(images, self.batch_size), partial(self.predict_batch, options=options)
+        on_cpu = next(self.parameters()).device.type == "cpu"
+        yield from (
+            single_threaded_map(predict, batches, first_alone=True) if on_cpu else map(predict, batches)
+        )
 
     def locate(
         self,

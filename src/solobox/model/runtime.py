@@ -9,6 +9,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,7 +50,7 @@ class Features(Protocol):
 
 @dataclass
 class TorchFeatures:
-    """The backbone in PyTorch, where its parameters are. One call at a time: each uses all processors.
+    """The backbone in PyTorch, where its parameters are. One call at a time, where a call uses all processors or a GPU.
 
     dtype: of the computation. output_dtype: of the maps.
     """
@@ -72,7 +73,12 @@ class TorchFeatures:
         device = self._device()
         batch = torch.from_numpy(pixels).to(device).float()
         mixed = self.dtype is not torch.float32
-        with self._lock, torch.inference_mode(), torch.autocast(device.type, self.dtype, enabled=mixed):
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        with (
+            nullcontext() if alone else self._lock,
+            torch.inference_mode(),
+            torch.autocast(device.type, self.dtype, enabled=mixed),
+        ):
             maps = self.backbone(batch)
         return [feature.to(self.output_dtype, memory_format=torch.channels_last) for feature in maps]
 

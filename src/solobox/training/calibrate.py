@@ -14,6 +14,7 @@ from torch import Tensor
 
 from solobox.model.localizer import Localizer, Located, pooled
 from solobox.model.presence import temperature
+from solobox.model.threads import single_threaded_map
 from solobox.predict.predictor import in_order
 from solobox.training.augment import Pixels
 from solobox.training.feature_cache import FeatureCache
@@ -108,8 +109,8 @@ def calibrate(
     frozen: whether its backbone did not learn from the training images: they count for familiarity too then.
     """
     boxes, std, logits, features = [], [], [], []
-    for rows in torch.split(torch.arange(len(validation.boxes)), validation.batch_size):
-        located = validation.locate(rows)
+    batches = torch.split(torch.arange(len(validation.boxes)), validation.batch_size)
+    for located in single_threaded_map(validation.locate, batches, first_alone=True):
         features.append(pooled(located.maps))
         boxes.append(in_order(located.boxes.double().numpy()).clip(0, 1))
         std.append(located.std.double().numpy())
@@ -129,9 +130,8 @@ def calibrate(
         presence = float(temperature(torch.cat(logits), torch.from_numpy(present)))
     count = len(training.boxes)
     chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
-    pooled_training = [
-        pooled(training.locate(rows).maps) for rows in torch.split(chosen, training.batch_size)
-    ]
+    batches = torch.split(chosen, training.batch_size)
+    pooled_training = list(single_threaded_map(lambda rows: pooled(training.locate(rows).maps), batches))
     familiarity = None
     if count > 1:
         chosen_groups = [training.groups[row] for row in chosen.tolist()]

@@ -11,10 +11,11 @@ from torch import Tensor
 from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.model.runtime import Features
+from solobox.model.threads import single_threaded_map
 from solobox.training.augment import GREY, CropBatch, Pixels, augment, image_rng
 from solobox.training.image_cache import ImageSource
 from solobox.training.tensor_store import TensorStore
-from solobox.utils.concurrency import processors, threaded_map
+from solobox.utils.concurrency import processors
 from solobox.utils.progress import Progress
 
 _BATCH_SIZE = 96
@@ -142,7 +143,7 @@ def cache_features(
     boxes: dict[int, Floats] = {}
     with group.raise_together():
         for rows, chunk in zip(
-            chunks, threaded_map(compute, chunks, processes=group.local_size), strict=True
+            chunks, single_threaded_map(compute, chunks, processes=group.local_size), strict=True
         ):
             for row, maps in chunk.each(crops_per_image):
                 store.put(row * crops_per_image, maps)

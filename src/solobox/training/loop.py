@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from solobox.errors import ConfigError, Paused
-from solobox.model.sync_layers import set_batch_slice, sync_layers
 from solobox.training.distributed import Distributed
+from solobox.training.micro_batches import gradients
 from solobox.training.optim import learning_rate, make_optimizer, param_groups, set_learning_rate
 from solobox.training.stages import Stage
 from solobox.utils.progress import Progress
@@ -109,7 +109,6 @@ def fit(
     optimizer = make_optimizer(config, groups)
     run = _FitState(stage, optimizer, fabric)
     wrapped, stepper = fabric.setup(module, optimizer)
-    layers = sync_layers(module)
     if (state := checkpointer.resume()) is not None:
         run.load(state)
     total = stage.epochs * stage.steps_per_epoch
@@ -117,22 +116,19 @@ def fit(
     progress.advance(run.epoch * stage.batches_per_epoch + run.batch)
     on_cpu, note = fabric.device.type == "cpu", ""
     devices = [fabric.device.index or 0] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), gradients(stage, wrapped, fabric) as computed:
         while not run.done:
             stage.train_mode(module)
             started = time.perf_counter()
-            for inputs, targets, rows in stage.batches(run.epoch, run.batch):
+            for batch in stage.batches(run.epoch, run.batch):
                 step = run.epoch * stage.steps_per_epoch + run.batch // config.accumulate
                 first = run.batch - run.batch % config.accumulate
                 last = min(first + config.accumulate, stage.batches_per_epoch) - 1
-                torch.manual_seed(_mix(stage.seed, run.epoch * stage.batches_per_epoch + run.batch))
-                set_batch_slice(layers, None if rows.is_all else rows)
-                with fabric.no_backward_sync(wrapped, enabled=run.batch != last):
-                    output = wrapped(inputs)
-                    loss = stage.loss(output, targets) * group.weight(rows)
-                    fabric.backward(loss / (last - first + 1))
-                ious = loss.new_empty(0) if stage.train_iou is None else stage.train_iou(output, targets)
-                run.add(loss.detach(), ious, 1 if rows.is_all else group.size)
+                seed = _mix(stage.seed, run.epoch * stage.batches_per_epoch + run.batch)
+                loss, ious = computed.backward(
+                    batch, seed=seed, scale=1 / (last - first + 1), sync=run.batch == last
+                )
+                run.add(loss, ious, 1 if batch.rows.is_all else group.size)
                 sync = (on_cpu and group.size == 1) or run.batch % SYNC_EVERY == 0
                 sync = sync or run.batch == stage.batches_per_epoch
                 if sync:  # on one CPU before each step, so that a NaN loss never reaches the weights
@@ -159,7 +155,6 @@ def fit(
                     run.sync_metrics(group, step)
                     checkpointer.save(run.state(), run.history)
                     raise Paused(f"paused in epoch {run.epoch + 1} of the {stage.name} stage")
-            set_batch_slice(layers, None)
             run.seconds += time.perf_counter() - started
             averaged = run.averaged().eval()
             scores = None if stage.validate is None else stage.validate(averaged).float()

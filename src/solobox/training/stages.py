@@ -22,6 +22,7 @@ from solobox.model.localizer import Localizer, run_head
 from solobox.model.losses import BoxLoss, box_iou, clip_to_reach, with_presence
 from solobox.model.presence import Presence
 from solobox.model.sync_layers import BatchSlice
+from solobox.model.threads import single_threaded_map
 from solobox.training.augment import augment, image_rng
 from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import FeatureCache, upload
@@ -31,7 +32,7 @@ from solobox.utils.concurrency import threaded_map
 if TYPE_CHECKING:
     from solobox.model.refiner import Refiner
 
-_VAL_BATCH_SIZE = 64
+_VAL_BATCH_SIZE, _CPU_BATCH_SIZE = 64, 16
 
 
 class Batch(NamedTuple):
@@ -60,6 +61,7 @@ class Stage:
     ema: decay of the averaged weights at each step, 0 for none.
     seed: of dropout, step by step. backbone_lr, freeze: see `param_groups`.
     train_mode: how the module is put into training mode.
+    divisible: whether its batches have several rows, which threads can share.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Stage:
     backbone_lr: float = 1.0
     freeze: int = 0
     train_mode: Callable[[nn.Module], object] = nn.Module.train
+    divisible: bool = True
 
     @property
     def steps_per_epoch(self) -> int:
@@ -213,15 +216,26 @@ def _ious(
     batch: Callable[[Tensor], tuple[Any, Tensor]], count: int, module: nn.Module, fabric: Fabric, size: int
 ) -> Tensor:
     """IoU of `count` images, each computed by one rank and sent to all. batch: inputs and boxes by index."""
-    group = Distributed(fabric)
+    group, on_cpu = Distributed(fabric), fabric.device.type == "cpu"
     ious = torch.zeros(count)
-    with torch.inference_mode():
-        for chosen in torch.split(torch.arange(count)[group.rank :: group.size], size):
-            if len(chosen):  # there may be fewer images than ranks
-                inputs, targets = batch(chosen)
-                with fabric.autocast():
-                    boxes = module(inputs).boxes
-                ious[chosen] = box_iou(boxes.float().cpu().clamp(0, 1), targets)
+
+    def compute(chosen: Tensor) -> Tensor:
+        inputs, targets = batch(chosen)
+        with torch.inference_mode(), fabric.autocast():
+            boxes = module(inputs).boxes
+        return box_iou(boxes.float().cpu().clamp(0, 1), targets)
+
+    own = torch.arange(count)[group.rank :: group.size]
+    chunks = [
+        chunk for chunk in torch.split(own, min(size, _CPU_BATCH_SIZE) if on_cpu else size) if len(chunk)
+    ]
+    parts = (
+        single_threaded_map(compute, chunks, processes=group.local_size) if on_cpu else map(compute, chunks)
+    )
+    for chunk, part in zip(
+        chunks, parts, strict=True
+    ):  # there may be fewer images than ranks, and none for this one
+        ious[chunk] = part
     return group.all_reduce_sum(ious)
 
 
@@ -265,7 +279,7 @@ def finetune_stage(
         validate=partial(image_ious, images=validation, fabric=fabric),
         epochs=recipe.finetune_epochs, optimizer=replace(recipe.optimizer_config, lr=recipe.finetune_lr),
         ema=recipe.ema, seed=recipe.seed + 1, patience=recipe.patience, backbone_lr=recipe.backbone_lr,
-        freeze=recipe.freeze, train_mode=_train_mode,
+        freeze=recipe.freeze, train_mode=_train_mode, divisible=recipe.batch > 1,
     )  # fmt: skip
 
 
