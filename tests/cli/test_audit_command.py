@@ -1,27 +1,16 @@
 import csv
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_process import solobox
 
 from solobox import Dataset, synthetic
 from solobox.boxes import iou
 
 SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--folds", "2"]
-
-
-def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own."""
-    environment = os.environ | {"COLUMNS": "150"}
-    return subprocess.run(
-        [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
 
 
 def digest(folder: Path) -> str:

@@ -8,21 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_process import solobox
 from PIL import Image
 
 from solobox import synthetic
 from solobox.config.recipe import OPTIONS
 
 SMALL = ["--size", "64", "--crops", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
-
-
-def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a new process, as a user does."""
-    environment = os.environ | {"COLUMNS": "150"}
-    return subprocess.run(
-        [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
-        capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

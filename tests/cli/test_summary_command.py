@@ -1,21 +1,12 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from command_process import solobox
 
 from solobox.config.architecture import Architecture
 from solobox.model.localizer import Localizer
-
-
-def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", "from solobox.cli import main; main()", *map(str, words)],
-        capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "150"},
-    )  # fmt: skip
 
 
 def test_of_a_saved_run_with_drawing_and_file(tmp_path: Path) -> None:
