@@ -14,8 +14,10 @@ from PIL import Image
 
 from solobox import Dataset, autolabel
 from solobox.cli import predict as command
+from solobox.cli import predict_jobs
 from solobox.cli.check import check
 from solobox.data import formats
+from solobox.predict import plan
 from solobox.predict.inputs import expand
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -76,8 +78,8 @@ def cells(path: Path) -> list[str]:
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("ending", [".csv", ".jsonl"])
 def test_rows_of_predict(folder: Path, monkeypatch: pytest.MonkeyPatch, ending: str, raw: bool) -> None:
-    monkeypatch.setattr(command, "load", lambda *_: Whole())
-    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
+    monkeypatch.setattr(predict_jobs, "load", lambda *_: Whole())
+    monkeypatch.setattr(plan, "model_fingerprint", lambda _: "f" * 64)
     monkeypatch.chdir(folder)
     output = folder / f"boxes{ending}"
     assert command.predict("model", ["."], output=output, raw=raw) == 0

@@ -13,7 +13,9 @@ from PIL import Image
 from error_codes import has_code
 from solobox import autolabel
 from solobox.cli import predict as command
+from solobox.cli import predict_jobs
 from solobox.errors import DataError
+from solobox.predict import plan
 from stand_in_predictor import WholeImage
 
 BAD = os.fsdecode(b"b\xff.jpg")
@@ -21,8 +23,8 @@ BAD = os.fsdecode(b"b\xff.jpg")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "load", lambda *_: WholeImage())
-    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
+    monkeypatch.setattr(predict_jobs, "load", lambda *_: WholeImage())
+    monkeypatch.setattr(plan, "model_fingerprint", lambda _: "f" * 64)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     for name in ("a.jpg", BAD, "c.jpg"):

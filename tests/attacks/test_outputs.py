@@ -15,9 +15,11 @@ from PIL import Image
 from error_codes import has_code
 from solobox import Architecture, Dataset, Localizer, synthetic
 from solobox.cli import predict as command
+from solobox.cli import predict_jobs
 from solobox.data import formats
 from solobox.errors import DataError
 from solobox.images.reading import probe
+from solobox.predict import plan
 from solobox.training.run_folder import LOCK
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import RUN_FILES, check_outputs
@@ -183,8 +185,8 @@ def test_a_device_is_never_replaced(tmp_path: Path) -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(command, "load", lambda *_: WholeImage())
-    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
+    monkeypatch.setattr(predict_jobs, "load", lambda *_: WholeImage())
+    monkeypatch.setattr(plan, "model_fingerprint", lambda _: "f" * 64)
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.fromarray(np.full((20, 30, 3), number, np.uint8)).save(tmp_path / "photos" / f"{number}.jpg")

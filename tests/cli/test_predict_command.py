@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 
 from error_codes import has_code
-from solobox.cli import predict as command
+from solobox.cli import predict_jobs
 from solobox.cli.predict import predict
 from solobox.errors import ConfigError, DataError, ImageError
 from solobox.images.reading import probe, read
+from solobox.predict import output_file, plan
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
 from stand_in_predictor import StandIn
@@ -50,8 +51,8 @@ def _one(name: str) -> Prediction:
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load", lambda *_: Middle())
-    monkeypatch.setattr(command, "model_fingerprint", lambda _: "f" * 64)
+    monkeypatch.setattr(predict_jobs, "load", lambda *_: Middle())
+    monkeypatch.setattr(plan, "model_fingerprint", lambda _: "f" * 64)
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_images_of_a_store_have_their_rows_and_cannot_be_drawn(photos: Path, tmp
                 yield Prediction("<bytes>", np.zeros(4), read(image).size)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "load", lambda *_: Reading())
+        patch.setattr(predict_jobs, "load", lambda *_: Reading())
         inputs = [str(photos / "1.jpg"), f"{bucket}/in", f"{bucket}/lost.jpg", str(photos / "2.jpg")]
         assert predict(MODEL, inputs, output=tmp_path / "b.csv") == 1
         found = [(row["image"].rsplit("/", 1)[1], bool(row["error"])) for row in rows(tmp_path / "b.csv")]
@@ -237,7 +238,7 @@ def test_images_of_a_store_have_their_rows_and_cannot_be_drawn(photos: Path, tmp
 def test_an_interrupt_says_how_to_continue(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(command, "SHARD_SIZE", 2)
+    monkeypatch.setattr(output_file, "SHARD_SIZE", 2)
     output, inputs, crop = tmp_path / "b.csv", [str(photos)], tmp_path / "crops"
 
     class Stopping(Middle):
@@ -248,7 +249,7 @@ def test_an_interrupt_says_how_to_continue(
                 yield prediction
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "load", lambda *_: Stopping())
+        patch.setattr(predict_jobs, "load", lambda *_: Stopping())
         with pytest.raises(KeyboardInterrupt):
             predict(MODEL, inputs, output=output)
     assert "2 of 5 rows are kept: the same command with --resume continues" in capsys.readouterr().err

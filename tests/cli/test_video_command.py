@@ -13,6 +13,7 @@ import pytest
 from error_codes import has_code
 from solobox.boxes import iou
 from solobox.cli import predict as command
+from solobox.cli import predict_jobs
 from solobox.errors import ConfigError, DataError
 from solobox.predict.inputs import clip_of
 from solobox.predict.prediction import Prediction
@@ -27,7 +28,7 @@ from clips import SIZE, Finder, write
 def predict_video(model: Finder, source: str, **options: Any) -> int:
     """The command on a clip with this model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "load", lambda *_: model)
+        patch.setattr(predict_jobs, "load", lambda *_: model)
         return command.predict("model", [source], **options)
 
 

@@ -18,10 +18,10 @@ from PIL import Image, ImageFile, ImageOps
 
 from solobox.errors import ConfigError, ImageError
 from solobox.images.headers import Header
+from solobox.images.pixel_limit import allow_pixels
 from solobox.images.reading import (
     FORMATS,
     SUFFIXES,
-    allow_pixels,
     decode,
     is_image_name,
     probe,

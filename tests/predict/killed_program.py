@@ -21,6 +21,8 @@ from typing import Any
 from prediction_rows import MadeUp, made_up
 
 from solobox.cli import predict as command
+from solobox.cli import predict_jobs
+from solobox.predict import output_file, plan
 from solobox.predict.output_file import folder_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -95,7 +97,9 @@ def main() -> None:
     for _ in write(warm, map(made_up, ["a.jpg"])):  # loads what the format needs, once for all
         pass
     warm.unlink()
-    vars(command).update(SHARD_SIZE=16, load=lambda *_: _Slow(), model_fingerprint=lambda _: "0" * 64)
+    vars(output_file).update(SHARD_SIZE=16)
+    vars(plan).update(model_fingerprint=lambda _: "0" * 64)
+    vars(predict_jobs).update(load=lambda *_: _Slow())
     killed = continued = 0
     if how == "steps":
         at = 1

@@ -11,8 +11,9 @@ from PIL import Image
 from prediction_rows import HEIGHT, WIDTH, MadeUp, made_up
 
 from solobox.errors import ConfigError, DataError
+from solobox.predict import output_file
 from solobox.predict.job import JobSummary, in_threads, run
-from solobox.predict.output_file import OutputFile, folder_of
+from solobox.predict.output_file import DRAWN, OutputFile, folder_of
 from solobox.predict.plan import Plan, fingerprint, model_fingerprint
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -133,6 +134,23 @@ def test_without_resume_finished_parts_are_not_thrown_away(output: Path) -> None
     assert error.value.code == "output-unfinished"
     assert "192" in str(error.value)
     finished(output, resume=True)
+
+
+def test_names_of_images_survive_a_run_that_is_killed_as_it_begins_again(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    names = folder_of(output) / DRAWN[1]
+    with OutputFile.open(output, PLAN, NAMES):
+        names.write_text("[0, '000.jpg']")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        patch.setattr(output_file, "replacing", killed)
+        with OutputFile.open(output, PLAN, NAMES, resume=True):
+            pass
+    with OutputFile.open(output, PLAN, NAMES, resume=True):
+        assert names.exists()
 
 
 def test_a_run_without_a_part_leaves_nothing(output: Path) -> None:

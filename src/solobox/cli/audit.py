@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import Overwrite, Raw, bars, out, say
+from solobox.cli.console import Overwrite, Raw, bars, out, say, say_loading, say_reading
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -28,15 +28,13 @@ from solobox.cli.options import (
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, read_toml
-from solobox.data.checks import left_out_path
-from solobox.data.dataset import Dataset
-from solobox.data.formats.writing import writable
 from solobox.errors import ConfigError
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.training.run_folder import DataSource
 from solobox.utils.outputs import check_outputs
 
 if TYPE_CHECKING:
+    from solobox.data.dataset import Dataset
     from solobox.evaluation.audit.decisions import AppliedDecisions
     from solobox.evaluation.audit.label_audit import Audit
 
@@ -106,6 +104,10 @@ def audit(
             raise ConfigError(
                 "--apply trains nothing and takes no other option than --fix", code="options-conflict"
             )
+    say_reading(data)
+    from solobox.data.checks import left_out_path
+    from solobox.data.formats.writing import writable
+
     outputs = {
         "-o": output,
         "--report": report,
@@ -125,7 +127,7 @@ def audit(
     dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     if fix is not None:
         writable(dataset.annotations().records, fix)
-    # PyTorch takes seconds to import: errors in data and options are reported before.
+    say_loading()
     from solobox.api import audit as train_and_audit
     from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged, write_audit
     from solobox.evaluation.audit.page import write_audit_page
@@ -147,7 +149,7 @@ def audit(
         _print_counts(apply_decisions(dataset, drop_flagged(result, dataset), fix, raw=raw))
 
 
-def _apply(dataset: Dataset, decisions: Path, fix: Path, *, raw: bool) -> "AppliedDecisions":
+def _apply(dataset: "Dataset", decisions: Path, fix: Path, *, raw: bool) -> "AppliedDecisions":
     from solobox.evaluation.audit.decisions import apply_decisions, read_decisions
 
     return apply_decisions(dataset, read_decisions(decisions), fix, protected=[decisions], raw=raw)
@@ -160,7 +162,7 @@ def _print_counts(applied: "AppliedDecisions") -> None:
     )
 
 
-def _table(result: "Audit", dataset: Dataset) -> Table:
+def _table(result: "Audit", dataset: "Dataset") -> Table:
     flagged = result.flagged
     table = Table(title="labels to review, worst first", title_justify="left", header_style="bold")
     for header in ("image", "kind"):

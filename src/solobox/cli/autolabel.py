@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from solobox import autolabel as labelers
 from solobox.cli.console import Overwrite, Raw, bars, say, say_left_out
 from solobox.cli.options import MaxPixels
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.predict.inputs import LeftOut, check_named, expand
 from solobox.utils.outputs import check_outputs
 from solobox.utils.progress import Progress

@@ -2,20 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import Overwrite, Raw, bars, out, say
+from solobox.cli.console import Overwrite, Raw, bars, out, say, say_reading
 from solobox.cli.options import BoxLayout, DataPath, ImageFolder, MaxPixels
-from solobox.data import checks, formats
-from solobox.data.dataset import Dataset
-from solobox.data.layouts import parse_layout
 from solobox.errors import DataError
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from solobox.data.checks import Diagnosis
 
 
 def check(
@@ -41,6 +41,10 @@ def check(
         Write a corrected copy to this CSV, and beside it a list of what was left out or changed and why. The copy is
         read with the same --images, or without.
     """
+    say_reading(data)
+    from solobox.data import checks, formats
+    from solobox.data.layouts import parse_layout
+
     left_out = fix and checks.left_out_path(fix)
     allow_pixels(max_pixels)
     annotations = formats.read(data, images, parse_layout(layout) if layout else None)
@@ -71,7 +75,7 @@ def check(
     return 1 if errors or refusal else 0
 
 
-def _counts_table(diagnosis: checks.Diagnosis) -> Table:
+def _counts_table(diagnosis: "Diagnosis") -> Table:
     names = ("", "images", "with a box", "without", "several boxes")
     table = Table(title="images listed", title_justify="left", title_style="")
     for name in names:
@@ -83,8 +87,10 @@ def _counts_table(diagnosis: checks.Diagnosis) -> Table:
     return table
 
 
-def _refusal(diagnosis: checks.Diagnosis) -> str:
+def _refusal(diagnosis: "Diagnosis") -> str:
     """Why training would refuse data without errors, or an empty text."""
+    from solobox.data.dataset import Dataset
+
     try:
         dataset = Dataset.from_annotations(diagnosis.annotations, check="off")
         split = dataset.without_auto_groups().with_splits()

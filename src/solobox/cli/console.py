@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, cast
 
 from cyclopts import Parameter
@@ -83,6 +84,22 @@ out = StandardConsole()
 def say(text: str) -> None:
     """Print a line on standard error, as it is: without markup, colors or line breaks that cut paths."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_reading(data: Path) -> None:
+    """The first line of a command on labelled images: what it reads, before it imports what reads it."""
+    say(f"reading {data}")
+
+
+def say_loading(model: str | Path | None = None) -> None:
+    """Say what is imported and loaded next: the model, an exported file or a run's folder, or PyTorch alone."""
+    if model is None:
+        say("loading PyTorch, which takes some seconds")
+    else:
+        say(
+            f"loading {model}"
+            + ("" if str(model).lower().endswith(".onnx") else " (PyTorch takes some seconds)")
+        )
 
 
 def say_left_out(left_out: object) -> None:

@@ -2,18 +2,18 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Overwrite, say
+from solobox.cli.console import Overwrite, say, say_reading
 from solobox.cli.options import BoxLayout, DataPath, ImageFolder, KeepBox, SkipBad, files_of
 from solobox.cli.train import read_checked
-from solobox.data import formats
-from solobox.data.dataset import Dataset
-from solobox.data.formats.writing import check_replaceable
 from solobox.errors import ConfigError
 from solobox.utils.outputs import check_outputs
+
+if TYPE_CHECKING:
+    from solobox.data.dataset import Dataset
 
 _NO_ROOM = {
     "csv": (),
@@ -49,6 +49,10 @@ def convert(
     to
         csv, article, coco, hf (metadata.jsonl), label-studio (predictions to correct), voc or yolo.
     """
+    say_reading(data)
+    from solobox.data import formats
+    from solobox.data.formats.writing import check_replaceable
+
     if to not in formats.WRITERS:
         raise ConfigError(
             f"--to {to}: no such format: use {', '.join(sorted(formats.WRITERS))}", code="unknown-format"
@@ -74,5 +78,5 @@ def convert(
     say(f"{output}: {to}, {len(dataset):,} images: {boxes:,} with a box, {len(dataset) - boxes:,} without")
 
 
-def _has(dataset: Dataset, name: str) -> bool:
+def _has(dataset: "Dataset", name: str) -> bool:
     return bool(dataset.extra) if name == "extra" else any(getattr(dataset, name))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import Overwrite, bars, out, say
+from solobox.cli.console import Overwrite, bars, out, say, say_loading, say_reading
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -24,7 +24,7 @@ from solobox.cli.options import (
 )
 from solobox.cli.train import read_checked
 from solobox.config.recipe import PARTS, Recipe, check_repetitions
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -73,11 +73,11 @@ def curve(
     allow_pixels(max_pixels)
     check_repetitions(repetitions)
     recipe = Recipe.from_preset("quick", set_options(settings))
-    check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)
+    say_reading(data)
     require_accelerator(recipe)
+    check_outputs({"-o": output, "--plot": plot}, files_of(data, images), overwrite=overwrite)
     dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
-    # PyTorch takes seconds to import: errors in the data are reported before.
-    from solobox.evaluation.report.charts import learning_curve_chart
+    say_loading()
     from solobox.training.curve import learning_curve
 
     with bars() as progress:
@@ -95,6 +95,8 @@ def curve(
         result.write(output)
         say(f"curve: {output}")
     if plot is not None:
+        from solobox.evaluation.report.charts import learning_curve_chart
+
         with replacing(plot) as file:
             file.write(learning_curve_chart(result))
         say(f"plot: {plot}")

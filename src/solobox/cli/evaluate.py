@@ -16,11 +16,13 @@ from solobox.cli.console import (
     metrics_table,
     out,
     say,
+    say_loading,
+    say_reading,
     uncertainty_lines,
 )
 from solobox.cli.options import BoxLayout, DataPath, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.utils.atomic import replacing
 from solobox.utils.outputs import check_outputs
 
@@ -61,15 +63,15 @@ def evaluate(
         is significant.
     """
     allow_pixels(max_pixels)
+    say_reading(data)
     runs = [run, against] if against is not None else [run]
     check_outputs(
         {"--json": json_file, "--report": report}, chain(runs, files_of(data, images)), overwrite=overwrite
     )
     dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
-    # PyTorch takes seconds to import: errors in the data are reported before.
+    say_loading(run)
     from solobox.evaluation.compare import compare
     from solobox.evaluation.evaluate import evaluate_selection, select_split
-    from solobox.evaluation.report import RunMetadata, write_report
     from solobox.model.localizer import Localizer
 
     localizer = Localizer.load(run)
@@ -96,6 +98,8 @@ def evaluate(
         with replacing(json_file) as file:
             json.dump(metrics, file, indent=2)
     if report is not None:
+        from solobox.evaluation.report import RunMetadata, write_report
+
         write_report(
             report,
             evaluation,

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, Overwrite, bars, say
+from solobox.cli.console import Flag, Overwrite, bars, say, say_loading, say_reading
 from solobox.cli.options import BoxLayout, ImageFolder, KeepBox, MaxPixels, SkipBad, files_of
 from solobox.cli.train import read_checked
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.utils.outputs import check_outputs
 
 
@@ -50,13 +50,15 @@ def export(
         onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
     """
     allow_pixels(max_pixels)
+    if check is not None:
+        say_reading(check)
     if target == "onnx":  # a folder for Triton must be new
         inputs = chain([run], files_of(check, images) if check is not None else ())
         check_outputs({"-o": output}, inputs, overwrite=overwrite)
     dataset = (
         read_checked(check, images, keep, skip_bad=skip_bad, layout=layout) if check is not None else None
     )
-    # Slow to import; errors in the data come first.
+    say_loading(run)
     from solobox.export import export as write
     from solobox.model.localizer import Localizer
 

@@ -9,10 +9,9 @@ from cyclopts import Group, Parameter
 
 from solobox.cli.console import Flag
 from solobox.config.architecture import Architecture
+from solobox.config.choices import Keep
 from solobox.config.options import Options, options_of
-from solobox.data import formats
-from solobox.data.one_per_image import Keep
-from solobox.images.reading import MAX_PIXELS
+from solobox.images.pixel_limit import MAX_PIXELS
 
 if TYPE_CHECKING:
     from solobox.config.recipe import Recipe
@@ -74,6 +73,8 @@ MaxPixels: TypeAlias = Annotated[
 
 def files_of(data: Path, images: Path | None) -> Iterator[Path]:
     """The annotation and image files of labelled images; the annotations are read when the first one is asked for."""
+    from solobox.data import formats
+
     yield data
     yield from formats.files(formats.read(data, images))
 

@@ -1,34 +1,17 @@
 """``solobox predict``: a box for each image of files, folders, stores, a clip or a camera."""
 
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Bars, Flag, Overwrite, Raw, bars, console, counted, quieten, say, say_left_out
+from solobox.cli.console import Flag, Overwrite, Raw, bars, say_loading
 from solobox.cli.options import MaxPixels
-from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
-from solobox.cli.predict_clip import on_clip
+from solobox.config.choices import RuntimeName
 from solobox.errors import ConfigError
-from solobox.images.reading import allow_pixels, allowed_pixels
-from solobox.predict.inputs import LeftOut, check_named, clip_of, expand
-from solobox.predict.job import JobSummary, Part, in_threads, predict_names, run
-from solobox.predict.onnx_model import RuntimeName
-from solobox.predict.output_file import DRAWN, SHARD_SIZE, OutputFile, is_renamed
-from solobox.predict.plan import Plan, input_fingerprint, model_fingerprint
-from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import PredictOptions, Predictor
-from solobox.predict.stores import is_url
-from solobox.predict.writers import Columns, CsvWriter, ImageIds
+from solobox.images.pixel_limit import allow_pixels, allowed_pixels
 from solobox.utils.outputs import check_outputs
-
-_SHOWN = 10
-"""Missing shards that are named, at most."""
 
 
 def predict(
@@ -95,6 +78,16 @@ def predict(
         The runtime of an exported model; some processors are faster with OpenVINO.
     """
     allow_pixels(max_pixels)
+    say_loading(model)
+    from solobox.cli import predict_jobs as jobs
+    from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
+    from solobox.predict.inputs import LeftOut, check_named, clip_of, expand
+    from solobox.predict.output_file import SHARD_SIZE, OutputFile, is_renamed
+    from solobox.predict.plan import Plan, input_fingerprint, model_fingerprint
+    from solobox.predict.predictor import PredictOptions
+    from solobox.predict.stores import is_url
+    from solobox.predict.writers import ImageIds
+
     check_pad(pad, crop=crop is not None)
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
@@ -107,16 +100,17 @@ def predict(
             raise ConfigError(
                 "--engine ray runs models by ONNX Runtime: leave --runtime out", code="options-conflict"
             )
-        return _on_ray(str(model), inputs, None if output is None else str(output), options)
+        return jobs.on_ray_cluster(str(model), inputs, None if output is None else str(output), options)
     if (clip := clip_of(inputs)) is not None:
         check_only_for_images("a clip", images_only | {"--max-pixels": max_pixels})
+        from solobox.cli.predict_clip import on_clip
         from solobox.predict.video.rows import check_clip_outputs
 
         check_clip_outputs(path, draw)
         check_outputs({"-o": path, "--draw": draw}, [Path(model), Path(clip)], overwrite=overwrite)
-        predictor = load(Path(model), runtime)
+        predictor = jobs.load(Path(model), runtime)
         predictor.check(options)
-        columns = _columns(predictor, options, raw=raw)
+        columns = jobs.columns_of(predictor, options, raw=raw)
         return on_clip(predictor, clip, options, columns, path, draw, smooth=smooth)
     if smooth:
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
@@ -131,7 +125,7 @@ def predict(
     check_outputs({"-o": path}, read, overwrite=overwrite or is_finished)
     check_folders(images, inputs, path, folders, overwrite=overwrite or resume)
     ids = ImageIds.read(coco_ids, images) if coco_ids is not None else ImageIds()
-    predictor = load(Path(model), runtime)
+    predictor = jobs.load(Path(model), runtime)
     predictor.check(options)
     plan = Plan(
         model=model_fingerprint(Path(model)) if path is not None else "",
@@ -139,7 +133,7 @@ def predict(
         rows=len(images),
         shard_size=SHARD_SIZE,
         options=options,
-        columns=_columns(predictor, options, raw=raw),
+        columns=jobs.columns_of(predictor, options, raw=raw),
         settings={
             "--raw": raw or None,
             "--max-pixels": allowed_pixels(),
@@ -148,199 +142,13 @@ def predict(
             "--pad": pad,
         },
     )
-    writers = _ImageWriters(draw, crop, pad, outer=outer is not None, overwrite=overwrite)
+    writers = jobs.ImageWriters(draw, crop, pad, outer=outer is not None, overwrite=overwrite)
     with bars() as progress:
         if path is None:
-            summary = _print(predictor, images, plan, writers, progress)
+            summary = jobs.print_rows(predictor, images, plan, writers, progress)
         else:
-            summary = _write(
+            summary = jobs.write_rows(
                 OutputFile.open(path, plan, images, ids, resume=resume), predictor, writers, progress
             )
-    _report(summary, path, folders, ids, left_out)
+    jobs.report(summary, path, folders, ids, left_out)
     return 1 if summary.errors else 0
-
-
-def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
-    """The model in a run folder, or in an ``.onnx`` file, which needs no PyTorch. runtime: of an ``.onnx`` file.
-
-    Raises ConfigError for anything else.
-    """
-    if path.suffix.lower() == ".onnx" or path.is_file():
-        from solobox.predict.onnx_model import OnnxModel
-
-        return OnnxModel.load(path, runtime=runtime)
-    if runtime != "onnxruntime":
-        raise ConfigError(
-            f"--runtime {runtime} runs an exported model: `solobox export {path} -o model.onnx` first",
-            code="options-conflict",
-        )
-    quieten()
-    from solobox.model.localizer import Localizer
-
-    return Localizer.load(path)
-
-
-def _columns(predictor: Predictor, options: PredictOptions, *, raw: bool = False) -> Columns:
-    margins: Literal["none", "both", "outer"] = "none"
-    if options.level is not None:
-        margins = "both" if options.outer is None else "outer"
-    return Columns(margins, presence=predictor.has_presence, familiarity=predictor.has_familiarity, raw=raw)
-
-
-# Images ---------------------------------------------------------------------------------------------
-
-
-class _ImageWriters:
-    """Draws and crops images as their predictions pass."""
-
-    def __init__(
-        self, draw: Path | None, crop: Path | None, pad: float, *, outer: bool, overwrite: bool
-    ) -> None:
-        self._draw, self._crop, self._pad, self._outer = draw, crop, pad, outer
-        self._overwrite = overwrite
-
-    def hook(
-        self, predictions: Iterator[Prediction], first: int, progress: Bars, journals: Path | None = None
-    ) -> Iterator[Prediction]:
-        """Pass each prediction on once its images are written.
-
-        first: the number of the first row. journals: the folder that stores the names of the images.
-        """
-        if self._draw is None and self._crop is None:
-            return predictions
-        from solobox.predict.image_writers import (
-            CropWriter,
-            DrawingWriter,
-            ImageNames,
-            ImageWriter,
-            write_images,
-        )
-
-        def names(folder: Path, file: str) -> ImageNames:
-            journal = journals / file if journals is not None else None
-            return ImageNames(folder, journal, overwrite=self._overwrite)
-
-        image_writers: list[ImageWriter] = []
-        if self._draw is not None:
-            image_writers.append(DrawingWriter(names(self._draw, DRAWN[0])))
-        if self._crop is not None:
-            image_writers.append(CropWriter(names(self._crop, DRAWN[1]), self._pad, self._outer))
-        return write_images(predictions, image_writers, progress.say, first=first)
-
-
-def _write(
-    opened: AbstractContextManager[OutputFile], predictor: Predictor, writers: _ImageWriters, progress: Bars
-) -> JobSummary:
-    """Do the job of an output file. Where it stops before the end, a line says how to continue."""
-    job = None
-    try:
-        with opened as job:
-            total = job.plan.rows
-            if job.done:
-                console.print(f"continuing after {job.done:,} of {total:,} images", highlight=False)
-            progress.start("predicting", total - job.done)
-
-            def hook(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
-                return counted(writers.hook(predictions, first, progress, job.folder), progress)
-
-            return run(job, in_threads(predictor, hook))
-    except BaseException:
-        if job is not None and job.done:
-            console.print(
-                f"{job.done:,} of {job.plan.rows:,} rows are kept: the same command with --resume continues",
-                highlight=False,
-            )
-        raise
-
-
-def _print(
-    predictor: Predictor, images: Sequence[str], plan: Plan, writers: _ImageWriters, progress: Bars
-) -> JobSummary:
-    """Print the rows as a CSV. On a terminal, where the progress bar is, they come at the end."""
-    out = sys.stdout
-    is_terminal = out.isatty()
-    lines = None if is_terminal else CsvWriter(out, plan.columns)
-    rows: list[Prediction] = []
-    part = Part(0)
-    progress.start("predicting", len(images))
-    predictions = predict_names(predictor, images, plan.options, {})
-    for prediction in counted(writers.hook(predictions, 0, progress), progress):
-        one = Part.of([prediction])
-        part = Part(part.rows + 1, part.errors + one.errors, part.absent + one.absent)
-        if lines is None:
-            rows.append(prediction)
-        else:
-            lines.put(prediction)
-    if lines is None:
-        lines = CsvWriter(out, plan.columns)
-        for prediction in rows:
-            lines.put(prediction)
-    return JobSummary(part.rows, part.errors, part.absent)
-
-
-def _report(
-    summary: JobSummary, output: Path | None, folders: dict[str, Path], ids: ImageIds, left_out: LeftOut
-) -> None:
-    kinds = {"--draw": "drawn images", "--crop": "crops"}
-    for path, what in [(output, "boxes"), *((folder, kinds[option]) for option, folder in folders.items())]:
-        if path is not None:
-            say(f"{what}: {path}")
-    where = "; their rows say why"
-    if output is not None and output.suffix.lower() == ".json":
-        where = ""
-        if missing := summary.errors + summary.absent:
-            say(
-                f"{missing:,} of {summary.rows:,} images have no entry: {summary.absent:,} without the object, "
-                f"{summary.errors:,} that could not be read"
-            )
-        if ids.categories > 1:
-            say(
-                f"every box has category {ids.category}, the first of {ids.categories}: evaluate without categories "
-                "(useCats=0)"
-            )
-    if summary.errors:
-        say(f"{summary.errors:,} of {summary.rows:,} images could not be read{where}")
-    say_left_out(left_out)
-
-
-# A Ray cluster --------------------------------------------------------------------------------------
-
-
-def _on_ray(model: str, inputs: Sequence[str], output: str | None, options: PredictOptions) -> int:
-    """Predict shard by shard into a folder of Parquet files. model, inputs, output: in any store."""
-    if output is None:
-        raise ConfigError(
-            "--engine ray writes a folder of Parquet files: name it with -o FOLDER", code="output-missing"
-        )
-    for package in ("ray", "fsspec", "pyarrow"):
-        if find_spec(package) is None:
-            raise ConfigError(
-                f"--engine ray needs {package}: install Solobox with its [ray] extra", code="missing-package"
-            )
-    from solobox.ray.engine import connected, on_ray
-    from solobox.ray.folder_job import load_model, prepare, read_model
-
-    data = read_model(model)
-    predictor = load_model(data)
-    predictor.check(options)
-    say("listing the images" if len(inputs) != 1 else f"listing the images of {inputs[0]}")
-    left_out = LeftOut()
-    job, is_old = prepare(output, data, inputs, _columns(predictor, options), options, left_out=left_out)
-    say(
-        f"continuing the run of {job.started}: {job.plan.rows:,} images" if is_old
-        else f"{job.plan.rows:,} images in {job.plan.shards:,} shards"
-    )  # fmt: skip
-    with connected(), bars() as progress:
-        summary = run(job, on_ray(load_model), progress)
-    say(f"boxes: {job.folder.url}")
-    if summary.errors:
-        say(f"{summary.errors:,} of {summary.rows:,} images could not be read; their rows say why")
-    say_left_out(left_out)
-    for part, why in list(summary.failures.items())[:_SHOWN]:
-        say(f"{part} is missing: {why}")
-    if summary.failures:
-        say(
-            f"{len(summary.failures):,} of {job.plan.shards:,} shards are missing, and all others are done: run the "
-            "same command again to try these"
-        )
-    return 1 if summary.errors or summary.failures else 0

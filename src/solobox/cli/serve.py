@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from solobox.cli.console import Flag, say
+from solobox.cli.console import Flag, say, say_loading
 from solobox.errors import ConfigError
 from solobox.serve.settings import KEY_VARIABLE, ServerSettings, parse_api_key
 from solobox.utils.concurrency import processors
@@ -84,6 +84,7 @@ def serve(
             f"--without-key and {KEY_VARIABLE} contradict each other: use one of them",
             code="options-conflict",
         )
+    say_loading(model)
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
     from solobox.serve.hosts import HostPolicy

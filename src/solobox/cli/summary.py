@@ -9,7 +9,7 @@ from cyclopts.validators import Number
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import Overwrite, out, quieten
+from solobox.cli.console import Overwrite, out, quieten, say_loading
 from solobox.cli.options import options_class, set_options
 from solobox.config.architecture import Architecture
 from solobox.errors import ConfigError
@@ -64,6 +64,7 @@ def summary(
         {"--plot": plot, "--json": json_file}, [run] if run is not None else [], overwrite=overwrite
     )
     architecture = Architecture(**changes)
+    say_loading(run)
     quieten()
     from solobox.model.diagram import diagram
     from solobox.model.localizer import Localizer

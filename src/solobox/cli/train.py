@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say
+from solobox.cli.console import bars, console, metrics_rows, metrics_table, out, say, say_loading, say_reading
 from solobox.cli.options import (
     DATA_HELP,
     AutoGroup,
@@ -22,16 +22,16 @@ from solobox.cli.options import (
     require_accelerator,
     set_options,
 )
+from solobox.config.choices import Keep
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
-from solobox.data.dataset import Dataset
-from solobox.data.one_per_image import Keep
 from solobox.errors import ConfigError, Paused
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
 from solobox.utils.concurrency import is_main_process
 from solobox.utils.outputs import RUN_FILES, is_run
 
 if TYPE_CHECKING:
+    from solobox.data.dataset import Dataset
     from solobox.model.localizer import Localizer
 
     Settings = Any
@@ -101,13 +101,10 @@ def train(
             DataSource(data, images, keep, skip_bad, auto_group, layout),
             Recipe.from_preset(recipe or preset, options),
         )
-        must_be_vacant(output)
+        _check_folder(output)
+    say_reading(source.data)
+    if chosen is not None:
         require_accelerator(chosen)
-        if not is_run(output) and (foreign := [name for name in RUN_FILES if (output / name).exists()]):
-            raise ConfigError(
-                f"{output / foreign[0]} exists and is not of a run, which would replace it: choose another folder",
-                code="output-exists",
-            )
     with bars() as progress:
         dataset = source.read(progress)
     if chosen is not None:
@@ -116,7 +113,8 @@ def train(
         say(left_out)
     if chosen is not None and is_main_process():
         source.save(output)
-    # These take seconds to load: errors in the data and the options are reported first.
+    # Errors in the data and the options are reported first.
+    say_loading()
     from solobox.evaluation.evaluate import evaluate_selection
     from solobox.training.train import train as fit
 
@@ -142,16 +140,29 @@ def train(
     return 0
 
 
+def _check_folder(folder: Path) -> None:
+    """Raise ConfigError where a new run's folder holds a run, or a file that a run would replace."""
+    must_be_vacant(folder)
+    if not is_run(folder) and (foreign := [name for name in RUN_FILES if (folder / name).exists()]):
+        raise ConfigError(
+            f"{folder / foreign[0]} exists and is not of a run, which would replace it: choose another folder",
+            code="output-exists",
+        )
+
+
 def read_checked(
     data: Path, images: Path | None, keep: Keep | None, *, skip_bad: bool, layout: str | None = None
-) -> Dataset:
+) -> "Dataset":
     """Read and check the data, see `Dataset.read`, and say what it holds. Raises DataError."""
-    dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad, layout=layout)
+    from solobox.data.dataset import Dataset
+
+    with bars() as progress:
+        dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad, layout=layout, progress=progress)
     say(dataset.summary())
     return dataset
 
 
-def _split_table(dataset: Dataset) -> Table:
+def _split_table(dataset: "Dataset") -> Table:
     """The images of each split, with and without a box."""
     table = Table(title="images to use", title_justify="left", header_style="bold")
     for header in ("", "with a box", "without", "in all"):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats
+from solobox.config.choices import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data import checks, formats, in_memory, splits
 from solobox.data.auto_groups import groups_and_leaks
 from solobox.data.checks import CheckLevel, Diagnosis
@@ -18,7 +19,6 @@ from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its interface)
 from solobox.data.gate import box_table, check_rows, usable_records
 from solobox.data.layouts import parse_layout
-from solobox.data.one_per_image import Keep as Keep  # noqa: PLC0414 (a part of its interface)
 from solobox.data.one_per_image import ReadNotes
 from solobox.data.sample import Sample, record_of, row_numbers
 from solobox.errors import ConfigError, DataError

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox.boxes import Floats, is_valid
+from solobox.config.choices import Keep
 from solobox.data import checks, in_memory
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.formats import SPLITS, Annotations, Record
 from solobox.data.formats.records import Problem
-from solobox.data.one_per_image import Keep, ReadNotes, invalid_box, one_per_image
+from solobox.data.one_per_image import ReadNotes, invalid_box, one_per_image
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress

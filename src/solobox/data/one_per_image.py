@@ -4,18 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from solobox.boxes import area, is_valid
+from solobox.config.choices import Keep
 from solobox.data.formats import Annotations, Record
 from solobox.data.formats.parsing import NOT_A_BOX
 from solobox.data.formats.writing import plain
 from solobox.data.identity import canonical_paths
 from solobox.utils.text import count_of
-
-Keep: TypeAlias = Literal["largest", "first"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.WebPImagePlugin import WebPImageFile
 
-from solobox.errors import ConfigError, ImageError, reason
+from solobox.errors import ImageError, reason
 from solobox.images.complexity import check_complexity
 from solobox.images.headers import Header, Jpeg, ignore_warnings, open_header
+from solobox.images.pixel_limit import MAX_PIXELS, VARIABLE, allowed_pixels
 from solobox.images.rgb import to_rgb
 
 __all__ = [
-    "FORMATS", "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput",
-    "allow_pixels", "allowed_pixels", "decode", "is_any_image_name", "is_image_name", "probe", "read", "to_square",
+    "FORMATS", "MAX_BYTES", "SUFFIXES", "DecodedImage", "EncodedImage", "Header", "ImageInput", "decode",
+    "is_any_image_name", "is_image_name", "probe", "read", "to_square",
 ]  # fmt: skip
 
 EncodedImage: TypeAlias = str | Path | bytes
@@ -41,8 +42,6 @@ ACCEPTED = (
     "a path, an image file's bytes, a PIL image, or RGB pixels as an array or tensor (h, w, 3) of uint8"
 )
 
-MAX_PIXELS: Final = 80_000_000
-"""Width times height above which an image is refused; of a JPEG see `read`. `allow_pixels` raises it."""
 MAX_BYTES: Final = 200_000_000
 """Size of the file above which an image is refused."""
 
@@ -70,8 +69,6 @@ OTHER_SUFFIXES: Final = frozenset(
     )
 )  # fmt: skip
 """Suffixes of image files that cannot be decoded, in lower case, with the dot."""
-
-_VARIABLE = "SOLOBOX_MAX_PIXELS"
 
 # A JPEG needs no memory for the pixels that it is not decoded to; one of several scans does for their coefficients.
 _JPEG_DECODED, _JPEG_STORED, _JPEG_OF_SCANS = 1.5, 4, 2
@@ -108,28 +105,6 @@ class DecodedImage:
 
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
-
-
-def allow_pixels(number: int | None) -> None:
-    """Raise or lower the limit of this process and those that it starts to so many pixels; None changes nothing.
-
-    Raises ConfigError ``out-of-range``.
-    """
-    if number is not None:
-        if number < 1:
-            raise ConfigError(f"--max-pixels is 1 or more, not {number}", code="out-of-range")
-        os.environ[_VARIABLE] = str(number)
-
-
-def allowed_pixels() -> int | None:
-    """The limit that `allow_pixels` or the environment's SOLOBOX_MAX_PIXELS sets; None for `MAX_PIXELS`.
-
-    Raises ConfigError ``out-of-range``.
-    """
-    text = os.environ.get(_VARIABLE, "")
-    if text and not (text.isascii() and text.isdigit() and int(text)):
-        raise ConfigError(f"{_VARIABLE} is a number of pixels, not {text!r}", code="out-of-range")
-    return int(text) if text else None
 
 
 def is_image_name(path: str | Path) -> bool:
@@ -310,9 +285,7 @@ def _too_many(header: Header, limit: int, *, is_strict: bool) -> ImageError:
     advice = (
         ""
         if is_strict
-        else (
-            f", or raise the limit: --max-pixels {pixels}, in Python the environment's {_VARIABLE}={pixels}"
-        )
+        else (f", or raise the limit: --max-pixels {pixels}, in Python the environment's {VARIABLE}={pixels}")
     )
     return ImageError(
         f"{width}x{height} are {pixels} pixels, more than the limit of {limit}. Save it smaller{advice}.",

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from solobox.config.architecture import MAX_SIDE
+from solobox.config.choices import RuntimeName
 from solobox.config.run_metadata import check_metadata
 from solobox.errors import ConfigError, reason
 from solobox.images.reading import ImageInput
@@ -30,8 +31,6 @@ from solobox.uncertainty.conformal import Calibration
 from solobox.utils.concurrency import openvino_core, processors, threaded_map
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 from solobox.utils.signals import signals_held
-
-RuntimeName: TypeAlias = Literal["onnxruntime", "openvino"]
 
 Outputs: TypeAlias = dict[str, npt.NDArray[np.float32]]
 

@@ -170,8 +170,9 @@ class OutputFile(Job):
             return
         self._is_renamed = False
         with explained(self.folder):
-            # A run that was killed before its first part may have drawn images; this one reuses their names.
-            keeps = (_LOCK, *DRAWN) if resume and self._has_same_plan() else (_LOCK,)
+            # A run that was killed before its first part may have drawn images; this one reuses their names, and so
+            # does the next one if this one is killed right here: the plan stays too.
+            keeps = (_LOCK, _PLAN, *DRAWN) if resume and self._has_same_plan() else (_LOCK,)
             for path in self.folder.iterdir():
                 if path.name not in keeps:
                     path.unlink()

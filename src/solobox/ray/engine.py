@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from solobox.errors import ConfigError, DataError, SoloboxError, reason
-from solobox.images.reading import allow_pixels
+from solobox.images.pixel_limit import allow_pixels
 from solobox.predict.job import Engine, Job, Outcome, Part, Task, check_reachable, predict_names
 from solobox.predict.predictor import Predictor
 from solobox.ray.folder_job import FolderJob

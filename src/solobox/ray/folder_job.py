@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from solobox.errors import ConfigError, DataError
-from solobox.images.reading import allowed_pixels
+from solobox.images.pixel_limit import allowed_pixels
 from solobox.predict.inputs import LeftOut, iter_images
 from solobox.predict.job import Job, JobSummary, Part
 from solobox.predict.lists import is_list

@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
-from solobox.data.dataset import Dataset
-from solobox.data.one_per_image import Keep
+from solobox.config.choices import Keep
 from solobox.errors import ConfigError
 from solobox.utils.atomic import explained, replacing
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 from solobox.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from solobox.data.dataset import Dataset
 
 CONFIG = "config.json"
 """The model's; it is written last, so a run whose folder has it is finished."""
@@ -52,11 +54,14 @@ class DataSource:
     auto_group: bool = True
     layout: str | None = None
 
-    def read(self, progress: Progress | None = None) -> Dataset:
+    def read(self, progress: Progress | None = None) -> "Dataset":
         """The images; see `Dataset.read` for errors."""
+        from solobox.data.dataset import Dataset
+
         dataset = Dataset.read(
-            self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad, layout=self.layout
-        )
+            self.data, images=self.images, keep=self.keep, skip_bad=self.skip_bad, layout=self.layout,
+            progress=progress,
+        )  # fmt: skip
         return dataset.with_auto_groups(progress) if self.auto_group else dataset.without_auto_groups()
 
     def to_args(self) -> list[str]:

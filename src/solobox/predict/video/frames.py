@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solobox.errors import ConfigError, DataError, reason
-from solobox.images.reading import MAX_PIXELS
+from solobox.images.pixel_limit import MAX_PIXELS
 from solobox.predict.inputs import is_camera
 
 if TYPE_CHECKING:
