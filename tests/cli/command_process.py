@@ -52,13 +52,14 @@ def solobox(*words: str | Path, **environment: str) -> subprocess.CompletedProce
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
+    arguments = [*map(str, words)]
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
         request = {
-            "words": [*map(str, words)], "environment": os.environ | {"COLUMNS": "150"} | environment,
+            "words": arguments, "environment": os.environ | {"COLUMNS": "150"} | environment,
             "folder": str(Path.cwd()), "out": out.name, "err": err.name,
         }  # fmt: skip
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
         status = int(server.stdout.readline())
         texts = (Path(file.name).read_text(encoding="utf-8") for file in (out, err))
-        return subprocess.CompletedProcess(request["words"], status, *texts)
+        return subprocess.CompletedProcess(arguments, status, *texts)

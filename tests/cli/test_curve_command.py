@@ -3,8 +3,9 @@
 import csv
 from pathlib import Path
 
+from command_process import solobox
 from defusedxml import ElementTree
-from test_commands import SMALL, solobox
+from test_commands import SMALL
 
 from solobox import synthetic
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_commands import SMALL, solobox
+from command_process import solobox
+from test_commands import SMALL
 
 from solobox import synthetic
 from solobox.evaluation.bootstrap import mean_intervals
