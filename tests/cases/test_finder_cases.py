@@ -219,7 +219,7 @@ def test_a_match_is_the_only_one_with_the_most_last_parts(
 
 
 @given(name=st.text(max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_name_has_an_answer(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     folder = tmp_path_factory.getbasetemp()
     finder = ImageFinder(folder / "none", images=None)

@@ -112,7 +112,7 @@ def test_an_animated_avif_is_refused() -> None:
 AVIF = encode(corners().convert("RGBA"), "AVIF")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0, len(AVIF) - 1), st.integers(0, 255)), min_size=1, max_size=8),
     length=st.integers(1, len(AVIF)),

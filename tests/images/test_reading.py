@@ -672,7 +672,7 @@ def test_random_truncations(name: str, data: st.DataObject) -> None:
     survives(whole[: data.draw(st.integers(0, len(whole)))])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(sorted(SEEDS)), st.data())
 def test_random_damage(name: str, data: st.DataObject) -> None:
     damaged = bytearray(SEEDS[name])

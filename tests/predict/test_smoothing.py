@@ -155,7 +155,7 @@ def test_an_absent_object_moves_nothing() -> None:
 
 
 @given(CLIPS)
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_whatever_comes_a_row_comes_out_with_a_box_in_the_image(
     clip: list[tuple[float, Floats | None, float]],
 ) -> None:

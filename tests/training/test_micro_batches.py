@@ -16,8 +16,9 @@ from solobox.model.heads import DistributionHead, Output
 from solobox.model.losses import Loss, box_iou
 from solobox.model.sync_layers import BatchNorm2d, BatchSlice
 from solobox.model.vectorizer import Edges
+from solobox.training import micro_batches as micro_batches_module
 from solobox.training.loop import fit
-from solobox.training.micro_batches import MicroBatches
+from solobox.training.micro_batches import MicroBatches, parts_of
 from solobox.training.stages import Batch, Stage
 from solobox.utils.progress import NullProgress
 
@@ -67,6 +68,22 @@ def stage_of(module: nn.Module, **changes: Any) -> Stage:
         "optimizer": OptimizerConfig(lr=0.01), "ema": 0.9, "seed": 3,
     }  # fmt: skip
     return Stage(**options | changes)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _parts_of_small_batches() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(micro_batches_module, "_MIN_VALUES", 1)
+        yield
+
+
+def test_small_inputs_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(micro_batches_module, "_MIN_VALUES", 500_000)
+    parts = {
+        side: parts_of(Batch(torch.empty(32, 3, side, side), torch.empty(32, 4), BatchSlice(0, 32, 32)))
+        for side in (64, 128, 320)
+    }
+    assert parts == {64: 1, 128: 3, 320: 4}
 
 
 @pytest.fixture

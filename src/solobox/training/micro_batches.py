@@ -27,7 +27,8 @@ PARTS = 4
 the processors do. With more of them, operations become too small (bench/LOG.md)."""
 
 _MIN_ROWS = 4
-"""Rows of a part, at least: a smaller batch has fewer parts."""
+_MIN_VALUES = 500_000
+"""Rows and input values of a part, at least: of less, starting the operations takes longer than computing them."""
 
 
 @contextmanager
@@ -40,6 +41,13 @@ def gradients(
             yield micro_batches
     else:
         yield WholeBatches(stage, wrapped, fabric)
+
+
+def parts_of(batch: Batch) -> int:
+    """Into how many parts a batch is cut; it depends on shapes alone."""
+    inputs = [batch.inputs] if isinstance(batch.inputs, Tensor) else batch.inputs
+    values = sum(each.numel() for each in inputs)
+    return max(1, min(PARTS, len(batch.targets) // _MIN_ROWS, values // _MIN_VALUES))
 
 
 class WholeBatches:
@@ -94,8 +102,7 @@ class MicroBatches:
 
     def backward(self, batch: Batch, *, seed: int, scale: float, sync: bool = True) -> tuple[Tensor, Tensor]:  # noqa: ARG002
         """See `WholeBatches.backward`."""
-        total = len(batch.targets)
-        count = max(1, min(PARTS, total // _MIN_ROWS))
+        total, count = len(batch.targets), parts_of(batch)
         bounds = [total * part // count for part in range(count + 1)]
         sums = _Sums(count, self._free)
 

@@ -108,7 +108,7 @@ VALUES = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_coco_of_any_values(sets: Path, data: st.DataObject) -> None:
     value = json.loads(json.dumps(COCO))
     for _ in range(data.draw(st.integers(1, 3))):
