@@ -1,5 +1,6 @@
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,13 @@ def real_data() -> Path:
     if not REAL.is_dir():
         pytest.skip(f"the real images are not here: {REAL} does not exist")
     return REAL
+
+
+@pytest.fixture(scope="module")
+def without_openvino() -> Iterator[None]:
+    """Backbones run in PyTorch, in this process: compiling one takes longer than training on a few small images."""
+    from solobox.model import runtime
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "_openvino_is_installed", lambda: False)
+        yield

@@ -27,6 +27,8 @@ from solobox.training.tensor_store import TensorStore
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 SMALL: dict[str, Any] = {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 16}
 
 

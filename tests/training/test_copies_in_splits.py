@@ -13,6 +13,8 @@ from solobox.evaluation.evaluate import evaluate
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 RECIPE = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 8}
 
 

@@ -25,6 +25,8 @@ from solobox.training.stages import LocalizerHead
 from solobox.training.train import train
 from solobox.uncertainty.familiarity import Familiarity
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 QUICK: dict[str, Any] = {
     "size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32, "precision": "32-true",
 }  # fmt: skip

@@ -26,6 +26,8 @@ from solobox.training.optim import (
     stages,
 )
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
 lrs = st.floats(1e-6, 10)
 shares = st.floats(0, 0.99)
 totals = st.integers(1, 400)

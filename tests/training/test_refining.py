@@ -13,6 +13,9 @@ from solobox.model.refiner import regions_around
 from solobox.training.refining import Errors, _augmented
 
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
+
 def test_the_box_of_each_crop_is_where_the_object_is_also_when_flipped() -> None:
     square = np.zeros((120, 120, 3), np.uint8)
     square[50:60, 48:72] = 255

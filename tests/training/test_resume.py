@@ -38,6 +38,7 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
+@pytest.mark.usefixtures("without_openvino")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,6 +92,7 @@ class InterruptsAt(NullProgress):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.usefixtures("without_openvino")
 @pytest.mark.parametrize("step", [1, 6])
 def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path: Path, step: int) -> None:
     recipe = Recipe.from_preset("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})

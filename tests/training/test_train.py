@@ -18,6 +18,9 @@ from solobox.model.localizer import Localizer
 from solobox.training.train import train
 
 
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
+
 def small(name: str = "quick", **changes: Any) -> Recipe:
     return Recipe.from_preset(
         name, {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 8} | changes
