@@ -12,7 +12,6 @@ from solobox.errors import ConfigError, Paused
 from solobox.model.refiner import regions_around
 from solobox.training.refining import Errors, _augmented
 
-
 pytestmark = pytest.mark.usefixtures("without_openvino")
 
 

@@ -17,7 +17,6 @@ from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 
-
 pytestmark = pytest.mark.usefixtures("without_openvino")
 
 
