@@ -16,6 +16,7 @@ from solobox import synthetic
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
+from solobox.model import runtime
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
@@ -28,6 +29,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return synthetic.write(tmp_path_factory.mktemp("synthetic"), 30, seed=5, size=(96, 72))
 
 
+@pytest.fixture
+def in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `without_openvino`, for a test whose runs are all in this process."""
+    monkeypatch.setattr(runtime, "_openvino_is_installed", lambda: False)
+
+
 def same(a: Localizer, b: Localizer) -> None:
     for key, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[key]), key
@@ -38,7 +45,7 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.usefixtures("without_openvino")
+@pytest.mark.usefixtures("in_pytorch")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -92,7 +99,7 @@ class InterruptsAt(NullProgress):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.usefixtures("without_openvino")
+@pytest.mark.usefixtures("in_pytorch")
 @pytest.mark.parametrize("step", [1, 6])
 def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path: Path, step: int) -> None:
     recipe = Recipe.from_preset("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})
