@@ -97,5 +97,5 @@ def test_the_rows_are_those_of_the_model_and_nothing_of_ray_is_on_the_screen(
     assert "left out of the folders: 1 hidden" in said
     for line in said.splitlines():
         assert not line.strip() or any(
-            ours in line for ours in ("images", "predicting", "boxes: ", "left out")
+            ours in line for ours in ("loading ", "images", "predicting", "boxes: ", "left out")
         ), said
