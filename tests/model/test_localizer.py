@@ -1,4 +1,5 @@
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,26 @@ def test_native_predicts_each_image_by_itself_at_its_native_size(tmp_path: Path,
         ordered = [min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)]
         expected = geometry.clip(geometry.scale(ordered, *prediction.size), *prediction.size)
         np.testing.assert_allclose(prediction.box, expected, atol=1e-4)
+
+
+def test_the_backbone_is_compiled_once_for_all_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Localizer(tiny(backbone="resnet18")).eval()
+    compiled = []
+
+    def watched(*arguments: Any, **options: Any) -> Features:
+        compiled.append((threading.current_thread(), arguments[1]))
+        return fastest(*arguments, **options)
+
+    monkeypatch.setattr("solobox.model.localizer.fastest", watched)
+    monkeypatch.setattr("solobox.model.localizer._BATCH_SIZE", 1)
+    images: list[Any] = [
+        tmp_path / "nowhere.png",
+        *(np.full((50, 60, 3), grey, np.uint8) for grey in (0, 90, 180)),
+    ]
+    assert [bool(found.error) for found in model.predict(images)] == [True, False, False, False]
+    assert compiled == [(threading.main_thread(), model.architecture.side)]
 
 
 def test_a_native_localizer_comes_back_and_uses_pytorch(tmp_path: Path) -> None:

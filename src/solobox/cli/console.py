@@ -95,11 +95,9 @@ def say_loading(model: str | Path | None = None) -> None:
     """Say what is imported and loaded next: the model, an exported file or a run's folder, or PyTorch alone."""
     if model is None:
         say("loading PyTorch, which takes some seconds")
-    else:
-        say(
-            f"loading {model}"
-            + ("" if str(model).lower().endswith(".onnx") else " (PyTorch takes some seconds)")
-        )
+        return
+    needs_torch = not str(model).lower().endswith(".onnx")
+    say(f"loading {model}" + " (PyTorch takes some seconds)" * needs_torch)
 
 
 def say_left_out(left_out: object) -> None:

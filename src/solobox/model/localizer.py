@@ -1,7 +1,7 @@
 """The localizer: backbone, vectorizer and head; one box for each image."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from solobox.model.refiner import (
 )
 from solobox.model.runtime import Features, Pixels, fastest
 from solobox.model.threads import single_threaded_map
-from solobox.model.vectorizer import Edges, ExtraConvs, Flatten, Gap
+from solobox.model.vectorizer import Edges, ExtraConvs, Flatten, Gap, cells_of
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import (
     NetworkInput,
@@ -41,11 +41,11 @@ from solobox.predict.predictor import (
     in_order,
     resize_to_square,
 )
-from solobox.uncertainty.conformal import Calibration
 from solobox.uncertainty.familiarity import Familiarity
 
 if TYPE_CHECKING:
     from solobox.export import ExportResult
+    from solobox.uncertainty.conformal import Calibration
 
 _BATCH_SIZE = 16
 _FAMILIARITY = "familiarity."
@@ -173,10 +173,11 @@ class Localizer(Predictor, nn.Module):
     ) -> Iterator[Sequence[Prediction]]:
         """On a CPU, several at once, each in a thread that decodes and predicts."""
         batches, predict = batched(images, self.batch_size), partial(self.predict_batch, options=options)
-        on_cpu = next(self.parameters()).device.type == "cpu"
-        yield from (
-            single_threaded_map(predict, batches, first_alone=True) if on_cpu else map(predict, batches)
-        )
+        if next(self.parameters()).device.type != "cpu":
+            yield from map(predict, batches)
+            return
+        self.compile_backbone()
+        yield from single_threaded_map(predict, batches)
 
     def locate(
         self,
@@ -253,14 +254,27 @@ class Localizer(Predictor, nn.Module):
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
         """The backbone's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine.
 
-        Compiled at the first use for each size; in float32, so that a trained and an exported localizer agree to a
-        rounding error.
+        In float32, so that a trained and an exported localizer agree to a rounding error.
         """
-        size = self.architecture.size
-        side = 0 if size == "native" else int(pixels.shape[2])
+        side = 0 if self.architecture.size == "native" else int(pixels.shape[2])
+        return [feature.float() for feature in self._runtime(side)(pixels)]
+
+    def compile_backbone(self) -> None:
+        """Compile the backbone for what prediction shows it, on as many processors as PyTorch uses in this thread.
+
+        Otherwise its first use does, and only for the thread that uses it.
+        """
+        a = self.architecture
+        if a.size != "native":
+            self._runtime(a.side)
+            if self.refiner is not None:
+                self._runtime(self.refiner.side)
+
+    def _runtime(self, side: int) -> Features:
+        """For squares of `side` pixels, or 0 for images of native size."""
         if side not in self._features:
-            self._features[side] = fastest(self.backbone, side or size, exact=True)
-        return [feature.float() for feature in self._features[side](pixels)]
+            self._features[side] = fastest(self.backbone, side or self.architecture.size, exact=True)
+        return self._features[side]
 
     def probabilities(self, logits: Tensor | None, count: int) -> np.ndarray:
         """`Prediction.presence` of a batch, (count,) float64; NaN where it was not learned."""
@@ -323,7 +337,7 @@ class Localizer(Predictor, nn.Module):
         folder = Path(folder)
         config = saving.read_config(folder)
         architecture = saving.architecture(config, Architecture, folder)
-        calibration = _calibration(config, folder)
+        calibration = saving.calibration(config, folder)
         with torch.device("meta"):  # shapes without numbers: a few bytes of JSON can ask for gigabytes
             outline = cls(architecture, backbone=copy.deepcopy(backbone))
         saving.check_shapes(folder, outline, prefix=_FAMILIARITY)
@@ -358,15 +372,6 @@ class Localizer(Predictor, nn.Module):
             )
 
 
-def _calibration(config: Mapping[str, Any], folder: Path) -> Calibration | None:
-    margins = config.get("margins", {})
-    if not isinstance(margins, dict):
-        raise ConfigError(
-            f"{folder / saving.CONFIG} is damaged: its margins are not an object", code="model-damaged"
-        )
-    return Calibration.from_dict(margins) if "margins" in config else None
-
-
 def raw_output(boxes: Tensor, std: Tensor, presence: Floats, familiarity: Floats) -> RawOutput:
     """Boxes and standard deviations (B, 4) as arrays. presence, familiarity: (B,) as in `Prediction`."""
     return RawOutput(
@@ -390,13 +395,3 @@ def pooled(maps: Sequence[Tensor]) -> np.ndarray:
     """The input of `familiarity`: means of all maps (B, C, h, w) over their cells, concatenated, (B, D) float32."""
     means = torch.cat([feature.float().mean(dim=(2, 3)) for feature in maps], dim=1)
     return np.asarray(means.cpu().numpy())
-
-
-def cells_of(backbone: Backbone, extra: ExtraConvs, side: int) -> int:
-    """Cells of the coarsest map, after `extra`, of a square of `side` pixels.
-
-    Computed by the network on the meta device: some round up where others round down.
-    """
-    before, after = (copy.deepcopy(module).to("meta").eval() for module in (backbone, extra))
-    height, width = after(before(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
-    return int(height * width)

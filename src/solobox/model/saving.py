@@ -22,6 +22,7 @@ from solobox.config.run_metadata import check_metadata
 from solobox.data.fingerprints import FILE as FINGERPRINTS
 from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
+from solobox.uncertainty.conformal import Calibration
 from solobox.utils.atomic import remove_leftovers, unfinished
 from solobox.utils.json_utils import MAX_BYTES, parse_json
 
@@ -99,6 +100,16 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     check_metadata({key: value for key, value in config.items() if key not in RESERVED}, path)
     return config
+
+
+def calibration(config: Mapping[str, Any], folder: Path) -> Calibration | None:
+    """The margins of a parsed ``config.json``; None where it has none. Raises ConfigError: ``model-damaged``."""
+    margins = config.get("margins", {})
+    if not isinstance(margins, dict):
+        raise ConfigError(
+            f"{folder / CONFIG} is damaged: its margins are not an object", code="model-damaged"
+        )
+    return Calibration.from_dict(margins) if "margins" in config else None
 
 
 def _damaged(path: Path, why: str) -> ConfigError:

@@ -6,7 +6,6 @@ other program that takes a processor now and then makes all of them wait, each t
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -29,26 +28,17 @@ def one_thread() -> Iterator[None]:
 
 
 def single_threaded_map(
-    work: Callable[[T], R], items: Iterable[T], *, processes: int = 1, first_alone: bool = False
+    work: Callable[[T], R], items: Iterable[T], *, processes: int = 1
 ) -> Generator[R, None, None]:
-    """As `threaded_map`, in inference mode; operations that `work` starts use no other threads.
-
-    first_alone: compute the first item before the others, in the calling thread, for work that compiles something for
-        all processors when it is first used.
-    """
+    """As `threaded_map`, in inference mode; operations that `work` starts use no other threads."""
 
     def alone(item: T) -> R:
         torch.set_num_threads(1)  # of this thread
-        return inferred(item)
-
-    def inferred(item: T) -> R:
         with torch.inference_mode():
             return work(item)
 
-    before, items = torch.get_num_threads(), iter(items)
+    before = torch.get_num_threads()
     try:
-        for item in islice(items, 1 if first_alone else 0):
-            yield inferred(item)
         yield from threaded_map(alone, items, processes=processes)
     finally:
         torch.set_num_threads(before)  # it is also what later threads begin with

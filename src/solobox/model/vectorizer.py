@@ -1,5 +1,6 @@
 """The vectorizer: from feature maps to one vector, or to one sequence for each edge of the box."""
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, TypeAlias
@@ -59,7 +60,7 @@ class Gap(nn.Module):
 class Flatten(nn.Module):
     """Every cell of the coarsest map side by side: (B, C, h, w) to (B, C*h*w). Fixes the input size.
 
-    cells: h*w of the coarsest map, see `localizer.cells_of`. A map of another size raises ConfigError.
+    cells: h*w of the coarsest map, see `cells_of`. A map of another size raises ConfigError.
     """
 
     kind: Kind = "vector"
@@ -78,6 +79,16 @@ class Flatten(nn.Module):
                 "images of the size that it was made for, or use vectorizer `gap`, which takes any"
             )
         return maps[-1].flatten(1)
+
+
+def cells_of(backbone: nn.Module, extra: ExtraConvs, side: int) -> int:
+    """Cells of the coarsest map, after `extra`, of a square of `side` pixels.
+
+    Computed by the network on the meta device: some round up where others round down.
+    """
+    before, after = (copy.deepcopy(module).to("meta").eval() for module in (backbone, extra))
+    height, width = after(before(torch.empty(1, 3, side, side, device="meta")))[-1].shape[2:]
+    return int(height * width)
 
 
 class Edges(nn.Module):

@@ -63,6 +63,7 @@ def from_images(
     rows: of readable images; all of those by default.
     """
     rows = images.rows if rows is None else rows
+    localizer.compile_backbone()
 
     def locate(chosen: Tensor) -> Located:
         pixels = input_squares(images, rows[chosen.numpy()], localizer)
@@ -110,7 +111,7 @@ def calibrate(
     """
     boxes, std, logits, features = [], [], [], []
     batches = torch.split(torch.arange(len(validation.boxes)), validation.batch_size)
-    for located in single_threaded_map(validation.locate, batches, first_alone=True):
+    for located in single_threaded_map(validation.locate, batches):
         features.append(pooled(located.maps))
         boxes.append(in_order(located.boxes.double().numpy()).clip(0, 1))
         std.append(located.std.double().numpy())
