@@ -149,6 +149,24 @@ def test_label_studio_a_class_alone_is_no_box(tmp_path: Path, kind: str) -> None
     assert [data.names[row] for row in range(len(data))] == [*WITHOUT, "5.png"]
 
 
+@pytest.mark.parametrize("kind", ["json", "min", "csv"])
+def test_label_studio_a_taxonomy_alone_is_no_box(tmp_path: Path, kind: str) -> None:
+    draw(tmp_path, 3)
+    paths = [[["animal", "dog"]], [["nothing", "no object"]], []]
+    if kind == "json":
+        value = [{"id": "t", "type": "taxonomy", "value": {"taxonomy": each}} for each in paths]
+        found = formats.read(put_json(tmp_path / "a.json", [task(f"{i}.png", [value[i]]) for i in range(3)]))
+    elif kind == "min":
+        rows = [minimal(i) | {"kind of animal": each} for i, each in enumerate(paths)]
+        found = formats.read(put_json(tmp_path / "a.json", rows))
+    else:
+        header = ("annotation_id", "annotator", "created_at", "image", "label", "kind of animal")
+        lines = [(1, 1, "t", f"{i}.png", "", json.dumps(each)) for i, each in enumerate(paths)]
+        found = formats.read(table(tmp_path / "a.csv", header, lines))
+    assert [(problem.code, problem.image) for problem in found.problems] == [("no-box", "0.png")]
+    assert negatives(found) == ["1.png", "2.png"]
+
+
 def test_cvat_a_tag_alone_is_no_box(tmp_path: Path) -> None:
     draw(tmp_path, 4)
     box = '<box label="a" xtl="7" ytl="5" xbr="41" ybr="33"/>'
@@ -327,6 +345,26 @@ def test_hugging_face_lines_that_say_no_box(tmp_path: Path) -> None:
         *(("missing-key", row) for row in (4, 5, 6, 7)), ("bad-json", 9),
     ]  # fmt: skip
     assert found.records[2].label == "a"
+
+
+def test_hugging_face_boxes_beside_the_name(tmp_path: Path) -> None:
+    draw(tmp_path, 7)
+    box = [7, 5, 34, 28]
+    listed: list[dict[str, object]] = [
+        {"bbox": box, "label": "a"}, {"bboxes": [box], "labels": ["a"]}, {"bbox": []}, {"bbox": None, "label": "none"},
+        {"bbox": None, "label": "a"}, {"bbox": "7 5 34 28"}, {"bbox": [box, box], "label": ["a", "b"]},
+    ]  # fmt: skip
+    lines = [json.dumps({"file_name": f"{i}.png"} | each) + "\n" for i, each in enumerate(listed)]
+    (tmp_path / "metadata.jsonl").write_text("".join(lines))
+    found = formats.read(tmp_path)
+    assert [(record.image, record.label) for record in found.records if record.box is not None] == [
+        ("0.png", "a"), ("1.png", "a"), ("6.png", "a"), ("6.png", "b"),
+    ]  # fmt: skip
+    assert set(pixels(found)) == {BOXES[0], None}
+    assert negatives(found) == ["2.png", "3.png"]
+    assert [(problem.code, problem.image) for problem in found.problems] == [
+        ("missing-key", "4.png"), ("missing-key", "5.png"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("written", [json.dumps, str])

@@ -26,8 +26,9 @@ def test_a_box_is_in_the_middle_of_its_crop_and_comes_back(values: tuple[float, 
     box = torch.tensor([[x, y, x + width, y + height]], dtype=torch.float64)
     regions = regions_around(box)
     inside = to_crop(box, regions)
-    expected = [0.5 - 0.5 / ZOOM, 0.5 - 0.5 / ZOOM, 0.5 + 0.5 / ZOOM, 0.5 + 0.5 / ZOOM]
-    np.testing.assert_allclose(inside[0].numpy(), expected, atol=1e-9)
+    half = np.array([width, height]) / max(width, height) / ZOOM / 2
+    np.testing.assert_allclose(inside[0].numpy(), 0.5 + np.concatenate([-half, half]), atol=1e-9)
+    np.testing.assert_allclose(regions[0, 2] - regions[0, 0], regions[0, 3] - regions[0, 1], atol=1e-12)
     np.testing.assert_allclose(from_crop(inside, regions).numpy(), box.numpy(), atol=1e-12)
 
 

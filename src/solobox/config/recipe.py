@@ -101,9 +101,9 @@ class Recipe(Options):
         "write their IoU on that fold to out_of_fold.csv. 0: off.",
     )
     refine: Refine = Field(
-        default="off",
+        default="auto",
         description="Look again at a crop around the first box, for objects that are small in large images: `auto` "
-        "once, where objects are small and it is better on the validation images; a number: so many times; or `off`.",
+        "twice, where objects are small and it is better on the validation images; a number: so many times; or `off`.",
     )
     finetune_epochs: int = Field(
         default=0,

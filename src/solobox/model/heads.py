@@ -13,6 +13,9 @@ from torch.nn import functional as F
 from solobox.config.architecture import BoxForm
 from solobox.model.vectorizer import Kind
 
+_SMOOTHING = 0.03
+"""Standard deviation of the Gaussian of `Output.likeliest`, as a fraction of the side."""
+
 
 class Output(NamedTuple):
     """Output of a head for a batch of B images.
@@ -36,6 +39,21 @@ class Output(NamedTuple):
         probabilities = self.logits.softmax(dim=-1)
         offsets = self.positions - self.boxes.unsqueeze(-1)
         return (probabilities * offsets.square()).sum(dim=-1).sqrt()
+
+    def likeliest(self) -> Tensor:
+        """`boxes`, (B, 4), drawn to where each edge most likely is.
+
+        Of an edge that may be in either of two places, the expectation lies between, where it is not. These are the
+        expectations of the 4th power of the distribution, smoothed first: nearly its mode, and yet continuous, so that
+        a rounding error changes them little. For a place to look at again; as boxes they are worse where objects are
+        large (bench/LOG.md).
+        """
+        if self.logits is None or self.positions is None:
+            return self.boxes
+        between = (self.positions.unsqueeze(0) - self.positions.unsqueeze(1)) / _SMOOTHING
+        smooth = self.logits.softmax(dim=-1) @ (-0.5 * between.square()).exp()
+        weights = (smooth / smooth.amax(dim=-1, keepdim=True)).square().square()
+        return (weights * self.positions).sum(dim=-1) / weights.sum(dim=-1)
 
 
 class RegressionHead(nn.Module):

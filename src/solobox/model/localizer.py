@@ -58,11 +58,13 @@ class Located(NamedTuple):
     """All that a localizer computes for B images.
 
     boxes, std: (B, 4) float32 as fractions of the image's sides; the boxes may lie a little outside [0, 1].
+    place: (B, 4), as `boxes`: where the second look begins, see `Output.likeliest`.
     presence: (B,) float32 logits, or None. maps: of the first look, (B, C, h, w) each.
     """
 
     boxes: Tensor
     std: Tensor
+    place: Tensor
     presence: Tensor | None
     maps: list[Tensor]
 
@@ -195,20 +197,24 @@ class Localizer(Predictor, nn.Module):
         maps = look(reduce_squares(pixels, self.architecture.detail))
         output = self.decide(maps)
         boxes, std = output.boxes, output.std()
+        place = output.likeliest() if self.refiner is not None else boxes
+        located = Located(boxes, std, place, output.presence, maps)
         for _ in range(0 if first_look else self.architecture.refinements):
-            boxes, std = self._refine(pixels, boxes, std, look)
-        return Located(boxes, std, output.presence, maps)
+            located = self._refine(pixels, located, look)
+        return located
 
-    def _refine(
-        self, pixels: Tensor, boxes: Tensor, std: Tensor, look: Callable[[Tensor], list[Tensor]]
-    ) -> tuple[Tensor, Tensor]:
+    def _refine(self, pixels: Tensor, located: Located, look: Callable[[Tensor], list[Tensor]]) -> Located:
         assert self.refiner is not None  # noqa: S101  (the architecture says so)
-        regions = regions_around(boxes)
+        regions = regions_around(located.place)
         output = self.refiner(look(crop_squares(pixels, regions, self.refiner.side)))
         sides = (regions[:, 2:] - regions[:, :2]).repeat(1, 2)
         chosen = worthwhile(regions, self.architecture).unsqueeze(1)
         refined = from_crop(output.boxes, regions)
-        return torch.where(chosen, refined, boxes), torch.where(chosen, output.std() * sides, std)
+        return located._replace(
+            boxes=torch.where(chosen, refined, located.boxes),
+            std=torch.where(chosen, output.std() * sides, located.std),
+            place=torch.where(chosen, refined, located.place),
+        )
 
     def preprocess(self, image: ImageInput) -> NetworkInput:
         """See `Predictor`; with size ``native`` an image keeps its size, see `native_size.resize_native`."""

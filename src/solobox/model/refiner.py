@@ -18,7 +18,7 @@ from solobox.model.heads import DistributionHead, Output
 from solobox.model.vectorizer import Edges
 
 ZOOM = 3.0
-"""Sides of a crop in sides of the box that it is around. See bench/LOG.md."""
+"""Side of a crop in longer sides of the box that it is around. See bench/LOG.md."""
 
 _SIDE_SHARE = 0.7
 """Side of the network's input for a crop, in sides of its input for the image."""
@@ -63,9 +63,13 @@ def crop_side(architecture: Architecture) -> int:
 
 
 def regions_around(boxes: Tensor) -> Tensor:
-    """The crops around boxes: (B, 4) to (B, 4), ``x1, y1, x2, y2`` in the same unit; they may leave the image."""
+    """The crops around boxes: (B, 4) to (B, 4), ``x1, y1, x2, y2`` as fractions; they may leave the image.
+
+    Squares of what the first look sees, so that the object has the proportions there that it has here.
+    """
     first, last = boxes[:, :2], boxes[:, 2:]
-    middle, half = (first + last) / 2, (last - first).abs().clamp(min=_MIN_SIDE) * (ZOOM / 2)
+    longer = (last - first).abs().amax(dim=1, keepdim=True).clamp(min=_MIN_SIDE)
+    middle, half = (first + last) / 2, longer * (ZOOM / 2)
     return torch.cat([middle - half, middle + half], dim=1)
 
 

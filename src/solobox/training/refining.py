@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from solobox.config.architecture import MAX_DETAIL, MAX_SIDE
 from solobox.config.recipe import Recipe
 from solobox.images.reading import to_square
 from solobox.model.localizer import Localizer
-from solobox.model.losses import BoxLoss, box_iou
+from solobox.model.losses import BoxLoss, Loss, box_iou
 from solobox.model.refiner import (
     Refiner,
     crop_side,
@@ -24,6 +26,7 @@ from solobox.model.refiner import (
     worthwhile,
 )
 from solobox.model.runtime import Features
+from solobox.model.threads import single_threaded_map
 from solobox.training.augment import CropBatch, Pixels, color_jitter
 from solobox.training.calibrate import input_squares
 from solobox.training.feature_cache import FeatureCache, cache_features
@@ -31,6 +34,9 @@ from solobox.training.image_cache import ImageCache, ImageSource
 from solobox.training.stages import LocalizerHead, Stage, feature_ious, head_stage
 from solobox.training.tensor_store import TensorStore
 from solobox.utils.progress import Progress
+
+AUTO_REFINEMENTS = 2
+"""How often `auto` refines a box: the second time, around a better box, gains half as much again (bench/LOG.md)."""
 
 STAGE = "refine"
 """Its name in the history and in checkpoints."""
@@ -51,7 +57,11 @@ _MIN_ERROR, _DEFAULT_ERROR, _MAX_ERROR = 0.05, 0.1, 0.3
 """Standard deviations of the first look's errors: see `Errors`."""
 
 _CLIP = 0.9
-_BATCH_SIZE = 32
+_BATCH_SIZE = 8
+"""Validation images that a thread holds at once, in full detail."""
+
+_SIGMA = 0.006
+"""`Loss.sigma` of the stage: half of the first look's, since the place is known here, and the edges matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +134,8 @@ class SecondLook:
     def stage(self, recipe: Recipe, loss: BoxLoss, fabric: Fabric) -> Stage:
         """The stage that trains `refiner`; its scores are those of the refined validation images."""
         size = replace(recipe.architecture, size=self.refiner.side)
+        if isinstance(loss, Loss):
+            loss = replace(loss, sigma=_SIGMA)
         stage = head_stage(
             LocalizerHead(self.refiner), self.features, replace(recipe, architecture=size), loss, fabric=fabric,
             validation=self.held_out, name=STAGE,
@@ -160,10 +172,10 @@ def prepare(
     refiner.vectorizer.load_state_dict(localizer.vectorizer.state_dict())
     refiner.head.load_state_dict(localizer.head.state_dict())
     backbone = make_backbone(refiner.side)
-    boxes, first, crops = _first_looks(localizer, validation, refiner.side, progress)
-    regions = regions_around(torch.from_numpy(first))
-    held_out = _features(crops, to_crop(torch.from_numpy(boxes), regions), backbone)
-    errors = Errors.of(first, boxes)
+    looks = _first_looks(localizer, validation, refiner.side, progress)
+    regions, true = regions_around(looks.places), torch.from_numpy(looks.true)
+    held_out = _features(looks.crops, to_crop(true, regions), backbone)
+    errors = Errors.of(looks.places.numpy(), looks.true)
     images = ImageCache(
         training.dataset.positives(), a.input_side, network_side=a.side, keep=False, budget=0, folder=folder,
         skip_bad=True, group=training.group,
@@ -179,7 +191,7 @@ def prepare(
         images, backbone, replace(recipe, seed=recipe.seed + 2), crops_per_image=count, budget=budget, folder=folder,
         progress=progress, stage="crops", side=refiner.side, crops=augmented,
     )  # fmt: skip
-    iou = box_iou(torch.from_numpy(first).clamp(0, 1), torch.from_numpy(boxes)).float()
+    iou = box_iou(looks.boxes.clamp(0, 1), true).float()
     return SecondLook(refiner, features, held_out, iou, worthwhile(regions, a))
 
 
@@ -197,26 +209,43 @@ def _augmented(
     return CropBatch(pixels, boxes)
 
 
-def _first_looks(
-    localizer: Localizer, validation: ImageSource, side: int, progress: Progress
-) -> tuple[Floats, Floats, Pixels]:
-    """True boxes, those of the first look, both (n, 4) as fractions, and the crops around these (n, 3, side, side)."""
+class _FirstLooks(NamedTuple):
+    """Validation images with a box.
+
+    true: their boxes; boxes: those of the first look; places: to look at again; each (n, 4) float64 as fractions.
+    crops: around these places, (n, 3, side, side).
+    """
+
+    true: Floats
+    boxes: Tensor
+    places: Tensor
+    crops: Pixels
+
+
+def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progress: Progress) -> _FirstLooks:
     rows = validation.rows[validation.dataset.has_box[validation.rows]]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MAX_HELD_OUT)).round().astype(int))]
-    first, crops = [], []
     progress.start("first looks", len(rows))
-    for start in range(0, len(rows), _BATCH_SIZE):
-        squares = input_squares(validation, rows[start : start + _BATCH_SIZE], localizer)
-        found = localizer.locate_fast(squares, first_look=True).boxes.cpu()
+    localizer.compile_backbone()
+
+    def look(chosen: npt.NDArray[np.intp]) -> tuple[Tensor, Tensor, Pixels]:
+        squares = input_squares(validation, chosen, localizer)
+        found = localizer.locate_fast(squares, first_look=True)
         planes = torch.from_numpy(squares).permute(0, 3, 1, 2).float()
-        crops.append(crop_squares(planes, regions_around(found), side).to(torch.uint8).numpy())
-        first.append(found.double().numpy())
-        progress.advance(len(squares))
-    return validation.boxes(rows), np.concatenate(first), np.concatenate(crops)
+        crops = crop_squares(planes, regions_around(found.place.cpu()), side)
+        return found.boxes.cpu().double(), found.place.cpu().double(), crops.to(torch.uint8).numpy()
+
+    parts = []
+    batches = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
+    for part in single_threaded_map(look, batches):
+        parts.append(part)
+        progress.advance(len(part[0]))
+    boxes, places, crops = zip(*parts, strict=True)
+    return _FirstLooks(validation.boxes(rows), torch.cat(boxes), torch.cat(places), np.concatenate(crops))
 
 
 def _features(crops: Pixels, boxes: Tensor, backbone: Features) -> FeatureCache:
-    chunks = [backbone(crops[start : start + _BATCH_SIZE]) for start in range(0, len(crops), _BATCH_SIZE)]
+    chunks = [backbone(crops[start : start + 32]) for start in range(0, len(crops), 32)]
     maps = [
         torch.cat([chunk[index] for chunk in chunks]).permute(0, 2, 3, 1) for index in range(len(chunks[0]))
     ]

@@ -35,7 +35,7 @@ from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
 from solobox.training.loop import Callback, Checkpointer, FitResult, fit
-from solobox.training.refining import STAGE, detail_for, prepare
+from solobox.training.refining import AUTO_REFINEMENTS, STAGE, detail_for, prepare
 from solobox.training.run_folder import OUT_OF_FOLD, locked, must_be_unfinished, must_be_vacant
 from solobox.training.stages import (
     LocalizerHead,
@@ -431,7 +431,8 @@ class _TrainingRun:
         manager.stage_ended(result, better=kept)
         change = f"{gain:+.3f} +- {error:.3f} of IoU on {len(look.first)} validation images"
         if kept:
-            localizer.set_refiner(look.refiner, 1 if recipe.refine == "auto" else int(recipe.refine))
+            times = AUTO_REFINEMENTS if recipe.refine == "auto" else int(recipe.refine)
+            localizer.set_refiner(look.refiner, times)
             self.progress.say(
                 f"a second look at a crop around the box: {change}. It reads images at {detail * first_look.side} px"
             )

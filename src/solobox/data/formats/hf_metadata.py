@@ -1,6 +1,7 @@
 """Hugging Face's image folder: ``metadata.jsonl`` or ``metadata.csv``, boxes x, y, width, height.
 
-``objects`` is an object of lists or a list of objects; in a CSV it is text, JSON or as Python writes it.
+``objects`` is an object of lists or a list of objects; in a CSV it is text, JSON or as Python writes it. A line of
+``metadata.jsonl`` may have ``bbox``, of one box or of several, beside ``file_name`` instead.
 """
 
 import ast
@@ -25,7 +26,7 @@ from solobox.data.formats.json_reading import (
     size_of,
     text_of,
 )
-from solobox.data.formats.parsing import box_of, head, read_text, sorted_files, split_in_name
+from solobox.data.formats.parsing import box_of, head, read_text, says_no_object, sorted_files, split_in_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record
 from solobox.data.formats.writing import by_image, relative_to, writable
 from solobox.errors import DataError
@@ -52,7 +53,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     An image with an empty list of boxes is an image without the object, and so is one whose cell of a CSV is empty. A
     line that is no JSON, has no ``objects`` or fewer boxes than labels is a problem of that line.
 
-    Raises DataError: ``no-annotations`` where no image has ``objects``.
+    Raises DataError: ``no-annotations`` where no image has ``objects`` or ``bbox``.
     """
     records: list[Record] = []
     problems: list[Problem] = []
@@ -85,6 +86,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                         "write train, val or test", len(records),
                     )
                 )  # fmt: skip
+            if "objects" not in entry and any(key in entry for key in _BOXES):
+                entry = {**entry, "objects": _beside_the_name(entry)}
             seen += 1
             with_objects += "objects" in entry
             empty_cells += entry.get("objects") == ""
@@ -92,7 +95,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         problems += finder.problems(path, records)
     if seen and not with_objects:
         raise DataError(
-            f"{path}: no image has the key objects, so there are no boxes: is it a set of captions or classes?",
+            f"{path}: no image has the key objects or bbox, so there are no boxes: is it a set of captions or classes?",
             code="no-annotations",
         )
     convention = CONVENTION
@@ -215,6 +218,18 @@ def _records(base: Record, entry: Mapping[str, Any], problems: list[Problem]) ->
         text = json.dumps(box, default=str)[:200]
         records.append(replace(base, where=where, box=numbers, text=text, label=text_of(label)))
     return records
+
+
+def _beside_the_name(entry: Mapping[str, Any]) -> Any:
+    """The ``objects`` of a line that has its boxes, or its one box, and their labels beside ``file_name``."""
+    boxes, labels = _first(entry, _BOXES), _first(entry, _LABELS)
+    boxes = [] if boxes is None else boxes
+    if isinstance(boxes, list) and boxes and not any(isinstance(box, list) for box in boxes):
+        boxes = [boxes]
+    if not isinstance(labels, list):
+        word = text_of(labels)
+        labels = [labels] if word and (boxes or not says_no_object(word)) else []
+    return {"bbox": boxes, "labels": labels}
 
 
 def _first(found: Mapping[str, Any], keys: Sequence[str]) -> Any:

@@ -86,14 +86,18 @@ def choices_of_row(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _choices(value: object) -> list[Any]:
-    """The choices in the value of a result, or in a cell that has it as JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] == "{":
+    """The choices in the value of a result, or in a cell that has it as JSON; of a taxonomy its leaves."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
             return []
-    choices = mapping(value).get("choices")
-    return choices if isinstance(choices, list) else []
+    found = mapping(value)
+    choices, paths = found.get("choices"), found.get("taxonomy", value)
+    if isinstance(choices, list):
+        return choices
+    # Each goes from the root to a leaf, whose name says most.
+    return [path[-1] for path in paths if isinstance(path, list) and path] if isinstance(paths, list) else []
 
 
 _NUMBERS = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points")
