@@ -17,10 +17,15 @@ SQUARES = "squares"
 """The tensor of the resized images inside an exported graph, (N, 3, side, side) whole numbers in float32."""
 
 
+PLACES = "places"
+"""Where the graph of a localizer that refines looks again, (N, refinements, 4) as fractions of the sides."""
+
+
 class ExportGraph(nn.Module):
     """From (N, H, W, 3) uint8 upright RGB pixels of any H and W to the tensors that `outputs` names, all float32.
 
-    `forward` also gives the resized images (`SQUARES`) as the last tensor; an exported file has no such output.
+    `forward` also gives what `inner` names: the resized images (`SQUARES`), and where it looks again (`PLACES`). An
+    exported file has no such outputs.
 
     boxes: (N, 4), ``x1, y1, x2, y2`` in pixels of the input, in order and within it.
     std: (N, 4), the standard deviation of each edge's distribution in pixels.
@@ -53,6 +58,7 @@ class ExportGraph(nn.Module):
         names += ["presence"] if localizer.presence is not None else []
         names += ["familiarity"] if self.familiarity is not None else []
         self.outputs = tuple(names)
+        self.inner = (SQUARES, PLACES) if a.refinements else (SQUARES,)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
@@ -73,6 +79,8 @@ class ExportGraph(nn.Module):
             tensors.append((located.presence / self.localizer.presence.temperature).sigmoid())
         if self.familiarity is not None:
             tensors.append(self.familiarity(located.maps))
+        if PLACES in self.inner:
+            return (*tensors, squares, torch.stack(located.places[:-1], dim=1))
         return (*tensors, squares)
 
 

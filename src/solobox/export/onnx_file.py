@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from solobox.errors import ConfigError
-from solobox.export.graph import SQUARES, ExportGraph
+from solobox.export.graph import ExportGraph
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import FORMAT, METADATA, PIXELS
 
@@ -30,7 +30,7 @@ _TRITON_MAX_BATCH = 32
 def to_onnx(graph: ExportGraph, metadata: Mapping[str, object]) -> onnx.ModelProto:
     """Trace the graph. metadata: plain JSON for the file, see `training_metadata`.
 
-    The tensor `SQUARES` keeps its name in the file, so that `parity` can compare it.
+    The tensors `ExportGraph.inner` keep their names in the file, so that `parity` can compare them.
 
     Raises ConfigError, ``not-exportable``, where a part of the model cannot be written as ONNX.
     """
@@ -42,7 +42,7 @@ def to_onnx(graph: ExportGraph, metadata: Mapping[str, object]) -> onnx.ModelPro
             warnings.simplefilter("ignore")  # about versions of operators, for the authors of the exporter
             program = torch.onnx.export(
                 graph.eval(), (example,), dynamo=True, dynamic_shapes=(symbols,), input_names=[PIXELS],
-                output_names=[*graph.outputs, SQUARES], opset_version=OPSET, verbose=False,
+                output_names=[*graph.outputs, *graph.inner], opset_version=OPSET, verbose=False,
             )  # fmt: skip
         if program is None:
             raise ConfigError("PyTorch gave no graph", code="not-exportable")
@@ -53,7 +53,7 @@ def to_onnx(graph: ExportGraph, metadata: Mapping[str, object]) -> onnx.ModelPro
             "train with another one",
             code="not-exportable",
         ) from error
-    del model.graph.output[len(graph.outputs) :]  # `SQUARES` stays in the graph, under its name
+    del model.graph.output[len(graph.outputs) :]  # the inner ones stay in the graph, under their names
     _remove_origins(model)
     set_metadata(model, graph, metadata)
     onnx.checker.check_model(model)

@@ -21,6 +21,7 @@ from solobox.model.backbone import Backbone
 from solobox.model.heads import DistributionHead, Output, RegressionHead
 from solobox.model.presence import Presence
 from solobox.model.refiner import (
+    DOUBT,
     Refiner,
     crop_squares,
     from_crop,
@@ -58,13 +59,14 @@ class Located(NamedTuple):
     """All that a localizer computes for B images.
 
     boxes, std: (B, 4) float32 as fractions of the image's sides; the boxes may lie a little outside [0, 1].
-    place: (B, 4), as `boxes`: where the second look begins, see `Output.likeliest`.
+    places: where one looks again, each (B, 4) as `boxes`: first where each edge most likely is (`Output.likeliest`),
+        then each refined box.
     presence: (B,) float32 logits, or None. maps: of the first look, (B, C, h, w) each.
     """
 
     boxes: Tensor
     std: Tensor
-    place: Tensor
+    places: tuple[Tensor, ...]
     presence: Tensor | None
     maps: list[Tensor]
 
@@ -187,33 +189,44 @@ class Localizer(Predictor, nn.Module):
         features: Callable[[Tensor], list[Tensor]] | None = None,
         *,
         first_look: bool = False,
+        places: Sequence[Tensor] = (),
     ) -> Located:
         """The whole prediction: the first look, and the refinements.
 
         pixels: (B, 3, S, S) RGB, whole numbers in 0..255 as float32, S = `Architecture.input_side` (or of native size).
         features: instead of `features`, another runtime of the backbone. first_look: do not refine.
+        places: where to look again, (B, 4) for each refinement, instead of where the look before found the object.
         """
         look = features or self.features
         maps = look(reduce_squares(pixels, self.architecture.detail))
         output = self.decide(maps)
         boxes, std = output.boxes, output.std()
         place = output.likeliest() if self.refiner is not None else boxes
-        located = Located(boxes, std, place, output.presence, maps)
-        for _ in range(0 if first_look else self.architecture.refinements):
-            located = self._refine(pixels, located, look)
+        located = Located(boxes, std, (place,), output.presence, maps)
+        for index in range(0 if first_look else self.architecture.refinements):
+            place = places[index] if places else located.places[-1]
+            located = self._refine(pixels, located, place, DOUBT * std, look)
         return located
 
-    def _refine(self, pixels: Tensor, located: Located, look: Callable[[Tensor], list[Tensor]]) -> Located:
+    def _refine(
+        self,
+        pixels: Tensor,
+        located: Located,
+        place: Tensor,
+        doubt: Tensor,
+        look: Callable[[Tensor], list[Tensor]],
+    ) -> Located:
+        """One refinement. doubt: (B, 4), the standard deviation of what the second look cannot know: its place."""
         assert self.refiner is not None  # noqa: S101  (the architecture says so)
-        regions = regions_around(located.place)
+        regions = regions_around(place)
         output = self.refiner(look(crop_squares(pixels, regions, self.refiner.side)))
         sides = (regions[:, 2:] - regions[:, :2]).repeat(1, 2)
         chosen = worthwhile(regions, self.architecture).unsqueeze(1)
         refined = from_crop(output.boxes, regions)
         return located._replace(
             boxes=torch.where(chosen, refined, located.boxes),
-            std=torch.where(chosen, output.std() * sides, located.std),
-            place=torch.where(chosen, refined, located.place),
+            std=torch.where(chosen, ((output.std() * sides).square() + doubt.square()).sqrt(), located.std),
+            places=(*located.places, torch.where(chosen, refined, place)),
         )
 
     def preprocess(self, image: ImageInput) -> NetworkInput:
@@ -226,9 +239,11 @@ class Localizer(Predictor, nn.Module):
 
     def infer(self, pixels: Pixels) -> RawOutput:
         """See `Predictor`: the backbone in the fastest runtime of this machine, then the heads."""
-        return self._raw_output(self.locate_fast(pixels))
+        return self.raw_output(self.locate_fast(pixels))
 
-    def locate_fast(self, pixels: Pixels, *, first_look: bool = False) -> Located:
+    def locate_fast(
+        self, pixels: Pixels, *, first_look: bool = False, places: Sequence[Tensor] = ()
+    ) -> Located:
         """`locate` for (B, S, S, 3) uint8 RGB, with the backbone in the fastest runtime of this machine."""
         with torch.inference_mode():
             planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
@@ -237,9 +252,11 @@ class Localizer(Predictor, nn.Module):
                 squares,
                 lambda batch: self.maps(batch.to(torch.uint8).cpu().numpy()),
                 first_look=first_look,
+                places=places,
             )
 
-    def _raw_output(self, located: Located) -> RawOutput:
+    def raw_output(self, located: Located) -> RawOutput:
+        """What `infer` gives, of what `locate` gives."""
         familiarity = np.full(len(located.boxes), np.nan)
         if self.familiarity:
             familiarity = self.familiarity(pooled(located.maps))
@@ -365,7 +382,7 @@ class Localizer(Predictor, nn.Module):
         is_sound = fits and (self.presence is None or float(self.presence.temperature) > 0)
         if is_sound:
             with torch.inference_mode():
-                raw = self._raw_output(self.locate(torch.full((1, 3, side, side), 127.0)))
+                raw = self.raw_output(self.locate(torch.full((1, 3, side, side), 127.0)))
             learned = [raw.boxes]
             learned += [raw.std] if a.head == "distribution" else []
             learned += [raw.presence] if self.has_presence else []

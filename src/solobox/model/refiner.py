@@ -20,6 +20,13 @@ from solobox.model.vectorizer import Edges
 ZOOM = 3.0
 """Side of a crop in longer sides of the box that it is around. See bench/LOG.md."""
 
+DOUBT = 0.1
+"""Share of the first look's standard deviations in those of a refined box.
+
+A second look at a wrong place is sure of what it finds there. With this share of the first look's doubt a lost box has
+wider margins; those of the others hardly change (bench/LOG.md).
+"""
+
 _SIDE_SHARE = 0.7
 """Side of the network's input for a crop, in sides of its input for the image."""
 

@@ -49,7 +49,7 @@ def from_features(features: FeatureCache, images: ImageSource, localizer: Locali
     def locate(rows: Tensor) -> Located:
         maps = [feature.float().cpu() for feature in features.maps(full[rows], cpu)]
         output = localizer.decide(maps)
-        return Located(output.boxes, output.std(), output.boxes, output.presence, maps)
+        return Located(output.boxes, output.std(), (), output.presence, maps)
 
     groups = [images.dataset.group[row] for row in features.images[full].tolist()]
     return CalibrationImages(features.boxes[full], groups, locate)

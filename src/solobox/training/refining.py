@@ -232,8 +232,9 @@ def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progr
         squares = input_squares(validation, chosen, localizer)
         found = localizer.locate_fast(squares, first_look=True)
         planes = torch.from_numpy(squares).permute(0, 3, 1, 2).float()
-        crops = crop_squares(planes, regions_around(found.place.cpu()), side)
-        return found.boxes.cpu().double(), found.place.cpu().double(), crops.to(torch.uint8).numpy()
+        place = found.places[0].cpu()
+        crops = crop_squares(planes, regions_around(place), side)
+        return found.boxes.cpu().double(), place.double(), crops.to(torch.uint8).numpy()
 
     parts = []
     batches = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
