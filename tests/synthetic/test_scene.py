@@ -140,3 +140,17 @@ def test_scenes_vary_and_lazy_guesses_fail() -> None:
         lower, upper = np.quantile(columns, [0.05, 0.95]), np.quantile(rows, [0.05, 0.95])
         guesses.append([lower[0], upper[0], lower[1], upper[1]])
     assert iou(boxes[: len(guesses)], guesses).mean() < 0.4
+
+
+def test_objects_have_the_size_that_is_asked_for() -> None:
+    sizes = []
+    for seed in range(12):
+        scene = draw(seed, (640, 360), object_share=(0.03, 0.08))
+        assert scene.box is not None
+        assert bool(is_valid(scene.box).all())
+        sizes.append(float((scene.box[2:] - scene.box[:2]).max()) / 360)
+    assert 0.015 < min(sizes) < max(sizes) < 0.16
+    assert not np.array_equal(draw(0, (640, 360)).box, draw(0, (640, 360), object_share=(0.03, 0.08)).box)
+    for share in ((0.01, 0.1), (0.2, 0.1), (0.5, 1.1)):
+        with pytest.raises(ValueError, match="8 pixels"):
+            draw(0, (640, 360), object_share=share)

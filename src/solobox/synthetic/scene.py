@@ -56,23 +56,31 @@ class _Plan:
     label: str
     background: str
     light: tuple[float, float]
+    share: tuple[float, float] | None
 
     def rng(self, stream: int) -> Generator:
         """A random generator for one step, so that steps do not depend on each other."""
         return np.random.default_rng([self.seed, stream])
 
 
-def draw(seed: int, size: tuple[int, int] = (320, 240), *, empty: bool = False) -> Scene:
+def draw(
+    seed: int,
+    size: tuple[int, int] = (320, 240),
+    *,
+    empty: bool = False,
+    object_share: tuple[float, float] | None = None,
+) -> Scene:
     """Draw a scene of ``size`` (width, height) in pixels, 16 or more each way.
 
     The same arguments give the same pixels, whatever was drawn before. With `empty` it is the same scene without its
-    object and the object's shadow.
+    object and the object's shadow. object_share: least and greatest size of the object, roughly, as a share of the
+    image's shorter side, such as ``(0.02, 0.08)``; by default 0.16 to 0.76. The least has 8 pixels or more.
 
     The box is exact: it encloses the pixels of which the object covers more than half, inside the frame; a part that
     something in front hides still counts. At least 60 % of the object's area is inside the frame, and at most 30 % of
     it is hidden.
     """
-    scene = Composition(seed, size)
+    scene = Composition(seed, size, object_share)
     pixels = scene.paint(body=not empty, shadow=not empty)
     return Scene(pixels, None, "") if empty else Scene(pixels, scene.box, scene.sprite.label)
 
@@ -83,13 +91,17 @@ class Composition:
     sprite: the object. box: its box within the frame, shape (4,), float64.
     """
 
-    def __init__(self, seed: int, size: tuple[int, int]) -> None:
+    def __init__(
+        self, seed: int, size: tuple[int, int], object_share: tuple[float, float] | None = None
+    ) -> None:
         width, height = size
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, not {seed}")
         if width < 16 or height < 16:
             raise ValueError(f"size must be 16 pixels or more each way, not {width}x{height}")
-        self._plan = _plan(seed, width, height)
+        if object_share and not 8 <= object_share[0] * min(size) <= object_share[1] * min(size) <= min(size):
+            raise ValueError(f"an object of 8 pixels or more must fit into {width}x{height}: {object_share}")
+        self._plan = _plan(seed, width, height, object_share)
         self._ground, self._horizon = BACKGROUNDS[self._plan.background](self._plan.rng(1), width, height)
         self.sprite = _place(self._plan, _paint_object(self._plan), self._horizon)
         self.box = box_of(self.sprite, size)
@@ -127,13 +139,14 @@ def _in_frame(sprite: Sprite, frame: Planes) -> tuple[slice, slice, Planes]:
     return slice(y1, y2), slice(x1, x2), layer
 
 
-def _plan(seed: int, width: int, height: int) -> _Plan:
+def _plan(seed: int, width: int, height: int, share: tuple[float, float] | None) -> _Plan:
     rng = np.random.default_rng([seed, 0])
     label = str(rng.choice(sorted(KINDS)))
     home, often = KINDS[label].home
     background = home if rng.random() < often else str(rng.choice(COMMON))
     side, steep = rng.choice([-1.0, 1.0]), rng.uniform(0.5, 1.2)
-    return _Plan(seed, width, height, label, background, (float(side * math.cos(steep)), -math.sin(steep)))
+    light = float(side * math.cos(steep)), -math.sin(steep)
+    return _Plan(seed, width, height, label, background, light, share)
 
 
 # --- the object -----------------------------------------------------------------------------------
@@ -142,7 +155,8 @@ def _plan(seed: int, width: int, height: int) -> _Plan:
 def _paint_object(plan: _Plan) -> Planes:
     """Paint the object on a transparent canvas, cropped to its solid pixels and one more: shape (4, h, w)."""
     rng, kind = plan.rng(2), KINDS[plan.label]
-    scale = (0.16 + 0.6 * float(rng.beta(1.25, 1.5))) * min(plan.width, plan.height) / 2 * kind.unit
+    share = 0.16 + 0.6 * float(rng.beta(1.25, 1.5)) if plan.share is None else float(rng.uniform(*plan.share))
+    scale = share * min(plan.width, plan.height) / 2 * kind.unit
     half = math.ceil(1.6 * scale) + 2
     canvas = Canvas(np.zeros((4, 2 * half, 2 * half), dtype=np.float32), plan.light)
     brush = Brush(

@@ -41,6 +41,7 @@ def write(
     size: tuple[int, int] | None = None,
     empty_share: float = 0.0,
     exif_share: float = 0.0,
+    object_share: tuple[float, float] | None = None,
     format: str = "csv",  # noqa: A002 (the field's word)
 ) -> Dataset:
     """Draw `count` scenes into ``folder/images`` as JPEGs, and write their annotations into `folder` (`ANNOTATIONS`).
@@ -50,6 +51,7 @@ def write(
     empty_share: probability, 0 to 1, of an image without an object.
     exif_share: probability, 0 to 1, of an image that is stored rotated or mirrored, with the EXIF orientation that
         makes it upright. Boxes are always those of the upright image.
+    object_share: size of the objects, see `draw`.
     format: ``csv``, ``article``, ``coco``, ``voc`` or ``yolo``.
 
     Each image depends on `seed` and its number alone: more images begin with the same ones. The rows have labels and
@@ -70,7 +72,7 @@ def write(
         rng = np.random.default_rng([seed, number])
         random_size = _size(rng)
         empty, turned = bool(rng.random() < empty_share), bool(rng.random() < exif_share)
-        scene = draw(int(rng.integers(1 << 62)), size or random_size, empty=empty)
+        scene = draw(int(rng.integers(1 << 62)), size or random_size, empty=empty, object_share=object_share)
         if scene.box is not None:
             boxes[number] = scene.box
         labels.append(scene.label)
