@@ -160,3 +160,16 @@ def test_an_added_module_is_listed_where_it_runs() -> None:
     assert further.outputs == ((8, 1, 1),)
     assert further.macs == 512 * 8 * 9
     assert by_name(summary)["further.layers.0"].label == "0"
+
+
+def test_the_second_look_is_counted_as_often_as_it_is_taken() -> None:
+    first = summarize(meta_localizer(Architecture(size=64)))
+    once, twice = (summarize(meta_localizer(Architecture(size=64, refinements=n, detail=3))) for n in (1, 2))
+    look = once.macs - first.macs
+    assert twice.macs - first.macs == 2 * look
+    rows = {row.name: row for row in once.rows}
+    assert rows["refiner"].macs == look
+    # The backbone on a crop, and a vectorizer and head of the refiner's own.
+    assert rows["backbone"].outputs == next(r for r in first.rows if r.name == "backbone").outputs
+    assert 0 < rows["refiner.vectorizer"].macs + rows["refiner.head"].macs < look
+    assert rows["refiner"].outputs[0] == (4,)

@@ -150,7 +150,6 @@ def test_objects_have_the_size_that_is_asked_for() -> None:
         assert bool(is_valid(scene.box).all())
         sizes.append(float((scene.box[2:] - scene.box[:2]).max()) / 360)
     assert 0.015 < min(sizes) < max(sizes) < 0.16
-    assert not np.array_equal(draw(0, (640, 360)).box, draw(0, (640, 360), object_share=(0.03, 0.08)).box)
     for share in ((0.01, 0.1), (0.2, 0.1), (0.5, 1.1)):
         with pytest.raises(ValueError, match="8 pixels"):
             draw(0, (640, 360), object_share=share)

@@ -36,6 +36,7 @@ _EXPLANATIONS = {
     "edges": "Pools the maps along one axis at a time, once for each edge of the box, so that positions stay.",
     "regression": "Computes the box in fully connected layers.",
     "distribution": "Gives each edge a probability for each position. The edge is the mean of this distribution.",
+    "refiner": "Looks again at a crop around a small object, with the same backbone and a head of its own.",
 }
 
 
@@ -179,7 +180,7 @@ def _maps_card(summary: "Summary", module: "Row", *, reads_last: bool) -> _Card:
 
 def _vector_card(summary: "Summary", module: "Row") -> _Card:
     """The vectorizer, the head, or another module whose outputs are not maps."""
-    is_head = module.name == "head"
+    is_head = module.name in {"head", "refiner"}
     color = _ORANGE if is_head else _GREEN
     first, last = module.outputs[0], module.outputs[-1]
     draw = partial(_draw_vector, color=color)
@@ -198,6 +199,8 @@ def _vector_card(summary: "Summary", module: "Row") -> _Card:
     kind = {"head": summary.architecture.head, "vectorizer": summary.architecture.vectorizer}.get(
         module.name, ""
     )
+    if module.name == "refiner":
+        kind = "refiner"
     explanation = _EXPLANATIONS.get(kind, "")
     return _Card(
         module.name, kind or module.description, color, 214, draw, output, explanation, _costs(module)

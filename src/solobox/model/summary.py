@@ -32,7 +32,8 @@ class Row:
         maps. Empty for a layer that is not used.
     parameters: how many there are. trainable: those that are not frozen.
     macs: multiply-adds for one image in convolutions, linear layers and matrix products, as is usual; the few of
-        normalization, activation and pooling are not counted.
+        normalization, activation and pooling are not counted. Those of ``refiner`` are of all second looks, with the
+        backbone's.
     """
 
     name: str
@@ -86,20 +87,13 @@ def summarize(localizer: Localizer) -> Summary:
     size = localizer.architecture.size
     side = NATIVE_SIDE if isinstance(size, str) else size
     trace = _Trace()
-    with ExitStack() as stack:
-        for name, module in localizer.named_modules():
-            stack.callback(module.register_forward_hook(partial(trace.record, name)).remove)
-        tensors = {
-            name: tensor.detach().to("meta")
-            for name, tensor in (*localizer.named_parameters(), *localizer.named_buffers())
-        }
-        stack.enter_context(_eval_mode(localizer))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("meta"))
-        counter = stack.enter_context(FlopCounterMode(display=False))
-        torch.func.functional_call(localizer, tensors, (torch.zeros(1, 3, side, side),))
-    for name, flops in counter.get_flop_counts().items():
-        trace.macs[name.partition(".")[2]] = sum(flops.values()) // 2
+    macs = _run(localizer, localizer, "", side, trace, times=1)
+    if localizer.refiner is not None:
+        times = localizer.architecture.refinements
+        look = _SecondLook(localizer)
+        again = _run(localizer, look, "refiner", localizer.refiner.side, trace, times=times)
+        trace.macs["refiner"] = again
+        macs += again
     trace.fill_containers(localizer)
     return Summary(
         architecture=localizer.architecture,
@@ -107,9 +101,50 @@ def summarize(localizer: Localizer) -> Summary:
         rows=tuple(_rows(localizer, trace)),
         parameters=_count(localizer),
         trainable=_count(localizer, trainable=True),
-        macs=counter.get_total_flops() // 2,
+        macs=macs,
         weight_bytes=sum(t.numel() * t.element_size() for t in localizer.state_dict().values()),
     )
+
+
+class _SecondLook(nn.Module):
+    """What a localizer computes for one crop."""
+
+    def __init__(self, localizer: Localizer) -> None:
+        super().__init__()
+        self.localizer = localizer
+
+    def forward(self, crops: Tensor) -> Output:
+        assert self.localizer.refiner is not None  # noqa: S101  (there is no second look without it)
+        output: Output = self.localizer.refiner(self.localizer.features(crops))
+        return output
+
+
+def _run(
+    localizer: Localizer, whole: nn.Module, within: str, side: int, trace: "_Trace", *, times: int
+) -> int:
+    """Run `whole`, the localizer or what holds it, on one square, and record the layers in the module `within`.
+
+    Gives the multiply-adds of `times` runs.
+    """
+    prefix = "" if whole is localizer else "localizer."
+    with ExitStack() as stack:
+        for name, module in localizer.named_modules():
+            if f"{name}.".startswith(f"{within}.") or not within:
+                stack.callback(module.register_forward_hook(partial(trace.record, name)).remove)
+        tensors = {
+            name: tensor.detach().to("meta")
+            for name, tensor in (*whole.named_parameters(), *whole.named_buffers())
+        }
+        stack.enter_context(_eval_mode(localizer))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.device("meta"))
+        counter = stack.enter_context(FlopCounterMode(display=False))
+        torch.func.functional_call(whole, tensors, (torch.zeros(1, 3, side, side),))
+    for name, flops in counter.get_flop_counts().items():
+        path = name.partition(".")[2].removeprefix(prefix)
+        if path.startswith(within):
+            trace.macs[path] = times * (sum(flops.values()) // 2)
+    return times * (int(counter.get_total_flops()) // 2)
 
 
 @dataclass(slots=True)
