@@ -49,7 +49,9 @@ def test_a_crop_that_is_reduced_is_averaged_not_sampled() -> None:
     assert torch.equal(reduce_squares(stripes, 4), torch.full((1, 3, 16, 16), 100.0))
 
 
-def test_only_a_crop_that_shows_more_is_worthwhile() -> None:
+def test_only_a_crop_that_shows_more_is_worthwhile_or_one_after_doubt() -> None:
     architecture = Architecture(size=320)
     boxes = torch.tensor([[0.4, 0.4, 0.5, 0.5], [0.1, 0.1, 0.9, 0.9]])
-    assert worthwhile(regions_around(boxes), architecture).tolist() == [True, False]
+    sure, doubtful = torch.full((2, 4), 0.02), torch.tensor([[0.02, 0.02, 0.02, 0.2]]).expand(2, 4)
+    assert worthwhile(regions_around(boxes), sure, architecture).tolist() == [True, False]
+    assert worthwhile(regions_around(boxes), doubtful, architecture).tolist() == [True, True]

@@ -205,7 +205,7 @@ class Localizer(Predictor, nn.Module):
         located = Located(boxes, std, (place,), output.presence, maps)
         for index in range(0 if first_look else self.architecture.refinements):
             place = places[index] if places else located.places[-1]
-            located = self._refine(pixels, located, place, DOUBT * std, look)
+            located = self._refine(pixels, located, place, std, look)
         return located
 
     def _refine(
@@ -213,19 +213,20 @@ class Localizer(Predictor, nn.Module):
         pixels: Tensor,
         located: Located,
         place: Tensor,
-        doubt: Tensor,
+        first_std: Tensor,
         look: Callable[[Tensor], list[Tensor]],
     ) -> Located:
-        """One refinement. doubt: (B, 4), the standard deviation of what the second look cannot know: its place."""
+        """One refinement. first_std: (B, 4), the standard deviations of the first look."""
         assert self.refiner is not None  # noqa: S101  (the architecture says so)
         regions = regions_around(place)
         output = self.refiner(look(crop_squares(pixels, regions, self.refiner.side)))
         sides = (regions[:, 2:] - regions[:, :2]).repeat(1, 2)
-        chosen = worthwhile(regions, self.architecture).unsqueeze(1)
+        chosen = worthwhile(regions, first_std, self.architecture).unsqueeze(1)
         refined = from_crop(output.boxes, regions)
+        std = ((output.std() * sides).square() + (DOUBT * first_std).square()).sqrt()
         return located._replace(
             boxes=torch.where(chosen, refined, located.boxes),
-            std=torch.where(chosen, ((output.std() * sides).square() + doubt.square()).sqrt(), located.std),
+            std=torch.where(chosen, std, located.std),
             places=(*located.places, torch.where(chosen, refined, place)),
         )
 

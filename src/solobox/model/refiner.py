@@ -27,6 +27,9 @@ A second look at a wrong place is sure of what it finds there. With this share o
 wider margins; those of the others hardly change (bench/LOG.md).
 """
 
+_DOUBTFUL = 0.1
+"""Standard deviation of an edge, as a fraction of the side, of a first look that did not find the object."""
+
 _SIDE_SHARE = 0.7
 """Side of the network's input for a crop, in sides of its input for the image."""
 
@@ -80,10 +83,13 @@ def regions_around(boxes: Tensor) -> Tensor:
     return torch.cat([middle - half, middle + half], dim=1)
 
 
-def worthwhile(regions: Tensor, architecture: Architecture) -> Tensor:
-    """Whether a crop shows more detail than the first look did, (B,) bool. regions: (B, 4) as fractions."""
+def worthwhile(regions: Tensor, std: Tensor, architecture: Architecture) -> Tensor:
+    """Which images to look at again, (B,) bool: where the crop shows more detail than the first look, or that doubted.
+
+    regions: (B, 4) as fractions. std: standard deviations (B, 4) of the first look.
+    """
     share = (regions[:, 2:] - regions[:, :2]).prod(dim=1)
-    return share < (crop_side(architecture) / architecture.side) ** 2
+    return (share < (crop_side(architecture) / architecture.side) ** 2) | (std.amax(dim=1) > _DOUBTFUL)
 
 
 def crop_squares(pixels: Tensor, regions: Tensor, side: int) -> Tensor:

@@ -110,7 +110,7 @@ def detail_for(localizer: Localizer, recipe: Recipe, images: ImageSource) -> int
     native = np.median([images.sizes[row] for row in rows.tolist()], axis=0)
     # More than the crop has pixels, since it is resampled once more.
     needed = float((np.minimum(_OVERSAMPLING * crop_side(a) / shares, native) / a.side).max())
-    is_small = bool(worthwhile(regions, a).double().mean() > 0.5)
+    is_small = bool(worthwhile(regions, torch.zeros_like(regions), a).double().mean() > 0.5)
     if recipe.refine == "auto" and (not is_small or needed < _MIN_NEEDED):
         return 0
     return max(1, min(int(np.ceil(needed)), MAX_DETAIL, MAX_SIDE // a.side))
@@ -192,7 +192,7 @@ def prepare(
         progress=progress, stage="crops", side=refiner.side, crops=augmented,
     )  # fmt: skip
     iou = box_iou(looks.boxes.clamp(0, 1), true).float()
-    return SecondLook(refiner, features, held_out, iou, worthwhile(regions, a))
+    return SecondLook(refiner, features, held_out, iou, worthwhile(regions, looks.std, a))
 
 
 def _augmented(
@@ -212,12 +212,13 @@ def _augmented(
 class _FirstLooks(NamedTuple):
     """Validation images with a box.
 
-    true: their boxes; boxes: those of the first look; places: to look at again; each (n, 4) float64 as fractions.
+    true: their boxes; boxes, std: of the first look; places: to look at again; each (n, 4) float64 as fractions.
     crops: around these places, (n, 3, side, side).
     """
 
     true: Floats
     boxes: Tensor
+    std: Tensor
     places: Tensor
     crops: Pixels
 
@@ -228,21 +229,24 @@ def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progr
     progress.start("first looks", len(rows))
     localizer.compile_backbone()
 
-    def look(chosen: npt.NDArray[np.intp]) -> tuple[Tensor, Tensor, Pixels]:
+    def look(chosen: npt.NDArray[np.intp]) -> tuple[Tensor, Tensor, Tensor, Pixels]:
         squares = input_squares(validation, chosen, localizer)
         found = localizer.locate_fast(squares, first_look=True)
         planes = torch.from_numpy(squares).permute(0, 3, 1, 2).float()
         place = found.places[0].cpu()
         crops = crop_squares(planes, regions_around(place), side)
-        return found.boxes.cpu().double(), place.double(), crops.to(torch.uint8).numpy()
+        boxes, std = found.boxes.cpu().double(), found.std.cpu().double()
+        return boxes, std, place.double(), crops.to(torch.uint8).numpy()
 
     parts = []
     batches = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
     for part in single_threaded_map(look, batches):
         parts.append(part)
         progress.advance(len(part[0]))
-    boxes, places, crops = zip(*parts, strict=True)
-    return _FirstLooks(validation.boxes(rows), torch.cat(boxes), torch.cat(places), np.concatenate(crops))
+    boxes, std, places, crops = zip(*parts, strict=True)
+    return _FirstLooks(
+        validation.boxes(rows), torch.cat(boxes), torch.cat(std), torch.cat(places), np.concatenate(crops)
+    )
 
 
 def _features(crops: Pixels, boxes: Tensor, backbone: Features) -> FeatureCache:
