@@ -5,8 +5,7 @@ values several objects, each value one. An empty mask is an image without the ob
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from solobox.data.formats.parsing import Listings, folders_in, split_in_name
 from solobox.data.formats.records import Annotations, Box, Problem, Record
 from solobox.errors import ImageError
 from solobox.images.reading import Header, is_image_name, probe
-from solobox.utils.concurrency import threaded_map
 
 NAME = "masks"
 LOOKS_LIKE = "a folder with images in images/ and their masks in masks/, by equal names"
@@ -28,9 +26,6 @@ _IMAGES = ("images", "imgs", "image")
 _MASKS = ("masks", "mask", "segmentations", "SegmentationClass", "SegmentationObject")
 _SUFFIXES = ("", "_mask", "-mask", "_segmentation", "_seg", "_label")
 
-
-_CHUNK = 64
-"""Masks that a thread reads at once."""
 
 _MAX_OBJECTS = 16
 """Values of a mask that can be objects, each of its own value."""
@@ -55,7 +50,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     for image_folder, mask_folder in _pairs(path):
         folder = images or image_folder
         split = split_in_name(mask_folder.parent.name) if mask_folder.parent != path else ""
-        bases = []
+        used: set[str] = set()
         for row, name in enumerate(filter(is_image_name, sorted(listings.names(mask_folder))), start=1):
             stem = name.rpartition(".")[0]
             found = None
@@ -64,17 +59,15 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                     named = listings.images_named(folder, stem.removesuffix(suffix))
                     found = named[0] if len(named) == 1 else None
             located = found or folder / name
+            used.add(located.name)
             where = f"{mask_folder.name}/{name}"
-            bases.append((mask_folder / name, Record(row, where, located.name, located, None, split=split)))
-        # Most of the time passes in the system and in Pillow, which leave Python to the other thread.
-        chunks = [bases[at : at + _CHUNK] for at in range(0, len(bases), _CHUNK)]
-        for chunk in threaded_map(partial(_of_masks, headers=headers), chunks):
-            for each in chunk:
+            for each in _of_mask(
+                mask_folder / name, Record(row, where, located.name, located, None, split=split), headers
+            ):
                 if isinstance(each, Problem):
                     problems.append(each)
                 else:
                     records.append(each)
-        used = {base.path.name for _, base in bases}
         unlabelled += [
             name for name in sorted(listings.names(folder)) if is_image_name(name) and name not in used
         ]
@@ -87,10 +80,6 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         unlabelled=tuple(unlabelled),
         headers=headers,
     )
-
-
-def _of_masks(masks: Sequence[tuple[Path, Record]], headers: dict[Path, Header]) -> list[Record | Problem]:
-    return [each for file, base in masks for each in _of_mask(file, base, headers)]
 
 
 def _of_mask(file: Path, base: Record, headers: dict[Path, Header]) -> Iterator[Record | Problem]:
