@@ -63,7 +63,7 @@ def test_small_objects_are_found_better_and_the_model_comes_back(
     small_objects: Dataset, tmp_path: Path
 ) -> None:
     localizer = train(small_objects, tmp_path / "run", RECIPE, auto_group=False)
-    assert (localizer.architecture.refinements, localizer.architecture.detail) == (1, 3)
+    assert (localizer.architecture.refinements, localizer.architecture.detail) == (1, 2)
     test = small_objects.without_auto_groups().with_splits(val=RECIPE.val, test=RECIPE.test).of_split("test")
     images = list(test.images)
     found = localizer.predict(images)

@@ -44,10 +44,7 @@ STAGE = "refine"
 _MAX_HELD_OUT = 512
 """Validation images, at most, whose errors are measured and that choose the epoch."""
 
-_OVERSAMPLING = 1.25
-"""Pixels of the input in a crop, for each of the crop's own."""
-
-_MIN_NEEDED = 1.25
+_MIN_NEEDED = 1.1
 """Detail beyond that of the first look below which there is nothing more to see."""
 
 _MIN_MEASURED = 8
@@ -108,12 +105,12 @@ def detail_for(localizer: Localizer, recipe: Recipe, images: ImageSource) -> int
     regions = regions_around(torch.from_numpy(images.boxes(rows)))
     shares = (regions[:, 2:] - regions[:, :2]).median(dim=0).values.numpy()
     native = np.median([images.sizes[row] for row in rows.tolist()], axis=0)
-    # More than the crop has pixels, since it is resampled once more.
-    needed = float((np.minimum(_OVERSAMPLING * crop_side(a) / shares, native) / a.side).max())
+    needed = float((np.minimum(crop_side(a) / shares, native) / a.side).max())
     is_small = bool(worthwhile(regions, torch.zeros_like(regions), a).double().mean() > 0.5)
     if recipe.refine == "auto" and (not is_small or needed < _MIN_NEEDED):
         return 0
-    return max(1, min(int(np.ceil(needed)), MAX_DETAIL, MAX_SIDE // a.side))
+    detail = max(round(needed), 1 if needed < _MIN_NEEDED else 2)
+    return max(1, min(detail, MAX_DETAIL, MAX_SIDE // a.side))
 
 
 @dataclass(frozen=True, slots=True)
