@@ -201,7 +201,7 @@ def resized_by(resize: Any) -> Any:
         ("solobox.predict.onnx_model.resize_to_square", resized_by(nearest), "files"),
         ("solobox.predict.onnx_model.resize_to_square", resized_by(bgr), "files"),
         ("solobox.predict.onnx_model.resize_to_square", resized_by(shifted), "files"),
-        ("solobox.model.localizer.resize_to_square", resized_by(bgr), "resize"),
+        ("solobox.model.localizer.resize_to_square", resized_by(bgr), "network"),
         ("solobox.model.localizer.resize_to_square", resized_by(shifted), "resize"),
         # both runtimes wrong in the same way
         ("solobox.predict.predictor.to_square", nearest, "resize"),

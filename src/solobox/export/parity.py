@@ -33,8 +33,8 @@ from solobox.images.reading import ImageInput, decode
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import OnnxModel, OnnxRuntime, levels_of
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import PredictOptions, Predictor, finish
-from solobox.uncertainty.conformal import DEFAULT_LEVEL, Calibration
+from solobox.predict.predictor import PredictOptions, Predictor, RawOutput, finish
+from solobox.uncertainty.conformal import Calibration
 from solobox.utils.progress import NullProgress, Progress
 
 MAX_SHARE = 1e-4
@@ -217,11 +217,14 @@ class _Difference:
     def _predict(self, square: Pixels, places: npt.NDArray[np.float32]) -> Prediction:
         """Predict a square; the second looks are at the same places (1, refinements, 4) as those of the graph."""
         there = tuple(torch.from_numpy(places).unbind(dim=1))
-        located = self._localizer.locate_fast(square[np.newaxis], places=there)
-        for mine, other in zip(located.places, there, strict=False):
-            self._note(PLACES, float((mine - other).abs().max()))
-        sides = (square.shape[1], square.shape[0])
-        return self._localizer.postprocess(self._localizer.raw_output(located), [sides], [""])[0]
+
+        def infer(pixels: Pixels) -> RawOutput:
+            located = self._localizer.locate_fast(pixels, places=there)
+            for mine, other in zip(located.places, there, strict=False):
+                self._note(PLACES, float((mine - other).abs().max()))
+            return self._localizer.raw_output(located)
+
+        return self._localizer.predict_batch([square], infer=infer)[0]
 
     def _note(self, name: str, share: float) -> None:
         if np.isnan(share) or share > self.share:
@@ -275,9 +278,8 @@ def _load_with_inner(file: Path) -> OnnxRuntime:
 def _files_apart(localizer: Localizer, model: OnnxModel, images: Sequence[ImageInput]) -> float:
     """Largest difference between predictions of both from encoded files, as a share of the side."""
     side = localizer.architecture.input_side
-    factor = 1.0
-    if localizer.calibration is not None and DEFAULT_LEVEL in localizer.calibration.two_sided:
-        factor = max(1.0, localizer.calibration.factor(DEFAULT_LEVEL))
+    calibration, level = localizer.calibration, localizer.level(PredictOptions())
+    factor = 1.0 if calibration is None or level is None else max(1.0, calibration.factor(level))
     upright, encoded = _rotated_jpeg((side * 3 // 2, side))
     both: list[Predictor] = [localizer, model]
     same = [_apart(each.predict(upright), each.predict(encoded), factor) for each in both]

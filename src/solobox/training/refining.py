@@ -36,7 +36,7 @@ from solobox.training.tensor_store import TensorStore
 from solobox.utils.progress import Progress
 
 AUTO_REFINEMENTS = 2
-"""How often `auto` refines a box: the second time, around a better box, gains half as much again (bench/LOG.md)."""
+"""How often `auto` refines a box: the second time, around a better box, gains a little more (bench/LOG.md)."""
 
 STAGE = "refine"
 """Its name in the history and in checkpoints."""
@@ -54,8 +54,9 @@ _MIN_ERROR, _DEFAULT_ERROR, _MAX_ERROR = 0.05, 0.1, 0.3
 """Standard deviations of the first look's errors: see `Errors`."""
 
 _CLIP = 0.9
-_BATCH_SIZE = 8
-"""Validation images that a thread holds at once, in full detail."""
+_BATCH_SIZE = 32
+_IMAGES_AT_ONCE = 8
+"""Validation images that a thread holds, in full detail."""
 
 _SIGMA = 0.006
 """`Loss.sigma` of the stage: half of the first look's, since the place is known here, and the edges matter."""
@@ -109,8 +110,8 @@ def detail_for(localizer: Localizer, recipe: Recipe, images: ImageSource) -> int
     is_small = bool(worthwhile(regions, torch.zeros_like(regions), a).double().mean() > 0.5)
     if recipe.refine == "auto" and (not is_small or needed < _MIN_NEEDED):
         return 0
-    detail = max(round(needed), 1 if needed < _MIN_NEEDED else 2)
-    return max(1, min(detail, MAX_DETAIL, MAX_SIDE // a.side))
+    least = 1 if needed < _MIN_NEEDED else 2
+    return min(max(round(needed), least), MAX_DETAIL, MAX_SIDE // a.side)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progr
         return boxes, std, place.double(), crops.to(torch.uint8).numpy()
 
     parts = []
-    batches = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
+    batches = [rows[start : start + _IMAGES_AT_ONCE] for start in range(0, len(rows), _IMAGES_AT_ONCE)]
     for part in single_threaded_map(look, batches):
         parts.append(part)
         progress.advance(len(part[0]))
@@ -247,7 +248,7 @@ def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progr
 
 
 def _features(crops: Pixels, boxes: Tensor, backbone: Features) -> FeatureCache:
-    chunks = [backbone(crops[start : start + 32]) for start in range(0, len(crops), 32)]
+    chunks = [backbone(crops[start : start + _BATCH_SIZE]) for start in range(0, len(crops), _BATCH_SIZE)]
     maps = [
         torch.cat([chunk[index] for chunk in chunks]).permute(0, 2, 3, 1) for index in range(len(chunks[0]))
     ]

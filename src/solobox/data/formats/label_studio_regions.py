@@ -96,8 +96,9 @@ def _choices(value: object) -> list[Any]:
     choices, paths = found.get("choices"), found.get("taxonomy", value)
     if isinstance(choices, list):
         return choices
-    # Each goes from the root to a leaf, whose name says most.
-    return [path[-1] for path in paths if isinstance(path, list) and path] if isinstance(paths, list) else []
+    # Each goes from the root to a leaf, whose name says most. Lists of numbers are something else.
+    listed = [path for path in paths if isinstance(path, list) and path] if isinstance(paths, list) else []
+    return [path[-1] for path in listed if isinstance(path[-1], str)]
 
 
 _NUMBERS = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points")
