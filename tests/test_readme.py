@@ -44,7 +44,7 @@ def test_the_commands(folder: Path) -> None:
     for line in lines:
         code = "from solobox.cli import main; main()"
         # The recipe itself is trained in tests/real; here the model may be a bad one.
-        short = ["--crops", "1", "--epochs", "1"] if " train " in line else []
+        short = ["--crops", "1", "--epochs", "1", "--size", "64"] if " train " in line else []
         done = subprocess.run(
             [sys.executable, "-c", code, *shlex.split(line)[1:], *short],
             cwd=folder, capture_output=True, text=True, check=False,
@@ -77,7 +77,7 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
 def test_the_python(folder: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     shutil.rmtree(folder / "run", ignore_errors=True)
-    short = "import functools, solobox\nsolobox.train = functools.partial(solobox.train, crops=1)\n"
+    short = "import functools, solobox\nsolobox.train = functools.partial(solobox.train, crops=1, size=64)\n"
     done = subprocess.run(
         [sys.executable, "-c", short + code], cwd=folder, capture_output=True, text=True, check=False
     )

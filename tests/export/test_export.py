@@ -121,7 +121,7 @@ def test_the_graphs_margins_are_those_of_the_calibration(
         ({"vectorizer": "gap", "head": "regression", "backbone": "resnet18", "extra": (32,)}, True),
         ({"vectorizer": "flatten", "head": "distribution"}, False),
         ({"vectorizer": "gap", "head": "regression", "box": "center_size"}, False),
-        ({"refinements": 2, "detail": 3}, True),
+        ({"backbone": "resnet18", "refinements": 2, "detail": 3}, True),
     ],
 )
 def test_other_architectures_too(changes: dict[str, Any], knows: bool, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from solobox.cli import app
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("data", ["caltech/face.csv", "kangaroo", "plates/plates.csv"])
+@pytest.mark.parametrize("data", ["caltech/face.csv", "kangaroo"])
 def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
     data: str, real_data: Path, tmp_path: Path
 ) -> None:
@@ -31,20 +31,15 @@ def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
     assert parity.real >= 30  # it found the training images by itself
     model = OnnxModel.load(tmp_path / "m.onnx")
     pairs = zip(localizer.predict(dataset.images), model.predict(dataset.images), strict=True)
-    apart = []
+    compared = 0
     for of_run, of_file in pairs:
         assert (of_file.image, of_file.size, of_file.error) == (of_run.image, of_run.size, of_run.error)
         if of_run.error:
             continue
-        assert np.isnan(of_file.lower).all() == np.isnan(of_run.lower).all()
-        names = ("box", "lower", "upper")
-        if not localizer.architecture.refinements:
-            for name, most in zip(names, (0.02, 0.05, 0.05), strict=True):
-                np.testing.assert_allclose(getattr(of_file, name), getattr(of_run, name), atol=most)
-        differences = [np.abs(getattr(of_file, name) - getattr(of_run, name)).max() for name in names]
-        apart.append(np.nan_to_num(differences))  # NaN: neither has margins
-    assert len(apart) >= 46
-    assert (share_within_half_a_pixel(apart) >= 0.9).all()
+        for name, most in (("box", 0.02), ("lower", 0.05), ("upper", 0.05)):
+            np.testing.assert_allclose(getattr(of_file, name), getattr(of_run, name), atol=most)
+        compared += 1
+    assert compared >= 46
 
 
 def share_within_half_a_pixel(apart: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
@@ -60,18 +55,19 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
     assert set(plates.split) == {"train", "test"}
     groups = {name: set(plates.of_split(name).group) for name in ("train", "test")}
     assert not groups["train"] & groups["test"]
-    chosen = np.arange(len(plates)) % 3 != 0
+    chosen = np.arange(len(plates)) % 2 == 0
     plates.select(chosen).write(tmp_path / "plates.csv")
     data, images, run = tmp_path / "plates.csv", real_data / "plates", tmp_path / "run"
 
-    command("train", data, "-o", run, "--images", images, "--size", 256, "--epochs", 4, "--crops", 4)
+    command("train", data, "-o", run, "--images", images, "--size", 256, "--epochs", 3)
     command("evaluate", run, data, "--images", images, "--json", tmp_path / "metrics.json")
     dataset = Dataset.read(data, images=images)
     test = dataset.of_split("test")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     guess = np.median(dataset.of_split("train").boxes, axis=0)
-    assert metrics["n"] == len(test) > 70
+    assert metrics["n"] == len(test) > 50
     assert metrics["mean_iou"] > 0.4 > iou(guess, test.boxes).mean() + 0.3
+    assert Localizer.load(run).architecture.refinements == 2
 
     file = tmp_path / "plates.onnx"
     command("export", run, "-o", file)

@@ -113,10 +113,11 @@ def _of_mask(file: Path, base: Record, headers: dict[Path, Header]) -> Iterator[
 def _objects(mask: Image.Image) -> dict[float, Box]:
     """The values of a mask but 0, ascending, with the bounds of each."""
     if mask.mode in {"L", "P"}:  # nearly all, and mostly of one object: then no array is needed
-        found = [value for value, count in enumerate(mask.histogram()) if count and value]
-        if len(found) <= 1:
+        counts = mask.histogram()
+        if len(counts) - counts.count(0) - bool(counts[0]) <= 1:
             x1, y1, x2, y2 = mask.getbbox() or (0, 0, 0, 0)
-            return dict.fromkeys(found, (float(x1), float(y1), float(x2), float(y2)))
+            most: Any = mask.getextrema()[1]  # of one band, so a number
+            return {most: (float(x1), float(y1), float(x2), float(y2))} if most else {}
     values = _values(mask)
     numbers: list[float] = [value for value in np.unique(values).tolist() if value != 0]
     if len(numbers) > _MAX_OBJECTS:
