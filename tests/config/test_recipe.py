@@ -175,6 +175,13 @@ def test_a_small_data_set_gets_more_crops_and_epochs() -> None:
     assert recipe.passes(10**6) == recipe.epochs < recipe.passes(320)
 
 
+def test_only_many_features_may_be_rounded() -> None:
+    recipe = Recipe()
+    for images, rounded in ((72, False), (311, False), (987, True)):
+        assert recipe.bf16_features(images * recipe.crops_per_image(images)) == rounded
+    assert not Recipe(precision="32-true").bf16_features(10**9)
+
+
 def test_options_in_a_toml_file(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('recipe = "article"\nsize = 224\nstrides = [16]\nlr = 1\n')

@@ -30,6 +30,9 @@ MIN_REPETITIONS = 3
 _MIN_CROPS, _MIN_STEPS = 720, 140
 """A smaller training set gets more crops and epochs: measured on 72 and 100 images, see bench/LOG.md."""
 
+_MIN_BF16_CROPS = 2000
+"""Fewer crops take seconds in float32 too; rounding in each layer cost a small set 0.005 of IoU, see bench/LOG.md."""
+
 _ARTICLE = {
     "backbone": "resnet50", "strides": (32,), "size": 300, "extra": (1024,), "vectorizer": "gap", "head": "regression",
     "width": 512, "pretrained": "hub", "pretrained_head": "random", "loss": "mse", "crops": 1, "epochs": 0,
@@ -142,7 +145,7 @@ class Recipe(Options):
     precision: Precision = Field(
         default="auto",
         description="`auto`: bf16-mixed where the hardware supports it, else 32-true, which also computes "
-        "cached features in float32.",
+        "cached features in float32, as for small data sets they always are.",
     )
     accelerator: Accelerator = Field(
         default="auto", description="`auto`: a GPU if there is one, else the CPU."
@@ -202,6 +205,10 @@ class Recipe(Options):
     def crops_per_image(self, images: int) -> int:
         """Crops of each of `images` training images: `crops`, or more where that gives few in all."""
         return self.crops if self.crops == 1 else max(self.crops, min(16, -(-_MIN_CROPS // images)))
+
+    def bf16_features(self, crops: int) -> bool:
+        """Whether the backbone may compute the features of so many crops in bfloat16, where that is faster."""
+        return self.precision != "32-true" and crops >= _MIN_BF16_CROPS
 
     def passes(self, crops: int) -> int:
         """Epochs of the head stage on so many crops: `epochs`, or more where that gives few steps in all."""

@@ -147,15 +147,18 @@ class CrossValidator:
                 pretrained_head=recipe.pretrained_head,
             )
         localizer.to(fabric.device).eval()
-        backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
+        crops = recipe.crops_per_image(min_images or len(dataset))
+        backbone = fastest(
+            localizer.backbone, recipe.architecture.size, bf16=recipe.bf16_features(len(dataset) * crops)
+        )
         side, budget = recipe.architecture.side, recipe.ram_gb * 1e9
         images = ImageCache(
             dataset, round(side * OVERSAMPLING), network_side=side, keep=False, budget=budget, folder=folder,
             skip_bad=skip_bad, group=Distributed(),
         )  # fmt: skip
         features = cache_features(
-            images, backbone, recipe, crops_per_image=recipe.crops_per_image(min_images or len(dataset)), budget=budget,
-            folder=folder, progress=progress, stage="features",
+            images, backbone, recipe, crops_per_image=crops, budget=budget, folder=folder, progress=progress,
+            stage="features",
         ).to_device(fabric.device)  # fmt: skip
         loss = Loss.parse(recipe.loss)
         return cls(images, features, backbone, LocalizerHead(localizer), recipe, loss, fabric, progress)

@@ -343,9 +343,10 @@ class _TrainingRun:
     ) -> FeatureCache:
         """Cache features, then train head and presence on them."""
         recipe, fabric = self.recipe, self.fabric
-        backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=recipe.precision != "32-true")
-        self.timer.lap("runtime")
         crops = recipe.crops_per_image(len(training))
+        bf16 = recipe.bf16_features(len(training) * crops)
+        backbone = fastest(localizer.backbone, recipe.architecture.size, bf16=bf16)
+        self.timer.lap("runtime")
         share = len(validation) / (len(validation) + len(training) * crops)
         cache = partial(
             cache_features, backbone=backbone, recipe=recipe, folder=self.out, progress=self.progress
@@ -417,9 +418,10 @@ class _TrainingRun:
             return
         start = copy.deepcopy(dict(localizer.state_dict()))
         first_look = localizer.architecture
+        bf16 = recipe.bf16_features(len(training) * recipe.crops_per_image(len(training)))
         look = prepare(
             localizer, detail, training, validation, recipe,
-            partial(fastest, localizer.backbone, bf16=recipe.precision != "32-true"),
+            partial(fastest, localizer.backbone, bf16=bf16),
             budget=max(self._budget - used, 0), folder=self.out, progress=self.progress,
         )  # fmt: skip
         look.refiner.to(self.fabric.device)
