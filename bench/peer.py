@@ -25,7 +25,7 @@ from datasets import plates
 from solobox import Dataset, Recipe, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
-from solobox.images.reading import decode
+from solobox.images.reading import ImageInput, decode
 from solobox.model.backbone import Backbone
 
 SIZE = 640
@@ -107,9 +107,9 @@ def fasterrcnn(training: Dataset, test: Dataset, seed: int, budget: float) -> tu
     return boxes, seconds
 
 
-def _planes(image: object) -> Tensor:
+def _planes(image: ImageInput) -> Tensor:
     """(3, h, w) in 0..1, what torchvision takes: its normalization turns it into the backbone's 0..255."""
-    return torch.from_numpy(np.array(decode(image))).permute(2, 0, 1).float() / 255  # type: ignore[arg-type]
+    return torch.from_numpy(decode(image).pixels).permute(2, 0, 1).float() / 255
 
 
 def yolo(program: str, training: Dataset, test: Dataset, seed: int, budget: float) -> tuple[Boxes, float]:

@@ -1,11 +1,13 @@
 """The geometry of the second look, and what a crop shows."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from solobox.config.architecture import Architecture
+from solobox.config.architecture import MAX_DETAIL, Architecture
 from solobox.model.refiner import (
     ZOOM,
     crop_squares,
@@ -47,6 +49,12 @@ def test_a_crop_that_is_reduced_is_averaged_not_sampled() -> None:
     crop = crop_squares(stripes, torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 16)
     assert float((crop[..., 1:-1, 1:-1] - 100).abs().max()) <= 1
     assert torch.equal(reduce_squares(stripes, 4), torch.full((1, 3, 16, 16), 100.0))
+
+
+@pytest.mark.parametrize("detail", range(1, MAX_DETAIL + 1))
+def test_an_image_is_reduced_by_averaging(detail: int) -> None:
+    pixels = torch.randint(0, 256, (2, 3, 20 * detail, 20 * detail)).float()
+    assert torch.equal(reduce_squares(pixels, detail), functional.avg_pool2d(pixels, detail).round())
 
 
 def test_only_a_crop_that_shows_more_is_worthwhile_or_one_after_doubt() -> None:
