@@ -1,0 +1,1 @@
+"""Drawing boxes: what people answer, image by image."""
