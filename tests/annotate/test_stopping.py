@@ -1,0 +1,63 @@
+"""The bound is the exact one, and looking several times does not stop too early too often."""
+
+from itertools import islice, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta
+
+from solobox.annotate.stopping import LEVEL, Look, counts, look_at, lower_bound
+
+
+@given(st.integers(1, 400), st.floats(0, 1), st.floats(1e-6, 0.5))
+def test_the_bound_is_clopper_and_pearsons(number: int, share: float, error: float) -> None:
+    good = round(share * number)
+    exact = beta.ppf(error, good, number - good + 1) if good else 0.0
+    assert lower_bound(good, number, error) == pytest.approx(exact, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("good", "number", "error"), [(2, 1, 0.1), (-1, 1, 0.1), (0, 0, 0.1), (1, 1, 0.0), (1, 1, 1.0)]
+)
+def test_what_cannot_have_been_seen(good: int, number: int, error: float) -> None:
+    with pytest.raises(ValueError, match="at an error of"):
+        lower_bound(good, number, error)
+
+
+def test_the_counts_rise() -> None:
+    first = list(islice(counts(), 12))
+    assert first[0] == 10
+    assert all(a < b for a, b in pairwise(first))
+
+
+@pytest.mark.parametrize("goal", [0.7, 0.9])
+def test_a_goal_that_is_just_missed_is_seldom_called_reached(goal: float) -> None:
+    rng = np.random.default_rng(0)
+    runs = 600
+    stopped = 0
+    for _ in range(runs):
+        looked = look_at((rng.random(400) < goal).tolist(), goal)
+        stopped += looked is not None and looked.is_enough
+    assert stopped / runs <= (1 - LEVEL) + 3 * (LEVEL * (1 - LEVEL) / runs) ** 0.5
+
+
+def test_a_goal_that_is_passed_is_found_and_kept() -> None:
+    good = [True] * 40
+    assert look_at(good[:9], 0.5) is None
+    assert look_at(good[:14], 0.99) == look_at(good[:10], 0.99)
+    reached = look_at(good, 0.5)
+    assert reached is not None
+    assert reached.is_enough
+    assert reached.count == 10  # later answers do not take it back
+    assert look_at([*good[:10], *[False] * 30], 0.5) == reached
+    assert "you can stop" in reached.sentence()
+
+
+def test_it_says_when_it_looks_again() -> None:
+    looked = look_at([True, False] * 10, 0.9)
+    assert looked == Look(15, 8, looked.lower if looked else 0, 0.9, 22)
+    assert looked is not None
+    assert "next look is at 22" in looked.sentence()
+    assert "8 of 15" in looked.sentence()
