@@ -153,6 +153,15 @@ def test_a_line_that_is_no_event_is_an_error_with_its_place_and_changes_nothing(
         assert log.path.read_bytes() == content
 
 
+def test_a_file_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    for content in (b"image,x1,y1,x2,y2", b"\x00", b"{}"):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="line 1", check=has_code("log-damaged")):
+            EventLog(path)
+        assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -13,6 +13,8 @@ from solobox.errors import ConfigError, DataError
 from solobox.utils.atomic import explained, sync_folder
 
 _EVENT = TypeAdapter(Event)
+_START = b'{"number":'
+"""How each line starts: half a line that does not is not cut off, since it may be another program's file."""
 
 
 class EventLog:
@@ -92,19 +94,22 @@ class EventLog:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
+                    if not (line.startswith(_START) or _START.startswith(line)):
+                        raise self._no_event(number, "another program wrote it")
                     break
                 try:
                     self.answers.apply(_EVENT.validate_json(line))
                 except ValidationError as error:
-                    fault = error.errors()[0]["msg"]
-                    raise DataError(
-                        f"{self.path}, line {number}: is no event: {fault}. Restore it from a backup",
-                        code="log-damaged",
-                    ) from error
+                    raise self._no_event(number, error.errors()[0]["msg"]) from error
                 except DataError as error:
                     raise DataError(f"{self.path}, line {number}: {error}", code=error.code) from error
                 length += len(line)
         return length
+
+    def _no_event(self, number: int, why: str) -> DataError:
+        return DataError(
+            f"{self.path}, line {number}: is no event: {why}. Restore it from a backup", code="log-damaged"
+        )
 
     def _cut(self) -> None:
         """Remove what follows the last whole line."""
