@@ -68,7 +68,9 @@ def test_a_body_over_the_cap(server: Hosted) -> None:
         for content in (bytes(150_000), iter([bytes(20_000)] * 8)):  # the second is chunked
             response = client.post("/v1/predict", content=content, headers=JPEG)
             check_error(response.status_code, response.content, 413, "body-too-large")
-            assert response.headers["connection"] == "close"
+            # A chunked body may have arrived whole before the server counted it.
+            if isinstance(content, bytes):
+                assert response.headers["connection"] == "close"
     still_answers(server)
 
 
