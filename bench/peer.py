@@ -23,7 +23,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from datasets import plates
 from solobox import Dataset, Recipe, train
-from solobox.boxes import iou
+from solobox.boxes import convert, iou
 from solobox.cli.console import quieten
 from solobox.images.reading import ImageInput, decode
 from solobox.model.backbone import Backbone
@@ -74,7 +74,6 @@ def fasterrcnn(training: Dataset, test: Dataset, seed: int, budget: float) -> tu
     started = time.perf_counter()
     images = [_planes(image) for image in training.images]
     network.train()
-    network.transform.train()
     network.backbone.backbone.eval()  # the statistics of ImageNet: batches are small
     steps = 0
     while (spent := time.perf_counter() - started) < budget:
@@ -137,14 +136,8 @@ def yolo(program: str, training: Dataset, test: Dataset, seed: int, budget: floa
         for row, image in enumerate(test.images):
             labels = folder / "found" / "labels" / f"{row:04d}.txt"
             if labels.exists():
-                _, x, y, w, h, _ = map(float, labels.read_text().splitlines()[0].split())
-                width, height = decode(image).size
-                boxes[row] = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2]) * [
-                    width,
-                    height,
-                    width,
-                    height,
-                ]
+                _, *box, _ = map(float, labels.read_text().splitlines()[0].split())
+                boxes[row] = convert(box, "cxcywh", "xyxy") * np.tile(decode(image).size, 2)
     return boxes, seconds
 
 
