@@ -1,6 +1,6 @@
 """The bound is the exact one, and looking several times does not stop too early too often."""
 
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from solobox.annotate.stopping import LEVEL, Look, counts, look_at, lower_bound
+from solobox.annotate.stopping import LEVEL, Look, count_of_look, last_look, lower_bound
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(1e-6, 0.5))
@@ -26,8 +26,13 @@ def test_what_cannot_have_been_seen(good: int, number: int, error: float) -> Non
         lower_bound(good, number, error)
 
 
+def hits_of(good: list[bool]) -> list[int]:
+    """What each look would see of answers in this order."""
+    return [sum(good[: count_of_look(look)]) for look in range(20) if count_of_look(look) <= len(good)]
+
+
 def test_the_counts_rise() -> None:
-    first = list(islice(counts(), 12))
+    first = [count_of_look(look) for look in range(12)]
     assert first[0] == 10
     assert all(a < b for a, b in pairwise(first))
 
@@ -38,25 +43,24 @@ def test_a_goal_that_is_just_missed_is_seldom_called_reached(goal: float) -> Non
     runs = 600
     stopped = 0
     for _ in range(runs):
-        looked = look_at((rng.random(400) < goal).tolist(), goal)
+        looked = last_look(hits_of((rng.random(400) < goal).tolist()), goal)
         stopped += looked is not None and looked.is_enough
     assert stopped / runs <= (1 - LEVEL) + 3 * (LEVEL * (1 - LEVEL) / runs) ** 0.5
 
 
 def test_a_goal_that_is_passed_is_found_and_kept() -> None:
     good = [True] * 40
-    assert look_at(good[:9], 0.5) is None
-    assert look_at(good[:14], 0.99) == look_at(good[:10], 0.99)
-    reached = look_at(good, 0.5)
+    assert last_look(hits_of(good[:9]), 0.5) is None
+    reached = last_look(hits_of(good), 0.5)
     assert reached is not None
     assert reached.is_enough
     assert reached.count == 10  # later answers do not take it back
-    assert look_at([*good[:10], *[False] * 30], 0.5) == reached
+    assert last_look(hits_of([*good[:10], *[False] * 30]), 0.5) == reached
     assert "you can stop" in reached.sentence()
 
 
 def test_it_says_when_it_looks_again() -> None:
-    looked = look_at([True, False] * 10, 0.9)
+    looked = last_look(hits_of([True, False] * 10), 0.9)
     assert looked == Look(15, 8, looked.lower if looked else 0, 0.9, 22)
     assert looked is not None
     assert "next look is at 22" in looked.sentence()

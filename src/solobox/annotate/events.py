@@ -13,7 +13,7 @@ from solobox.errors import DataError
 
 Box: TypeAlias = tuple[float, float, float, float]
 Kind: TypeAlias = Literal["box", "absent", "skipped"]
-Source: TypeAlias = Literal["drawn", "corrected", "accepted"]
+Source: TypeAlias = Literal["drawn", "corrected", "accepted", "given"]
 Text: TypeAlias = Annotated[str, Field(max_length=4096)]
 
 
@@ -24,7 +24,8 @@ class Answer:
     kind: a box, no object, or nothing yet. box: ``x1, y1, x2, y2`` in pixels of the upright image, in order; with the
         kind ``box`` alone. label: its class, or nothing.
     suggested: the box that the page showed, if any. source: drawn anew, or the suggestion corrected, or accepted as it
-        was. blind: whether the image was chosen at random and shown without a suggestion: such answers alone measure.
+        was; or given by labels that were there before.
+    blind: whether the image was chosen at random and shown without a suggestion: such answers alone measure.
     seconds: from when the image was shown to the answer.
     """
 
@@ -43,7 +44,7 @@ class Answer:
         for box in (self.box, self.suggested):
             if box is not None and not (box[0] < box[2] and box[1] < box[3]):
                 raise ValueError(f"corners are x1, y1, x2, y2 with x1 < x2 and y1 < y2, not {box}")
-        if self.source != "drawn" and self.suggested is None:
+        if self.source in ("corrected", "accepted") and self.suggested is None:
             raise ValueError(f"nothing was suggested that could have been {self.source}")
         if self.source == "accepted" and self.box != self.suggested:
             raise ValueError("an accepted box is the suggested one")

@@ -5,9 +5,8 @@ fixed counts alone, and each look spends a part of the error, ``1 / (k (k + 1))`
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
 
 LEVEL = 0.95
 """Probability that no look says that the goal is reached where it is not."""
@@ -46,25 +45,25 @@ class Look:
         return f"{share}; the goal is {self.goal:.0%}. The next look is at {self.next} blind answers"
 
 
-def counts() -> Iterator[int]:
-    """The numbers of answers at which one looks, without end."""
-    for look in count():
-        yield round(_FIRST * _RATIO**look)
+def count_of_look(look: int) -> int:
+    """How many answers a look is about; looks are counted from 0."""
+    return round(_FIRST * _RATIO**look)
 
 
-def look_at(good: Sequence[bool], goal: float) -> Look | None:
-    """The first look that reached the goal, else the last so far; None before the first one.
+def last_look(hits: Sequence[int], goal: float) -> Look | None:
+    """The first look that reached the goal, else the last one; None before the first.
 
-    good: of each answer whose image was chosen at random, in order, whether the box predicted before it was good.
+    hits: for each look so far, how many of the first `count_of_look` answers had a good box. The answers are those for
+        images that were chosen at random; the boxes those of a model that did not learn from them.
     """
     looked = None
-    for index, (number, following) in enumerate(pairwise(counts()), start=1):
-        if number > len(good) or (looked is not None and looked.is_enough):
-            return looked
-        hits = sum(good[:number])
-        bound = lower_bound(hits, number, (1 - LEVEL) / (index * (index + 1)))
-        looked = Look(number, hits, bound, goal, following)
-    raise AssertionError  # the counts do not end
+    for index, good in enumerate(hits):
+        if looked is not None and looked.is_enough:
+            break
+        number = count_of_look(index)
+        bound = lower_bound(good, number, (1 - LEVEL) / ((index + 1) * (index + 2)))
+        looked = Look(number, good, bound, goal, count_of_look(index + 1))
+    return looked
 
 
 def lower_bound(good: int, number: int, error: float) -> float:

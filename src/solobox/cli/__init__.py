@@ -23,6 +23,7 @@ _COMMANDS = {
     "demo": "Try everything on drawn images: train, evaluate, predict.",
     "check": "Check labelled images: what is wrong, and how to fix it.",
     "convert": "Write labelled images in another annotation format.",
+    "annotate": "Draw boxes on a few images; a model learns and draws the others.",
     "train": "Train a localizer on labelled images.",
     "evaluate": "Evaluate a trained localizer on labelled images.",
     "predict": "Predict a box for each image, or for the frames of a video.",

@@ -39,7 +39,7 @@ def build_app(context: ServerContext) -> FastAPI:
     )  # fmt: skip
     for routes in (predict_routes, open_inference_routes, health_routes):
         app.include_router(routes(context))
-    _add_error_handlers(app)
+    add_error_handlers(app)
     if context.settings.api_key is not None:
         _describe_key(app)
     if context.settings.allow_origins:
@@ -50,7 +50,9 @@ def build_app(context: ServerContext) -> FastAPI:
             allow_headers=["Authorization", "X-API-Key", "Content-Type", HEADER],
             expose_headers=["Retry-After", "Server-Timing", HEADER],
         )
-    app.add_middleware(GuardMiddleware, context=context)
+    app.add_middleware(
+        GuardMiddleware, settings=context.settings, metrics=context.metrics, state=context.state
+    )
     return app
 
 
@@ -66,7 +68,9 @@ def _describe_key(app: FastAPI) -> None:
             operation["security"] = [] if path in KEYLESS_PATHS else [{"bearer": []}, {"header": []}]
 
 
-def _add_error_handlers(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
+    """Give all errors of an application one shape."""
+
     def respond(request: Request, error: HTTPError) -> Response:
         body, headers = error.response(request.url.path)
         return Response(body, error.status, headers)

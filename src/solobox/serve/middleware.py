@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from solobox.serve.errors import HTTPError, invalid_http, server_stopping
 from solobox.serve.hosts import HostPolicy
+from solobox.serve.prometheus import ServerMetrics
 from solobox.serve.settings import ServerSettings
-from solobox.serve.state import ServerContext, ServerState
+from solobox.serve.state import ServerState
 
 HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 KEYLESS_PATHS = ("/", *HEALTH_PATHS)
@@ -33,9 +34,10 @@ _MAX_DISCARDED = 4
 class GuardMiddleware:
     """Wraps the application; plain ASGI, so that nothing is buffered."""
 
-    def __init__(self, app: ASGIApp, context: ServerContext) -> None:
-        settings = context.settings
-        self._app, self._settings, self._metrics, self._state = app, settings, context.metrics, context.state
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, metrics: ServerMetrics, state: ServerState
+    ) -> None:
+        self._app, self._settings, self._metrics, self._state = app, settings, metrics, state
         self._hosts = HostPolicy(settings.bound, settings.allow_hosts, settings.allow_origins)
         self._key = settings.api_key.encode() if settings.api_key is not None else None
 

@@ -1,0 +1,84 @@
+"""The images of one folder: what is shown of them, and in which order they are asked about."""
+
+import io
+import threading
+from collections import OrderedDict
+from hashlib import blake2b
+from pathlib import Path
+
+from PIL import Image
+
+from solobox.errors import ImageError
+from solobox.images.reading import probe, read
+from solobox.predict.inputs import LeftOut, expand
+
+_KEPT_BYTES = 64_000_000
+"""Of encoded images in memory: some hundred, so that going back is instant."""
+
+_QUALITY = 90
+
+
+class ImageFolder:
+    """All images in a folder and below, by name. Any thread may use it. Nothing in the folder is changed.
+
+    names: paths relative to the folder, with slashes, sorted. order: their indices in an order that is as good as
+        random, and that further images do not change: by a hash of each name.
+
+    Raises DataError, ``no-images``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.left_out = LeftOut()
+        found = expand([self.folder], self.left_out)
+        self.names = tuple(Path(name).relative_to(self.folder).as_posix() for name in found)
+        self.index = {name: index for index, name in enumerate(self.names)}
+        self.order = sorted(range(len(self.names)), key=lambda index: _hash(self.names[index]))
+        self._root = self.folder.resolve()
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._encoded: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """The file of an image. Raises ImageError, ``outside-folder``, for a link to a file elsewhere."""
+        path = self.folder / self.names[index]
+        if not path.resolve().is_relative_to(self._root):
+            raise ImageError(
+                f"{self.names[index]}: is a link to a file outside {self.folder}, which is not opened: copy the file "
+                "into the folder",
+                code="outside-folder",
+            )
+        return path
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Width and height of the upright image in pixels. Raises ImageError."""
+        if index not in self._sizes:
+            self._sizes[index] = probe(self.path(index)).size
+        return self._sizes[index]
+
+    def jpeg(self, index: int, side: int) -> bytes:
+        """The upright image as a JPEG, reduced to at most `side` pixels on its longer side. Raises ImageError."""
+        key = index, side
+        with self._lock:
+            if key in self._encoded:
+                self._encoded.move_to_end(key)
+                return self._encoded[key]
+        width, height = self.size(index)
+        shorter = max(1, round(min(width, height) * side / max(width, height)))
+        image = Image.fromarray(read(self.path(index), at_least=min(shorter, *self.size(index))).pixels)
+        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        with io.BytesIO() as stream:
+            image.save(stream, "JPEG", quality=_QUALITY)
+            encoded = stream.getvalue()
+        with self._lock:
+            self._encoded[key] = encoded
+            while len(self._encoded) > 1 and sum(map(len, self._encoded.values())) > _KEPT_BYTES:
+                self._encoded.popitem(last=False)
+        return encoded
+
+
+def _hash(name: str) -> bytes:
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, person=b"annotate").digest()

@@ -1,0 +1,465 @@
+"""One folder of images, the answers for them, and the model that learns from these."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solobox.annotate.events import Answer, Box, Event
+from solobox.annotate.image_folder import ImageFolder
+from solobox.annotate.log import EventLog
+from solobox.annotate.quality import QualityRecord
+from solobox.annotate.suggestion import is_worth_showing
+from solobox.boxes import iou
+from solobox.data.dataset import Dataset
+from solobox.data.formats.writing import relative_to
+from solobox.errors import DataError, ImageError
+from solobox.predict.prediction import Prediction
+
+if TYPE_CHECKING:
+    from solobox.annotate.learner import Learner
+
+BLIND_EVERY = 3
+"""Every so many images one is chosen at random and shown without a suggestion."""
+
+MAX_REVIEWED = 2000
+"""Predictions that are made for the review at once; further images follow as these are answered."""
+
+_MIN_BOXES = 5
+"""Fewer boxes are not learned from."""
+
+_RESERVED = 600.0
+"""Seconds for which an image on one page is not shown on another."""
+
+_OUTSIDE = 1.0
+"""Pixels that a box may reach beyond its image, and is then cut."""
+
+_POLL = 0.5
+
+_EVENTS = "events.jsonl"
+_FILE = "file"
+"""Who gave the labels that were there before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image to answer.
+
+    seen: the version of its answer, to be sent back with a new one. blind: chosen at random and shown without a
+    suggestion. error: why it cannot be shown.
+    """
+
+    index: int
+    name: str
+    size: tuple[int, int]
+    seen: int
+    blind: bool = False
+    suggestion: Prediction | None = None
+    answer: Answer | None = None
+    error: str = ""
+
+
+class Session:
+    """The state of annotating, for any number of pages; any thread may call.
+
+    folder: the images. log: the events, open. out: the CSV of labels, which is written again after each answer.
+    quality: the record of measurements. make_learner: called once, in the thread that learns, by default `Learner`; a learner that fails to
+    start leaves a session without suggestions, and `error` says why. classes: to choose from.
+    """
+
+    def __init__(
+        self,
+        folder: ImageFolder,
+        log: EventLog,
+        out: Path,
+        quality: QualityRecord,
+        make_learner: "Callable[[], Learner] | None" = None,
+        *,
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.folder, self.out, self.quality = folder, out, quality
+        self.error = ""
+        self.is_learning = False
+        self._log, self._make_learner, self._classes = log, make_learner or _new_learner, tuple(classes)
+        self._learner: Learner | None = None
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
+        self._writing = threading.Lock()
+        self._closed = False
+        self._on_pages: dict[str, tuple[int, float]] = {}
+        self._learned: dict[str, Box] = {}
+        self._labels = 0
+        self._written = -1
+        self._reviewing = False
+        self._predictions: dict[int, tuple[int, Prediction]] = {}
+        self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
+
+    def start(self) -> None:
+        """Begin to learn, in a thread of its own."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop learning, and write the labels. Learning that has begun is waited for."""
+        with self._work:
+            self._closed = True
+            self._work.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.write_labels()
+        self._log.close()
+
+    # What the page asks ---------------------------------------------------------------------------------
+
+    @property
+    def answers(self) -> dict[str, Answer]:
+        """A copy of all answers by image."""
+        with self._lock:
+            return self._log.answers.current()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes to choose from: those that were named at the start, and those that were used."""
+        used = dict.fromkeys(answer.label for answer in self.answers.values() if answer.label)
+        return tuple(dict.fromkeys((*self._classes, *used)))
+
+    @property
+    def labels(self) -> int:
+        """How many boxes the present model learned from; 0 without one."""
+        return self._labels
+
+    def next(self, person: str, after: int | None = None) -> Task | None:
+        """The next image for a person, None where all are answered.
+
+        after: the image on the page now, which is not given again.
+        """
+        with self._lock:
+            answers, version = self._log.answers.current(), time.monotonic()
+            taken = {
+                index for other, (index, since) in self._on_pages.items()
+                if other != person and version - since < _RESERVED
+            }  # fmt: skip
+            done = sum(answer.kind != "skipped" for answer in answers.values())
+            blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
+            free = (
+                index for index in self.folder.order
+                if index not in taken and index != after and self.folder.names[index] not in answers
+            )  # fmt: skip
+            index = next(free, None)
+            if index is None:
+                self._on_pages.pop(person, None)
+                return None
+            self._on_pages[person] = index, version
+        return self._task(index, blind=blind)
+
+    def task(self, index: int, person: str) -> Task:
+        """An image that the person wants to see, answered or not. Raises DataError, ``no-such-image``."""
+        if not 0 <= index < len(self.folder):
+            raise DataError(f"there is no image {index}", code="no-such-image")
+        with self._lock:
+            self._on_pages[person] = index, time.monotonic()
+        return self._task(index, blind=False)
+
+    def answer(self, index: int, answer: Answer, *, person: str, seen: int) -> int:
+        """Save an answer; it is on the disk when this returns. Gives the image's new version.
+
+        Raises DataError: ``no-such-image``, ``box-outside``, ``label-conflict`` where someone answered since, and where
+        it cannot be written: then nothing has changed.
+        """
+        if not 0 <= index < len(self.folder):
+            raise DataError(f"there is no image {index}", code="no-such-image")
+        name = self.folder.names[index]
+        answer = self._within(index, answer)
+        with self._work:
+            event = self._log.answers.answered(name, answer, person=person, seen=seen, time=_now())
+            self._append(event)
+            return event.number
+
+    def undo(self, person: str) -> int:
+        """Undo the person's last answer, and give its image. Raises DataError as `Answers.undo`, and as `answer`."""
+        with self._work:
+            event = self._log.answers.undo(person=person, time=_now())
+            self._append(event)
+            return self.folder.index.get(event.image, -1)
+
+    def review(self, offset: int, count: int) -> tuple[int, int, list[Task]]:
+        """Predicted images that nobody answered, the least sure first.
+
+        Gives how many of them will be predicted, how many are, and `count` of these from `offset` on. The first call
+        starts to predict them.
+        """
+        with self._work:
+            answered = self._log.answers.current()
+            self._reviewing = True
+            self._work.notify_all()
+            ready = [
+                (index, found) for index, (_, found) in self._predictions.items()
+                if self.folder.names[index] not in answered
+            ]  # fmt: skip
+            total = min(len(self.folder) - sum(name in self.folder.index for name in answered), MAX_REVIEWED)
+        ready.sort(key=lambda pair: (-_doubt(pair[1]), pair[0]))
+        page = [
+            Task(index, self.folder.names[index], found.size, self._version(index), suggestion=found, error=found.error)
+            for index, found in ready[offset : offset + count]
+        ]  # fmt: skip
+        return max(total, len(ready)), len(ready), page
+
+    def progress_of_review(self) -> tuple[int, int]:
+        """How many images will be predicted for the review, and how many are."""
+        total, ready, _ = self.review(0, 0) if self._reviewing else (0, 0, [])
+        return total, ready
+
+    def predict(self, index: int) -> Prediction | None:
+        """What the present model says of an image; None without a model, or for an image that cannot be read."""
+        if self._learner is None or not self._labels:
+            return None
+        try:
+            found = self._learner.predict(self.folder.path(index))
+        except ImageError:
+            return None
+        return None if found.error else found
+
+    # Labels ---------------------------------------------------------------------------------------------
+
+    def dataset(self, predicted: Sequence[tuple[int, Prediction]] = ()) -> Dataset:
+        """All images with a box, or without the object, by name; and predicted ones among them."""
+        rows: dict[str, tuple[Sequence[float], str, str]] = {}
+        for name, answer in self.answers.items():
+            if answer.kind != "skipped" and name in self.folder.index:
+                rows[name] = answer.box or (np.nan,) * 4, answer.label, answer.source
+        for index, found in predicted:
+            if not found.error:
+                rows.setdefault(self.folder.names[index], (found.box.round(2).tolist(), "", "predicted"))
+        chosen = sorted(rows)
+        paths = [self.folder.folder / name for name in chosen]
+        name_of = relative_to(self.out.parent)
+        boxes = np.array([rows[name][0] for name in chosen], dtype=np.float64).reshape(-1, 4)
+        return Dataset(
+            paths, boxes, label=[rows[name][1] for name in chosen], source=[rows[name][2] for name in chosen],
+            names=map(name_of, paths),
+        )  # fmt: skip
+
+    def add(self, dataset: Dataset) -> tuple[int, int]:
+        """Add labels that exist, for images without an answer.
+
+        Gives how many were added, and how many are of images that are not in the folder. Raises DataError.
+        """
+        added = elsewhere = 0
+        root = self.folder.folder.resolve()
+        for sample in dataset:
+            path = sample.image if isinstance(sample.image, Path) else Path(sample.name)
+            below = path.resolve().relative_to(root).as_posix() if path.resolve().is_relative_to(root) else ""
+            index = self.folder.index.get(below)
+            if index is None:
+                elsewhere += 1
+                continue
+            if self._version(index):
+                continue  # answered, or undone: that is newer
+            box: Box | None = None if sample.box is None else tuple(sample.box.tolist())
+            answer = Answer(
+                kind="absent" if box is None else "box", box=box, label=sample.label, source="given"
+            )
+            self.answer(index, answer, person=_FILE, seen=0)
+            added += 1
+        return added, elsewhere
+
+    def write_labels(self, predicted: Sequence[tuple[int, Prediction]] = ()) -> None:
+        """Write the labels, if there is one or there was. Raises DataError."""
+        with self._writing:
+            count = len(self._log.answers)  # before the snapshot: what comes now is written next time
+            dataset = self.dataset(predicted)
+            if len(dataset) or self.out.exists():
+                dataset.write(self.out)
+            self._written = count
+
+    # Inside ---------------------------------------------------------------------------------------------
+
+    def _append(self, event: Event) -> None:
+        self._log.append(event)
+        self._work.notify_all()
+
+    def _version(self, index: int) -> int:
+        return self._log.answers.version(self.folder.names[index])
+
+    def _within(self, index: int, answer: Answer) -> Answer:
+        """The answer with its box cut to the image."""
+        if answer.box is None:
+            return answer
+        width, height = self.folder.size(index)
+        limits = (width, height, width, height)
+        off = max(max(-value, value - limit) for value, limit in zip(answer.box, limits, strict=True))
+        cut: Box = tuple(
+            round(min(max(value, 0.0), limit), 2) for value, limit in zip(answer.box, limits, strict=True)
+        )  # type: ignore[assignment]
+        if off > _OUTSIDE or cut[0] >= cut[2] or cut[1] >= cut[3]:
+            raise DataError(
+                f"{self.folder.names[index]}: the box {answer.box} is not in the image of {width} x {height} pixels",
+                code="box-outside",
+            )
+        # An accepted box stays equal to what was suggested.
+        suggested = cut if answer.source == "accepted" else answer.suggested
+        return replace(answer, box=cut, suggested=suggested)
+
+    def _task(self, index: int, *, blind: bool) -> Task:
+        name = self.folder.names[index]
+        with self._lock:
+            answer, seen = self._log.answers.of(name), self._version(index)
+        try:
+            size = self.folder.size(index)
+        except ImageError as error:
+            return Task(index, name, (0, 0), seen, blind, answer=answer, error=str(error))
+        suggestion = None if blind or answer else self._suggestion(index)
+        return Task(index, name, size, seen, blind, suggestion, answer)
+
+    def _suggestion(self, index: int) -> Prediction | None:
+        found = self.predict(index)
+        return found if found is not None and found.has_box and is_worth_showing(found) else None
+
+    # The thread that learns -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._learner = self._make_learner()
+            self._learner.compile()
+        except Exception as error:  # noqa: BLE001  (whatever it is: the page goes on without suggestions)
+            self.error = f"no suggestions: {error}"
+        while self._wait():
+            try:
+                self._write_if_changed()
+                if self._learner is not None:
+                    self._step(self._learner)
+            except Exception as error:  # noqa: BLE001  (the page shows it, and people go on drawing)
+                self.error = str(error)
+                time.sleep(_POLL)
+            finally:
+                self.is_learning = False
+
+    def _wait(self) -> bool:
+        """Until there is something to do; whether to go on."""
+        with self._work:
+            while not self._closed and not self._has_work():
+                self._work.wait()
+            return not self._closed
+
+    def _has_work(self) -> bool:
+        if self._written != len(self._log.answers):
+            return True
+        if self._learner is None:
+            return False
+        return self._should_learn(self._boxes()) or bool(
+            self._reviewing and self._labels and self._unpredicted(1)
+        )
+
+    def _write_if_changed(self) -> None:
+        if self._written != len(self._log.answers):
+            self.write_labels()
+
+    def _boxes(self) -> dict[str, Box]:
+        with self._lock:
+            return {
+                name: answer.box for name, answer in self._log.answers.current().items()
+                if answer.box is not None and name in self.folder.index
+            }  # fmt: skip
+
+    def _blind(self) -> list[str]:
+        return [name for name, answer in self.answers.items() if answer.blind and answer.box is not None]
+
+    def _should_learn(self, boxes: dict[str, Box]) -> bool:
+        """Whether enough is new: a few labels, the more the larger their number."""
+        if len(boxes) < _MIN_BOXES:
+            return False
+        changed = sum(self._learned.get(name) != box for name, box in boxes.items())
+        changed += sum(name not in boxes for name in self._learned)
+        return changed >= (max(3, len(boxes) // 10) if self._learned else 1)
+
+    def _step(self, learner: "Learner") -> None:
+        boxes = self._boxes()
+        if self._should_learn(boxes):
+            self.is_learning = True
+            self._learned = boxes
+            self._labels = learner.learn(
+                {name: (self.folder.folder / name, box) for name, box in boxes.items()}
+            )
+            self.error = ""
+            blind = [name for name in self._blind() if name in boxes]
+            if self.quality.is_due(len(blind)):
+                crossfit = learner.cross_fit(blind)
+                self.quality.add(self._labels, np.asarray(iou(crossfit.predicted, crossfit.true)))
+                learner.calibrate(crossfit)
+        elif self._reviewing and self._labels:
+            self._predict_some(learner)
+
+    def _unpredicted(self, count: int) -> list[int]:
+        """Images that nobody answered and the present model did not predict, at most `count`."""
+        answered, found = self._log.answers.current(), []
+        left = MAX_REVIEWED
+        for index in self.folder.order:
+            if self.folder.names[index] in answered:
+                continue
+            if self._predictions.get(index, (0, None))[0] != self._labels:
+                found.append(index)
+            left -= 1
+            if len(found) == count or not left:
+                break
+        return found
+
+    def _predict_some(self, learner: "Learner") -> None:
+        labels = self._labels
+        for index in self._unpredicted(8):
+            try:
+                found = learner.predict(self.folder.path(index))
+            except ImageError as error:
+                found = Prediction(self.folder.names[index], error=str(error))
+            with self._lock:
+                self._predictions[index] = labels, found
+
+
+def _new_learner() -> "Learner":
+    from solobox.annotate.learner import Learner  # loads torch
+
+    return Learner()
+
+
+def open_session(
+    folder: str | Path,
+    out: str | Path,
+    *,
+    good_iou: float = 0.75,
+    goal: float = 0.8,
+    classes: Sequence[str] = (),
+    make_learner: "Callable[[], Learner] | None" = None,
+) -> Session:
+    """The session of a folder, where it was left. It does not learn before `Session.start`.
+
+    out: the CSV of labels; what was done is kept beside it in a folder ``NAME.annotate``.
+    good_iou, goal: see `QualityRecord`. classes, make_learner: see `Session`.
+
+    Raises DataError: ``no-images``, ``log-damaged``, ``labels-exist`` for a file of labels that was not made by
+    annotating this folder; ConfigError ``log-in-use``.
+    """
+    out = Path(out)
+    images, kept = ImageFolder(folder), out.with_name(f"{out.name}.annotate")
+    if out.exists() and not (kept / _EVENTS).exists():
+        raise DataError(
+            f"{out} is there already, and would be replaced: begin with its labels by --from {out} and another -o",
+            code="labels-exist",
+        )
+    log = EventLog(kept / _EVENTS)
+    quality = QualityRecord(kept / "quality.json", threshold=good_iou, goal=goal)
+    return Session(images, log, out, quality, make_learner, classes=classes)
+
+
+def _doubt(found: Prediction) -> float:
+    """How unsure the box is: the mean standard deviation of its edges in sides of the box; infinite without a box."""
+    if not found.has_box:
+        return np.inf
+    side = float(np.sqrt(np.prod(found.box[2:] - found.box[:2])))
+    return float(np.mean(found.std)) / max(side, 1e-9)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,267 @@
+"""Which image comes next, what is suggested, when the model learns, and what stays after the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from folders import SIZE, TRUE, draw, folder_of, learner_of, opened, refuse, wait_until
+
+from error_codes import has_code
+from solobox.annotate.events import Answer
+from solobox.annotate.session import BLIND_EVERY, Session, open_session
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError, DataError, ImageError
+
+OTHER = (1.0, 2.0, 20.0, 21.0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return folder_of(tmp_path / "photos", 30)
+
+
+@pytest.fixture
+def session(photos: Path, tmp_path: Path) -> Iterator[Session]:
+    session = opened(photos, tmp_path / "labels.csv")
+    yield session
+    session.close()
+
+
+def test_each_image_is_asked_about_once_and_every_third_blind(session: Session) -> None:
+    seen, blind = [], []
+    while (task := session.next("ann")) is not None:
+        seen.append(task.index)
+        blind.append(task.blind)
+        session.answer(
+            task.index, Answer(kind="box", box=TRUE, blind=task.blind), person="ann", seen=task.seen
+        )
+    assert sorted(seen) == list(range(30))
+    assert seen != sorted(seen)
+    assert [index for index, is_blind in enumerate(blind) if is_blind] == list(range(2, 30, BLIND_EVERY))
+
+
+def test_a_reload_gives_the_same_image_and_another_person_another_one(session: Session) -> None:
+    first, again, other = session.next("ann"), session.next("ann"), session.next("bob")
+    assert first is not None
+    assert other is not None
+    assert first == again
+    assert other.index != first.index
+
+
+def test_further_images_do_not_change_the_order(photos: Path, session: Session, tmp_path: Path) -> None:
+    before = [session.folder.names[index] for index in session.folder.order]
+    (photos / "zz.jpg").write_bytes((photos / "00.jpg").read_bytes())
+    with_more = open_session(photos, tmp_path / "other.csv")
+    after = [with_more.folder.names[index] for index in with_more.folder.order]
+    assert [name for name in after if name != "zz.jpg"] == before
+    with_more.close()
+
+
+def test_two_people_do_not_overwrite_each_other(session: Session) -> None:
+    task = session.next("ann")
+    assert task is not None
+    session.answer(task.index, Answer(kind="box", box=TRUE), person="ann", seen=task.seen)
+    with pytest.raises(DataError, check=has_code("label-conflict")):
+        session.answer(task.index, Answer(kind="absent"), person="bob", seen=task.seen)
+    now = session.task(task.index, "bob")
+    assert now.answer is not None
+    assert now.answer.box == TRUE
+    session.answer(task.index, Answer(kind="absent"), person="bob", seen=now.seen)
+    assert session.answers[task.name].kind == "absent"
+
+
+def test_undone_images_come_again(session: Session) -> None:
+    drawn = [draw(session) for _ in range(4)]
+    assert [session.undo("ann") for _ in range(3)] == drawn[:0:-1]
+    assert len(session.answers) == 1
+    assert draw(session) in drawn[1:]
+
+
+@pytest.mark.parametrize("box", [(-5, 0, 20, 20), (0, 0, 70, 20), (0, 0, 20, 60), (64, 1, 64.5, 2)])
+def test_a_box_outside_the_image_is_refused(session: Session, box: tuple[float, float, float, float]) -> None:
+    with pytest.raises(DataError, check=has_code("box-outside")):
+        session.answer(0, Answer(kind="box", box=box), person="ann", seen=0)
+    assert not session.answers
+
+
+def test_a_box_a_little_outside_is_cut(session: Session) -> None:
+    session.answer(0, Answer(kind="box", box=(-0.4, 0.123456, *SIZE)), person="ann", seen=0)
+    assert session.answers["00.jpg"].box == (0, 0.12, *SIZE)
+
+
+def test_the_labels_are_written_and_read_as_any_others(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results" / "labels.csv"
+    session = opened(photos, out)
+    for index in (0, 1):
+        session.answer(index, Answer(kind="box", box=TRUE, label="cat"), person="ann", seen=0)
+    session.answer(2, Answer(kind="absent"), person="ann", seen=0)
+    session.answer(3, Answer(kind="skipped"), person="ann", seen=0)
+    session.close()
+    dataset = Dataset.read(out, check="pixels")
+    assert dataset.has_box.tolist() == [True, True, False]
+    assert dataset.boxes[0].tolist() == list(TRUE)
+    assert dataset.label[:2] == ("cat", "cat")
+    assert dataset.source == ("drawn", "drawn", "drawn")
+
+
+def test_it_goes_on_where_it_was(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    first = opened(photos, out)
+    drawn = [draw(first) for _ in range(5)]
+    with pytest.raises(ConfigError, check=has_code("log-in-use")):
+        open_session(photos, out)
+    first.close()
+    out.unlink()
+    again = opened(photos, out)
+    assert len(again.answers) == 5
+    assert again.undo("ann") == drawn[-1]
+    again.close()
+    assert len(Dataset.read(out)) == 4  # the labels are those of the log
+
+
+def test_labels_of_another_origin_are_not_replaced(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    out.write_text("image,x1,y1,x2,y2\nphotos/00.jpg,1,2,3,4\n")
+    with pytest.raises(DataError, check=has_code("labels-exist")):
+        open_session(photos, out)
+    assert "1,2,3,4" in out.read_text()
+
+
+def test_it_begins_with_labels_that_exist(photos: Path, session: Session, tmp_path: Path) -> None:
+    session.answer(1, Answer(kind="absent"), person="ann", seen=0)
+    folder_of(tmp_path / "elsewhere", 1)
+    paths = [
+        photos / "00.jpg",
+        photos / "01.jpg",
+        photos / "below" / "02.jpg",
+        tmp_path / "elsewhere" / "00.jpg",
+    ]
+    boxes = [OTHER, OTHER, (float("nan"),) * 4, OTHER]
+    assert session.add(Dataset(paths, boxes, label=["cat", "", "", ""])) == (2, 1)
+    assert session.answers["00.jpg"].box == OTHER
+    assert session.answers["00.jpg"].source == "given"
+    assert session.answers["01.jpg"].kind == "absent"  # what was answered stays
+    assert session.answers["below/02.jpg"].kind == "absent"
+    assert session.classes == ("cat",)
+
+
+def test_it_learns_from_the_fifth_box_and_then_suggests(photos: Path, tmp_path: Path) -> None:
+    learner = learner_of(photos)
+    session = opened(photos, tmp_path / "labels.csv", learner)
+    for _ in range(4):
+        draw(session)
+    session.answer(session.folder.order[4], Answer(kind="absent"), person="ann", seen=0)
+    assert not learner.trained
+    draw(session)
+    wait_until(lambda: session.labels == 5)
+    tasks = []
+    for _ in range(6):
+        task = session.next("ann")
+        assert task is not None
+        tasks.append(task)
+        session.answer(
+            task.index, Answer(kind="box", box=TRUE, blind=task.blind), person="ann", seen=task.seen
+        )
+    assert {task.suggestion is None for task in tasks if task.blind} == {True}
+    assert {task.suggestion is None for task in tasks if not task.blind} == {False}
+    wait_until(lambda: session.labels > 5)
+    session.close()
+
+
+def test_a_doubtful_box_is_not_suggested(photos: Path, tmp_path: Path) -> None:
+    session = opened(photos, tmp_path / "labels.csv", learner_of(photos, std=20.0))
+    for _ in range(5):
+        draw(session)
+    wait_until(lambda: session.labels == 5)
+    for _ in range(4):
+        task = session.next("ann")
+        assert task is not None
+        assert task.suggestion is None
+        draw(session)
+    session.close()
+
+
+def test_the_page_does_not_wait_while_the_model_learns(photos: Path, tmp_path: Path) -> None:
+    learner = learner_of(photos)
+    learner.may_learn.clear()
+    session = opened(photos, tmp_path / "labels.csv", learner)
+    for _ in range(8):
+        draw(session)
+    wait_until(lambda: session.is_learning)
+    for _ in range(5):
+        draw(session)
+    assert session.labels == 0
+    learner.may_learn.set()
+    wait_until(lambda: session.labels == 13)
+    session.close()
+
+
+def test_the_blind_answers_measure(photos: Path, tmp_path: Path) -> None:
+    learner = learner_of(photos)
+    session = opened(photos, tmp_path / "labels.csv", learner)
+    while session.next("ann") is not None:
+        draw(session)
+    wait_until(lambda: session.labels == 30)
+    wait_until(lambda: bool(learner.measured) and len(learner.measured[-1]) == 10)
+    session.close()
+    again = opened(photos, tmp_path / "labels.csv")
+    quality = again.quality.quality()
+    assert quality is not None
+    assert quality.last.count == 10
+    assert quality.last.iou == pytest.approx(22 / 23)  # the box is one of 22 pixels too high
+    assert quality.look is not None
+    assert quality.look.count == 10
+    again.close()
+
+
+def test_the_review_has_the_least_sure_first_and_no_answered_ones(photos: Path, tmp_path: Path) -> None:
+    learner = learner_of(photos)
+    session = opened(photos, tmp_path / "labels.csv", learner)
+    for _ in range(6):
+        draw(session)
+    wait_until(lambda: session.labels > 0)
+    session.review(0, 5)
+    wait_until(lambda: session.review(0, 1)[1] == 24)
+    total, ready, page = session.review(20, 50)
+    assert (total, ready, len(page)) == (24, 24, 4)
+    index = page[0].index
+    session.answer(index, Answer(kind="box", box=TRUE), person="ann", seen=page[0].seen)
+    _, ready, page = session.review(0, 50)
+    assert ready == 23
+    assert index not in [task.index for task in page]
+    session.close()
+
+
+def test_a_learner_that_fails_leaves_a_page_that_works(photos: Path, tmp_path: Path) -> None:
+    session = open_session(photos, tmp_path / "labels.csv", make_learner=refuse)
+    session.start()
+    wait_until(lambda: bool(session.error))
+    for _ in range(6):
+        draw(session)
+    wait_until((tmp_path / "labels.csv").exists)
+    assert "no learner here" in session.error
+    session.close()
+    assert len(Dataset.read(tmp_path / "labels.csv")) == 6
+
+
+def test_images_that_cannot_be_read_and_links_to_elsewhere(photos: Path, tmp_path: Path) -> None:
+    (photos / "aa.jpg").write_bytes(b"no image")
+    outside = folder_of(tmp_path / "secret", 1) / "00.jpg"
+    (photos / "ab.jpg").symlink_to(outside)
+    session = opened(photos, tmp_path / "labels.csv")
+    index = session.folder.index["aa.jpg"]
+    assert "aa.jpg" in session.task(index, "ann").error
+    session.answer(index, Answer(kind="skipped"), person="ann", seen=0)
+    link = session.folder.index["ab.jpg"]
+    assert "outside" in session.task(link, "ann").error
+    with pytest.raises(ImageError, check=has_code("outside-folder")):
+        session.folder.jpeg(link, 100)
+    session.close()
+
+
+def test_an_unknown_image(session: Session) -> None:
+    for index in (-1, 30):
+        with pytest.raises(DataError, check=has_code("no-such-image")):
+            session.task(index, "ann")
+        with pytest.raises(DataError, check=has_code("no-such-image")):
+            session.answer(index, Answer(kind="absent"), person="ann", seen=0)
