@@ -1,0 +1,567 @@
+// The page as a whole: which image is shown, what is saved, and the keys.
+
+import * as api from "./api.js";
+import { middle, same } from "./box.js";
+import { make, percent, showState } from "./panel.js";
+import { Review } from "./review.js";
+import { Stage } from "./stage.js";
+
+const $ = (id) => document.getElementById(id);
+const POLL = 1500, POLL_HIDDEN = 10000; // ms
+
+let task = null; // the image on the stage
+let ready = false; // it can be seen, so it can be answered
+let unshowable = false; // it never will be: it can only be skipped
+let busy = false; // an answer is on its way, or the next image is asked for
+let saving = false; // an answer is on its way
+let unsaved = null; // the answer that could not be saved: {kind, of}
+let conflict = null; // my answer, where someone else's is shown: {kind, box, drawn, label}
+let fromReview = false;
+let turn = 0; // of images shown; what belongs to an earlier one comes too late
+const undoable = new Map(); // answers of this page, to show them again when they are undone
+
+// Settings ------------------------------------------------------------------------------------------------
+
+const settings = {
+  get(name, other) { try { return localStorage.getItem(`solobox-${name}`) ?? other; } catch { return other; } },
+  set(name, value) { try { localStorage.setItem(`solobox-${name}`, value); } catch { /* then it lasts as long as the page */ } },
+};
+
+let person = settings.get("person", "");
+if (!person) setPerson(`person-${Math.floor(Math.random() * 0x10000).toString(16).padStart(4, "0")}`);
+
+function setPerson(name) {
+  person = name;
+  settings.set("person", name);
+}
+
+// Words ---------------------------------------------------------------------------------------------------
+
+function say(text, saved = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("saved", saved);
+}
+
+function showError(error, retry = null) {
+  $("error").hidden = !error;
+  if (!error) return;
+  const text = error.message;
+  $("error-message").textContent = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+  $("error-hint").textContent = error.hint ?? "";
+  $("retry").hidden = !retry;
+  $("retry").onclick = retry;
+}
+
+function showGone(error) {
+  $("gone").hidden = false;
+  // Only changed text is set: it would be read aloud again every two seconds.
+  const hint = saving ? "Your last box is not saved. It stays here and is sent again every 2 seconds." : error.hint;
+  if ($("gone-message").textContent !== error.message) $("gone-message").textContent = error.message;
+  if ($("gone-hint").textContent !== hint) $("gone-hint").textContent = hint;
+}
+
+const persist = async (request) => {
+  const answer = await api.persist(request, showGone);
+  $("gone").hidden = true;
+  return answer;
+};
+
+/** An error of a request that may not be repeated by itself. */
+function fail(error, retry = null) {
+  if (error.code === "unreachable") showGone(error);
+  else showError(error, retry);
+}
+
+// Clock: seconds that the image was visible -------------------------------------------------------------------
+
+let shownAt = 0, hiddenAt = 0;
+const seconds = () => Math.max(0, (performance.now() - shownAt) / 1000);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = performance.now();
+  else { shownAt += performance.now() - hiddenAt; poll(); }
+});
+
+// The image on the stage ------------------------------------------------------------------------------------
+
+const stage = new Stage($("canvas"), { onbox: boxChanged, onpoints: pointsChanged });
+
+async function show(next, { undone = null, review = false } = {}) {
+  const mine = ++turn;
+  task = next.index === null ? null : next;
+  fromReview = review;
+  ready = unshowable = false;
+  conflict = unsaved = null;
+  $("conflict").hidden = true;
+  $("all-done").hidden = true;
+  stage.locked = true;
+  stage.show(null, { width: task?.width || 1, height: task?.height || 1 });
+  stage.setBox(null);
+  boxChanged();
+  pointsChanged();
+  showTask();
+  if (!task) {
+    cover("All images are answered.", "Finish by writing the labels or training the final model, or look at your last answer again.");
+    $("all-done").hidden = false;
+    return;
+  }
+  if (task.error) return unreadable(task.error);
+  cover("", "");
+  // A quick image is shown without words before it.
+  const slow = setTimeout(() => { if (mine === turn) cover("Loading …", ""); }, 400);
+  let image = null;
+  try {
+    image = await persist(() => api.image(task.index));
+  } catch (error) {
+    if (mine === turn) unreadable(error.message);
+    return;
+  } finally {
+    clearTimeout(slow);
+  }
+  if (mine !== turn) return image.close();
+  cover(null);
+  stage.show(image, { width: task.width, height: task.height });
+  stage.locked = false;
+  if (undone?.kind === "box") restore(undone);
+  else firstBox();
+  requestAnimationFrame(() => { // it is painted in this frame
+    if (mine !== turn) return;
+    shownAt = performance.now();
+    ready = true;
+    $("stage").dataset.shown = task.index;
+  });
+}
+
+function unreadable(text) {
+  cover("This image cannot be shown.", `${text} Skip it (S).`);
+  unshowable = true;
+  shownAt = performance.now();
+  $("stage").dataset.shown = task.index;
+}
+
+function cover(title, text = "") {
+  $("cover").hidden = title === null;
+  $("cover-title").textContent = title ?? "";
+  $("cover-text").textContent = text;
+}
+
+/** The box that is there before anybody does anything: an earlier answer, the suggestion, or none. */
+function firstBox() {
+  const { answer } = task;
+  if (answer?.box) stage.setBox(answer.box, { drawn: answer.source === "drawn" });
+  else if (task.suggestion && !answer) suggest();
+  else stage.setBox(null);
+  boxChanged();
+}
+
+function suggest() {
+  const { box, lower, upper } = task.suggestion;
+  stage.setBox(box, { dashed: true, band: lower && upper ? { lower, upper } : null });
+}
+
+function restore({ box, drawn, label }) {
+  if (!drawn && same(box, task.suggestion?.box)) suggest();
+  else stage.setBox(box, { drawn });
+  $("label").value = label;
+  boxChanged();
+}
+
+function showTask() {
+  delete $("stage").dataset.shown;
+  $("name").textContent = task ? task.name : "";
+  $("name").title = task?.name ?? "";
+  const text = task && !task.error ? badge() : "";
+  $("badge").hidden = !text;
+  $("badge").textContent = text;
+  if (task?.answer?.label) $("label").value = task.answer.label;
+}
+
+function badge() {
+  const { answer, suggestion, blind } = task;
+  if (answer) return `answered: ${answerText(answer)}`;
+  if (blind) return "drawn blind: measures the model";
+  if (!suggestion) return "";
+  if (suggestion.presence === null) return "suggested box";
+  return suggestion.presence < .5 ? `suggested box, but probably not there (${percent(suggestion.presence)})` : `suggested box, ${percent(suggestion.presence)} there`;
+}
+
+const answerText = ({ kind, label }) => ({ box: label ? `a box, ${label}` : "a box", absent: "not there", skipped: "skipped" })[kind];
+
+let announcing = 0;
+function boxChanged() {
+  const { box } = stage;
+  const text = box ? `${(box[2] - box[0]).toFixed(0)} × ${(box[3] - box[1]).toFixed(0)} pixels at ${box[0].toFixed(0)}, ${box[1].toFixed(0)}` : "";
+  $("box-text").textContent = text ? `${text}${stage.dashed ? " (suggested)" : ""}` : task ? "No box yet: drag one, or press B." : "";
+  $("canvas").setAttribute("aria-label", task ? `${task.name}. ${text ? `Box: ${text}` : "No box"}` : "No image");
+  clearTimeout(announcing);
+  // Once it rests: many small steps are one change for who listens.
+  announcing = setTimeout(() => { $("live").textContent = text; }, 500);
+}
+
+function pointsChanged() {
+  const count = stage.points.length;
+  $("clicks").setAttribute("aria-pressed", String(stage.clicking));
+  $("points-text").hidden = !stage.clicking || (Boolean(stage.box) && !count);
+  $("points-text").textContent = count ? `${count} of 4` : "Click the top, left, bottom and right-most points";
+}
+
+// Answers -----------------------------------------------------------------------------------------------------
+
+function source() {
+  const { suggestion, answer } = task;
+  if (stage.drawn) return "drawn";
+  if (suggestion) return same(stage.box, suggestion.box) ? "accepted" : "corrected";
+  return same(stage.box, answer?.box) && answer.source !== "corrected" ? "accepted" : "corrected";
+}
+
+function answerBody(kind) {
+  const box = kind === "box" ? stage.box : null;
+  return {
+    person, index: task.index, seen: task.seen, kind, box,
+    label: kind === "box" && !$("classes").hidden ? $("label").value.trim() : "",
+    source: kind === "box" ? source() : "drawn",
+    suggested: task.suggestion?.box ?? (box && !stage.drawn ? task.answer?.box ?? null : null),
+    blind: task.blind, seconds: Math.round(seconds() * 100) / 100,
+  };
+}
+
+async function submit(kind) {
+  if (busy || !task || !(ready || (unshowable && kind === "skipped"))) return;
+  if (stage.points.length && kind === "box") return say(`${4 - stage.points.length} more of the 4 clicks, or Esc.`);
+  if (conflict && kind === "box" && (!stage.box || same(stage.box, task.answer?.box))) return keepTheirs();
+  if (kind === "box" && !stage.box) return say("Draw a box first, or say “not there” (N).");
+  const body = answerBody(kind), mine = { kind, box: stage.box, drawn: stage.drawn, label: body.label };
+  busy = saving = true;
+  unsaved = null;
+  stage.locked = true;
+  say("saving …");
+  try {
+    await persist(() => api.post("api/answer", body));
+  } catch (error) {
+    if (!(error.code === "label-conflict" && error.task && isMine(error.task.answer, body))) return notSaved(error, mine);
+  } finally {
+    busy = saving = false;
+    stage.locked = false;
+    stage.draw();
+  }
+  showError(null);
+  conflict = null;
+  undoable.set(body.index, mine);
+  say(`saved: ${kind === "box" ? "box" : kind === "absent" ? "not there" : "skipped"}, ${task.name.split("/").pop()}`, true);
+  poll();
+  if (fromReview) openReview();
+  else await advance();
+}
+
+/** Sent twice, as no answer came the first time: then the answer of "someone else" is the one sent. */
+function isMine(answer, { kind, box, label }) {
+  return Boolean(answer) && answer.kind === kind && answer.label === label && (kind !== "box" || same(answer.box, box));
+}
+
+function notSaved(error, mine) {
+  say("not saved");
+  if (error.code === "label-conflict" && error.task) return showConflict(error, mine);
+  unsaved = { kind: mine.kind, of: turn };
+  const lost = error.code === "disk-full" ? "The disk is full: nothing was saved. Your box stays here." : error.message;
+  const hint = error.code === "disk-full" ? error.hint || "Make some room, then try again." : error.hint;
+  showError({ message: lost, hint }, () => submit(unsaved?.kind ?? mine.kind));
+}
+
+function showConflict(error, mine) {
+  const { suggestion, blind } = task;
+  // What this person saw before their answer stays: their answer is still recorded as what it was.
+  task = { ...error.task, suggestion, blind };
+  conflict = mine;
+  showError(null);
+  showTask();
+  $("stage").dataset.shown = task.index;
+  firstBox();
+  const theirs = task.answer ? answerText(task.answer) : "";
+  $("conflict-text").textContent = task.answer ? `Theirs is shown: ${theirs}. Keep it, correct it, or use yours.` : "They took their answer back. Use yours, or go on.";
+  $("conflict").hidden = false;
+}
+
+async function keepTheirs() {
+  conflict = null;
+  $("conflict").hidden = true;
+  say("theirs is kept");
+  if (fromReview) openReview();
+  else await advance();
+}
+
+function useMine() {
+  const mine = conflict;
+  if (!mine || busy) return;
+  conflict = null;
+  $("conflict").hidden = true;
+  if (mine.box) restore(mine);
+  submit(mine.kind);
+}
+
+async function advance() {
+  if (busy) return;
+  busy = true;
+  try {
+    const next = await persist(() => api.post("api/next", { person, after: task?.index ?? null }));
+    show(next);
+  } catch (error) {
+    showError(error, () => { showError(null); advance(); });
+  } finally {
+    busy = false;
+  }
+}
+
+async function undo() {
+  if (busy) return;
+  busy = true;
+  try {
+    // Not repeated by itself: it would undo two, if only the reply was lost.
+    const { index } = await api.post("api/undo", { person });
+    const undone = undoable.get(index);
+    undoable.delete(index);
+    const next = await persist(() => api.get(`api/image/${index}?person=${encodeURIComponent(person)}`));
+    closeReview();
+    showError(null);
+    show(next, { undone });
+    say(`undone: ${next.name.split("/").pop()}`);
+    poll();
+  } catch (error) {
+    if (error.code === "nothing-to-undo") say("Nothing to undo.");
+    else fail(error);
+  } finally {
+    busy = false;
+  }
+}
+
+// Box by keyboard and buttons ---------------------------------------------------------------------------------
+
+function putBox() {
+  if (!ready || busy) return;
+  if (task.suggestion) suggest();
+  else if (!stage.box) stage.setBox(middle(task.width, task.height), { drawn: true });
+  boxChanged();
+  pointsChanged();
+}
+
+function clear() {
+  if (!ready || busy) return;
+  if (stage.points.length) stage.clearPoints();
+  else stage.setBox(null);
+  boxChanged();
+  pointsChanged();
+}
+
+function toggleClicks() {
+  stage.clicking = !stage.clicking;
+  stage.clearPoints();
+  pointsChanged();
+}
+
+// Review --------------------------------------------------------------------------------------------------------
+
+const review = new Review({ person: () => person, correct, fail, changed: () => poll() });
+
+async function openReview() {
+  $("label-view").hidden = true;
+  await review.open();
+}
+
+function closeReview() {
+  if (!review.isOpen) return;
+  review.close();
+  $("label-view").hidden = false;
+}
+
+async function back() {
+  closeReview();
+  $("canvas").focus({ preventScroll: true });
+  // The image on the stage may have been accepted in the review.
+  if (fromReview || !task) await advance();
+  else await reload();
+}
+
+async function reload() {
+  const mine = turn;
+  try {
+    const now = await persist(() => api.get(`api/image/${task.index}?person=${encodeURIComponent(person)}`));
+    if (mine === turn && now.seen !== task.seen) await advance();
+  } catch (error) {
+    fail(error);
+  }
+}
+
+async function correct(item) {
+  if (busy) return;
+  busy = true;
+  try {
+    const found = await persist(() => api.get(`api/image/${item.index}?person=${encodeURIComponent(person)}`));
+    closeReview();
+    // The person has seen the prediction, so this is no blind image.
+    const { box, lower, upper, presence } = item;
+    show({ ...found, blind: false, suggestion: { box, lower, upper, presence } }, { review: true });
+    say("Correct the box. Enter saves, Esc goes back.");
+    $("canvas").focus({ preventScroll: true });
+  } catch (error) {
+    fail(error);
+  } finally {
+    busy = false;
+  }
+}
+
+// The state of the work ---------------------------------------------------------------------------------------
+
+let timer = 0, polling = false, classes = null;
+
+async function poll() {
+  clearTimeout(timer);
+  if (polling) { polling = "again"; return; }
+  polling = true;
+  try {
+    const state = await api.get("api/state");
+    $("gone").hidden = true;
+    showState(state);
+    showClasses(state.classes);
+    review.refresh(state.review.ready);
+  } catch (error) {
+    fail(error);
+  }
+  const again = polling === "again";
+  polling = false;
+  timer = setTimeout(poll, again ? 50 : document.hidden ? POLL_HIDDEN : POLL);
+}
+
+function showClasses(names) {
+  $("classes").hidden = !names.length && !$("wants-class").checked;
+  if (classes?.join("\n") === names.join("\n")) return;
+  classes = names;
+  $("known-classes").replaceChildren(...names.map((name) => new Option(name, name)));
+  $("chips").replaceChildren(...names.slice(0, 9).map((name, at) => {
+    const chip = make("button", name);
+    chip.type = "button";
+    chip.append(make("kbd", at + 1));
+    chip.onclick = () => chooseClass(at);
+    return chip;
+  }));
+}
+
+function chooseClass(at) {
+  if (!classes?.[at] || $("classes").hidden) return false;
+  $("label").value = classes[at];
+  $("live").textContent = `Class ${classes[at]}`;
+  return true;
+}
+
+async function finish(train) {
+  showError(null);
+  try {
+    await api.post("api/finish", { train, predicted: $("predicted").checked });
+    poll();
+  } catch (error) {
+    fail(error, () => finish(train));
+  }
+}
+
+// Controls --------------------------------------------------------------------------------------------------------
+
+const press = (id, does) => {
+  $(id).onclick = (event) => {
+    // After a click with the mouse, Enter must accept the next box and not press this button again.
+    if (event.detail > 0 && !$("label-view").hidden) $("canvas").focus({ preventScroll: true });
+    does();
+  };
+};
+press("accept", () => submit("box"));
+press("absent", () => submit("absent"));
+press("skip", () => submit("skipped"));
+press("undo", undo);
+press("done-undo", undo);
+press("middle", putBox);
+press("clear", clear);
+press("clicks", toggleClicks);
+press("zoom-in", () => stage.zoom(1.5));
+press("zoom-out", () => stage.zoom(1 / 1.5));
+press("zoom-fit", () => stage.fit());
+press("keep-theirs", keepTheirs);
+press("use-mine", useMine);
+press("dismiss", () => showError(null));
+$("open-review").onclick = $("panel-review").onclick = $("done-review").onclick = () => { if (!busy) openReview(); };
+$("back").onclick = back;
+$("open-help").onclick = () => $("help").showModal();
+press("write", () => finish(false));
+press("train", () => finish(true));
+
+$("who").textContent = $("person").value = person;
+$("person").onchange = () => {
+  setPerson($("person").value.trim() || person);
+  $("who").textContent = $("person").value = person;
+};
+$("wants-class").checked = settings.get("class", "") === "1";
+$("wants-class").onchange = () => {
+  settings.set("class", $("wants-class").checked ? "1" : "0");
+  showClasses(classes ?? []);
+};
+document.addEventListener("pointerdown", (event) => { if (!$("menu").contains(event.target)) $("menu").open = false; });
+$("menu").onkeydown = (event) => {
+  if (event.key !== "Escape" || !$("menu").open) return;
+  event.stopPropagation();
+  $("menu").open = false;
+  $("menu").firstElementChild.focus();
+};
+// Enter in the field chooses the class; the next Enter accepts.
+$("label").onkeydown = (event) => { if (event.key === "Enter" || event.key === "Escape") $("canvas").focus({ preventScroll: true }); };
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+const ONCE = {
+  enter: () => submit("box"), n: () => submit("absent"), s: () => submit("skipped"), u: undo, b: putBox, x: toggleClicks,
+  r: () => { if (!busy && !$("open-review").disabled) openReview(); }, "?": () => $("help").showModal(),
+  escape: () => { if (fromReview && !stage.points.length && !busy) openReview(); else clear(); }, delete: clear, backspace: clear,
+};
+const REPEATED = { "+": () => stage.zoom(1.25), "=": () => stage.zoom(1.25), "-": () => stage.zoom(1 / 1.25), 0: () => stage.fit() };
+
+addEventListener("keydown", (event) => {
+  const { target } = event, key = event.key.toLowerCase();
+  if ($("help").open || event.isComposing || event.defaultPrevented) return;
+  if (target.matches("textarea, select, input:not([type=checkbox])")) return;
+  if ((event.key === "Enter" || event.key === " ") && target.matches("button, summary, a, input") && !target.matches(".crop")) return;
+  if ((event.ctrlKey || event.metaKey) && key === "z" && !event.shiftKey) return act(event, undo, true);
+  if (review.isOpen) return reviewKey(event, key);
+  if (ARROWS[event.key]) return arrow(event);
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (key === " ") {
+    if (target.matches("pre")) return;
+    stage.panning = true;
+    event.preventDefault(); // the page would scroll
+  } else if (ONCE[key]) act(event, ONCE[key], true);
+  else if (REPEATED[key]) act(event, REPEATED[key]);
+  else if (/^[1-9]$/.test(key) && chooseClass(key - 1)) event.preventDefault();
+});
+
+/** Held down, a key answers one image, not all. */
+function act(event, does, once = false) {
+  event.preventDefault();
+  if (!once || !event.repeat) does();
+}
+
+function reviewKey(event, key) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (key === "escape" || key === "r") act(event, back, true);
+  else if (key === "u") act(event, undo, true);
+  else if (key === "?") act(event, ONCE["?"], true);
+  else if (review.key(event)) event.preventDefault();
+}
+
+function arrow(event) {
+  const corner = event.altKey || event.ctrlKey;
+  if (event.target.matches("pre") && !corner) return;
+  if (corner) event.preventDefault(); // Alt and Left would leave the page, also where there is no box
+  if (!stage.box || event.metaKey) return;
+  event.preventDefault();
+  const step = event.shiftKey ? 10 : 1, [x, y] = ARROWS[event.key];
+  stage.nudge(step * x, step * y, corner);
+}
+
+addEventListener("keyup", (event) => { if (event.key === " ") stage.panning = false; });
+addEventListener("blur", () => { stage.panning = false; });
+addEventListener("beforeunload", (event) => { if (saving || unsaved?.of === turn) event.preventDefault(); });
+
+poll();
+advance();
