@@ -2,6 +2,8 @@
 
 import * as api from "./api.js";
 import { middle, same } from "./box.js";
+import { listen } from "./keys.js";
+import { fail, hideGone, persist, say, setUnsaved, showError } from "./messages.js";
 import { make, percent, showState } from "./panel.js";
 import { Review } from "./review.js";
 import { Stage } from "./stage.js";
@@ -33,43 +35,6 @@ if (!person) setPerson(`person-${Math.floor(Math.random() * 0x10000).toString(16
 function setPerson(name) {
   person = name;
   settings.set("person", name);
-}
-
-// Words ---------------------------------------------------------------------------------------------------
-
-function say(text, saved = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("saved", saved);
-}
-
-function showError(error, retry = null) {
-  $("error").hidden = !error;
-  if (!error) return;
-  const text = error.message;
-  $("error-message").textContent = text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
-  $("error-hint").textContent = error.hint ?? "";
-  $("retry").hidden = !retry;
-  $("retry").onclick = retry;
-}
-
-function showGone(error) {
-  $("gone").hidden = false;
-  // Only changed text is set: it would be read aloud again every two seconds.
-  const hint = saving ? "Your last box is not saved. It stays here and is sent again every 2 seconds." : error.hint;
-  if ($("gone-message").textContent !== error.message) $("gone-message").textContent = error.message;
-  if ($("gone-hint").textContent !== hint) $("gone-hint").textContent = hint;
-}
-
-const persist = async (request) => {
-  const answer = await api.persist(request, showGone);
-  $("gone").hidden = true;
-  return answer;
-};
-
-/** An error of a request that may not be repeated by itself. */
-function fail(error, retry = null) {
-  if (error.code === "unreachable") showGone(error);
-  else showError(error, retry);
 }
 
 // Clock: seconds that the image was visible -------------------------------------------------------------------
@@ -181,7 +146,7 @@ function badge() {
   if (blind) return "drawn blind: measures the model";
   if (!suggestion) return "";
   if (suggestion.presence === null) return "suggested box";
-  return suggestion.presence < .5 ? `suggested box, but probably not there (${percent(suggestion.presence)})` : `suggested box, ${percent(suggestion.presence)} there`;
+  return `suggested box, presence ${percent(suggestion.presence)}${suggestion.presence < .5 ? ": probably not there" : ""}`;
 }
 
 const answerText = ({ kind, label }) => ({ box: label ? `a box, ${label}` : "a box", absent: "not there", skipped: "skipped" })[kind];
@@ -201,7 +166,8 @@ function pointsChanged() {
   const count = stage.points.length;
   $("clicks").setAttribute("aria-pressed", String(stage.clicking));
   $("points-text").hidden = !stage.clicking || (Boolean(stage.box) && !count);
-  $("points-text").textContent = count ? `${count} of 4` : "Click the top, left, bottom and right-most points";
+  $("points-text").textContent = count ? `${count} of 4 clicks.` : "Click the top, left, bottom and right-most points.";
+  $("box-text").hidden = !$("points-text").hidden;
 }
 
 // Answers -----------------------------------------------------------------------------------------------------
@@ -231,6 +197,7 @@ async function submit(kind) {
   if (kind === "box" && !stage.box) return say("Draw a box first, or say “not there” (N).");
   const body = answerBody(kind), mine = { kind, box: stage.box, drawn: stage.drawn, label: body.label };
   busy = saving = true;
+  setUnsaved(true);
   unsaved = null;
   stage.locked = true;
   say("saving …");
@@ -240,6 +207,7 @@ async function submit(kind) {
     if (!(error.code === "label-conflict" && error.task && isMine(error.task.answer, body))) return notSaved(error, mine);
   } finally {
     busy = saving = false;
+    setUnsaved(false);
     stage.locked = false;
     stage.draw();
   }
@@ -417,7 +385,7 @@ async function poll() {
   polling = true;
   try {
     const state = await api.get("api/state");
-    $("gone").hidden = true;
+    hideGone();
     showState(state);
     showClasses(state.classes);
     review.refresh(state.review.ready);
@@ -509,58 +477,18 @@ $("menu").onkeydown = (event) => {
 // Enter in the field chooses the class; the next Enter accepts.
 $("label").onkeydown = (event) => { if (event.key === "Enter" || event.key === "Escape") $("canvas").focus({ preventScroll: true }); };
 
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const ONCE = {
-  enter: () => submit("box"), n: () => submit("absent"), s: () => submit("skipped"), u: undo, b: putBox, x: toggleClicks,
-  r: () => { if (!busy && !$("open-review").disabled) openReview(); }, "?": () => $("help").showModal(),
-  escape: () => { if (fromReview && !stage.points.length && !busy) openReview(); else clear(); }, delete: clear, backspace: clear,
-};
-const REPEATED = { "+": () => stage.zoom(1.25), "=": () => stage.zoom(1.25), "-": () => stage.zoom(1 / 1.25), 0: () => stage.fit() };
-
-addEventListener("keydown", (event) => {
-  const { target } = event, key = event.key.toLowerCase();
-  if ($("help").open || event.isComposing || event.defaultPrevented) return;
-  if (target.matches("textarea, select, input:not([type=checkbox])")) return;
-  if ((event.key === "Enter" || event.key === " ") && target.matches("button, summary, a, input") && !target.matches(".crop")) return;
-  if ((event.ctrlKey || event.metaKey) && key === "z" && !event.shiftKey) return act(event, undo, true);
-  if (review.isOpen) return reviewKey(event, key);
-  if (ARROWS[event.key]) return arrow(event);
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key === " ") {
-    if (target.matches("pre")) return;
-    stage.panning = true;
-    event.preventDefault(); // the page would scroll
-  } else if (ONCE[key]) act(event, ONCE[key], true);
-  else if (REPEATED[key]) act(event, REPEATED[key]);
-  else if (/^[1-9]$/.test(key) && chooseClass(key - 1)) event.preventDefault();
+listen({
+  stage, review,
+  isModal: () => $("help").open,
+  does: {
+    accept: () => submit("box"), absent: () => submit("absent"), skip: () => submit("skipped"),
+    undo, putBox, toggleClicks, clear, chooseClass, back,
+    help: () => $("help").showModal(),
+    openReview: () => { if (!busy && !$("open-review").disabled) openReview(); },
+    escape: () => { if (fromReview && !stage.points.length && !busy) openReview(); else clear(); },
+  },
 });
 
-/** Held down, a key answers one image, not all. */
-function act(event, does, once = false) {
-  event.preventDefault();
-  if (!once || !event.repeat) does();
-}
-
-function reviewKey(event, key) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key === "escape" || key === "r") act(event, back, true);
-  else if (key === "u") act(event, undo, true);
-  else if (key === "?") act(event, ONCE["?"], true);
-  else if (review.key(event)) event.preventDefault();
-}
-
-function arrow(event) {
-  const corner = event.altKey || event.ctrlKey;
-  if (event.target.matches("pre") && !corner) return;
-  if (corner) event.preventDefault(); // Alt and Left would leave the page, also where there is no box
-  if (!stage.box || event.metaKey) return;
-  event.preventDefault();
-  const step = event.shiftKey ? 10 : 1, [x, y] = ARROWS[event.key];
-  stage.nudge(step * x, step * y, corner);
-}
-
-addEventListener("keyup", (event) => { if (event.key === " ") stage.panning = false; });
-addEventListener("blur", () => { stage.panning = false; });
 addEventListener("beforeunload", (event) => { if (saving || unsaved?.of === turn) event.preventDefault(); });
 
 poll();

@@ -1,7 +1,7 @@
 // The panel beside the image: the state of the work in words, figures and one line chart.
 
 const $ = (id) => document.getElementById(id);
-const percent = (share) => `${Math.round(100 * share)}%`;
+export const percent = (share) => `${Math.round(100 * share)}%`;
 
 export function showState(state) {
   const { counts, features, review } = state;
@@ -130,4 +130,3 @@ function command(text) {
   return row;
 }
 
-export { percent };

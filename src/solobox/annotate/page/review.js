@@ -84,13 +84,6 @@ export class Review {
     }
   }
 
-  /** A key of the page while the review is open; whether it was one. */
-  key(event) {
-    if (event.key === "Enter" && !event.repeat) this.accept();
-    else return false;
-    return true;
-  }
-
   #cards() { return [...$("grid").querySelectorAll(".crop")]; }
 
   #key(event) {
@@ -129,7 +122,7 @@ export class Review {
     const frame = make("span", "", "image"), words = make("span", "", "words");
     button.type = "button";
     button.setAttribute("aria-pressed", String(this.out.has(index)));
-    const there = presence === null ? "" : `${percent(presence)} there`;
+    const there = presence === null ? "" : `presence ${percent(presence)}`;
     button.setAttribute("aria-label", `Leave out ${name}${there && `, ${there}`}`);
     frame.append(crop(item), make("span", "left out", "out"));
     words.append(make("span", name.split("/").pop(), "file"), make("span", there, "presence"));

@@ -292,9 +292,14 @@ export class Stage {
   #paintCross(pen) {
     if (!this.hover || this.locked || this.panning || this.gesture || (this.box && !this.clicking)) return;
     const [x, y] = this.hover, { width, height } = this.room, cross = new Path2D();
+    pen.save();
+    pen.beginPath();
+    pen.rect(this.view.x, this.view.y, this.size.width * this.view.scale, this.size.height * this.view.scale);
+    pen.clip();
     cross.moveTo(0, y); cross.lineTo(width, y);
     cross.moveTo(x, 0); cross.lineTo(x, height);
     pen.lineWidth = 3; pen.strokeStyle = "rgba(20, 12, 4, .35)"; pen.stroke(cross);
     pen.lineWidth = 1; pen.strokeStyle = "rgba(255, 255, 255, .85)"; pen.stroke(cross);
+    pen.restore();
   }
 }
