@@ -68,8 +68,12 @@ class Session:
     """The state of annotating, for any number of pages; any thread may call.
 
     folder: the images. log: the events, open. out: the CSV of labels, which is written again after each answer.
-    quality: the record of measurements. make_learner: called once, in the thread that learns, by default `Learner`; a learner that fails to
-    start leaves a session without suggestions, and `error` says why. classes: to choose from.
+    quality: the record of measurements. classes: to choose from.
+    make_learner: called once, in the thread that learns, by default `Learner`. Where it fails, the session goes on
+        without suggestions.
+
+    labels: how many boxes the present model learned from, 0 without one. learnings: how often one was trained.
+    is_learning: whether one is trained now. error: why there is none.
     """
 
     def __init__(
@@ -85,15 +89,16 @@ class Session:
         self.folder, self.out, self.quality = folder, out, quality
         self.error = ""
         self.is_learning = False
+        self.learnings = 0
         self._log, self._make_learner, self._classes = log, make_learner or _new_learner, tuple(classes)
         self._learner: Learner | None = None
         self._lock = threading.RLock()
         self._work = threading.Condition(self._lock)
         self._writing = threading.Lock()
-        self._closed = False
+        self._closed = self._is_idle = False
         self._on_pages: dict[str, tuple[int, float]] = {}
         self._learned: dict[str, Box] = {}
-        self._labels = 0
+        self.labels = 0
         self._written = -1
         self._reviewing = False
         self._predictions: dict[int, tuple[int, Prediction]] = {}
@@ -113,6 +118,13 @@ class Session:
         self.write_labels()
         self._log.close()
 
+    def settle(self) -> None:
+        """Wait until the model has learned from what is new, and the labels are written."""
+        with self._work:
+            self._work.wait_for(
+                lambda: not self._thread.is_alive() or (self._is_idle and not self._has_work())
+            )
+
     # What the page asks ---------------------------------------------------------------------------------
 
     @property
@@ -126,11 +138,6 @@ class Session:
         """The classes to choose from: those that were named at the start, and those that were used."""
         used = dict.fromkeys(answer.label for answer in self.answers.values() if answer.label)
         return tuple(dict.fromkeys((*self._classes, *used)))
-
-    @property
-    def labels(self) -> int:
-        """How many boxes the present model learned from; 0 without one."""
-        return self._labels
 
     def next(self, person: str, after: int | None = None) -> Task | None:
         """The next image for a person, None where all are answered.
@@ -215,7 +222,7 @@ class Session:
 
     def predict(self, index: int) -> Prediction | None:
         """What the present model says of an image; None without a model, or for an image that cannot be read."""
-        if self._learner is None or not self._labels:
+        if self._learner is None or not self.labels:
             return None
         try:
             found = self._learner.predict(self.folder.path(index))
@@ -342,7 +349,10 @@ class Session:
         """Until there is something to do; whether to go on."""
         with self._work:
             while not self._closed and not self._has_work():
+                self._is_idle = True
+                self._work.notify_all()
                 self._work.wait()
+            self._is_idle = False
             return not self._closed
 
     def _has_work(self) -> bool:
@@ -351,7 +361,7 @@ class Session:
         if self._learner is None:
             return False
         return self._should_learn(self._boxes()) or bool(
-            self._reviewing and self._labels and self._unpredicted(1)
+            self._reviewing and self.labels and self._unpredicted(1)
         )
 
     def _write_if_changed(self) -> None:
@@ -381,16 +391,17 @@ class Session:
         if self._should_learn(boxes):
             self.is_learning = True
             self._learned = boxes
-            self._labels = learner.learn(
+            self.labels = learner.learn(
                 {name: (self.folder.folder / name, box) for name, box in boxes.items()}
             )
             self.error = ""
+            self.learnings += 1
             blind = [name for name in self._blind() if name in boxes]
             if self.quality.is_due(len(blind)):
                 crossfit = learner.cross_fit(blind)
-                self.quality.add(self._labels, np.asarray(iou(crossfit.predicted, crossfit.true)))
+                self.quality.add(self.labels, np.asarray(iou(crossfit.predicted, crossfit.true)))
                 learner.calibrate(crossfit)
-        elif self._reviewing and self._labels:
+        elif self._reviewing and self.labels:
             self._predict_some(learner)
 
     def _unpredicted(self, count: int) -> list[int]:
@@ -400,7 +411,7 @@ class Session:
         for index in self.folder.order:
             if self.folder.names[index] in answered:
                 continue
-            if self._predictions.get(index, (0, None))[0] != self._labels:
+            if self._predictions.get(index, (0, None))[0] != self.labels:
                 found.append(index)
             left -= 1
             if len(found) == count or not left:
@@ -408,7 +419,7 @@ class Session:
         return found
 
     def _predict_some(self, learner: "Learner") -> None:
-        labels = self._labels
+        labels = self.labels
         for index in self._unpredicted(8):
             try:
                 found = learner.predict(self.folder.path(index))

@@ -1,0 +1,163 @@
+"""A simulated person and `solobox annotate`: `python bench/annotate.py [--sets plates face] [--seeds 5] [--labels 50]`.
+
+The person draws the true box with a jitter of 2% of its sides, accepts a suggested box from an IoU of 0.85 on, corrects
+one from 0.5 on, and draws anew below. Seconds for each: drawing by extreme clicks 7.0 (Papadopoulos et al., 2017,
+"Extreme clicking for efficient object annotation"), looking at a suggestion 1.6 (Papadopoulos et al., 2016, "We don't
+need no bounding-boxes"), and correcting it half of drawing, which is assumed, after looking.
+
+After each answer the model is waited for, so that a run repeats. For each set and seed: mean IoU on the test images by
+the number of labels; how many labels and seconds it took to reach an IoU; the share of suggestions that were accepted;
+the seconds for labelling all images in the folder beside those of drawing them all; CPU seconds of everything; and
+whether the interval by the blind images held the mean IoU on the test images.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from datasets import kangaroo, plates, some
+from selftraining import of_class
+from small import scenes
+from solobox import Dataset
+from solobox.annotate.events import Answer, Box
+from solobox.annotate.learner import Learner
+from solobox.annotate.session import Session, Task, open_session
+from solobox.boxes import iou
+from solobox.cli.console import quieten
+
+DRAW, LOOK, CORRECT = 7.0, 1.6, 3.5
+GOALS = (0.75, 0.85, 0.90)
+AT = (8, 20, 50, 100)
+MAX_TEST = 100
+SETS: dict[str, Callable[[Path], tuple[Dataset, Dataset]]] = {
+    "plates": lambda _: plates(),
+    "face": lambda _: of_class("face")(),
+    "airplane": lambda _: of_class("airplane")(),
+    "kangaroo": lambda _: kangaroo(),
+    "scenes": scenes,
+}
+
+
+def person(task: Task, true: Box, rng: np.random.Generator) -> tuple[Answer, float]:
+    """What the person answers, and the seconds it takes."""
+    sides = np.tile([true[2] - true[0], true[3] - true[1]], 2)
+    drawn = np.array(true) + rng.normal(0, 0.02, 4) * sides
+    corners = np.clip(drawn, 0, [*task.size, *task.size]).round(2).tolist()
+    box = (corners[0], corners[1], corners[2], corners[3])
+    if task.suggestion is None:
+        return Answer(kind="box", box=box, blind=task.blind, seconds=DRAW), DRAW
+    shown = task.suggestion.box.round(2).tolist()
+    suggested = (shown[0], shown[1], shown[2], shown[3])
+    quality = float(iou(np.array(suggested), np.array(true)))
+    if quality >= 0.85:
+        return Answer(kind="box", box=suggested, source="accepted", suggested=suggested, seconds=LOOK), LOOK
+    seconds = LOOK + (CORRECT if quality >= 0.5 else DRAW)
+    source = "corrected" if quality >= 0.5 else "drawn"
+    return Answer(kind="box", box=box, source=source, suggested=suggested, seconds=seconds), seconds  # type: ignore[arg-type]
+
+
+def simulate(training: Dataset, test: Dataset, labels: int, seed: int) -> dict[str, float]:
+    """One person on one folder, until so many images are labelled."""
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        photos = Path(folder) / "photos"
+        photos.mkdir()
+        true: dict[str, Box] = {}
+        order = rng.permutation(len(training))
+        for number, row in enumerate(order.tolist()):  # other names are another order
+            source = training.images[row]
+            assert isinstance(source, Path)
+            name = f"{seed}-{number:05}{source.suffix}"
+            shutil.copy(source, photos / name)
+            x1, y1, x2, y2 = training.boxes[row].tolist()
+            true[name] = (x1, y1, x2, y2)
+        learners: list[Learner] = []
+
+        def make() -> Learner:
+            learners.append(Learner())
+            return learners[0]
+
+        session = open_session(photos, Path(folder) / "labels.csv", make_learner=make)
+        session.start()
+        cpu = time.process_time()
+        found = _session(session, learners, true, test, labels, rng)
+        found["cpu"] = time.process_time() - cpu - found.pop("cpu_of_tests")
+        session.close()
+        return found
+
+
+def _session(
+    session: Session,
+    learners: list[Learner],
+    true: dict[str, Box],
+    test: Dataset,
+    labels: int,
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    seconds, shown, accepted, cpu, after = 0.0, 0, 0, 0.0, None
+    found: dict[str, float] = {}
+    latencies: list[float] = []
+    for count in range(1, labels + 1):
+        task = session.next("person", after)
+        if task is None:
+            break
+        answer, spent = person(task, true[task.name], rng)
+        session.answer(task.index, answer, person="person", seen=task.seen)
+        after, seconds = task.index, seconds + spent
+        shown += task.suggestion is not None
+        accepted += answer.source == "accepted"
+        before, started = session.learnings, time.perf_counter()
+        session.settle()
+        if session.learnings > before:
+            latencies.append(time.perf_counter() - started)
+        if session.learnings > before or count in AT:
+            started_cpu = time.process_time()
+            quality = _mean_iou(learners[0], test) if session.labels else 0.0
+            cpu += time.process_time() - started_cpu
+            if count in AT:
+                found[f"iou {count}"] = quality
+            for goal in GOALS:
+                if quality >= goal:
+                    found.setdefault(f"labels to {goal}", count)
+                    found.setdefault(f"seconds to {goal}", seconds)
+    found |= {"seconds": seconds, "share of drawing": seconds / (DRAW * labels), "cpu_of_tests": cpu}
+    found["accepted"] = accepted / max(shown, 1)
+    found["shown"] = shown / labels
+    found["learn p50"], found["learn p95"] = np.quantile(latencies or [0.0], [0.5, 0.95])
+    said = session.quality.quality()
+    if said is not None:
+        found["held"] = float(said.last.low <= _mean_iou(learners[0], test) <= said.last.high)
+    return found
+
+
+def _mean_iou(learner: Learner, test: Dataset) -> float:
+    boxes = np.stack([learner.predict(image).box for image in test.images])
+    return float(iou(boxes, test.boxes).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--labels", type=int, default=50)
+    arguments = parser.parse_args()
+    quieten()
+    for name in arguments.sets:
+        with tempfile.TemporaryDirectory() as folder:
+            training, test = SETS[name](Path(folder))
+            test = some(test, MAX_TEST, 0) if len(test) > MAX_TEST else test
+            rows = [simulate(training, test, arguments.labels, seed) for seed in range(arguments.seeds)]
+        print(f"{name}: {arguments.labels} of {len(training)} images, {arguments.seeds} seeds")
+        for key in dict.fromkeys(key for row in rows for key in row):
+            values = [row[key] for row in rows if key in row]
+            missed = f"  (not reached: {len(rows) - len(values)})" if len(values) < len(rows) else ""
+            print(f"  {key:18} {np.mean(values):8.3f} +- {np.std(values):.3f}{missed}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
