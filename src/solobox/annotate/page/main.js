@@ -2,60 +2,40 @@
 
 import * as api from "./api.js";
 import { middle, same } from "./box.js";
+import { seconds, startClock } from "./clock.js";
+import { chooseClass, chosenClass, setClass, showClasses } from "./classes.js";
+import { finish, showFinish } from "./finish.js";
 import { listen } from "./keys.js";
-import { fail, hideGone, persist, say, setUnsaved, showError } from "./messages.js";
-import { make, percent, showState } from "./panel.js";
+import { cover, fail, persist, say, setUnsaved, showError } from "./messages.js";
+import { showState } from "./panel.js";
+import { poll, startPolling } from "./poll.js";
 import { Review } from "./review.js";
+import { setUpMenu, who } from "./settings.js";
 import { Stage } from "./stage.js";
+import { answerText, badge, boxText, fileName, savedText } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const POLL = 1500, POLL_HIDDEN = 10000; // ms
 
 let task = null; // the image on the stage
-let ready = false; // it can be seen, so it can be answered
-let unshowable = false; // it never will be: it can only be skipped
-let busy = false; // an answer is on its way, or the next image is asked for
-let saving = false; // an answer is on its way
-let unsaved = null; // the answer that could not be saved: {kind, of}
+let ready = false, unshowable = false; // it can be seen, so it can be answered; it never will be, so it can be skipped
+let busy = false, saving = false; // a request is on its way; an answer is
+let unsaved = false; // the answer could not be saved
 let conflict = null; // my answer, where someone else's is shown: {kind, box, drawn, label}
 let fromReview = false;
 let turn = 0; // of images shown; what belongs to an earlier one comes too late
-const undoable = new Map(); // answers of this page, to show them again when they are undone
-
-// Settings ------------------------------------------------------------------------------------------------
-
-const settings = {
-  get(name, other) { try { return localStorage.getItem(`solobox-${name}`) ?? other; } catch { return other; } },
-  set(name, value) { try { localStorage.setItem(`solobox-${name}`, value); } catch { /* then it lasts as long as the page */ } },
-};
-
-let person = settings.get("person", "");
-if (!person) setPerson(`person-${Math.floor(Math.random() * 0x10000).toString(16).padStart(4, "0")}`);
-
-function setPerson(name) {
-  person = name;
-  settings.set("person", name);
-}
-
-// Clock: seconds that the image was visible -------------------------------------------------------------------
-
-let shownAt = 0, hiddenAt = 0;
-const seconds = () => Math.max(0, (performance.now() - shownAt) / 1000);
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) hiddenAt = performance.now();
-  else { shownAt += performance.now() - hiddenAt; poll(); }
-});
+const own = new Map(); // boxes of this page by image: shown again when an answer is undone, or one was interrupted
 
 // The image on the stage ------------------------------------------------------------------------------------
 
 const stage = new Stage($("canvas"), { onbox: boxChanged, onpoints: pointsChanged });
 
-async function show(next, { undone = null, review = false } = {}) {
+async function show(next, { review = false } = {}) {
   const mine = ++turn;
   task = next.index === null ? null : next;
   fromReview = review;
   ready = unshowable = false;
-  conflict = unsaved = null;
+  conflict = null;
+  unsaved = false;
   $("conflict").hidden = true;
   $("all-done").hidden = true;
   stage.locked = true;
@@ -86,11 +66,12 @@ async function show(next, { undone = null, review = false } = {}) {
   cover(null);
   stage.show(image, { width: task.width, height: task.height });
   stage.locked = false;
-  if (undone?.kind === "box") restore(undone);
+  const before = own.get(task.index);
+  if (before && !task.answer) restore(before);
   else firstBox();
   requestAnimationFrame(() => { // it is painted in this frame
     if (mine !== turn) return;
-    shownAt = performance.now();
+    startClock();
     ready = true;
     $("stage").dataset.shown = task.index;
   });
@@ -99,14 +80,8 @@ async function show(next, { undone = null, review = false } = {}) {
 function unreadable(text) {
   cover("This image cannot be shown.", `${text} Skip it (S).`);
   unshowable = true;
-  shownAt = performance.now();
+  startClock();
   $("stage").dataset.shown = task.index;
-}
-
-function cover(title, text = "") {
-  $("cover").hidden = title === null;
-  $("cover-title").textContent = title ?? "";
-  $("cover-text").textContent = text;
 }
 
 /** The box that is there before anybody does anything: an earlier answer, the suggestion, or none. */
@@ -126,35 +101,31 @@ function suggest() {
 function restore({ box, drawn, label }) {
   if (!drawn && same(box, task.suggestion?.box)) suggest();
   else stage.setBox(box, { drawn });
-  $("label").value = label;
+  setClass(label);
   boxChanged();
 }
+
+/** What this person drew and did not save yet, before another image is shown. */
+function keepDraft() {
+  if (task && ready && stage.box && !stage.dashed && !conflict) own.set(task.index, draft());
+}
+
+const draft = () => ({ box: stage.box, drawn: stage.drawn, label: chosenClass() });
 
 function showTask() {
   delete $("stage").dataset.shown;
   $("name").textContent = task ? task.name : "";
   $("name").title = task?.name ?? "";
-  const text = task && !task.error ? badge() : "";
+  const text = task ? badge(task) : "";
   $("badge").hidden = !text;
   $("badge").textContent = text;
-  if (task?.answer?.label) $("label").value = task.answer.label;
+  if (task?.answer?.label) setClass(task.answer.label);
 }
-
-function badge() {
-  const { answer, suggestion, blind } = task;
-  if (answer) return `answered: ${answerText(answer)}`;
-  if (blind) return "drawn blind: measures the model";
-  if (!suggestion) return "";
-  if (suggestion.presence === null) return "suggested box";
-  return `suggested box, presence ${percent(suggestion.presence)}${suggestion.presence < .5 ? ": probably not there" : ""}`;
-}
-
-const answerText = ({ kind, label }) => ({ box: label ? `a box, ${label}` : "a box", absent: "not there", skipped: "skipped" })[kind];
 
 let announcing = 0;
 function boxChanged() {
   const { box } = stage;
-  const text = box ? `${(box[2] - box[0]).toFixed(0)} × ${(box[3] - box[1]).toFixed(0)} pixels at ${box[0].toFixed(0)}, ${box[1].toFixed(0)}` : "";
+  const text = box ? boxText(box) : "";
   $("box-text").textContent = text ? `${text}${stage.dashed ? " (suggested)" : ""}` : task ? "No box yet: drag one, or press B." : "";
   $("canvas").setAttribute("aria-label", task ? `${task.name}. ${text ? `Box: ${text}` : "No box"}` : "No image");
   clearTimeout(announcing);
@@ -182,8 +153,8 @@ function source() {
 function answerBody(kind) {
   const box = kind === "box" ? stage.box : null;
   return {
-    person, index: task.index, seen: task.seen, kind, box,
-    label: kind === "box" && !$("classes").hidden ? $("label").value.trim() : "",
+    person: who(), index: task.index, seen: task.seen, kind, box,
+    label: kind === "box" ? chosenClass() : "",
     source: kind === "box" ? source() : "drawn",
     suggested: task.suggestion?.box ?? (box && !stage.drawn ? task.answer?.box ?? null : null),
     blind: task.blind, seconds: Math.round(seconds() * 100) / 100,
@@ -195,10 +166,10 @@ async function submit(kind) {
   if (stage.points.length && kind === "box") return say(`${4 - stage.points.length} more of the 4 clicks, or Esc.`);
   if (conflict && kind === "box" && (!stage.box || same(stage.box, task.answer?.box))) return keepTheirs();
   if (kind === "box" && !stage.box) return say("Draw a box first, or say “not there” (N).");
-  const body = answerBody(kind), mine = { kind, box: stage.box, drawn: stage.drawn, label: body.label };
+  const body = answerBody(kind), mine = { ...draft(), kind };
   busy = saving = true;
   setUnsaved(true);
-  unsaved = null;
+  unsaved = false;
   stage.locked = true;
   say("saving …");
   try {
@@ -213,8 +184,9 @@ async function submit(kind) {
   }
   showError(null);
   conflict = null;
-  undoable.set(body.index, mine);
-  say(`saved: ${kind === "box" ? "box" : kind === "absent" ? "not there" : "skipped"}, ${task.name.split("/").pop()}`, true);
+  if (kind === "box") own.set(body.index, mine);
+  else own.delete(body.index);
+  say(savedText(kind, task.name), true);
   poll();
   if (fromReview) openReview();
   else await advance();
@@ -228,10 +200,11 @@ function isMine(answer, { kind, box, label }) {
 function notSaved(error, mine) {
   say("not saved");
   if (error.code === "label-conflict" && error.task) return showConflict(error, mine);
-  unsaved = { kind: mine.kind, of: turn };
+  unsaved = true;
+  const of = turn;
   const lost = error.code === "disk-full" ? "The disk is full: nothing was saved. Your box stays here." : error.message;
   const hint = error.code === "disk-full" ? error.hint || "Make some room, then try again." : error.hint;
-  showError({ message: lost, hint }, () => submit(unsaved?.kind ?? mine.kind));
+  showError({ message: lost, hint }, () => (of === turn ? submit(mine.kind) : showError(null)));
 }
 
 function showConflict(error, mine) {
@@ -269,7 +242,7 @@ async function advance() {
   if (busy) return;
   busy = true;
   try {
-    const next = await persist(() => api.post("api/next", { person, after: task?.index ?? null }));
+    const next = await persist(() => api.post("api/next", { person: who(), after: task?.index ?? null }));
     show(next);
   } catch (error) {
     showError(error, () => { showError(null); advance(); });
@@ -283,18 +256,17 @@ async function undo() {
   busy = true;
   try {
     // Not repeated by itself: it would undo two, if only the reply was lost.
-    const { index } = await api.post("api/undo", { person });
-    const undone = undoable.get(index);
-    undoable.delete(index);
-    const next = await persist(() => api.get(`api/image/${index}?person=${encodeURIComponent(person)}`));
+    const { index } = await api.post("api/undo", { person: who() });
+    keepDraft();
+    const next = await persist(() => api.get(`api/image/${index}?person=${encodeURIComponent(who())}`));
     closeReview();
     showError(null);
-    show(next, { undone });
-    say(`undone: ${next.name.split("/").pop()}`);
+    show(next);
+    say(`undone: ${fileName(next.name)}`);
     poll();
   } catch (error) {
     if (error.code === "nothing-to-undo") say("Nothing to undo.");
-    else fail(error);
+    else fail(error, undo);
   } finally {
     busy = false;
   }
@@ -326,7 +298,7 @@ function toggleClicks() {
 
 // Review --------------------------------------------------------------------------------------------------------
 
-const review = new Review({ person: () => person, correct, fail, changed: () => poll() });
+const review = new Review({ person: who, correct, fail, saved: () => { showError(null); poll(); } });
 
 async function openReview() {
   $("label-view").hidden = true;
@@ -350,7 +322,7 @@ async function back() {
 async function reload() {
   const mine = turn;
   try {
-    const now = await persist(() => api.get(`api/image/${task.index}?person=${encodeURIComponent(person)}`));
+    const now = await persist(() => api.get(`api/image/${task.index}?person=${encodeURIComponent(who())}`));
     if (mine === turn && now.seen !== task.seen) await advance();
   } catch (error) {
     fail(error);
@@ -361,7 +333,8 @@ async function correct(item) {
   if (busy) return;
   busy = true;
   try {
-    const found = await persist(() => api.get(`api/image/${item.index}?person=${encodeURIComponent(person)}`));
+    const found = await persist(() => api.get(`api/image/${item.index}?person=${encodeURIComponent(who())}`));
+    keepDraft();
     closeReview();
     // The person has seen the prediction, so this is no blind image.
     const { box, lower, upper, presence } = item;
@@ -375,59 +348,6 @@ async function correct(item) {
   }
 }
 
-// The state of the work ---------------------------------------------------------------------------------------
-
-let timer = 0, polling = false, classes = null;
-
-async function poll() {
-  clearTimeout(timer);
-  if (polling) { polling = "again"; return; }
-  polling = true;
-  try {
-    const state = await api.get("api/state");
-    hideGone();
-    showState(state);
-    showClasses(state.classes);
-    review.refresh(state.review.ready);
-  } catch (error) {
-    fail(error);
-  }
-  const again = polling === "again";
-  polling = false;
-  timer = setTimeout(poll, again ? 50 : document.hidden ? POLL_HIDDEN : POLL);
-}
-
-function showClasses(names) {
-  $("classes").hidden = !names.length && !$("wants-class").checked;
-  if (classes?.join("\n") === names.join("\n")) return;
-  classes = names;
-  $("known-classes").replaceChildren(...names.map((name) => new Option(name, name)));
-  $("chips").replaceChildren(...names.slice(0, 9).map((name, at) => {
-    const chip = make("button", name);
-    chip.type = "button";
-    chip.append(make("kbd", at + 1));
-    chip.onclick = () => chooseClass(at);
-    return chip;
-  }));
-}
-
-function chooseClass(at) {
-  if (!classes?.[at] || $("classes").hidden) return false;
-  $("label").value = classes[at];
-  $("live").textContent = `Class ${classes[at]}`;
-  return true;
-}
-
-async function finish(train) {
-  showError(null);
-  try {
-    await api.post("api/finish", { train, predicted: $("predicted").checked });
-    poll();
-  } catch (error) {
-    fail(error, () => finish(train));
-  }
-}
-
 // Controls --------------------------------------------------------------------------------------------------------
 
 const press = (id, does) => {
@@ -437,11 +357,8 @@ const press = (id, does) => {
     does();
   };
 };
-press("accept", () => submit("box"));
-press("absent", () => submit("absent"));
-press("skip", () => submit("skipped"));
-press("undo", undo);
-press("done-undo", undo);
+for (const [id, kind] of [["accept", "box"], ["absent", "absent"], ["skip", "skipped"]]) press(id, () => submit(kind));
+for (const id of ["undo", "done-undo"]) press(id, undo);
 press("middle", putBox);
 press("clear", clear);
 press("clicks", toggleClicks);
@@ -454,26 +371,9 @@ press("dismiss", () => showError(null));
 $("open-review").onclick = $("panel-review").onclick = $("done-review").onclick = () => { if (!busy) openReview(); };
 $("back").onclick = back;
 $("open-help").onclick = () => $("help").showModal();
-press("write", () => finish(false));
-press("train", () => finish(true));
+for (const id of ["write", "train"]) press(id, () => finish(id === "train"));
 
-$("who").textContent = $("person").value = person;
-$("person").onchange = () => {
-  setPerson($("person").value.trim() || person);
-  $("who").textContent = $("person").value = person;
-};
-$("wants-class").checked = settings.get("class", "") === "1";
-$("wants-class").onchange = () => {
-  settings.set("class", $("wants-class").checked ? "1" : "0");
-  showClasses(classes ?? []);
-};
-document.addEventListener("pointerdown", (event) => { if (!$("menu").contains(event.target)) $("menu").open = false; });
-$("menu").onkeydown = (event) => {
-  if (event.key !== "Escape" || !$("menu").open) return;
-  event.stopPropagation();
-  $("menu").open = false;
-  $("menu").firstElementChild.focus();
-};
+setUpMenu(() => showClasses());
 // Enter in the field chooses the class; the next Enter accepts.
 $("label").onkeydown = (event) => { if (event.key === "Enter" || event.key === "Escape") $("canvas").focus({ preventScroll: true }); };
 
@@ -489,7 +389,12 @@ listen({
   },
 });
 
-addEventListener("beforeunload", (event) => { if (saving || unsaved?.of === turn) event.preventDefault(); });
+addEventListener("beforeunload", (event) => { if (saving || unsaved) event.preventDefault(); });
 
-poll();
+startPolling((state) => {
+  showState(state);
+  showFinish(state.finish);
+  showClasses(state.classes);
+  review.refresh(state.review.ready);
+});
 advance();

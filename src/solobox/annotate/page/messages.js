@@ -48,3 +48,10 @@ export function fail(error, retry = null) {
   if (error.code === "unreachable") showGone(error);
   else showError(error, retry);
 }
+
+/** Words instead of the image; null shows the image. */
+export function cover(title, text = "") {
+  $("cover").hidden = title === null;
+  setText("cover-title", title ?? "");
+  setText("cover-text", text);
+}

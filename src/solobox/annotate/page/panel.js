@@ -18,7 +18,6 @@ export function showState(state) {
   $("labels-file").textContent = `Every answer is saved. This writes ${state.labels}.`;
   $("panel-review").disabled = $("open-review").disabled = !review.total;
   $("review-ready").textContent = !review.total ? "" : review.ready < review.total ? `${review.ready} of ${review.total} predicted so far` : `${review.total} predicted`;
-  showFinish(state.finish);
 }
 
 function showCounts(counts) {
@@ -92,41 +91,3 @@ export function make(name, text = "", className = "") {
   if (className) made.className = className;
   return made;
 }
-
-const FINISH = { running: "Running …", done: "Done.", failed: "It failed." };
-
-function showFinish({ state, lines, commands }) {
-  $("finish-out").hidden = state === "idle";
-  $("write").disabled = $("train").disabled = state === "running";
-  if ($("finish-state").textContent !== (FINISH[state] ?? "")) $("finish-state").textContent = FINISH[state] ?? "";
-  const text = lines.join("\n"), out = $("finish-lines");
-  out.hidden = !text;
-  if (out.textContent !== text) {
-    out.textContent = text;
-    out.scrollTop = out.scrollHeight; // the newest line
-  }
-  const key = commands.join("\n");
-  if ($("commands").dataset.key === key) return;
-  $("commands").dataset.key = key;
-  $("commands").replaceChildren(...commands.map(command));
-}
-
-function command(text) {
-  const row = make("div", "", "command"), shown = make("pre", text), button = make("button", "Copy");
-  shown.tabIndex = 0;
-  button.type = "button";
-  button.setAttribute("aria-label", `Copy: ${text}`);
-  button.onclick = async () => {
-    try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch { // no permission: select it, and the person copies
-      getSelection().selectAllChildren(shown);
-      button.textContent = "Selected";
-    }
-    setTimeout(() => { button.textContent = "Copy"; }, 1600);
-  };
-  row.append(shown, button);
-  return row;
-}
-

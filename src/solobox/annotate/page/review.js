@@ -15,9 +15,9 @@ export class Review {
   /** Images left out. They stay so, also on a page that is loaded anew. */
   out = new Set();
 
-  /** person(): who reviews. correct(item): opens an image on the stage. fail(error): says it. changed(): counts may differ. */
-  constructor({ person, correct, fail, changed }) {
-    Object.assign(this, { person, correct, fail, changed });
+  /** person(): who reviews. correct(item): opens an image on the stage. fail(error, retry): says it. saved(): all went well. */
+  constructor({ person, correct, fail, saved }) {
+    Object.assign(this, { person, correct, fail, saved });
     $("accept-page").onclick = () => this.accept();
     $("previous").onclick = () => this.load(this.offset - COUNT);
     $("next").onclick = () => this.load(this.offset + COUNT);
@@ -74,10 +74,10 @@ export class Review {
       await this.load(this.offset + left);
       const had = conflicts.length ? ` ${conflicts.length} had an answer by now, which stays.` : "";
       $("review-status").textContent = `Saved: ${accepted} accepted.${had}`;
-      this.changed();
+      this.saved();
       (this.#cards()[0] ?? $("review-title")).focus({ preventScroll: true });
     } catch (error) {
-      this.fail(error);
+      this.fail(error, () => this.accept());
     } finally {
       this.busy = false;
       this.#count();

@@ -32,6 +32,8 @@ export class Stage {
     canvas.addEventListener("pointercancel", (event) => this.#cancel(event));
     canvas.addEventListener("pointerleave", () => { this.hover = null; this.draw(); });
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    // A drag is no fling: after one, browsers ignore a quick tap on a button. Phones also magnify on a long press.
+    canvas.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
     canvas.addEventListener("contextmenu", (event) => { if (this.gesture) event.preventDefault(); });
     new ResizeObserver(() => this.#fill()).observe(canvas.parentElement);
     this.#fill();
