@@ -26,7 +26,7 @@ TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 Body = dict[str, Any]
 
 
-class Fault(Exception):
+class RefusedError(Exception):
     def __init__(self, status: int, code: str, **more: object) -> None:
         super().__init__(code)
         self.status, self.body = status, {"code": code, "message": code, "hint": "A hint.", **more}
@@ -45,8 +45,6 @@ class Desk:
     finish: Body = field(default_factory=lambda: {"state": "idle", "lines": [], "commands": []})
     full: bool = False
     """The disk is."""
-    reply_lost: bool = False
-    """The next answer is saved, and the page never hears of it."""
     answers: dict[int, Body] = field(default_factory=dict)
     versions: dict[int, int] = field(default_factory=dict)
     history: list[tuple[str, int]] = field(default_factory=list)
@@ -131,10 +129,17 @@ def jpeg(desk: int, index: int, longest: int, size: tuple[int, int], box: tuple[
 def build(desk: Callable[[], Desk]) -> FastAPI:
     app = FastAPI()
 
-    @app.exception_handler(Fault)
-    async def _fault(request: Request, fault: Fault) -> JSONResponse:
-        return JSONResponse(fault.body, fault.status)
+    @app.exception_handler(RefusedError)
+    async def _refused(request: Request, error: RefusedError) -> JSONResponse:
+        return JSONResponse(error.body, error.status)
 
+    _files(app, desk)
+    _work(app, desk)
+    _review(app, desk)
+    return app
+
+
+def _files(app: FastAPI, desk: Callable[[], Desk]) -> None:
     @app.get("/secret/")
     def index_page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers={"Content-Security-Policy": POLICY})
@@ -151,6 +156,8 @@ def build(desk: Callable[[], Desk]) -> FastAPI:
     def thumbnail(index: int) -> Response:
         return _jpeg(desk(), index, 320)
 
+
+def _work(app: FastAPI, desk: Callable[[], Desk]) -> None:
     @app.get("/secret/api/state")
     def state() -> Body:
         return desk().state()
@@ -168,14 +175,11 @@ def build(desk: Callable[[], Desk]) -> FastAPI:
     def answer(body: Body) -> Body:
         now = desk()
         if now.full:
-            raise Fault(507, "disk-full")
+            raise RefusedError(507, "disk-full")
         if body["seen"] != now.versions.get(body["index"], 0):
-            raise Fault(409, "label-conflict", task=now.task(body["index"]))
+            raise RefusedError(409, "label-conflict", task=now.task(body["index"]))
         now.received.append(body)
         now.answer(body)
-        if now.reply_lost:
-            now.reply_lost = False
-            raise ConnectionAbortedError
         return {"version": now.versions[body["index"]], "saved": True}
 
     @app.post("/secret/api/undo")
@@ -183,12 +187,14 @@ def build(desk: Callable[[], Desk]) -> FastAPI:
         now = desk()
         own = [at for at, (person, _) in enumerate(now.history) if person == body["person"]]
         if not own:
-            raise Fault(409, "nothing-to-undo")
+            raise RefusedError(409, "nothing-to-undo")
         _, index = now.history.pop(own[-1])
         del now.answers[index]
         now.versions[index] += 1
         return {"index": index}
 
+
+def _review(app: FastAPI, desk: Callable[[], Desk]) -> None:
     @app.get("/secret/api/review")
     def review(offset: int, count: int) -> Body:
         now, left = desk(), desk().left()
@@ -202,6 +208,8 @@ def build(desk: Callable[[], Desk]) -> FastAPI:
     @app.post("/secret/api/accept")
     def accept(body: Body) -> Body:
         now, conflicts = desk(), []
+        if now.full:
+            raise RefusedError(507, "disk-full")
         for item in body["items"]:
             if item["seen"] != now.versions.get(item["index"], 0):
                 conflicts.append(item["index"])
@@ -217,8 +225,6 @@ def build(desk: Callable[[], Desk]) -> FastAPI:
         commands = ["solobox predict model/model.onnx photos -o boxes.csv"] if body["train"] else []
         desk().finish = {"state": "done", "lines": ["labels.csv: 12 boxes"], "commands": commands}
         return {}
-
-    return app
 
 
 def _jpeg(desk: Desk, index: int, longest: int) -> Response:
