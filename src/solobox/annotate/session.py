@@ -102,6 +102,7 @@ class Session:
         self._written = -1
         self._reviewing = False
         self._predictions: dict[int, tuple[int, Prediction]] = {}
+        self._shown: set[int] = set()  # in the review
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
 
     def start(self) -> None:
@@ -152,11 +153,13 @@ class Session:
             }  # fmt: skip
             done = sum(answer.kind != "skipped" for answer in answers.values())
             blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
-            free = (
+            free = [
                 index for index in self.folder.order
                 if index not in taken and index != after and self.folder.names[index] not in answers
-            )  # fmt: skip
-            index = next(free, None)
+            ]  # fmt: skip
+            unseen = next((index for index in free if index not in self._shown), None)
+            blind = blind and unseen is not None
+            index = unseen if blind else next(iter(free), None)
             if index is None:
                 self._on_pages.pop(person, None)
                 return None
@@ -197,28 +200,37 @@ class Session:
         """Predicted images that nobody answered, the least sure first.
 
         Gives how many of them will be predicted, how many are, and `count` of these from `offset` on. The first call
-        starts to predict them.
+        starts to predict them. None of these will measure the model: the person has seen what it says of them.
         """
         with self._work:
-            answered = self._log.answers.current()
             self._reviewing = True
             self._work.notify_all()
+            answered = self._log.answers.current()
             ready = [
                 (index, found) for index, (_, found) in self._predictions.items()
                 if self.folder.names[index] not in answered
             ]  # fmt: skip
-            total = min(len(self.folder) - sum(name in self.folder.index for name in answered), MAX_REVIEWED)
         ready.sort(key=lambda pair: (-_doubt(pair[1]), pair[0]))
         page = [
-            Task(index, self.folder.names[index], found.size, self._version(index), suggestion=found, error=found.error)
+            Task(
+                index, self.folder.names[index], found.size, self._version(index), suggestion=found, error=found.error
+            )
             for index, found in ready[offset : offset + count]
         ]  # fmt: skip
-        return max(total, len(ready)), len(ready), page
+        with self._lock:
+            self._shown.update(task.index for task in page)
+        return max(self._unanswered(), len(ready)), len(ready), page
 
     def progress_of_review(self) -> tuple[int, int]:
-        """How many images will be predicted for the review, and how many are."""
-        total, ready, _ = self.review(0, 0) if self._reviewing else (0, 0, [])
-        return total, ready
+        """How many images can be reviewed, and how many of them are predicted."""
+        with self._lock:
+            ready = sum(self._log.answers.of(self.folder.names[index]) is None for index in self._predictions)
+            return max(self._unanswered(), ready) if self.labels else 0, ready
+
+    def _unanswered(self) -> int:
+        """Images that will be predicted for the review."""
+        answered = sum(name in self.folder.index for name in self._log.answers.current())
+        return min(len(self.folder) - answered, MAX_REVIEWED)
 
     def predict(self, index: int) -> Prediction | None:
         """What the present model says of an image; None without a model, or for an image that cannot be read."""

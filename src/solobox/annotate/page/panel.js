@@ -21,7 +21,7 @@ export function showState(state) {
 }
 
 function showCounts(counts) {
-  const rows = [["drawn", counts.drawn], ["accepted as suggested", counts.accepted], ["suggestion corrected", counts.corrected], ["not there", counts.absent], ["skipped", counts.skipped]];
+  const rows = [["drawn", counts.drawn], ["accepted as suggested", counts.accepted], ["suggestion corrected", counts.corrected], ...(counts.given ? [["given before", counts.given]] : []), ["not there", counts.absent], ["skipped", counts.skipped]];
   $("counts").replaceChildren(...rows.flatMap(([name, count]) => [make("dt", name), make("dd", count)]));
   const answers = counts.box + counts.absent;
   $("time").textContent = answers ? `${duration(counts.seconds)} in all, ${(counts.seconds / answers).toFixed(1)} s each` : "";
