@@ -146,24 +146,27 @@ class Session:
         after: the image on the page now, which is not given again.
         """
         with self._lock:
-            answers, version = self._log.answers.current(), time.monotonic()
+            answers, now = self._log.answers.current(), time.monotonic()
             taken = {
                 index for other, (index, since) in self._on_pages.items()
-                if other != person and version - since < _RESERVED
+                if other != person and now - since < _RESERVED
             }  # fmt: skip
-            done = sum(answer.kind != "skipped" for answer in answers.values())
-            blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
-            free = [
+            free = (
                 index for index in self.folder.order
                 if index not in taken and index != after and self.folder.names[index] not in answers
-            ]  # fmt: skip
-            unseen = next((index for index in free if index not in self._shown), None)
+            )  # fmt: skip
+            done = sum(answer.kind != "skipped" for answer in answers.values())
+            blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
+            first = next(free, None)
+            unseen = first
+            while blind and unseen in self._shown:
+                unseen = next(free, None)
             blind = blind and unseen is not None
-            index = unseen if blind else next(iter(free), None)
+            index = unseen if blind else first
             if index is None:
                 self._on_pages.pop(person, None)
                 return None
-            self._on_pages[person] = index, version
+            self._on_pages[person] = index, now
         return self._task(index, blind=blind)
 
     def task(self, index: int, person: str) -> Task:
