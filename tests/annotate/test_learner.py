@@ -23,7 +23,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def learner(without_openvino: None) -> Learner:
-    return Learner(Recipe.from_preset("quick", {"size": 96, "refine": "off", "epochs": 1}))
+    return Learner(Recipe.from_preset("quick", {"size": 96, "refine": "off"}))
 
 
 @pytest.fixture

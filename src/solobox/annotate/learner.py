@@ -33,8 +33,11 @@ _FOLDS = 5
 _MANY, _CROPS, _CROPS_OF_MANY = 100, 8, 3
 """Crops of each image, up to so many boxes and beyond: memory and time are for about 1,000."""
 
-_STEPS = 80
-"""Steps of training, at least: a person waits for the result."""
+_STEPS = 40
+"""Steps of training, about: more gain little, and a person waits (bench/LOG.md)."""
+
+_QUICK = {"batch": 16, "refine": "off"}
+"""Options of the recipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Learner:
     """
 
     def __init__(self, recipe: Recipe | None = None) -> None:
-        self.recipe = recipe or Recipe.from_preset("quick", {"refine": "off"})
+        self.recipe = recipe or Recipe.from_preset("quick", _QUICK)
         if self.recipe.architecture.size == "native":
             raise ConfigError(
                 "images of native size cannot be learned from in seconds", code="options-conflict"
@@ -197,7 +200,7 @@ class Learner:
         head = copy.deepcopy(self._untrained)
         features = self._features(names)
         stage = head_stage(head, features, self.recipe, Loss.parse(self.recipe.loss), fabric=self._fabric)
-        epochs = max(self.recipe.epochs, -(-_STEPS // stage.steps_per_epoch))
+        epochs = -(-_STEPS // stage.steps_per_epoch)
         fit(replace(stage, epochs=epochs), fabric=self._fabric, progress=NullProgress())
         return head.to("cpu").eval()
 
