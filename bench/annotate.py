@@ -24,9 +24,9 @@ from datasets import kangaroo, plates, some
 from selftraining import of_class
 from small import scenes
 from solobox import Dataset
-from solobox.annotate.events import Answer, Box
-from solobox.annotate.learner import Learner
-from solobox.annotate.session import Session, Task, open_session
+from solobox.annotation.events import Answer, Box
+from solobox.annotation.learner import Learner
+from solobox.annotation.session import Session, Task, open_session
 from solobox.boxes import iou
 from solobox.cli.console import quieten
 

@@ -11,7 +11,7 @@ from solobox.errors import ConfigError, DataError, ImageError, Paused, SoloboxEr
 
 if TYPE_CHECKING:
     __version__: str
-    from solobox.api import audit, check, draw, learning_curve, load
+    from solobox.api import annotate, audit, check, draw, learning_curve, load
     from solobox.config.architecture import Architecture
     from solobox.config.recipe import Recipe
     from solobox.data.checks import Diagnosis
@@ -40,6 +40,7 @@ __all__ = [
     "Recipe",
     "Sample",
     "SoloboxError",
+    "annotate",
     "audit",
     "check",
     "draw",
@@ -60,6 +61,7 @@ _MODULES = {
     "Prediction": "solobox.predict.prediction",
     "Recipe": "solobox.config.recipe",
     "Sample": "solobox.data.sample",
+    "annotate": "solobox.api",
     "audit": "solobox.api",
     "check": "solobox.api",
     "draw": "solobox.api",

@@ -3,6 +3,7 @@
 Heavy parts are imported when they are called, so that checking and drawing need no torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from solobox.predict.prediction import Prediction
 from solobox.utils.progress import Progress
 
 if TYPE_CHECKING:
+    from solobox.annotation.server import AnnotationServer
     from solobox.config.recipe import Recipe
     from solobox.evaluation.audit.label_audit import Audit
     from solobox.model.localizer import Localizer
@@ -108,6 +110,31 @@ def audit(
         dataset, recipe or Recipe(), folds=folds, skip_bad=skip_bad, auto_group=auto_group, progress=progress
     )
     return audit_labels(dataset, predicted.predictions, second_prediction(dataset, predicted))
+
+
+def annotate(
+    folder: str | Path,
+    out: str | Path = "labels.csv",
+    *,
+    good_iou: float = 0.75,
+    goal: float = 0.8,
+    classes: Sequence[str] = (),
+) -> "AnnotationServer":
+    """Draw boxes on the images of a folder, on a page in the browser; a model learns from them and draws the others.
+
+    See `AnnotationServer` for all of it. The page is served until it is closed; in a notebook the result shows a link:
+
+        page = solobox.annotate("photos")
+        page.dataset  # the labels so far
+        page.close()
+
+    Raises DataError: ``no-images``, ``log-damaged``, ``labels-exist``; ConfigError ``log-in-use``.
+    """
+    from solobox.annotation.server import AnnotationServer
+
+    server = AnnotationServer(folder, out, good_iou=good_iou, goal=goal, classes=classes)
+    server.start()
+    return server
 
 
 def learning_curve(

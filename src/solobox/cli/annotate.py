@@ -1,6 +1,5 @@
 """``solobox annotate``: from unlabelled images to labels and a model, on a page in the browser."""
 
-import secrets
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,11 +10,10 @@ from solobox.cli.console import Flag, say, say_left_out
 from solobox.cli.options import MaxPixels
 from solobox.errors import ConfigError, DataError
 from solobox.images.pixel_limit import allow_pixels
+from solobox.utils.text import count_of
 
 if TYPE_CHECKING:
-    from solobox.annotate.session import Session
-
-_HOST = "127.0.0.1"
+    from solobox.annotation.session import Session
 
 
 def annotate(
@@ -66,41 +64,27 @@ def annotate(
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder", code="not-found")
     say(f"reading {folder}")
-    from solobox.annotate.app import build_app
-    from solobox.annotate.finish import Finish
-    from solobox.annotate.session import open_session
-    from solobox.serve.server import Server, listen
-    from solobox.serve.settings import ServerSettings
-    from solobox.serve.state import ServerState
+    from solobox.annotation.server import AnnotationServer
 
-    session = open_session(folder, output, good_iou=good_iou, goal=goal, classes=classes)
-    try:
+    with AnnotationServer(folder, output, good_iou=good_iou, goal=goal, classes=classes, port=port) as server:
+        session = server.session
         if labels is not None:
             _begin_with(session, labels)
-        listener = listen(_HOST, port, public=False)
-        listener.listen()  # the browser is opened before the server accepts
-        settings = ServerSettings(bound=(_HOST,), max_bytes=1_000_000, drain=5.0, drain_delay=0.0)
-        state, finish, token = ServerState(), Finish(session), secrets.token_urlsafe(16)
-        server = Server(build_app(session, finish, settings, state, token), settings, state)
-        address = f"http://{_HOST}:{listener.getsockname()[1]}/{token}/"
         say_left_out(session.folder.left_out)
-        say(f"{len(session.folder):,} images, {len(session.answers):,} answered; the page is {address}")
-        say("the address is a secret: whoever on this machine has it can draw. Ctrl-C ends the program")
-        session.start()
+        say(
+            f"{len(session.folder):,} images, {len(session.answers):,} answered; the page is {server.address}"
+        )
+        say("the address is a secret: who on this machine has it can draw. Ctrl-C ends the program")
         if browser:
-            webbrowser.open(address)
-        try:
-            server.run(sockets=[listener])
-        finally:
-            finish.close()
-    finally:
+            webbrowser.open(server.address)
+        server.run()
         say("saving")
-        session.close()
-    say(f"{output}: {len(session.dataset()):,} labelled images" if output.exists() else "no labels yet")
-    if not train:
+    count = len(server.dataset)
+    say(f"{output}: {count_of(count, 'labelled image')}" if count else "no labels yet")
+    if not (train and count):
         return 0
-    is_done = finish.run(train=True, predicted=False)
-    for line in finish.lines:
+    is_done = server.finish.run(train=True, predicted=False)
+    for line in server.finish.lines:
         say(line)
     return 0 if is_done else 1
 
@@ -109,4 +93,7 @@ def _begin_with(session: "Session", labels: Path) -> None:
     from solobox.data.dataset import Dataset
 
     added, elsewhere = session.add(Dataset.read(labels, images=session.folder.folder))
-    say(f"{labels}: {added:,} labels added" + (f"; {elsewhere:,} are of other images" if elsewhere else ""))
+    say(
+        f"{labels}: {count_of(added, 'label')} added"
+        + (f"; {elsewhere:,} of other images" if elsewhere else "")
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from error_codes import has_code
 from solobox import synthetic
-from solobox.annotate.learner import Learner
+from solobox.annotation.learner import Learner
 from solobox.boxes import iou
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
@@ -28,7 +28,7 @@ def learner(without_openvino: None) -> Learner:
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("solobox.annotate.learner._STEPS", 1)
+    monkeypatch.setattr("solobox.annotation.learner._STEPS", 1)
 
 
 def labels_of(dataset: Dataset, count: int) -> dict[str, tuple[Path, tuple[float, ...]]]:

@@ -15,9 +15,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from PIL import Image, ImageDraw
 
-import solobox.annotate
+import solobox.annotation
 
-PAGE = Path(solobox.annotate.__file__).parent / "page"
+PAGE = Path(solobox.annotation.__file__).parent / "page"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
 )

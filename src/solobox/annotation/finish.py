@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from solobox.annotate.session import Session
+from solobox.annotation.session import Session
 from solobox.errors import SoloboxError
 from solobox.predict.prediction import Prediction
 

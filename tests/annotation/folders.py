@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 from stand_in_learner import StandInLearner
 
-from solobox.annotate.events import Answer, Box
-from solobox.annotate.session import Session, open_session
+from solobox.annotation.events import Answer, Box
+from solobox.annotation.session import Session, open_session
 
 SIZE = (64, 48)
 TRUE: Box = (10.0, 8.0, 40.0, 30.0)

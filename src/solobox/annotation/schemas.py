@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from solobox.annotate.events import Answer, Box, Kind, Source
-from solobox.annotate.quality import Quality, QualityRecord
-from solobox.annotate.session import Task
+from solobox.annotation.events import Answer, Box, Kind, Source
+from solobox.annotation.quality import Quality, QualityRecord
+from solobox.annotation.session import Task
 from solobox.boxes import Floats
 from solobox.predict.prediction import Prediction
 

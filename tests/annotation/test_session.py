@@ -7,8 +7,8 @@ import pytest
 from folders import SIZE, TRUE, draw, folder_of, learner_of, opened, refuse, wait_until
 
 from error_codes import has_code
-from solobox.annotate.events import Answer
-from solobox.annotate.session import BLIND_EVERY, Session, open_session
+from solobox.annotation.events import Answer
+from solobox.annotation.session import BLIND_EVERY, Session, open_session
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError, ImageError
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from solobox.annotate.stopping import Look, count_of_look, last_look
+from solobox.annotation.stopping import Look, count_of_look, last_look
 from solobox.boxes import Floats
 from solobox.config.options import STRICT
 from solobox.evaluation.bootstrap import mean_intervals

@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
-from solobox.annotate.events import Answer
-from solobox.annotate.finish import Finish
-from solobox.annotate.schemas import (
+from solobox.annotation.events import Answer
+from solobox.annotation.finish import Finish
+from solobox.annotation.schemas import (
     AcceptBody,
     AcceptRequest,
     AnswerBody,
@@ -31,7 +31,7 @@ from solobox.annotate.schemas import (
     TaskBody,
     counts,
 )
-from solobox.annotate.session import Session
+from solobox.annotation.session import Session
 from solobox.errors import DataError, ImageError
 from solobox.serve.app import add_error_handlers
 from solobox.serve.errors import HTTPError
@@ -98,7 +98,7 @@ def build_app(
 
 
 def _add_page(router: APIRouter) -> None:
-    folder = files("solobox.annotate") / "page"
+    folder = files("solobox.annotation") / "page"
     pages = {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
 
     def page(name: str) -> Response:

@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from pydantic import ValidationError
 
 from error_codes import has_code
-from solobox.annotate.events import Answer, Event
-from solobox.annotate.log import EventLog
+from solobox.annotation.events import Answer, Event
+from solobox.annotation.log import EventLog
 from solobox.errors import DataError, SoloboxError
 
 NOON = "2026-01-01T12:00:00+00:00"

@@ -8,7 +8,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
-from solobox.annotate.events import Answers, Event
+from solobox.annotation.events import Answers, Event
 from solobox.errors import ConfigError, DataError
 from solobox.utils.atomic import explained, sync_folder
 

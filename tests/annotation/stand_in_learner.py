@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from solobox.annotate.learner import CrossFit, Learner
+from solobox.annotation.learner import CrossFit, Learner
 from solobox.images.reading import ImageInput, probe
 from solobox.predict.prediction import Prediction
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from solobox.annotate.stopping import LEVEL, Look, count_of_look, last_look, lower_bound
+from solobox.annotation.stopping import LEVEL, Look, count_of_look, last_look, lower_bound
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.floats(1e-6, 0.5))

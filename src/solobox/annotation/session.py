@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from solobox.annotate.events import Answer, Box, Event
-from solobox.annotate.image_folder import ImageFolder
-from solobox.annotate.log import EventLog
-from solobox.annotate.quality import QualityRecord
-from solobox.annotate.suggestion import is_worth_showing
+from solobox.annotation.events import Answer, Box, Event
+from solobox.annotation.image_folder import ImageFolder
+from solobox.annotation.log import EventLog
+from solobox.annotation.quality import QualityRecord
+from solobox.annotation.suggestion import is_worth_showing
 from solobox.boxes import iou
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import relative_to
@@ -22,7 +22,7 @@ from solobox.errors import DataError, ImageError
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.annotate.learner import Learner
+    from solobox.annotation.learner import Learner
 
 BLIND_EVERY = 3
 """Every so many images one is chosen at random and shown without a suggestion."""
@@ -445,7 +445,7 @@ class Session:
 
 
 def _new_learner() -> "Learner":
-    from solobox.annotate.learner import Learner  # loads torch
+    from solobox.annotation.learner import Learner  # loads torch
 
     return Learner()
 

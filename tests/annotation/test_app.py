@@ -12,9 +12,9 @@ from folders import SIZE, TRUE, folder_of, opened
 from PIL import Image
 from starlette.testclient import TestClient
 
-from solobox.annotate.app import build_app
-from solobox.annotate.finish import Finish
-from solobox.annotate.session import Session
+from solobox.annotation.app import build_app
+from solobox.annotation.finish import Finish
+from solobox.annotation.session import Session
 from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerState
 

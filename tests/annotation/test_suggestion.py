@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from solobox.annotate.suggestion import acceptance, is_worth_showing
+from solobox.annotation.suggestion import acceptance, is_worth_showing
 from solobox.predict.prediction import Prediction
 
 BOX = np.array([100.0, 50.0, 300.0, 250.0])

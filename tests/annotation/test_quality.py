@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solobox.annotate.quality import QualityRecord, advice
+from solobox.annotation.quality import QualityRecord, advice
 
 
 def record(tmp_path: Path, threshold: float = 0.75) -> QualityRecord:
