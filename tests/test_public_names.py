@@ -21,6 +21,7 @@ NAMES = [
     "Recipe",
     "Sample",
     "SoloboxError",
+    "annotate",
     "audit",
     "check",
     "draw",

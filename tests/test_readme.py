@@ -37,8 +37,9 @@ def test_the_commands(folder: Path) -> None:
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
     # Several devices are tested below; margins need more images than there are here, see tests/cli.
     lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
-    # The server runs until it is stopped: tests/serve.
+    # The server and the page run until they are stopped: tests/serve, tests/annotation.
     assert lines.pop() == "solobox serve model.onnx"
+    assert lines.pop(0) == "solobox annotate photos/ -o labels.csv"
     commands = ["check", "train", "evaluate", "predict", "export", "predict", "predict"]
     assert [shlex.split(line)[1] for line in lines] == commands
     for line in lines:
