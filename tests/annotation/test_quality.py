@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from solobox.annotation.quality import QualityRecord, advice
+from solobox.annotation.quality import QualityRecord, advice, mean_interval
 
 
 def record(tmp_path: Path, threshold: float = 0.75) -> QualityRecord:
@@ -63,6 +63,29 @@ def test_the_interval_holds_the_mean(tmp_path: Path) -> None:
     assert said.last.iou == pytest.approx(ious.mean())
     assert said.last.low < said.last.iou < said.last.high
     assert "boxes were good" in said.sentence
+
+
+@pytest.mark.parametrize("count", [6, 10, 22])
+@pytest.mark.parametrize("lost", [0.0, 0.12])
+def test_the_interval_holds_the_true_mean_also_where_few_objects_are_lost(count: int, lost: float) -> None:
+    rng = np.random.default_rng(1)
+    truth = (1 - lost) * 10 / 13
+    runs = 200
+    held = 0
+    for _ in range(runs):
+        ious = np.where(rng.random(count) < lost, 0.0, rng.beta(10, 3, count))
+        low, high = mean_interval(ious)
+        held += low <= truth <= high
+    assert held / runs >= 0.95 - 3 * (0.95 * 0.05 / runs) ** 0.5
+
+
+def test_the_interval_narrows_and_has_its_level() -> None:
+    ious = np.random.default_rng(2).beta(10, 3, 40)
+    widths = [np.diff(mean_interval(ious[:count]))[0] for count in (5, 10, 20, 40)]
+    assert widths == sorted(widths, reverse=True)
+    assert widths[-1] < 0.2
+    assert np.diff(mean_interval(ious, 0.5))[0] < widths[-1]
+    assert mean_interval(np.ones(10))[1] == 1
 
 
 def test_more_labels_are_worth_what_the_trend_says() -> None:
