@@ -44,6 +44,7 @@ class Coverage:
         self.covered = np.zeros(len(unit))
 
     def add(self, row: int) -> None:
+        """Count an image as labelled."""
         np.maximum(self.covered, self._similarity[row], out=self.covered)
 
     def best(self, allowed: npt.NDArray[np.bool_], weights: npt.NDArray[np.floating]) -> int:

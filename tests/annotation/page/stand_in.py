@@ -96,7 +96,6 @@ class Desk:
             "labels": "labels.csv",
             "total": len(self.sizes),
             "classes": self.classes,
-            "features": {"done": len(self.sizes) // 2, "total": len(self.sizes)},
             "counts": {
                 "box": kinds.count("box"),
                 "absent": kinds.count("absent"),

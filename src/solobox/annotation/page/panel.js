@@ -4,20 +4,19 @@ const $ = (id) => document.getElementById(id);
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
 export function showState(state) {
-  const { counts, features, review } = state;
+  const { counts, review } = state;
   $("folder").textContent = `${state.folder} → ${state.labels}`;
   document.title = `${counts.box + counts.absent} labelled – Solobox`;
   $("labelled").textContent = counts.box + counts.absent;
   $("left").textContent = `of ${state.total}, ${counts.left} left`;
   showCounts(counts);
-  $("features").hidden = features.done >= features.total;
-  $("features-text").textContent = `${features.done} of ${features.total}`;
-  Object.assign($("features-bar"), { max: Math.max(1, features.total), value: features.done });
   $("model").textContent = modelText(state.model, counts.box);
   showQuality(state.quality);
   $("labels-file").textContent = `Every answer is saved. This writes ${state.labels}.`;
   $("panel-review").disabled = $("open-review").disabled = !review.total;
-  $("review-ready").textContent = !review.total ? "" : review.ready < review.total ? `${review.ready} of ${review.total} predicted so far` : `${review.total} predicted`;
+  $("predicting").hidden = !review.ready || review.ready >= review.total;
+  $("predicting-text").textContent = `${review.ready} of ${review.total}`;
+  Object.assign($("predicting-bar"), { max: Math.max(1, review.total), value: review.ready });
 }
 
 function showCounts(counts) {
