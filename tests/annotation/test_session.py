@@ -119,6 +119,28 @@ def test_it_goes_on_where_it_was(photos: Path, tmp_path: Path) -> None:
     assert len(Dataset.read(out)) == 4  # the labels are those of the log
 
 
+def test_boxes_of_a_model_stay_until_they_are_replaced(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    learner = learner_of(photos)
+    session = opened(photos, out)
+    draw(session)
+    rest = [index for index in range(30) if session.folder.names[index] not in session.answers]
+    session.add_predicted([(index, learner.predict(session.folder.path(index))) for index in rest])
+    session.close()  # which writes the labels again
+    again = opened(photos, out)
+    assert again.dataset().source.count("predicted") == 29
+    again.answer(rest[0], Answer(kind="absent"), person="ann", seen=0)
+    again.answer(rest[1], Answer(kind="skipped"), person="ann", seen=0)
+    again.close()
+    labels = Dataset.read(out)
+    assert labels.source.count("predicted") == 27
+    assert len(labels) == 29
+    last = opened(photos, out)
+    last.add_predicted(())
+    last.close()
+    assert len(Dataset.read(out)) == 2
+
+
 def test_labels_of_another_origin_are_not_replaced(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     out.write_text("image,x1,y1,x2,y2\nphotos/00.jpg,1,2,3,4\n")

@@ -104,7 +104,7 @@ class Finish:
 
     def _run(self, *, train: bool, predicted: bool) -> bool:
         session = self.session
-        session.write_labels()
+        session.add_predicted(())  # a model does not learn from what an earlier one said
         self.lines.append(f"{session.out}: {len(session.dataset())} labelled images")
         model = None
         if train:
@@ -123,7 +123,7 @@ class Finish:
                 model = Localizer.load(plan.run)
         if predicted:
             boxes = self._predict(model)
-            session.write_labels(boxes)
+            session.add_predicted(boxes)
             self.lines.append(f"{session.out}: {len(boxes)} predicted boxes more")
         return True
 

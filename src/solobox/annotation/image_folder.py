@@ -53,6 +53,13 @@ class ImageFolder:
             )
         return path
 
+    def index_of(self, path: Path) -> int | None:
+        """The index of an image by its file; None for one that is not in the folder."""
+        path = path.resolve()
+        if not path.is_relative_to(self._root):
+            return None
+        return self.index.get(path.relative_to(self._root).as_posix())
+
     def size(self, index: int) -> tuple[int, int]:
         """Width and height of the upright image in pixels. Raises ImageError."""
         if index not in self._sizes:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +42,9 @@ _OUTSIDE = 1.0
 _POLL = 0.5
 
 _EVENTS = "events.jsonl"
+_PREDICTED = "predicted"
+"""The source of boxes that nobody looked at."""
+
 _FILE = "file"
 """Who gave the labels that were there before."""
 
@@ -103,6 +106,7 @@ class Session:
         self._reviewing = False
         self._predictions: dict[int, tuple[int, Prediction]] = {}
         self._shown: set[int] = set()  # in the review
+        self._predicted = _predicted_in(out, folder)
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
 
     def start(self) -> None:
@@ -247,15 +251,24 @@ class Session:
 
     # Labels ---------------------------------------------------------------------------------------------
 
-    def dataset(self, predicted: Sequence[tuple[int, Prediction]] = ()) -> Dataset:
-        """All images with a box, or without the object, by name; and predicted ones among them."""
-        rows: dict[str, tuple[Sequence[float], str, str]] = {}
-        for name, answer in self.answers.items():
+    def add_predicted(self, predicted: Sequence[tuple[int, Prediction]]) -> None:
+        """Write the labels with these boxes of a model, and no earlier ones, for images without an answer.
+
+        Raises DataError.
+        """
+        boxes = {self.folder.names[index]: _box(found.box) for index, found in predicted if found.has_box}
+        self._predicted = {name: box for name, box in boxes.items() if box[0] < box[2] and box[1] < box[3]}
+        self.write_labels()
+
+    def dataset(self) -> Dataset:
+        """All images with a box, or without the object, by name; and those of `add_predicted`."""
+        answers = self.answers
+        rows: dict[str, tuple[Sequence[float], str, str]] = {
+            name: (box, "", _PREDICTED) for name, box in self._predicted.items() if name not in answers
+        }
+        for name, answer in answers.items():
             if answer.kind != "skipped" and name in self.folder.index:
                 rows[name] = answer.box or (np.nan,) * 4, answer.label, answer.source
-        for index, found in predicted:
-            if not found.error:
-                rows.setdefault(self.folder.names[index], (found.box.round(2).tolist(), "", "predicted"))
         chosen = sorted(rows)
         paths = [self.folder.folder / name for name in chosen]
         name_of = relative_to(self.out.parent)
@@ -271,17 +284,14 @@ class Session:
         Gives how many were added, and how many are of images that are not in the folder. Raises DataError.
         """
         added = elsewhere = 0
-        root = self.folder.folder.resolve()
         for sample in dataset:
-            path = sample.image if isinstance(sample.image, Path) else Path(sample.name)
-            below = path.resolve().relative_to(root).as_posix() if path.resolve().is_relative_to(root) else ""
-            index = self.folder.index.get(below)
+            index = self.folder.index_of(sample.image) if isinstance(sample.image, Path) else None
             if index is None:
                 elsewhere += 1
                 continue
             if self._version(index):
                 continue  # answered, or undone: that is newer
-            box: Box | None = None if sample.box is None else tuple(sample.box.tolist())
+            box = None if sample.box is None else _box(sample.box)
             answer = Answer(
                 kind="absent" if box is None else "box", box=box, label=sample.label, source="given"
             )
@@ -289,11 +299,11 @@ class Session:
             added += 1
         return added, elsewhere
 
-    def write_labels(self, predicted: Sequence[tuple[int, Prediction]] = ()) -> None:
+    def write_labels(self) -> None:
         """Write the labels, if there is one or there was. Raises DataError."""
         with self._writing:
             count = len(self._log.answers)  # before the snapshot: what comes now is written next time
-            dataset = self.dataset(predicted)
+            dataset = self.dataset()
             if len(dataset) or self.out.exists():
                 dataset.write(self.out)
             self._written = count
@@ -314,9 +324,7 @@ class Session:
         width, height = self.folder.size(index)
         limits = (width, height, width, height)
         off = max(max(-value, value - limit) for value, limit in zip(answer.box, limits, strict=True))
-        cut: Box = tuple(
-            round(min(max(value, 0.0), limit), 2) for value, limit in zip(answer.box, limits, strict=True)
-        )  # type: ignore[assignment]
+        cut = _box(min(max(value, 0.0), limit) for value, limit in zip(answer.box, limits, strict=True))
         if off > _OUTSIDE or cut[0] >= cut[2] or cut[1] >= cut[3]:
             raise DataError(
                 f"{self.folder.names[index]}: the box {answer.box} is not in the image of {width} x {height} pixels",
@@ -477,6 +485,25 @@ def open_session(
     log = EventLog(kept / _EVENTS)
     quality = QualityRecord(kept / "quality.json", threshold=good_iou, goal=goal)
     return Session(images, log, out, quality, make_learner, classes=classes)
+
+
+def _predicted_in(out: Path, folder: ImageFolder) -> dict[str, Box]:
+    """The boxes that an earlier session took from a model, which are nowhere else."""
+    if not out.exists():
+        return {}
+    found = {}
+    for sample in Dataset.read(out, check="off"):
+        if sample.source == _PREDICTED and sample.box is not None and isinstance(sample.image, Path):
+            index = folder.index_of(sample.image)
+            if index is not None:
+                found[folder.names[index]] = _box(sample.box)
+    return found
+
+
+def _box(corners: Iterable[float]) -> Box:
+    """To a hundredth of a pixel, as pages send boxes."""
+    x1, y1, x2, y2 = (round(float(value), 2) for value in corners)
+    return x1, y1, x2, y2
 
 
 def _doubt(found: Prediction) -> float:

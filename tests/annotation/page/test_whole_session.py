@@ -15,10 +15,12 @@ import pytest
 import solobox
 from browser import chromium, needs_chromium
 from solobox import synthetic
+from solobox.annotation.finish import Plan
 from solobox.boxes import iou
 from solobox.data.dataset import Dataset
+from solobox.images.reading import probe
 
-pytestmark = [needs_chromium, pytest.mark.slow]
+pytestmark = needs_chromium
 
 IMAGES = 60
 
@@ -66,7 +68,7 @@ class Person:
         return left + x1 * scale, top + y1 * scale, left + x2 * scale, top + y2 * scale
 
     def true_size(self, row: int) -> tuple[int, int]:
-        width, height = solobox.images.reading.probe(self.true.paths[row]).size
+        width, height = probe(self.true.paths[row]).size
         return width, height
 
     def by_mouse(self) -> None:
@@ -120,10 +122,10 @@ class Person:
         for _ in range(count):
             before = self.shown()
             getattr(self, how)()
-            self.page.wait_for_function(
-                f"document.getElementById('stage').dataset.shown !== '{before}'"
-                " && document.getElementById('stage').dataset.shown !== ''"
-            )
+            end = time.monotonic() + 30
+            while self.page.get_attribute("#stage", "data-shown") in {None, "", str(before)}:
+                assert time.monotonic() < end, self.page.text_content("#error")
+                self.page.wait_for_timeout(20)
 
     def until(self, identity: str, words: str, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -132,6 +134,20 @@ class Person:
             self.page.wait_for_timeout(100)
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models small enough to be trained in a test."""
+    monkeypatch.setattr("solobox.annotation.learner._QUICK", {"size": 128, "batch": 16, "refine": "off"})
+    commands = Plan.commands
+
+    def short(plan: Plan) -> list[list[str]]:
+        train, *others = commands(plan)
+        return [[*train, "--size", "128", "--crops", "2", "--epochs", "1", "--test", "0.1"], *others]
+
+    monkeypatch.setattr(Plan, "commands", short)
+
+
+@pytest.mark.usefixtures("small", "without_openvino")
 def test_from_unlabelled_images_to_a_model_that_labels_the_rest(tmp_path: Path) -> None:
     true = synthetic.write(tmp_path / "truth", IMAGES, seed=5, size=(320, 240))
     photos, out = tmp_path / "truth" / "images", tmp_path / "labels.csv"
@@ -148,8 +164,8 @@ def test_from_unlabelled_images_to_a_model_that_labels_the_rest(tmp_path: Path) 
             person.answers(9, "by_mouse")
             process.kill()  # at any moment
         assert len(list(open_answers(out))) == 9
-        with annotating(photos, out, said) as (address, process):
-            page.goto(address)
+        with solobox.annotate(photos, out) as again:
+            page.goto(again.address)
             page.wait_for_selector("#stage[data-shown]")
             person.until("labelled", "9", 10)
             person.answers(6, "by_touch")
@@ -158,10 +174,7 @@ def test_from_unlabelled_images_to_a_model_that_labels_the_rest(tmp_path: Path) 
             page.check("#predicted")
             page.click("#train")
             person.until("finish-state", "Done", 400)
-            shown = str(page.text_content("#commands"))
-            assert "solobox predict" in shown
-            process.send_signal(2)
-            process.wait(60)
+            assert "solobox predict" in str(page.text_content("#commands"))
     labels = Dataset.read(out)
     assert len(labels) == IMAGES
     assert labels.source.count("predicted") == IMAGES - 20
