@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from solobox.training.tensor_store import TensorStore
 from solobox.uncertainty.conformal import Calibration, scales
 from solobox.utils.progress import NullProgress
 
-_FOLDS = 5
+_FOLDS = 3
 _MANY, _CROPS, _CROPS_OF_MANY = 100, 8, 3
 """Crops of each image, up to so many boxes and beyond: memory and time are for about 1,000."""
 
@@ -121,31 +121,32 @@ class Learner:
         names = [name for name in labels if name in self._crops]
         if not names:
             raise DataError("none of the labelled images can be read", code="no-images")
-        head = self._trained(names)
+        head = self._trained([self._crops[name] for name in names])
         with self._swap:
             LocalizerHead(self.localizer).load_state_dict(head.state_dict())
         self.labels = len(names)
         return len(names)
 
-    def cross_fit(self, measured: Sequence[str]) -> CrossFit:
+    def cross_fit(self, measured: Sequence[str]) -> Generator[None, None, CrossFit]:
         """Predict some of the images that `learn` last saw by models that learned from the others of them.
 
-        measured: names; those whose images cannot be read are left out.
+        measured: names; those whose images cannot be read are left out. It yields after each model, so that other work
+        goes between; what is learned meanwhile changes nothing. Raises ValueError for no image.
         """
-        measured = [name for name in measured if name in self._crops]
-        if not measured:
-            raise ValueError("no image to measure with")
+        crops = self._crops
+        measured = [name for name in measured if name in crops]
         found: dict[str, tuple[Floats, Floats]] = {}
         for fold in range(_FOLDS):
             held_out = set(measured[fold::_FOLDS])
-            rest = [name for name in self._crops if name not in held_out]
-            if not held_out or not rest:
-                continue
-            head = self._trained(rest)
-            for name in held_out:
-                found[name] = self._full_image(head, name)
+            rest = [each for name, each in crops.items() if name not in held_out]
+            if held_out and rest:
+                head = self._trained(rest)
+                found |= {name: _full_image(head, crops[name]) for name in held_out}
+                yield
         known = [name for name in measured if name in found]
-        true = np.stack([self._crops[name].boxes[0].double().numpy() for name in known])
+        if not known:
+            raise ValueError("no image to measure with")
+        true = np.stack([crops[name].boxes[0].double().numpy() for name in known])
         boxes, std = (np.stack([found[name][index] for name in known]) for index in (0, 1))
         return CrossFit(true, in_order(boxes).clip(0, 1), std)
 
@@ -163,7 +164,7 @@ class Learner:
 
     def _cache(self, labels: Mapping[str, tuple[ImageInput, Sequence[float]]]) -> None:
         """Compute the crops of what is new, and forget what is gone."""
-        self._crops = {
+        self._crops = {  # another object: a cross-fit goes on with the one it began with
             name: crops
             for name, crops in self._crops.items()
             if name in labels and crops.box == tuple(labels[name][1])
@@ -195,30 +196,30 @@ class Learner:
                 tuple(labels[new[row]][1]), features.store.get(rows), features.boxes[chosen]
             )
 
-    def _trained(self, names: Sequence[str]) -> LocalizerHead:
+    def _trained(self, images: Sequence[_Crops]) -> LocalizerHead:
         """A head that learned from these images."""
         head = copy.deepcopy(self._untrained)
-        features = self._features(names)
+        features = self._features(images)
         stage = head_stage(head, features, self.recipe, Loss.parse(self.recipe.loss), fabric=self._fabric)
         epochs = -(-_STEPS // stage.steps_per_epoch)
         fit(replace(stage, epochs=epochs), fabric=self._fabric, progress=NullProgress())
         return head.to("cpu").eval()
 
-    def _features(self, names: Sequence[str]) -> FeatureCache:
-        count = _CROPS if len(names) <= _MANY else _CROPS_OF_MANY
-        count = min(count, *(len(self._crops[name].boxes) for name in names))
-        parts = [self._crops[name] for name in names]
+    def _features(self, images: Sequence[_Crops]) -> FeatureCache:
+        count = _CROPS if len(images) <= _MANY else _CROPS_OF_MANY
+        count = min(count, *(len(each.boxes) for each in images))
         store = TensorStore(
-            count * len(parts), [tuple(each.shape[1:]) for each in parts[0].maps], torch.bfloat16, budget=np.inf,
+            count * len(images), [tuple(each.shape[1:]) for each in images[0].maps], torch.bfloat16, budget=np.inf,
             folder=Path(),
         )  # fmt: skip
-        for index, part in enumerate(parts):
-            store.put(index * count, [each[:count] for each in part.maps])
-        boxes = torch.cat([part.boxes[:count] for part in parts])
+        for index, image in enumerate(images):
+            store.put(index * count, [each[:count] for each in image.maps])
+        boxes = torch.cat([image.boxes[:count] for image in images])
         return FeatureCache(store, torch.arange(len(boxes)), boxes, count).to_device(self._fabric.device)
 
-    @torch.inference_mode()
-    def _full_image(self, head: LocalizerHead, name: str) -> tuple[Floats, Floats]:
-        maps = [each[:1].permute(0, 3, 1, 2).float() for each in self._crops[name].maps]
-        output = head(maps)
-        return output.boxes[0].double().numpy(), output.std()[0].double().numpy()
+
+@torch.inference_mode()
+def _full_image(head: LocalizerHead, image: _Crops) -> tuple[Floats, Floats]:
+    """Box and standard deviations (4,) as fractions."""
+    output = head([each[:1].permute(0, 3, 1, 2).float() for each in image.maps])
+    return output.boxes[0].double().numpy(), output.std()[0].double().numpy()

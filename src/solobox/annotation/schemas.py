@@ -243,14 +243,14 @@ class StateBody(BaseModel):
     labels: str
     total: int
     classes: Sequence[str]
-    counts: dict[str, float]
+    counts: dict[str, int | float]
     model: ModelBody
     quality: QualityBody | None
     review: ProgressBody
     finish: FinishBody
 
 
-def counts(answers: Sequence[Answer], total: int) -> dict[str, float]:
+def counts(answers: Sequence[Answer], total: int) -> dict[str, int | float]:
     """Answers by kind and by source, the seconds that they took together, and how many images have none."""
     kinds = dict.fromkeys(("box", "absent", "skipped"), 0)
     sources = dict.fromkeys(("drawn", "corrected", "accepted", "given"), 0)

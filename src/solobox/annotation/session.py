@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from solobox.errors import DataError, ImageError
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.annotation.learner import Learner
+    from solobox.annotation.learner import CrossFit, Learner
 
 BLIND_EVERY = 3
 """Every so many images one is chosen at random and shown without a suggestion."""
@@ -104,6 +104,8 @@ class Session:
         self.labels = 0
         self._written = -1
         self._reviewing = False
+        self._given_up = 0
+        self._measuring: tuple[int, Generator[None, None, CrossFit]] | None = None
         self._predictions: dict[int, tuple[int, Prediction]] = {}
         self._shown: set[int] = set()  # in the review
         self._predicted = _predicted_in(out, folder)
@@ -383,8 +385,11 @@ class Session:
             return True
         if self._learner is None:
             return False
-        return self._should_learn(self._boxes()) or bool(
-            self._reviewing and self.labels and self._unpredicted(1)
+        return (
+            self._measuring is not None
+            or self._should_learn(self._boxes())
+            or self._should_predict()
+            or self._should_measure()
         )
 
     def _write_if_changed(self) -> None:
@@ -399,7 +404,14 @@ class Session:
             }  # fmt: skip
 
     def _blind(self) -> list[str]:
-        return [name for name, answer in self.answers.items() if answer.blind and answer.box is not None]
+        """Of the images that were learned from, those that were drawn blind, in the order of their answers."""
+        return [
+            name for name, answer in self.answers.items()
+            if answer.blind and answer.box is not None and name in self._learned
+        ]  # fmt: skip
+
+    def _should_measure(self) -> bool:
+        return self._given_up != self.learnings and self.quality.is_due(len(self._blind()))
 
     def _should_learn(self, boxes: dict[str, Box]) -> bool:
         """Whether enough is new: a few labels, the more the larger their number."""
@@ -419,13 +431,29 @@ class Session:
             )
             self.error = ""
             self.learnings += 1
-            blind = [name for name in self._blind() if name in boxes]
-            if self.quality.is_due(len(blind)):
-                crossfit = learner.cross_fit(blind)
-                self.quality.add(self.labels, np.asarray(iou(crossfit.predicted, crossfit.true)))
-                learner.calibrate(crossfit)
-        elif self._reviewing and self.labels:
+        elif self._should_predict():
             self._predict_some(learner)
+        elif self._measuring is not None:
+            self._measure(*self._measuring, learner)
+        elif self._should_measure():
+            self._measuring = self.labels, learner.cross_fit(self._blind())
+
+    def _measure(self, labels: int, crossfit: "Generator[None, None, CrossFit]", learner: "Learner") -> None:
+        """One model more of a measurement."""
+        try:
+            next(crossfit)
+        except StopIteration as end:
+            self._measuring = None
+            measured: CrossFit = end.value
+            self.quality.add(labels, np.asarray(iou(measured.predicted, measured.true)))
+            learner.calibrate(measured)
+        except BaseException:
+            self._measuring = None
+            self._given_up = self.learnings  # until there is another model
+            raise
+
+    def _should_predict(self) -> bool:
+        return bool(self._reviewing and self.labels and self._unpredicted(1))
 
     def _unpredicted(self, count: int) -> list[int]:
         """Images that nobody answered and the present model did not predict, at most `count`."""
