@@ -3,6 +3,7 @@
 import csv
 import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +27,18 @@ from solobox.config.choices import Keep
 from solobox.config.recipe import PARTS, Recipe, RecipeName, read_toml
 from solobox.errors import ConfigError, Paused
 from solobox.images.pixel_limit import allow_pixels
-from solobox.training.run_folder import OUT_OF_FOLD, DataSource, must_be_unfinished, must_be_vacant
+from solobox.training.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    OUT_OF_FOLD,
+    PSEUDO_LABELS,
+    DataSource,
+    must_be_unfinished,
+    must_be_vacant,
+)
 from solobox.utils.concurrency import is_main_process
 from solobox.utils.outputs import RUN_FILES, is_run
+from solobox.utils.progress import Progress
 
 if TYPE_CHECKING:
     from solobox.data.dataset import Dataset
@@ -48,6 +58,7 @@ def train(
     config: Path | None = None,
     resume: Path | None = None,
     stop_after: int = 0,
+    unlabelled: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     images: ImageFolder = None,
     keep: KeepBox = None,
     skip_bad: SkipBad = False,
@@ -74,6 +85,10 @@ def train(
         stopped.
     stop_after
         Pause after so many epochs; for short time slots on a shared machine. 0: do not.
+    unlabelled
+        Learn from these images too, as `solobox predict` takes them, each with the object: a first model, saved in
+        RUN-teacher, labels them, and the surest half counts. Worthwhile with few labels. The same command goes on
+        where it was stopped.
     settings
         Each option of the recipe.
     """
@@ -84,7 +99,18 @@ def train(
     options |= set_options(settings)
     chosen: Recipe | None = None
     if resume is not None:
-        if data or output or recipe or options or images or keep or skip_bad or layout or not auto_group:
+        if (
+            data
+            or output
+            or recipe
+            or options
+            or images
+            or keep
+            or skip_bad
+            or layout
+            or unlabelled
+            or not auto_group
+        ):
             raise ConfigError(
                 "--resume takes only the run's folder, which holds its data and options: leave out everything else",
                 code="options-conflict",
@@ -107,11 +133,8 @@ def train(
         require_accelerator(chosen)
     with bars() as progress:
         dataset = source.read(progress)
-    if chosen is not None:
-        console.print(_split_table(dataset.with_splits(val=chosen.val, test=chosen.test)))
-    if left_out := dataset.left_out().strip():
-        say(left_out)
-    if chosen is not None and is_main_process():
+    _say_data(dataset, chosen)
+    if chosen is not None and is_main_process() and not unlabelled:
         source.save(output)
     # Errors in the data and the options are reported first.
     say_loading()
@@ -120,6 +143,10 @@ def train(
 
     with bars() as progress:
         try:
+            if chosen is not None and unlabelled:
+                source = _with_unlabelled(dataset, unlabelled, output, chosen, source, progress)
+                dataset = source.read(progress)
+                source.save(output)
             localizer = fit(
                 dataset, output, chosen, skip_bad=source.skip_bad, progress=progress, resume=resume is not None,
                 stop_after=stop_after, auto_group=source.auto_group,
@@ -138,6 +165,42 @@ def train(
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
     say(_conclusion(localizer, output, source))
     return 0
+
+
+def _with_unlabelled(
+    dataset: "Dataset",
+    unlabelled: Sequence[str],
+    output: Path,
+    recipe: Recipe,
+    source: DataSource,
+    progress: Progress,
+) -> DataSource:
+    """Train the teacher, and write its boxes of other images beside the labels: what is to be trained on."""
+    from solobox.model.localizer import Localizer
+    from solobox.predict.inputs import check_named, expand
+    from solobox.training.self_training import check_recipe, teacher_folder, with_pseudo_labels
+    from solobox.training.train import train as fit
+
+    check_recipe(recipe)
+    check_named(unlabelled)
+    others, folder = expand(unlabelled), teacher_folder(output)
+    if (folder / CONFIG).exists() and DataSource.load(folder).data == source.data.resolve():
+        progress.say(f"{folder} is finished and is not trained again")
+        teacher = Localizer.load(folder)
+    else:
+        is_begun = (folder / CHECKPOINT).exists()
+        if not is_begun:
+            _check_folder(folder)
+            source.save(folder)
+        teacher = fit(
+            dataset, folder, recipe, skip_bad=source.skip_bad, progress=progress, auto_group=source.auto_group,
+            resume=is_begun,
+        )  # fmt: skip
+    both = with_pseudo_labels(
+        dataset.with_splits(val=recipe.val, test=recipe.test), list(others), teacher, progress=progress
+    )
+    both.write(folder / PSEUDO_LABELS)
+    return DataSource(folder / PSEUDO_LABELS, skip_bad=source.skip_bad, auto_group=False)
 
 
 def _check_folder(folder: Path) -> None:
@@ -160,6 +223,13 @@ def read_checked(
         dataset = Dataset.read(data, images, keep=keep, skip_bad=skip_bad, layout=layout, progress=progress)
     say(dataset.summary())
     return dataset
+
+
+def _say_data(dataset: "Dataset", recipe: Recipe | None) -> None:
+    if recipe is not None:
+        console.print(_split_table(dataset.with_splits(val=recipe.val, test=recipe.test)))
+    if left_out := dataset.left_out().strip():
+        say(left_out)
 
 
 def _split_table(dataset: "Dataset") -> Table:

@@ -30,6 +30,9 @@ HISTORY = "history.csv"
 OUT_OF_FOLD = "out_of_fold.csv"
 """A row for each training image, predicted by a head that did not learn from it; where the recipe has folds."""
 
+PSEUDO_LABELS = "pseudo_labels.csv"
+"""In a teacher's folder: the labelled images, and others with its boxes; see `training.self_training`."""
+
 DATA_SOURCE = "data_source.json"
 """A `DataSource`."""
 

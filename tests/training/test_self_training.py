@@ -1,0 +1,127 @@
+"""Unlabelled images: the surest half counts, copies of held-out images do not, and the command goes on where it was."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from error_codes import has_code
+from solobox import synthetic
+from solobox.cli import app
+from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
+from solobox.errors import ConfigError, DataError, SoloboxError
+from solobox.model.localizer import Localizer
+from solobox.training.run_folder import PSEUDO_LABELS
+from solobox.training.self_training import PREDICTED, self_train, teacher_folder, with_pseudo_labels
+from solobox.training.train import train
+
+pytestmark = pytest.mark.usefixtures("without_openvino")
+
+BRIEF = {"size": 64, "crops": 1, "epochs": 1, "batch": 16, "refine": "off", "test": 0.2, "val": 0.2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_steps() -> Iterator[None]:
+    """A tenth of the steps that small sets get."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("solobox.config.recipe._MIN_STEPS", 14)
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return synthetic.write(tmp_path_factory.mktemp("drawn"), 30, seed=4, size=(96, 72))
+
+
+@pytest.fixture(scope="module")
+def labelled(drawn: Dataset) -> Dataset:
+    return drawn.select(np.arange(12)).with_splits(val=0.2, test=0.2)
+
+
+@pytest.fixture(scope="module")
+def teacher(labelled: Dataset, tmp_path_factory: pytest.TempPathFactory, without_openvino: None) -> Localizer:
+    return train(labelled, tmp_path_factory.mktemp("teacher") / "run", Recipe.from_preset("quick", BRIEF))
+
+
+def test_the_surest_half_of_the_others_is_trained_on(
+    labelled: Dataset, drawn: Dataset, teacher: Localizer
+) -> None:
+    others = list(drawn.images[8:])  # four of them are labelled too
+    both = with_pseudo_labels(labelled, others, teacher)
+    added = both.select(np.arange(len(labelled), len(both)))
+    assert both.select(np.arange(len(labelled))).same_images(labelled)
+    assert set(added.source) == {PREDICTED}
+    assert set(added.split) == {"train"}
+    assert len(added) == 9
+    assert set(added.images) <= set(drawn.images[12:])
+    found = {image: teacher.predict(image) for image in drawn.images[12:]}
+    doubt = {
+        image: each.std.mean() / np.sqrt(np.prod(each.box[2:] - each.box[:2]))
+        for image, each in found.items()
+    }
+    assert set(added.images) == set(sorted(doubt, key=lambda image: doubt[image])[:9])
+    np.testing.assert_allclose(added.boxes[0], found[added.images[0]].box, atol=0.01)
+
+
+def test_copies_of_held_out_images_are_not_learned_from(
+    labelled: Dataset, drawn: Dataset, teacher: Localizer, tmp_path: Path
+) -> None:
+    held_out = [
+        image for image, split in zip(labelled.paths, labelled.split, strict=True) if split != "train"
+    ]
+    copies = []
+    for number, path in enumerate(held_out):
+        copies.append(tmp_path / f"copy-{number}.jpg")
+        copies[-1].write_bytes(path.read_bytes())
+    both = with_pseudo_labels(labelled, [*copies, *drawn.images[12:14]], teacher)
+    assert not set(copies) & set(both.images)
+    with pytest.raises(DataError, check=has_code("no-images")):
+        with_pseudo_labels(labelled, copies, teacher)
+
+
+def test_the_student_validates_on_labelled_images_alone(
+    labelled: Dataset, drawn: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    student = self_train(labelled, list(drawn.images[12:]), out, Recipe.from_preset("quick", BRIEF))
+    counts: dict[str, int] = student.metadata["counts"]  # type: ignore[assignment]
+    held_out = [labelled.split.count(name) for name in ("val", "test")]
+    assert [counts["val"], counts["test"]] == held_out
+    assert counts["train"] == labelled.split.count("train") + 9
+    assert Localizer.load(teacher_folder(out)).metadata["counts"] != counts
+
+
+@pytest.mark.parametrize(
+    "change", [{"devices": 2}, {"head": "regression", "vectorizer": "gap", "loss": "mse"}]
+)
+def test_recipes_that_cannot(labelled: Dataset, tmp_path: Path, change: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, check=has_code("options-conflict")):
+        self_train(labelled, [], tmp_path / "run", Recipe.from_preset("quick", BRIEF | change))
+
+
+def run(*arguments: object) -> object:
+    return app([str(each) for each in arguments], result_action="return_value", exit_on_error=False)
+
+
+def test_the_command_goes_on_with_a_finished_teacher(
+    labelled: Dataset, drawn: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "labels.csv", tmp_path / "run"
+    replace(labelled, split=("",) * len(labelled)).write(data)
+    listed = tmp_path / "others.txt"
+    listed.write_text("\n".join(str(image) for image in drawn.images[12:]))
+    options = [f"--{name}={value}" for name, value in BRIEF.items()]
+    assert run("train", data, "-o", out, "--unlabelled", listed, *options) == 0
+    assert Dataset.read(teacher_folder(out) / PSEUDO_LABELS).source.count(PREDICTED) == 9
+    first = (out / "model.safetensors").read_bytes()
+    for path in out.iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert run("train", data, "-o", out, "--unlabelled", listed, *options) == 0
+    assert "is not trained again" in capsys.readouterr().err
+    assert (out / "model.safetensors").read_bytes() == first
+    with pytest.raises(SoloboxError, check=has_code("options-conflict")):
+        run("train", "--resume", out, "--unlabelled", listed)
