@@ -47,3 +47,14 @@ def without_openvino() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "_openvino_is_installed", lambda: False)
         yield
+
+
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
+    """In this process, recipes train as few crops and epochs as they say, though the training set is small."""
+    from solobox.config import recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "_MIN_CROPS", 1)
+        patch.setattr(recipe, "_MIN_STEPS", 1)
+        yield
