@@ -1,9 +1,11 @@
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -58,3 +60,21 @@ def few_steps() -> Iterator[None]:
         patch.setattr(recipe, "_MIN_CROPS", 1)
         patch.setattr(recipe, "_MIN_STEPS", 1)
         yield
+
+
+@pytest.fixture(scope="session")
+def exported_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`exported_models.usual_localizer` as ONNX, not to be changed: tracing takes long, so once for all processes."""
+    from exported_models import usual_localizer
+
+    from solobox.export import export
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "exported" / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            export(usual_localizer(), path)
+    return path
