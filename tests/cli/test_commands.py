@@ -5,15 +5,17 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from command_process import solobox
+from command_process import solobox as run_command
 from PIL import Image
 
 from solobox import synthetic
 from solobox.config.recipe import OPTIONS
 
+solobox = partial(run_command, brief=True)
 SMALL = ["--size", "64", "--crops", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
 
 

@@ -15,6 +15,7 @@ def test_it_says_what_twice_as_many_labels_would_bring(tmp_path: Path) -> None:
     table, plot = tmp_path / "curve.csv", tmp_path / "curve.svg"
     done = solobox(
         "curve", tmp_path / "drawn" / "annotations.csv", "-o", table, "--plot", plot, "--repetitions", "3", *SMALL,
+        brief=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(table.read_text().splitlines()))

@@ -176,6 +176,7 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
         )
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_path: Path) -> None:
     drawn = synthetic.write(tmp_path / "drawn", 30, seed=5, size=(96, 72), empty_share=0.2)
     place = int(np.flatnonzero(drawn.has_box)[3])
