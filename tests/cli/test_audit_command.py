@@ -10,7 +10,7 @@ from command_process import solobox
 from solobox import Dataset, synthetic
 from solobox.boxes import iou
 
-SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--folds", "2"]
+SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--batch", "8", "--folds", "2"]
 
 
 def digest(folder: Path) -> str:

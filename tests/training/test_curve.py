@@ -183,7 +183,8 @@ def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_p
     drawn.paths[place].write_bytes(drawn.paths[place].read_bytes()[:300])
     tested = int(np.flatnonzero(drawn.has_box)[5])
     drawn = replace(drawn, split=tuple("test" if row == tested else "" for row in range(30)))
-    curve = learning_curve(drawn, Recipe.from_preset("quick", QUICK), repetitions=3, skip_bad=True)
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 8})
+    curve = learning_curve(drawn, recipe, repetitions=3, skip_bad=True)
     count = int(drawn.has_box.sum()) - 2
     sizes = [point.images for point in curve.points]
     assert sizes[4:] == [count, 2 * count]
