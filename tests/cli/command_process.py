@@ -5,13 +5,17 @@ what a start imports, of signals and of streams start processes in the ordinary 
 """
 
 import atexit
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 _PROGRAM = """
 import json, os, sys
@@ -71,3 +75,22 @@ def solobox(*words: str | Path, brief: bool = False, **environment: str) -> subp
         status = int(server.stdout.readline())
         texts = (Path(file.name).read_text(encoding="utf-8") for file in (out, err))
         return subprocess.CompletedProcess(arguments, status, *texts)
+
+
+def solobox_here(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The same in this process, for what is refused before anything is done."""
+    from solobox.cli import main
+
+    arguments, out, err = [*map(str, words)], io.StringIO(), io.StringIO()
+    status: object = 0
+    with (
+        patch.object(sys, "argv", ["solobox", *arguments]), patch.dict(os.environ, COLUMNS="150"),
+        contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(),
+    ):  # fmt: skip
+        warnings.filterwarnings("ignore", "Cyclopts application invoked without tokens under unit-test")
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code
+    assert isinstance(status, int)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())

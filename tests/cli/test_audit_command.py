@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_process import solobox
+from command_process import solobox, solobox_here
 
 from solobox import Dataset, synthetic
 from solobox.boxes import iou
@@ -132,7 +132,7 @@ def test_after_an_invalid_decision_nothing_is_written(
     audited: Path, drawn: Path, tmp_path: Path, change: dict[str, object], code: str
 ) -> None:
     path = decisions(audited, tmp_path, **change)
-    done = solobox("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
+    done = solobox_here("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
     assert done.returncode == 2
     assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
@@ -165,7 +165,7 @@ def test_wrong_options_have_a_code_and_change_nothing(
         "FULL": tmp_path.parent / "full.toml",
         "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "IMAGE": drawn / "images" / "00000.jpg",
     }  # fmt: skip
-    done = solobox("audit", drawn / "annotations.csv", *[paths.get(word, word) for word in words])
+    done = solobox_here("audit", drawn / "annotations.csv", *[paths.get(word, word) for word in words])
     assert done.returncode == 2
     assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
