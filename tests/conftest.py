@@ -1,17 +1,20 @@
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 LONG = (
-    "test_exporting.py", "test_readme.py", "test_distributed.py", "test_resume.py", "test_commands.py", "test_train.py",
-    "test_serve_command.py", "test_parity.py", "test_calibrate.py", "test_export.py",
-    "test_crossval.py", "test_signals.py", "test_models.py", "test_on_ray.py", "test_predict_on_ray.py",
+    "test_exporting.py", "test_export.py", "test_readme.py", "test_distributed.py", "test_models.py", "test_signals.py",
+    "test_train.py", "test_commands.py", "test_resume.py", "test_on_ray.py", "test_localizer.py", "test_training.py",
+    "test_outputs.py", "test_parity.py", "test_refining.py", "test_calibrate.py", "test_crossval.py",
+    "test_audit_command.py", "test_serve_command.py", "test_predict_on_ray.py",
 )  # fmt: skip
 """Files that take the longest, the longest first: begun last, one processor would wait for the other's."""
 
@@ -47,3 +50,32 @@ def without_openvino() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "_openvino_is_installed", lambda: False)
         yield
+
+
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
+    """In this process, recipes train as few crops and epochs as they say, though the training set is small."""
+    from solobox.config import recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "_MIN_CROPS", 1)
+        patch.setattr(recipe, "_MIN_STEPS", 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`exported_models.usual_localizer` as ONNX, not to be changed: tracing takes long, so once for all processes."""
+    from exported_models import usual_localizer
+
+    from solobox.export import export
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    path = folder / "exported" / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            export(usual_localizer(), path)
+    return path

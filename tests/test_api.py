@@ -40,7 +40,10 @@ class TestPredict:
 
 
 class TestLoad:
-    def test_a_folder_and_a_file(self, localizer: solobox.Localizer, tmp_path: Path) -> None:
+    def test_a_folder_and_a_file(self, tmp_path: Path) -> None:
+        localizer = solobox.Localizer(
+            solobox.Architecture(size=64, width=16, backbone="test_efficientnet")
+        ).eval()
         localizer.save(tmp_path / "run")
         assert isinstance(solobox.load(tmp_path / "run"), solobox.Localizer)
         localizer.export(tmp_path / "m.onnx")
@@ -108,10 +111,11 @@ class TestCheck:
             solobox.check(data, "headers", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("without_openvino", "few_steps")
 class TestJudging:
     """The two that train for themselves, on data as small as they take."""
 
-    recipe = solobox.Recipe(architecture=solobox.Architecture(size=64, width=16, bins=8), crops=1, epochs=1)
+    recipe = solobox.Recipe(architecture=solobox.Architecture(size=64, width=16, bins=8), crops=1, epochs=2)
 
     @pytest.fixture(scope="class")
     def dataset(self) -> solobox.Dataset:

@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import os
 import re
 import shlex
 import shutil
@@ -11,10 +13,19 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import timm
+import torch
+from command_process import solobox
 
 from solobox import synthetic
 from solobox.cli import _COMMANDS
 from solobox.predict.video.clip_writer import write_clip
+
+SMALL = [
+    "--size", "64", "--crops", "1", "--epochs", "1", "--width", "16", "--batch", "4", "--backbone", "test_efficientnet",
+    "--pretrained", "weights.pth",
+]  # fmt: skip
+"""Of a bad model, quickly: the recipe itself is trained in tests/real, and its backbone below, in Python."""
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -27,13 +38,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "annotations.csv").rename(path / "labels.csv")
     (path / "photos").mkdir()
     shutil.copy(dataset.paths[0], path / "photos" / "one.jpg")
+    weights = timm.create_model("test_efficientnet", pretrained=False).state_dict()
+    torch.save(weights, path / "weights.pth")
     with write_clip(path / "clip.mp4", Fraction(10), Fraction(1, 10)) as clip:
         for number in range(3):
             clip.add(synthetic.draw(number, (96, 64)).pixels, number / 10)
     return path
 
 
-def test_the_commands(folder: Path) -> None:
+def test_the_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
     # Several devices are tested below; margins need more images than there are here, see tests/cli.
     lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
@@ -43,13 +57,7 @@ def test_the_commands(folder: Path) -> None:
     commands = ["check", "train", "evaluate", "predict", "export", "predict", "predict"]
     assert [shlex.split(line)[1] for line in lines] == commands
     for line in lines:
-        code = "from solobox.cli import main; main()"
-        # The recipe itself is trained in tests/real; here the model may be a bad one.
-        short = ["--crops", "1", "--epochs", "1", "--size", "64"] if " train " in line else []
-        done = subprocess.run(
-            [sys.executable, "-c", code, *shlex.split(line)[1:], *short],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = solobox(*shlex.split(line)[1:], *(SMALL if " train " in line else []))
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     for name in ("report.html", "boxes.csv", "drawn/one.jpg", "model.onnx", "track.csv", "drawn.mp4"):
         assert (folder / name).stat().st_size > 0
@@ -61,24 +69,26 @@ def test_the_commands_for_several_devices(folder: Path) -> None:
         r"^    ((?:solobox|torchrun) .*(?:--devices|--nproc-per-node).*?)(?:  +#.*)?$", README, re.MULTILINE
     )
     assert len(lines) == 2
-    small = ["--accelerator", "cpu", "--size", "64", "--crops", "1", "--epochs", "1", "--width", "16"]
     for line in lines:
         shutil.rmtree(folder / "run", ignore_errors=True)
         program, *words = shlex.split(line)
         words = ["2" if word == "4" else word for word in words]
         done = subprocess.run(
-            [Path(sys.executable).with_name(program), *words, *small],
-            cwd=folder, capture_output=True, text=True, check=False,
+            [Path(sys.executable).with_name(program), *words, "--accelerator", "cpu", *SMALL],
+            cwd=folder, env=os.environ | {"COLUMNS": "200"}, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        # Two processes, of which one speaks.
+        assert done.stdout.count("validation images") == 1
         assert done.stderr.count("test images were not used") == 1
-        assert (folder / "run" / "config.json").exists()
+        config = json.loads((folder / "run" / "config.json").read_text())
+        assert config["recipe"]["devices"] == (2 if "--devices" in words else 0)
 
 
 def test_the_python(folder: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     shutil.rmtree(folder / "run", ignore_errors=True)
-    short = "import functools, solobox\nsolobox.train = functools.partial(solobox.train, crops=1, size=64)\n"
+    short = "import functools, solobox\nsolobox.train = functools.partial(solobox.train, crops=1, size=64, batch=4)\n"
     done = subprocess.run(
         [sys.executable, "-c", short + code], cwd=folder, capture_output=True, text=True, check=False
     )

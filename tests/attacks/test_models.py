@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import resource
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,16 +13,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported_models import localizer_of
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import load_file, save_file
 
 from solobox.errors import SoloboxError
-from solobox.export import export
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import METADATA, OnnxModel
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from exported_models import localizer_of
 
 HOSTILE: dict[str, Any] = {
     "missing": KeyError, "text": "x" * 300, "huge": 10**9, "digits": 10**400, "negative": -7, "fraction": 0.5,
@@ -55,11 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(localizer_of(), path)
-    return path
+@pytest.fixture
+def file(exported_file: Path) -> Path:
+    return exported_file
 
 
 @pytest.fixture

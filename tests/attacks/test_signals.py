@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exported_models import localizer_of
 
 from solobox import synthetic
 from solobox.utils.signals import Terminated, interruptible, signals_held
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from exported_models import localizer_of
 
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143}
 

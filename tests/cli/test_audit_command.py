@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_process import solobox
+from command_process import solobox, solobox_here
 
 from solobox import Dataset, synthetic
 from solobox.boxes import iou
 
-SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--folds", "2"]
+SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--batch", "8", "--folds", "2"]
 
 
 def digest(folder: Path) -> str:
@@ -132,7 +132,7 @@ def test_after_an_invalid_decision_nothing_is_written(
     audited: Path, drawn: Path, tmp_path: Path, change: dict[str, object], code: str
 ) -> None:
     path = decisions(audited, tmp_path, **change)
-    done = solobox("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
+    done = solobox_here("audit", drawn / "annotations.csv", "--apply", path, "--fix", tmp_path / "clean.csv")
     assert done.returncode == 2
     assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
@@ -165,7 +165,7 @@ def test_wrong_options_have_a_code_and_change_nothing(
         "FULL": tmp_path.parent / "full.toml",
         "DATA": drawn / "annotations.csv", "OUT": tmp_path / "out.csv", "IMAGE": drawn / "images" / "00000.jpg",
     }  # fmt: skip
-    done = solobox("audit", drawn / "annotations.csv", *[paths.get(word, word) for word in words])
+    done = solobox_here("audit", drawn / "annotations.csv", *[paths.get(word, word) for word in words])
     assert done.returncode == 2
     assert f"[{code}]" in done.stderr
     assert "Traceback" not in done.stderr
@@ -188,7 +188,7 @@ def test_an_unreadable_image_ranks_first(drawn: Path, tmp_path: Path) -> None:
     refused = solobox("audit", data, *SMALL)
     assert refused.returncode == 2
     assert "broken.jpg" in refused.stderr
-    done = solobox("audit", data, "-o", tmp_path / "audit.csv", "--skip-bad", *SMALL)
+    done = solobox("audit", data, "-o", tmp_path / "audit.csv", "--skip-bad", *SMALL, brief=True)
     assert done.returncode == 0, done.stderr
     first = rows_of(tmp_path / "audit.csv")[0]
     assert (first["kind"], first["flagged"], first["score"]) == ("image unreadable", "yes", "inf")

@@ -5,15 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-from command_process import solobox
+from command_process import solobox as run_command
+from command_process import solobox_here
 from PIL import Image
 
 from solobox import synthetic
 from solobox.config.recipe import OPTIONS
 
+solobox = partial(run_command, brief=True)
 SMALL = ["--size", "64", "--crops", "2", "--epochs", "1", "--width", "16", "--bins", "8", "--batch", "8"]
 
 
@@ -214,7 +217,7 @@ def test_predict_gives_margins_at_the_level_that_is_asked_for(run: Path, drawn: 
     ],
 )
 def test_what_a_model_cannot_say_is_told(run: Path, drawn: Path, words: list[str], says: str) -> None:
-    done = solobox("predict", run, drawn / "images" / "00000.jpg", *words)
+    done = solobox_here("predict", run, drawn / "images" / "00000.jpg", *words)
     assert done.returncode == 2
     assert says in " ".join(done.stderr.split())
     assert not done.stdout
@@ -296,7 +299,7 @@ def test_mistakes_get_a_sentence_and_no_traceback(
     run: Path, drawn: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     places = {"DATA": drawn / "annotations.csv", "RUN": tmp_path / "r", "NORUN": tmp_path, "RUNDIR": run}
-    done = solobox(*[places.get(word, word) for word in words])
+    done = solobox_here(*[places.get(word, word) for word in words])
     assert done.returncode == 2
     assert says in done.stderr + done.stdout
     assert "Traceback" not in done.stderr

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from command_process import solobox
+from command_process import solobox, solobox_here
 from defusedxml import ElementTree
 from test_commands import SMALL
 
@@ -15,6 +15,7 @@ def test_it_says_what_twice_as_many_labels_would_bring(tmp_path: Path) -> None:
     table, plot = tmp_path / "curve.csv", tmp_path / "curve.svg"
     done = solobox(
         "curve", tmp_path / "drawn" / "annotations.csv", "-o", table, "--plot", plot, "--repetitions", "3", *SMALL,
+        brief=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(table.read_text().splitlines()))
@@ -34,10 +35,10 @@ def test_it_says_what_twice_as_many_labels_would_bring(tmp_path: Path) -> None:
 def test_too_few_images_and_knobs_without_a_use_are_refused(tmp_path: Path) -> None:
     synthetic.write(tmp_path / "drawn", 9, seed=9, size=(96, 72))
     data = tmp_path / "drawn" / "annotations.csv"
-    done = solobox("curve", data, "-o", tmp_path / "curve.csv")
+    done = solobox_here("curve", data, "-o", tmp_path / "curve.csv")
     assert done.returncode == 2
     assert "9 images with a box that can be read are too few" in done.stderr
     assert not (tmp_path / "curve.csv").exists()
-    done = solobox("curve", data, "--finetune-epochs", "2")
+    done = solobox_here("curve", data, "--finetune-epochs", "2")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_process import solobox
+from command_process import solobox, solobox_here
 from test_commands import SMALL
 
 from solobox import synthetic
@@ -19,7 +19,7 @@ def test_folds_are_measured_with_an_interval_over_groups(tmp_path: Path) -> None
     films = tuple("" if row < 12 else f"film {row // 3}" for row in range(36))
     replace(dataset, group=films).write(tmp_path / "data.csv")
     run = tmp_path / "run"
-    done = solobox("train", tmp_path / "data.csv", "-o", run, *SMALL, "--folds", "3")
+    done = solobox("train", tmp_path / "data.csv", "-o", run, *SMALL, "--folds", "3", brief=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((run / "out_of_fold.csv").read_text().splitlines()))
     groups = [row["group"] for row in rows]
@@ -39,7 +39,7 @@ def test_folds_are_measured_with_an_interval_over_groups(tmp_path: Path) -> None
 
 def test_folds_that_the_groups_do_not_fill_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     synthetic.write(tmp_path / "drawn", 6, seed=3, size=(96, 72))
-    done = solobox(
+    done = solobox_here(
         "train", tmp_path / "drawn" / "annotations.csv", "-o", tmp_path / "run", *SMALL, "--folds", "9"
     )
     assert done.returncode == 2

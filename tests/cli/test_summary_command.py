@@ -3,7 +3,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from command_process import solobox
+from command_process import solobox, solobox_here
 
 from solobox.config.architecture import Architecture
 from solobox.model.localizer import Localizer
@@ -52,7 +52,7 @@ def test_of_a_backbone_by_its_name() -> None:
     ],
 )
 def test_mistakes_get_a_sentence(tmp_path: Path, words: list[str], says: str) -> None:
-    done = solobox("summary", *[tmp_path if word == "RUN" else word for word in words])
+    done = solobox_here("summary", *[tmp_path if word == "RUN" else word for word in words])
     assert done.returncode == 2
     assert says in " ".join((done.stderr + done.stdout).split())
     assert "Traceback" not in done.stderr

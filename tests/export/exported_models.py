@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from solobox.config.architecture import Architecture
-from solobox.model.localizer import Localizer
+from solobox.export.parity import synthetic_images
+from solobox.images.reading import to_square
+from solobox.model.localizer import Localizer, pooled
 from solobox.uncertainty.conformal import Calibration
 from solobox.uncertainty.familiarity import Familiarity
 
@@ -30,4 +32,14 @@ def localizer_of(*, knows: bool = True, count: int = 60, **changes: Any) -> Loca
         )
         assert localizer.presence is not None
         localizer.presence.temperature.fill_(1.7)
+    return localizer
+
+
+def usual_localizer() -> Localizer:
+    """What `exported_file` is made of: the synthetic images are neither all familiar to it nor all strange."""
+    localizer = localizer_of()
+    squares = np.stack([to_square(image, localizer.architecture.side) for image in synthetic_images()])
+    with torch.inference_mode():
+        features = pooled(localizer.maps(np.ascontiguousarray(squares.transpose(0, 3, 1, 2))))
+    localizer.familiarity = Familiarity.fit(features[::2], features)
     return localizer

@@ -9,19 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-import torch
-from exported_models import localizer_of
+from exported_models import usual_localizer
 from onnx import helper, numpy_helper
 from PIL import Image
 
 from solobox.errors import ConfigError
-from solobox.export.graph import SQUARES, ExportGraph
-from solobox.export.onnx_file import to_onnx, training_metadata
-from solobox.export.parity import compare, require_parity, synthetic_images
+from solobox.export.graph import SQUARES
+from solobox.export.parity import compare, require_parity
 from solobox.images.reading import DecodedImage, decode, to_square
-from solobox.model.localizer import Localizer, pooled
+from solobox.model.localizer import Localizer
 from solobox.predict.predictor import NetworkInput
-from solobox.uncertainty.familiarity import Familiarity
 
 Pixels = npt.NDArray[np.uint8]
 Mutation = Callable[[onnx.ModelProto], None]
@@ -29,20 +26,12 @@ Mutation = Callable[[onnx.ModelProto], None]
 
 @pytest.fixture(scope="module")
 def localizer() -> Localizer:
-    """One to which the synthetic images are neither all familiar nor all strange."""
-    localizer = localizer_of()
-    squares = np.stack([to_square(image, localizer.architecture.side) for image in synthetic_images()])
-    with torch.inference_mode():
-        features = pooled(localizer.maps(np.ascontiguousarray(squares.transpose(0, 3, 1, 2))))
-    localizer.familiarity = Familiarity.fit(features[::2], features)
-    return localizer
+    return usual_localizer()
 
 
-@pytest.fixture(scope="module")
-def file(localizer: Localizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    onnx.save(to_onnx(ExportGraph(localizer), training_metadata(localizer)), path)
-    return path
+@pytest.fixture
+def file(exported_file: Path) -> Path:
+    return exported_file
 
 
 def constant(model: onnx.ModelProto, values: Any) -> str:

@@ -12,19 +12,13 @@ from PIL import Image
 
 from solobox import synthetic
 from solobox.errors import ConfigError
-from solobox.export import export
 from solobox.predict.onnx_model import METADATA, OnnxModel
 from solobox.predict.predictor import PredictOptions
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
-from exported_models import localizer_of
 
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("exported") / "model.onnx"
-    export(localizer_of(), path)
-    return path
+@pytest.fixture
+def file(exported_file: Path) -> Path:
+    return exported_file
 
 
 @pytest.fixture(scope="module")

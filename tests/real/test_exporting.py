@@ -14,21 +14,18 @@ from solobox import Dataset, Localizer, OnnxModel, Recipe, train
 from solobox.boxes import iou
 from solobox.cli import app
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("few_steps")]
 
 
-@pytest.mark.parametrize("data", ["caltech/face.csv", "kangaroo"])
-def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
-    data: str, real_data: Path, tmp_path: Path
-) -> None:
-    everything = Dataset.read(real_data / data, keep="largest", skip_bad=True)
-    rows = np.linspace(0, len(everything) - 1, 48).round().astype(int)
+def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(real_data: Path, tmp_path: Path) -> None:
+    everything = Dataset.read(real_data / "kangaroo", keep="largest", skip_bad=True)
+    rows = np.linspace(0, len(everything) - 1, 30).round().astype(int)
     dataset = everything.select(rows)
-    recipe = Recipe.from_preset("quick", {"size": 128, "epochs": 1, "crops": 2})
+    recipe = Recipe.from_preset("quick", {"size": 96, "epochs": 4, "crops": 2, "batch": 16})
     train(dataset, tmp_path / "run", recipe, skip_bad=True)
     localizer = Localizer.load(tmp_path / "run")
     parity = localizer.export(tmp_path / "m.onnx").parity
-    assert parity.real >= 30  # it found the training images by itself
+    assert parity.real >= 20  # it found the training images by itself
     model = OnnxModel.load(tmp_path / "m.onnx")
     pairs = zip(localizer.predict(dataset.images), model.predict(dataset.images), strict=True)
     compared = 0
@@ -39,7 +36,7 @@ def test_a_model_of_photographs_is_exported_and_predicts_as_the_run(
         for name, most in (("box", 0.02), ("lower", 0.05), ("upper", 0.05)):
             np.testing.assert_allclose(getattr(of_file, name), getattr(of_run, name), atol=most)
         compared += 1
-    assert compared >= 46
+    assert compared >= 28
 
 
 def share_within_half_a_pixel(apart: Sequence[npt.ArrayLike]) -> npt.NDArray[np.float64]:
@@ -55,18 +52,18 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
     assert set(plates.split) == {"train", "test"}
     groups = {name: set(plates.of_split(name).group) for name in ("train", "test")}
     assert not groups["train"] & groups["test"]
-    chosen = np.arange(len(plates)) % 2 == 0
+    chosen = np.arange(len(plates)) % 3 == 0
     plates.select(chosen).write(tmp_path / "plates.csv")
     data, images, run = tmp_path / "plates.csv", real_data / "plates", tmp_path / "run"
 
-    small = ("--size", 256, "--batch", 16, "--refine", 1)
+    small = ("--size", 128, "--crops", 4, "--epochs", 6, "--batch", 16, "--refine", 1)
     command("train", data, "-o", run, "--images", images, *small)
     command("evaluate", run, data, "--images", images, "--json", tmp_path / "metrics.json")
     dataset = Dataset.read(data, images=images)
     test = dataset.of_split("test")
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     guess = np.median(dataset.of_split("train").boxes, axis=0)
-    assert metrics["n"] == len(test) > 50
+    assert metrics["n"] == len(test) > 30
     assert metrics["mean_iou"] > 0.4 > iou(guess, test.boxes).mean() + 0.3
     assert Localizer.load(run).architecture.refinements == 1
 

@@ -16,14 +16,19 @@ from typing import Any
 
 import torch
 
+from solobox.config import recipe as recipes
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import SoloboxError
+from solobox.model import runtime
 from solobox.training import checkpoint_manager, image_cache, stages, train
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    # as the fixtures `without_openvino` and `few_steps` do in the process of the tests
+    runtime._openvino_is_installed = lambda: False
+    recipes._MIN_CROPS = recipes._MIN_STEPS = 1
     rank = int(os.environ.get("RANK", "0"))
     ended = Path(f"{sys.argv[2]}.{rank}.ended")
     # Registered before all others, so called after them.

@@ -192,6 +192,7 @@ def test_familiarity_tells_the_training_images_from_others(dataset: Dataset, run
         },
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("few_steps")
 def test_every_recipe_is_calibrated(dataset: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     made = train(dataset, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1} | changes))
     images = [str(dataset.images[row]) for row in (0, 3, 60)]

@@ -176,13 +176,15 @@ def test_what_cannot_have_a_curve_is_refused_before_any_image_is_opened() -> Non
         )
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_path: Path) -> None:
     drawn = synthetic.write(tmp_path / "drawn", 30, seed=5, size=(96, 72), empty_share=0.2)
     place = int(np.flatnonzero(drawn.has_box)[3])
     drawn.paths[place].write_bytes(drawn.paths[place].read_bytes()[:300])
     tested = int(np.flatnonzero(drawn.has_box)[5])
     drawn = replace(drawn, split=tuple("test" if row == tested else "" for row in range(30)))
-    curve = learning_curve(drawn, Recipe.from_preset("quick", QUICK), repetitions=3, skip_bad=True)
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 8})
+    curve = learning_curve(drawn, recipe, repetitions=3, skip_bad=True)
     count = int(drawn.has_box.sum()) - 2
     sizes = [point.images for point in curve.points]
     assert sizes[4:] == [count, 2 * count]

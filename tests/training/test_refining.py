@@ -77,10 +77,13 @@ def test_small_objects_are_found_better_and_the_model_comes_back(
     assert refined > float(iou(first, test.boxes).mean()) + 0.05
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_run_paused_in_the_second_look_ends_as_if_it_had_not_been(
     small_objects: Dataset, tmp_path: Path
 ) -> None:
-    recipe = Recipe.from_preset("quick", RECIPE.to_dict() | {"crops": 1, "width": 8, "bins": 4, "batch": 2})
+    recipe = Recipe.from_preset(
+        "quick", RECIPE.to_dict() | {"crops": 1, "epochs": 3, "width": 8, "bins": 4, "batch": 4}
+    )
     whole = train(small_objects, tmp_path / "whole", recipe, auto_group=False)
     epochs = sum(epoch["stage"] == "head" for epoch in whole.metadata["history"])  # type: ignore[attr-defined]
     with pytest.raises(Paused):

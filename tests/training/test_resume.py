@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +14,32 @@ import pytest
 import torch
 
 from solobox import synthetic
+from solobox.cli import app
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
-from solobox.model import runtime
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
 
-QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
+pytestmark = pytest.mark.usefixtures("without_openvino", "few_steps")
+
+QUICK = {"size": 32, "crops": 2, "epochs": 3, "width": 16, "bins": 8, "batch": 16}
+PROGRAM = """
+import sys
+from solobox import __main__
+from solobox.config import recipe
+from solobox.model import runtime
+recipe._MIN_CROPS = recipe._MIN_STEPS = 1
+runtime._openvino_is_installed = lambda: False
+__main__.main()
+"""
+"""The command with what the fixtures do in this process."""
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return synthetic.write(tmp_path_factory.mktemp("synthetic"), 30, seed=5, size=(96, 72))
-
-
-@pytest.fixture
-def in_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `without_openvino`, for a test whose runs are all in this process."""
-    monkeypatch.setattr(runtime, "_openvino_is_installed", lambda: False)
+    return synthetic.write(tmp_path_factory.mktemp("synthetic"), 20, seed=5, size=(96, 72))
 
 
 def same(a: Localizer, b: Localizer) -> None:
@@ -45,42 +52,43 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.usefixtures("in_pytorch")
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"optimizer": "sgd", "schedule": "cosine", "accumulate": 3, "ema": 0.0, "patience": 8},
+        {"optimizer": "sgd", "schedule": "cosine", "accumulate": 2, "ema": 0.0, "epochs": 8, "patience": 2},
         {
             "epochs": 0,
-            "finetune_epochs": 4,
+            "finetune_epochs": 3,
             "finetune_lr": 0.001,
             "vectorizer": "gap",
             "head": "regression",
             "loss": "mse",
         },
-        {"finetune_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
+        {"epochs": 1, "finetune_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
     ],
 )
 def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = Recipe.from_preset("quick", QUICK | changes)
     whole = train(drawn, tmp_path / "whole", recipe)
     epochs = len(history(whole))
-    assert epochs >= 2
-    for stop_after in (epochs // 2, epochs - 1):
-        folder = tmp_path / f"parts{stop_after}"
-        with pytest.raises(Paused, match="--resume"):
-            train(drawn, folder, recipe, stop_after=stop_after)
+    assert epochs >= 3
+    folder, done = tmp_path / "parts", epochs // 2
+    with pytest.raises(Paused, match="--resume"):
+        train(drawn, folder, recipe, stop_after=done)
+    with pytest.raises(ConfigError) as error:
+        train(drawn, folder, recipe)
+    assert error.value.code == "run-unfinished"
+    for stop_after in (epochs - 1 - done, 0):  # it is resumed twice, the second time for the last epoch
         assert not (folder / "config.json").exists()
-        assert len((folder / "history.csv").read_text().splitlines()) == 1 + stop_after
-        with pytest.raises(ConfigError) as error:
-            train(drawn, folder, recipe)
-        assert error.value.code == "run-unfinished"
-        resumed = train(drawn, folder, resume=True)
-        same(whole, resumed)
-        assert history(whole) == history(resumed)
-        assert whole.metadata["best"] == resumed.metadata["best"]
-        assert len((folder / "history.csv").read_text().splitlines()) == 1 + epochs
+        assert len((folder / "history.csv").read_text().splitlines()) == 1 + done
+        done += stop_after
+        with pytest.raises(Paused, match="--resume") if stop_after else nullcontext():
+            resumed = train(drawn, folder, resume=True, stop_after=stop_after)
+    same(whole, resumed)
+    assert history(whole) == history(resumed)
+    assert whole.metadata["best"] == resumed.metadata["best"]
+    assert len((folder / "history.csv").read_text().splitlines()) == 1 + epochs
     with pytest.raises(ConfigError) as error:
         train(drawn, folder, resume=True)
     assert error.value.code == "run-finished"
@@ -99,10 +107,9 @@ class InterruptsAt(NullProgress):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-@pytest.mark.usefixtures("in_pytorch")
 @pytest.mark.parametrize("step", [1, 6])
 def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path: Path, step: int) -> None:
-    recipe = Recipe.from_preset("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6})
+    recipe = Recipe.from_preset("quick", QUICK | {"batch": 8, "accumulate": 2, "crops": 6, "epochs": 1})
     whole = train(drawn, tmp_path / "whole", recipe)
     with pytest.raises(Paused, match="paused in epoch 1 of the head stage"):
         train(drawn, tmp_path / "parts", recipe, progress=InterruptsAt(step))
@@ -119,7 +126,7 @@ def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Pa
     with pytest.raises(Paused):
         train(drawn, tmp_path / "run", recipe, stop_after=1)
     with pytest.raises(ConfigError) as error:
-        train(drawn.select(range(20)), tmp_path / "run", resume=True)
+        train(drawn.select(range(15)), tmp_path / "run", resume=True)
     assert error.value.code == "resume-other-images"
     moved = drawn.boxes.copy()
     row = drawn.with_splits().split.index("train")
@@ -137,7 +144,7 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
     """The whole command, killed without warning; how often in a loop is `test_checkpoint`'s to try."""
     drawn.write(tmp_path / "labels.csv")
     words = [f"--{key}={value}" for key, value in QUICK.items()]
-    command = [sys.executable, "-c", "from solobox.cli import main; main()", "train"]
+    command = [sys.executable, "-c", PROGRAM, "train"]
     first = subprocess.Popen(
         [*command, str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -161,7 +168,7 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
 IGNORING = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-os.execv(sys.executable, [sys.executable, "-m", "solobox", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
 
 
@@ -173,7 +180,7 @@ def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(
     run = tmp_path / "run"
     words = [f"--{key}={value}" for key, value in (QUICK | {"epochs": 1000, "patience": 0}).items()]
     process = subprocess.Popen(
-        [sys.executable, "-c", IGNORING, "train", str(tmp_path / "labels.csv"), "-o", str(run), *words],
+        [sys.executable, "-c", IGNORING, PROGRAM, "train", str(tmp_path / "labels.csv"), "-o", str(run), *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while not (run / "history.csv").exists():
@@ -184,9 +191,6 @@ def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(
     assert process.returncode == status, said
     assert "--resume" in said
     epochs = len((run / "history.csv").read_text().splitlines())
-    again = subprocess.run(
-        [sys.executable, "-m", "solobox", "train", "--resume", str(run), "--stop-after", "1"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert again.returncode == 0, again.stderr
+    words = ["train", "--resume", str(run), "--stop-after", "1"]
+    assert not app(words, result_action="return_value", exit_on_error=False)
     assert len((run / "history.csv").read_text().splitlines()) == epochs + 1

@@ -17,6 +17,8 @@ from solobox.training.run_folder import CHECKPOINT, LOCK, locked
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
 
+pytestmark = pytest.mark.usefixtures("without_openvino", "few_steps")
+
 SMALL: dict[str, Any] = {"size": 64, "crops": 2, "epochs": 2, "width": 16, "bins": 8, "batch": 32}
 
 HOLDER = """

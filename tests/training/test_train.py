@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import timm
 import torch
 
 from solobox import synthetic
+from solobox.config import recipe as recipes
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
@@ -17,7 +19,16 @@ from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
 from solobox.training.train import train
 
-pytestmark = pytest.mark.usefixtures("without_openvino")
+pytestmark = pytest.mark.usefixtures("without_openvino", "fewer_steps")
+
+
+@pytest.fixture(scope="module")
+def fewer_steps() -> Iterator[None]:
+    """A small training set gets more crops and epochs here too, but not as many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "_MIN_CROPS", 96)
+        patch.setattr(recipes, "_MIN_STEPS", 50)
+        yield
 
 
 def small(name: str = "quick", **changes: Any) -> Recipe:
@@ -72,6 +83,7 @@ def test_training_leaves_a_localizer_that_is_used_the_same_after_loading(drawn: 
         np.testing.assert_array_equal(a.box, b.box)
     facts = json.loads((folder / "config.json").read_text())
     history = facts["history"]
+    assert len(history) > small().epochs
     assert [line["epoch"] for line in history] == list(range(1, len(history) + 1))
     assert len(history) == small().passes(
         facts["counts"]["train"] * small().crops_per_image(facts["counts"]["train"])
@@ -172,10 +184,10 @@ def test_the_full_recipe_changes_the_backbone_and_the_quick_one_does_not(
         {"vectorizer": "gap", "head": "distribution", "loss": "kl + ciou"},
         # the article's parts at a size that is no multiple of the stride
         {"strides": (32,), "size": 75, "extra": (64,), "vectorizer": "gap", "head": "regression", "width": 64,
-         "box": "center_size", "loss": "mse", "epochs": 0, "finetune_epochs": 6, "crops": 1, "optimizer": "adam",
+         "box": "center_size", "loss": "mse", "epochs": 0, "finetune_epochs": 3, "crops": 1, "optimizer": "adam",
          "schedule": "exponential", "decay_steps": 10, "staircase": True, "warmup": 0.0, "finetune_lr": 0.001},
         {"strides": (32,), "size": "native", "vectorizer": "gap", "head": "regression", "loss": "smooth_l1",
-         "box": "corner_size", "epochs": 0, "finetune_epochs": 3, "batch": 1, "accumulate": 4, "finetune_lr": 0.001},
+         "box": "corner_size", "epochs": 0, "finetune_epochs": 2, "batch": 1, "accumulate": 4, "finetune_lr": 0.001},
     ],
 )  # fmt: skip
 def test_other_parts_train_too(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
