@@ -9,10 +9,8 @@ from solobox.predict.prediction import Prediction
 BOX = np.array([100.0, 50.0, 300.0, 250.0])
 
 
-def found(std: float, margin: float = np.nan) -> Prediction:
-    return Prediction(
-        "a.jpg", BOX, (400, 300), std=np.full(4, std), lower=BOX - margin, upper=BOX + margin
-    )  # fmt: skip
+def found(std: float) -> Prediction:
+    return Prediction("a.jpg", BOX, (400, 300), std=np.full(4, std))
 
 
 def test_the_surer_the_likelier() -> None:
@@ -33,11 +31,6 @@ def test_it_is_the_share_of_boxes_that_are_close_enough() -> None:
     areas = (true[:, 2] - true[:, 0]) * (true[:, 3] - true[:, 1])
     iou = wide * high / (200 * 200 + areas - wide * high)
     assert acceptance(found(8.0)) == pytest.approx((iou >= 0.85).mean(), abs=0.1)
-
-
-def test_margins_count_before_the_networks_own_doubt() -> None:
-    assert acceptance(found(60.0, margin=3.0)) > 0.9
-    assert acceptance(found(1.0, margin=200.0)) < 0.05
 
 
 def test_without_a_box_and_without_doubt() -> None:

@@ -18,23 +18,19 @@ ACCEPTED_IOU: Final = 0.85
 """With the box that a person would draw; about as exact as people are."""
 
 _SAMPLES = 256
-_Z = 2.24
-"""Standard deviations between which all four edges lie with that probability, were they independent and normal."""
 
 
 def acceptance(prediction: Prediction) -> float:
     """The probability that the box has an IoU of `ACCEPTED_IOU` with the true one, if its edges' errors are normal.
 
-    Their standard deviations come from the margins, which are calibrated, or else from the network.
+    Their standard deviations are those of the network, which fit most boxes (bench/LOG.md); margins, which must hold
+    the worst tenth too, would say that hardly any box is good.
     """
     if not prediction.has_box:
         return 0.0
-    std = prediction.std
-    if np.isfinite(prediction.lower).all() and np.isfinite(prediction.upper).all():
-        std = (prediction.upper - prediction.lower) / (2 * _Z)
+    box, std = prediction.box, prediction.std
     if not np.isfinite(std).all():
         return 1.0  # a head that cannot doubt
-    box = prediction.box
     true = box + np.random.default_rng(0).standard_normal((_SAMPLES, 4)) * std
     overlap = np.minimum(box[2:], true[:, 2:]) - np.maximum(box[:2], true[:, :2])
     shared = np.maximum(overlap, 0).prod(axis=1)
