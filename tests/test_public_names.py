@@ -28,6 +28,7 @@ NAMES = [
     "evaluate",
     "learning_curve",
     "load",
+    "self_train",
     "train",
     "write_report",
 ]

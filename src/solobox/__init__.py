@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from solobox.predict.onnx_model import OnnxModel
     from solobox.predict.prediction import Prediction
     from solobox.predict.predictor import PredictOptions
+    from solobox.training.self_training import self_train
     from solobox.training.train import train
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "evaluate",
     "learning_curve",
     "load",
+    "self_train",
     "train",
     "write_report",
 ]
@@ -68,6 +70,7 @@ _MODULES = {
     "evaluate": "solobox.evaluation.evaluate",
     "learning_curve": "solobox.api",
     "load": "solobox.api",
+    "self_train": "solobox.training.self_training",
     "train": "solobox.training.train",
     "write_report": "solobox.evaluation.report",
 }
