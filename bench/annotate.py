@@ -111,13 +111,13 @@ def _session(
         after, seconds = task.index, seconds + spent
         shown += task.suggestion is not None
         accepted += answer.source == "accepted"
-        before, started = session.learnings, time.perf_counter()
-        session.settle()
-        if session.learnings > before:
+        before, started = session.background.learnings, time.perf_counter()
+        session.background.settle()
+        if session.background.learnings > before:
             latencies.append(time.perf_counter() - started)
-        if session.learnings > before or count in AT:
+        if session.background.learnings > before or count in AT:
             started_cpu = time.process_time()
-            quality = _mean_iou(learners[0], test) if session.labels else 0.0
+            quality = _mean_iou(learners[0], test) if session.background.labels else 0.0
             cpu += time.process_time() - started_cpu
             if count in AT:
                 found[f"iou {count}"] = quality

@@ -48,7 +48,7 @@ def test_without_training_the_present_model_predicts_the_rest(tmp_path: Path) ->
         draw(session)
     last = session.folder.names[session.folder.order[-1]]
     (photos / last).write_bytes(b"no image")
-    wait_until(lambda: session.labels > 0)
+    wait_until(lambda: session.background.labels > 0)
     finish = Finish(session)
     assert finish.run(train=False, predicted=True)
     labels = Dataset.read(tmp_path / "labels.csv")

@@ -175,7 +175,7 @@ def test_it_learns_from_the_fifth_box_and_then_suggests(photos: Path, tmp_path: 
     session.answer(session.folder.order[4], Answer(kind="absent"), person="ann", seen=0)
     assert not learner.trained
     draw(session)
-    wait_until(lambda: session.labels == 5)
+    wait_until(lambda: session.background.labels == 5)
     tasks = []
     for _ in range(6):
         task = session.next("ann")
@@ -186,7 +186,7 @@ def test_it_learns_from_the_fifth_box_and_then_suggests(photos: Path, tmp_path: 
         )
     assert {task.suggestion is None for task in tasks if task.blind} == {True}
     assert {task.suggestion is None for task in tasks if not task.blind} == {False}
-    wait_until(lambda: session.labels > 5)
+    wait_until(lambda: session.background.labels > 5)
     session.close()
 
 
@@ -194,7 +194,7 @@ def test_a_doubtful_box_is_not_suggested(photos: Path, tmp_path: Path) -> None:
     session = opened(photos, tmp_path / "labels.csv", learner_of(photos, std=20.0))
     for _ in range(5):
         draw(session)
-    wait_until(lambda: session.labels == 5)
+    wait_until(lambda: session.background.labels == 5)
     for _ in range(4):
         task = session.next("ann")
         assert task is not None
@@ -209,12 +209,12 @@ def test_the_page_does_not_wait_while_the_model_learns(photos: Path, tmp_path: P
     session = opened(photos, tmp_path / "labels.csv", learner)
     for _ in range(8):
         draw(session)
-    wait_until(lambda: session.is_learning)
+    wait_until(lambda: session.background.is_learning)
     for _ in range(5):
         draw(session)
-    assert session.labels == 0
+    assert session.background.labels == 0
     learner.may_learn.set()
-    wait_until(lambda: session.labels == 13)
+    wait_until(lambda: session.background.labels == 13)
     session.close()
 
 
@@ -223,7 +223,7 @@ def test_the_blind_answers_measure(photos: Path, tmp_path: Path) -> None:
     session = opened(photos, tmp_path / "labels.csv", learner)
     while session.next("ann") is not None:
         draw(session)
-    wait_until(lambda: session.labels == 30)
+    wait_until(lambda: session.background.labels == 30)
     wait_until(lambda: bool(learner.measured) and len(learner.measured[-1]) == 10)
     session.close()
     again = opened(photos, tmp_path / "labels.csv")
@@ -241,7 +241,7 @@ def test_the_review_has_the_least_sure_first_and_no_answered_ones(photos: Path, 
     session = opened(photos, tmp_path / "labels.csv", learner)
     for _ in range(6):
         draw(session)
-    wait_until(lambda: session.labels > 0)
+    wait_until(lambda: session.background.labels > 0)
     session.review(0, 5)
     wait_until(lambda: session.review(0, 1)[1] == 24)
     total, ready, page = session.review(20, 50)
@@ -257,11 +257,11 @@ def test_the_review_has_the_least_sure_first_and_no_answered_ones(photos: Path, 
 def test_a_learner_that_fails_leaves_a_page_that_works(photos: Path, tmp_path: Path) -> None:
     session = open_session(photos, tmp_path / "labels.csv", make_learner=refuse)
     session.start()
-    wait_until(lambda: bool(session.error))
+    wait_until(lambda: bool(session.background.error))
     for _ in range(6):
         draw(session)
     wait_until((tmp_path / "labels.csv").exists)
-    assert "no learner here" in session.error
+    assert "no learner here" in session.background.error
     session.close()
     assert len(Dataset.read(tmp_path / "labels.csv")) == 6
 

@@ -123,10 +123,11 @@ def _add_panel(router: APIRouter, session: Session, finish: Finish) -> None:
     @router.get("/api/state")
     def state() -> StateBody:
         answers, (total, ready) = session.answers, session.progress_of_review()
+        behind = session.background
         return StateBody(
             folder=str(session.folder.folder), labels=str(session.out), total=len(session.folder),
             classes=session.classes, counts=counts(list(answers.values()), len(session.folder)),
-            model=ModelBody(labels=session.labels, training=session.is_learning, error=session.error),
+            model=ModelBody(labels=behind.labels, training=behind.is_learning, error=behind.error),
             quality=QualityBody.of(session.quality), review=ProgressBody(total=total, ready=ready),
             finish=FinishBody(state=finish.state, lines=list(finish.lines), commands=list(finish.commands)),
         )  # fmt: skip

@@ -148,7 +148,7 @@ class Finish:
         answers = session.answers
         rest = [index for index, name in enumerate(session.folder.names) if name not in answers]
         if model is None:
-            predicted = ((index, session.predict(index)) for index in rest)
+            predicted = ((index, session.background.predict(index)) for index in rest)
             return [(index, found) for index, found in predicted if found is not None]
         stream = model.stream(str(session.folder.folder / session.folder.names[index]) for index in rest)
         return [(index, found) for index, found in zip(rest, stream, strict=True) if not found.error]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,36 +10,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from solobox.annotation.background import MAX_REVIEWED, Background
 from solobox.annotation.events import Answer, Box, Event
 from solobox.annotation.image_folder import ImageFolder
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
-from solobox.boxes import iou
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import relative_to
 from solobox.errors import DataError, ImageError
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.annotation.learner import CrossFit, Learner
+    from solobox.annotation.learner import Learner
 
 BLIND_EVERY = 3
 """Every so many images one is chosen at random and shown without a suggestion."""
-
-MAX_REVIEWED = 2000
-"""Predictions that are made for the review at once; further images follow as these are answered."""
-
-_MIN_BOXES = 5
-"""Fewer boxes are not learned from."""
 
 _RESERVED = 600.0
 """Seconds for which an image on one page is not shown on another."""
 
 _OUTSIDE = 1.0
 """Pixels that a box may reach beyond its image, and is then cut."""
-
-_POLL = 0.5
 
 _EVENTS = "events.jsonl"
 _PREDICTED = "predicted"
@@ -71,12 +63,9 @@ class Session:
     """The state of annotating, for any number of pages; any thread may call.
 
     folder: the images. log: the events, open. out: the CSV of labels, which is written again after each answer.
-    quality: the record of measurements. classes: to choose from.
-    make_learner: called once, in the thread that learns, by default `Learner`. Where it fails, the session goes on
-        without suggestions.
+    quality: the record of measurements. classes: to choose from. make_learner: see `Background`.
 
-    labels: how many boxes the present model learned from, 0 without one. learnings: how often one was trained.
-    is_learning: whether one is trained now. error: why there is none.
+    background: the thread that learns.
     """
 
     def __init__(
@@ -90,47 +79,25 @@ class Session:
         classes: Sequence[str] = (),
     ) -> None:
         self.folder, self.out, self.quality = folder, out, quality
-        self.error = ""
-        self.is_learning = False
-        self.learnings = 0
-        self._log, self._make_learner, self._classes = log, make_learner or _new_learner, tuple(classes)
-        self._learner: Learner | None = None
-        self._lock = threading.RLock()
-        self._work = threading.Condition(self._lock)
-        self._writing = threading.Lock()
-        self._closed = self._is_idle = False
-        self._on_pages: dict[str, tuple[int, float]] = {}
-        self._learned: dict[str, Box] = {}
-        self.labels = 0
+        self._log, self._classes = log, tuple(classes)
+        self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
-        self._reviewing = False
-        self._given_up = 0
-        self._measuring: tuple[int, Generator[None, None, CrossFit]] | None = None
-        self._predictions: dict[int, tuple[int, Prediction]] = {}
+        self._on_pages: dict[str, tuple[int, float]] = {}
         self._shown: set[int] = set()  # in the review
         self._predicted = _predicted_in(out, folder)
-        self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
+        self.background = Background(
+            folder, quality, self._lock, lambda: self.answers, self._write_if_changed, make_learner
+        )
 
     def start(self) -> None:
         """Begin to learn, in a thread of its own."""
-        self._thread.start()
+        self.background.start()
 
     def close(self) -> None:
         """Stop learning, and write the labels. Learning that has begun is waited for."""
-        with self._work:
-            self._closed = True
-            self._work.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self.background.close()
         self.write_labels()
         self._log.close()
-
-    def settle(self) -> None:
-        """Wait until the model has learned from what is new, and the labels are written."""
-        with self._work:
-            self._work.wait_for(
-                lambda: not self._thread.is_alive() or (self._is_idle and not self._has_work())
-            )
 
     # What the page asks ---------------------------------------------------------------------------------
 
@@ -193,14 +160,14 @@ class Session:
             raise DataError(f"there is no image {index}", code="no-such-image")
         name = self.folder.names[index]
         answer = self._within(index, answer)
-        with self._work:
+        with self._lock:
             event = self._log.answers.answered(name, answer, person=person, seen=seen, time=_now())
             self._append(event)
             return event.number
 
     def undo(self, person: str) -> int:
         """Undo the person's last answer, and give its image. Raises DataError as `Answers.undo`, and as `answer`."""
-        with self._work:
+        with self._lock:
             event = self._log.answers.undo(person=person, time=_now())
             self._append(event)
             return self.folder.index.get(event.image, -1)
@@ -211,12 +178,11 @@ class Session:
         Gives how many of them will be predicted, how many are, and `count` of these from `offset` on. The first call
         starts to predict them. None of these will measure the model: the person has seen what it says of them.
         """
-        with self._work:
-            self._reviewing = True
-            self._work.notify_all()
+        with self._lock:
+            self.background.wake(reviewing=True)
             answered = self._log.answers.current()
             ready = [
-                (index, found) for index, (_, found) in self._predictions.items()
+                (index, found) for index, (_, found) in self.background.predictions.items()
                 if self.folder.names[index] not in answered
             ]  # fmt: skip
         ready.sort(key=lambda pair: (-_doubt(pair[1]), pair[0]))
@@ -233,23 +199,16 @@ class Session:
     def progress_of_review(self) -> tuple[int, int]:
         """How many images can be reviewed, and how many of them are predicted."""
         with self._lock:
-            ready = sum(self._log.answers.of(self.folder.names[index]) is None for index in self._predictions)
-            return max(self._unanswered(), ready) if self.labels else 0, ready
+            ready = sum(
+                self._log.answers.of(self.folder.names[index]) is None
+                for index in self.background.predictions
+            )
+            return max(self._unanswered(), ready) if self.background.labels else 0, ready
 
     def _unanswered(self) -> int:
         """Images that will be predicted for the review."""
         answered = sum(name in self.folder.index for name in self._log.answers.current())
         return min(len(self.folder) - answered, MAX_REVIEWED)
-
-    def predict(self, index: int) -> Prediction | None:
-        """What the present model says of an image; None without a model, or for an image that cannot be read."""
-        if self._learner is None or not self.labels:
-            return None
-        try:
-            found = self._learner.predict(self.folder.path(index))
-        except ImageError:
-            return None
-        return None if found.error else found
 
     # Labels ---------------------------------------------------------------------------------------------
 
@@ -314,7 +273,14 @@ class Session:
 
     def _append(self, event: Event) -> None:
         self._log.append(event)
-        self._work.notify_all()
+        self.background.wake()
+
+    def _write_if_changed(self) -> bool:
+        """Whether that was needed."""
+        if self._written == len(self._log.answers):
+            return False
+        self.write_labels()
+        return True
 
     def _version(self, index: int) -> int:
         return self._log.answers.version(self.folder.names[index])
@@ -348,142 +314,8 @@ class Session:
         return Task(index, name, size, seen, blind, suggestion, answer)
 
     def _suggestion(self, index: int) -> Prediction | None:
-        found = self.predict(index)
+        found = self.background.predict(index)
         return found if found is not None and found.has_box and is_worth_showing(found) else None
-
-    # The thread that learns -----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            self._learner = self._make_learner()
-            self._learner.compile()
-        except Exception as error:  # noqa: BLE001  (whatever it is: the page goes on without suggestions)
-            self.error = f"no suggestions: {error}"
-        while self._wait():
-            try:
-                self._write_if_changed()
-                if self._learner is not None:
-                    self._step(self._learner)
-            except Exception as error:  # noqa: BLE001  (the page shows it, and people go on drawing)
-                self.error = str(error)
-                time.sleep(_POLL)
-            finally:
-                self.is_learning = False
-
-    def _wait(self) -> bool:
-        """Until there is something to do; whether to go on."""
-        with self._work:
-            while not self._closed and not self._has_work():
-                self._is_idle = True
-                self._work.notify_all()
-                self._work.wait()
-            self._is_idle = False
-            return not self._closed
-
-    def _has_work(self) -> bool:
-        if self._written != len(self._log.answers):
-            return True
-        if self._learner is None:
-            return False
-        return (
-            self._measuring is not None
-            or self._should_learn(self._boxes())
-            or self._should_predict()
-            or self._should_measure()
-        )
-
-    def _write_if_changed(self) -> None:
-        if self._written != len(self._log.answers):
-            self.write_labels()
-
-    def _boxes(self) -> dict[str, Box]:
-        with self._lock:
-            return {
-                name: answer.box for name, answer in self._log.answers.current().items()
-                if answer.box is not None and name in self.folder.index
-            }  # fmt: skip
-
-    def _blind(self) -> list[str]:
-        """Of the images that were learned from, those that were drawn blind, in the order of their answers."""
-        return [
-            name for name, answer in self.answers.items()
-            if answer.blind and answer.box is not None and name in self._learned
-        ]  # fmt: skip
-
-    def _should_measure(self) -> bool:
-        return self._given_up != self.learnings and self.quality.is_due(len(self._blind()))
-
-    def _should_learn(self, boxes: dict[str, Box]) -> bool:
-        """Whether enough is new: a few labels, the more the larger their number."""
-        if len(boxes) < _MIN_BOXES:
-            return False
-        changed = sum(self._learned.get(name) != box for name, box in boxes.items())
-        changed += sum(name not in boxes for name in self._learned)
-        return changed >= (max(3, len(boxes) // 10) if self._learned else 1)
-
-    def _step(self, learner: "Learner") -> None:
-        boxes = self._boxes()
-        if self._should_learn(boxes):
-            self.is_learning = True
-            self._learned = boxes
-            self.labels = learner.learn(
-                {name: (self.folder.folder / name, box) for name, box in boxes.items()}
-            )
-            self.error = ""
-            self.learnings += 1
-        elif self._should_predict():
-            self._predict_some(learner)
-        elif self._measuring is not None:
-            self._measure(*self._measuring, learner)
-        elif self._should_measure():
-            self._measuring = self.labels, learner.cross_fit(self._blind())
-
-    def _measure(self, labels: int, crossfit: "Generator[None, None, CrossFit]", learner: "Learner") -> None:
-        """One model more of a measurement."""
-        try:
-            next(crossfit)
-        except StopIteration as end:
-            self._measuring = None
-            measured: CrossFit = end.value
-            self.quality.add(labels, np.asarray(iou(measured.predicted, measured.true)))
-            learner.calibrate(measured)
-        except BaseException:
-            self._measuring = None
-            self._given_up = self.learnings  # until there is another model
-            raise
-
-    def _should_predict(self) -> bool:
-        return bool(self._reviewing and self.labels and self._unpredicted(1))
-
-    def _unpredicted(self, count: int) -> list[int]:
-        """Images that nobody answered and the present model did not predict, at most `count`."""
-        answered, found = self._log.answers.current(), []
-        left = MAX_REVIEWED
-        for index in self.folder.order:
-            if self.folder.names[index] in answered:
-                continue
-            if self._predictions.get(index, (0, None))[0] != self.labels:
-                found.append(index)
-            left -= 1
-            if len(found) == count or not left:
-                break
-        return found
-
-    def _predict_some(self, learner: "Learner") -> None:
-        labels = self.labels
-        for index in self._unpredicted(8):
-            try:
-                found = learner.predict(self.folder.path(index))
-            except ImageError as error:
-                found = Prediction(self.folder.names[index], error=str(error))
-            with self._lock:
-                self._predictions[index] = labels, found
-
-
-def _new_learner() -> "Learner":
-    from solobox.annotation.learner import Learner  # loads torch
-
-    return Learner()
 
 
 def open_session(
@@ -510,9 +342,13 @@ def open_session(
             f"{out} is there already, and would be replaced: begin with its labels by --from {out} and another -o",
             code="labels-exist",
         )
-    log = EventLog(kept / _EVENTS)
     quality = QualityRecord(kept / "quality.json", threshold=good_iou, goal=goal)
-    return Session(images, log, out, quality, make_learner, classes=classes)
+    log = EventLog(kept / _EVENTS)
+    try:
+        return Session(images, log, out, quality, make_learner, classes=classes)
+    except BaseException:
+        log.close()
+        raise
 
 
 def _predicted_in(out: Path, folder: ImageFolder) -> dict[str, Box]:
