@@ -131,6 +131,28 @@ def test_a_full_disk_loses_only_the_answer_that_did_not_fit(
         assert log.answers.of("a.jpg") == ANSWERS[3]
 
 
+def test_half_a_line_that_could_not_be_cut_is_cut_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with EventLog(tmp_path / "log") as log:
+        log.append(event(1))
+        with monkeypatch.context() as patch:
+
+            def disk_is_gone(_: int) -> None:
+                patch.setattr(EventLog, "_cut", fails)
+                fails()
+
+            patch.setattr(os, "fsync", disk_is_gone)
+            with pytest.raises(DataError, match="Input/output"):
+                log.append(event(2))
+        log.append(event(2, ANSWERS[3]))
+    with EventLog(tmp_path / "log") as log:
+        assert log.answers.of("a.jpg") == ANSWERS[3]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -71,6 +71,7 @@ class EventLog:
         self.answers.check(event)
         line = _EVENT.dump_json(event, exclude_defaults=True) + b"\n"
         with explained(self.path):
+            self._cut()  # what an earlier failure may have left
             try:
                 rest = memoryview(line)
                 while rest:
