@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import SIZE, TRUE, folder_of, opened
+from folders import SIZE, TRUE, draw, folder_of, learner_of, opened, wait_until
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -177,6 +177,33 @@ def test_a_page_of_another_site_cannot_answer(client: TestClient, session: Sessi
     headers = {"sec-fetch-site": "cross-site"}
     assert client.post("api/answer", json=answer_to(task), headers=headers).status_code == 403
     assert not session.answers
+
+
+def test_the_review_has_what_the_page_draws(tmp_path: Path) -> None:
+    photos = folder_of(tmp_path / "photos", 9)
+    session = opened(photos, tmp_path / "labels.csv", learner_of(photos))
+    for _ in range(5):
+        draw(session)
+    wait_until(lambda: session.background.labels == 5)
+    (photos / session.folder.names[session.folder.order[-1]]).write_bytes(b"no image")
+    app = build_app(session, Finish(session), ServerSettings(), ServerState(), TOKEN)
+    with TestClient(app, base_url="http://127.0.0.1:8100") as client:
+        client.base_url = client.base_url.join(f"/{TOKEN}/")
+        assert client.get("api/state").json()["review"] == {"total": 4, "ready": 0}
+        client.get("api/review")
+        wait_until(lambda: client.get("api/review").json()["ready"] == 3)  # but the one that cannot be read
+        review = client.get("api/review?offset=1&count=2").json()
+        assert (review["total"], len(review["items"])) == (3, 2)
+        item = review["items"][0]
+        assert item | {"index": 0, "name": ""} == {
+            "index": 0, "name": "", "width": 64, "height": 48, "seen": 0, "box": list(TRUE), "lower": None,
+            "upper": None, "presence": None,
+        }  # fmt: skip
+        items = [{name: each[name] for name in ("index", "seen", "box")} for each in review["items"]]
+        accepted = client.post("api/accept", json={"person": "ann", "items": items, "seconds": 3}).json()
+        assert accepted == {"accepted": 2, "conflicts": []}
+        assert client.get("api/review").json()["ready"] == 1
+    session.close()
 
 
 def test_accepting_a_page_leaves_others_answers_alone(client: TestClient, session: Session) -> None:

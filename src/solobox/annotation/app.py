@@ -24,6 +24,7 @@ from solobox.annotation.schemas import (
     ModelBody,
     NextRequest,
     PersonRequest,
+    PredictedBody,
     ProgressBody,
     QualityBody,
     ReviewBody,
@@ -180,7 +181,7 @@ def _add_review(router: APIRouter, session: Session) -> None:
         offset: Annotated[int, Query(ge=0)] = 0, count: Annotated[int, Query(ge=1, le=200)] = 24
     ) -> ReviewBody:
         total, ready, tasks = session.review(offset, count)
-        return ReviewBody(total=total, ready=ready, items=[TaskBody.of(task) for task in tasks])
+        return ReviewBody(total=total, ready=ready, items=[PredictedBody.of(task) for task in tasks])
 
     @router.post("/api/accept")
     def accept(request: AcceptRequest) -> AcceptBody:

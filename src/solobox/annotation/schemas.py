@@ -164,12 +164,37 @@ class TaskBody(BaseModel):
         )
 
 
+class PredictedBody(BaseModel):
+    """One image of the review, see `Task`, with its predicted box and the box's margins, pixels."""
+
+    index: int
+    name: str
+    width: int
+    height: int
+    seen: int
+    box: list[float]
+    lower: list[float] | None
+    upper: list[float] | None
+    presence: float | None
+
+    @classmethod
+    def of(cls, task: Task) -> "PredictedBody":
+        """From a task with a suggestion."""
+        found = SuggestionBody.of(task.suggestion)
+        if found is None:
+            raise ValueError(f"nothing is predicted for {task.name}")
+        width, height = task.size
+        return cls(
+            index=task.index, name=task.name, width=width, height=height, seen=task.seen, **found.model_dump()
+        )
+
+
 class ReviewBody(BaseModel):
-    """Predicted images, the least sure first."""
+    """Predicted images, the least sure first. total: how many there will be. ready: how many there are."""
 
     total: int
     ready: int
-    items: list[TaskBody]
+    items: list[PredictedBody]
 
 
 class QualityBody(BaseModel):

@@ -178,37 +178,34 @@ class Session:
         Gives how many of them will be predicted, how many are, and `count` of these from `offset` on. The first call
         starts to predict them. None of these will measure the model: the person has seen what it says of them.
         """
-        with self._lock:
-            self.background.wake(reviewing=True)
-            answered = self._log.answers.current()
-            ready = [
-                (index, found) for index, (_, found) in self.background.predictions.items()
-                if self.folder.names[index] not in answered
-            ]  # fmt: skip
+        self.background.wake(reviewing=True)
+        total, ready = self._predicted_rest()
         ready.sort(key=lambda pair: (-_doubt(pair[1]), pair[0]))
-        page = [
-            Task(
-                index, self.folder.names[index], found.size, self._version(index), suggestion=found, error=found.error
-            )
-            for index, found in ready[offset : offset + count]
-        ]  # fmt: skip
+        page = ready[offset : offset + count]
         with self._lock:
-            self._shown.update(task.index for task in page)
-        return max(self._unanswered(), len(ready)), len(ready), page
+            self._shown.update(index for index, _ in page)
+            tasks = [
+                Task(index, self.folder.names[index], found.size, self._version(index), suggestion=found)
+                for index, found in page
+            ]
+        return total, len(ready), tasks
 
     def progress_of_review(self) -> tuple[int, int]:
         """How many images can be reviewed, and how many of them are predicted."""
-        with self._lock:
-            ready = sum(
-                self._log.answers.of(self.folder.names[index]) is None
-                for index in self.background.predictions
-            )
-            return max(self._unanswered(), ready) if self.background.labels else 0, ready
+        total, ready = self._predicted_rest()
+        return total if self.background.labels else 0, len(ready)
 
-    def _unanswered(self) -> int:
-        """Images that will be predicted for the review."""
-        answered = sum(name in self.folder.index for name in self._log.answers.current())
-        return min(len(self.folder) - answered, MAX_REVIEWED)
+    def _predicted_rest(self) -> tuple[int, list[tuple[int, Prediction]]]:
+        """How many images without an answer have a box or will get one, and those that have."""
+        with self._lock:
+            answered = self._log.answers.current()
+            rest = [
+                (index, found) for index, (_, found) in self.background.predictions.items()
+                if self.folder.names[index] not in answered
+            ]  # fmt: skip
+        ready = [(index, found) for index, found in rest if _is_box(found)]
+        unanswered = len(self.folder) - sum(name in self.folder.index for name in answered)
+        return max(min(unanswered, MAX_REVIEWED) - (len(rest) - len(ready)), len(ready)), ready
 
     # Labels ---------------------------------------------------------------------------------------------
 
@@ -217,8 +214,9 @@ class Session:
 
         Raises DataError.
         """
-        boxes = {self.folder.names[index]: _box(found.box) for index, found in predicted if found.has_box}
-        self._predicted = {name: box for name, box in boxes.items() if box[0] < box[2] and box[1] < box[3]}
+        self._predicted = {
+            self.folder.names[index]: _box(found.box) for index, found in predicted if _is_box(found)
+        }
         self.write_labels()
 
     def dataset(self) -> Dataset:
@@ -315,7 +313,7 @@ class Session:
 
     def _suggestion(self, index: int) -> Prediction | None:
         found = self.background.predict(index)
-        return found if found is not None and found.has_box and is_worth_showing(found) else None
+        return found if found is not None and _is_box(found) and is_worth_showing(found) else None
 
 
 def open_session(
@@ -370,10 +368,16 @@ def _box(corners: Iterable[float]) -> Box:
     return x1, y1, x2, y2
 
 
-def _doubt(found: Prediction) -> float:
-    """How unsure the box is: the mean standard deviation of its edges in sides of the box; infinite without a box."""
+def _is_box(found: Prediction) -> bool:
+    """Whether there is a box that has an area also when it is rounded."""
     if not found.has_box:
-        return np.inf
+        return False
+    x1, y1, x2, y2 = _box(found.box)
+    return x1 < x2 and y1 < y2
+
+
+def _doubt(found: Prediction) -> float:
+    """How unsure the box is: the mean standard deviation of its edges in sides of the box."""
     side = float(np.sqrt(np.prod(found.box[2:] - found.box[:2])))
     return float(np.mean(found.std)) / max(side, 1e-9)
 

@@ -478,9 +478,7 @@ def test_the_review_accepts_a_page_without_what_is_left_out(visit: Visit) -> Non
     assert sorted(visit.desk.answers) == [0, 1, 3, 4, 5]
     assert visit.desk.answers[1]["source"] == "accepted"
     item = visit.desk.accepted[0]["items"][1]
-    assert item == {"index": 1, "seen": 0} | {
-        name: visit.desk.suggestion(1)[name] for name in ("box", "lower", "upper")
-    }
+    assert item == {"index": 1, "seen": 0, "box": visit.desk.suggestion(1)["box"]}
     assert visit.page.get_attribute(".crop", "aria-pressed") == "true"  # what was left out remains so
     visit.press("Escape")
     visit.shown(2)  # the image on the stage has an answer by now

@@ -171,13 +171,20 @@ def test_from_unlabelled_images_to_a_model_that_labels_the_rest(tmp_path: Path) 
             person.answers(6, "by_touch")
             person.until("model", "Learned from", 120)
             person.answers(5, "by_keyboard")
+            page.keyboard.press("r")
+            person.until("pages", f"of {IMAGES - 20}", 120)
+            page.click(".crop >> nth=0")  # which leaves it out
+            page.click("#accept-page")
+            person.until("review-status", "Saved: 23 accepted", 60)
+            page.keyboard.press("Escape")
             page.check("#predicted")
             page.click("#train")
             person.until("finish-state", "Done", 400)
             assert "solobox predict" in str(page.text_content("#commands"))
     labels = Dataset.read(out)
     assert len(labels) == IMAGES
-    assert labels.source.count("predicted") == IMAGES - 20
+    assert labels.source.count("predicted") == IMAGES - 20 - 23
+    assert labels.source.count("accepted") >= 23
     drawn = [row for row, source in enumerate(labels.source) if source == "drawn"]
     order = {path.name: row for row, path in enumerate(true.paths)}
     boxes = np.stack([true.boxes[order[path.name]] for path in labels.paths])
@@ -185,7 +192,7 @@ def test_from_unlabelled_images_to_a_model_that_labels_the_rest(tmp_path: Path) 
     exported = solobox.load(tmp_path / "labels-model.onnx")
     found = np.stack([each.box for each in exported.predict(list(true.paths))])
     assert iou(found, true.boxes).mean() > 0.6
-    rest = [row for row, source in enumerate(labels.source) if source == "predicted"]
+    rest = [row for row, source in enumerate(labels.source) if source in {"accepted", "predicted"}]
     assert np.asarray(iou(labels.boxes[rest], boxes[rest])).mean() > 0.6
 
 

@@ -67,7 +67,7 @@ export class Review {
     try {
       const { accepted, conflicts } = await api.post("api/accept", {
         person: this.person(),
-        items: items.map(({ index, seen, box, lower, upper }) => ({ index, seen, box, lower, upper })),
+        items: items.map(({ index, seen, box }) => ({ index, seen, box })),
         seconds: (performance.now() - this.since) / 1000,
       });
       // Those left out stay in the list: the next page begins behind them.
