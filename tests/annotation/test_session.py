@@ -254,6 +254,26 @@ def test_the_review_has_the_least_sure_first_and_no_answered_ones(photos: Path, 
     session.close()
 
 
+def test_what_the_review_showed_does_not_measure(photos: Path, tmp_path: Path) -> None:
+    session = opened(photos, tmp_path / "labels.csv", learner_of(photos))
+    for _ in range(5):
+        draw(session)
+    wait_until(lambda: session.background.labels == 5)
+    task = session.next("ann")
+    assert task is not None
+    assert task.blind
+    session.review(0, 1)
+    wait_until(lambda: session.review(0, 100)[1] == 25)  # all are seen
+    session.answer(task.index, Answer(kind="box", box=TRUE, blind=True), person="ann", seen=task.seen)
+    assert not session.answers[task.name].blind
+    for _ in range(6):
+        following = session.next("ann")
+        assert following is not None
+        assert not following.blind
+        draw(session)
+    session.close()
+
+
 def test_a_learner_that_fails_leaves_a_page_that_works(photos: Path, tmp_path: Path) -> None:
     session = open_session(photos, tmp_path / "labels.csv", make_learner=refuse)
     session.start()

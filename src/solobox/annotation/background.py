@@ -103,10 +103,13 @@ class Background:
             self._learner = self._make_learner()
             self._learner.compile()
         except Exception as error:  # noqa: BLE001  (whatever it is: the page goes on without suggestions)
-            self.error = f"no suggestions: {error}"
+            self._learner, self.error = None, f"there are no suggestions: {error}"
+        lasting = self.error
         while not self._closed:
             try:
-                if not self._step():
+                if self._step():
+                    self.error = lasting
+                else:
                     self._wait()
             except Exception as error:  # noqa: BLE001  (the page shows it, and people go on drawing)
                 self.error = str(error)
@@ -162,7 +165,6 @@ class Background:
         self._learned = boxes
         self.labels = learner.learn({name: (self._folder.folder / name, box) for name, box in boxes.items()})
         self.learnings += 1
-        self.error = ""
 
     def _blind(self) -> list[str]:
         """Of the images that were learned from, those that were drawn blind, in the order of their answers."""

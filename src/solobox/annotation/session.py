@@ -161,6 +161,8 @@ class Session:
         name = self.folder.names[index]
         answer = self._within(index, answer)
         with self._lock:
+            if index in self._shown:  # in the review, since it was given as blind
+                answer = replace(answer, blind=False)
             event = self._log.answers.answered(name, answer, person=person, seen=seen, time=_now())
             self._append(event)
             return event.number

@@ -34,7 +34,7 @@ export function duration(seconds) {
 
 export function modelText(model, labels) {
   const boxes = (count) => `${count} ${count === 1 ? "box" : "boxes"}`;
-  if (model.error) return `It could not learn: ${model.error}`;
+  if (model.error) return sentence(model.error);
   if (model.training) return `Learning from ${boxes(labels)} …`;
   return model.labels ? `Learned from ${boxes(model.labels)}.` : "It begins to learn after a few boxes.";
 }
