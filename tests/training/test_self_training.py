@@ -123,5 +123,9 @@ def test_the_command_goes_on_with_a_finished_teacher(
     assert run("train", data, "-o", out, "--unlabelled", listed, *options) == 0
     assert "is not trained again" in capsys.readouterr().err
     assert (out / "model.safetensors").read_bytes() == first
+    for path in out.iterdir():
+        path.unlink()
+    with pytest.raises(SoloboxError, check=has_code("run-exists")):  # a teacher of another recipe
+        run("train", data, "-o", out, "--unlabelled", listed, *options, "--width=16")
     with pytest.raises(SoloboxError, check=has_code("options-conflict")):
         run("train", "--resume", out, "--unlabelled", listed)

@@ -141,6 +141,7 @@ def train(
     from solobox.evaluation.evaluate import evaluate_selection
     from solobox.training.train import train as fit
 
+    labelled = source
     with bars() as progress:
         try:
             if chosen is not None and unlabelled:
@@ -163,7 +164,7 @@ def train(
     out.print(metrics_table("validation images", metrics_rows(evaluation.metrics.to_dict())))
     if (output / OUT_OF_FOLD).exists():
         out.print(_out_of_fold(output / OUT_OF_FOLD), highlight=False, markup=False, soft_wrap=True)
-    say(_conclusion(localizer, output, source))
+    say(_conclusion(localizer, output, labelled))
     return 0
 
 
@@ -178,17 +179,17 @@ def _with_unlabelled(
     """Train the teacher, and write its boxes of other images beside the labels: what is to be trained on."""
     from solobox.model.localizer import Localizer
     from solobox.predict.inputs import check_named, expand
-    from solobox.training.self_training import check_recipe, teacher_folder, with_pseudo_labels
+    from solobox.training.self_training import check_recipe, is_of_recipe, teacher_folder, with_pseudo_labels
     from solobox.training.train import train as fit
 
     check_recipe(recipe)
     check_named(unlabelled)
     others, folder = expand(unlabelled), teacher_folder(output)
-    if (folder / CONFIG).exists() and DataSource.load(folder).data == source.data.resolve():
+    teacher = Localizer.load(folder) if (folder / CONFIG).exists() else None
+    if teacher is not None and is_of_recipe(teacher, recipe) and DataSource.load(folder).is_same(source):
         progress.say(f"{folder} is finished and is not trained again")
-        teacher = Localizer.load(folder)
     else:
-        is_begun = (folder / CHECKPOINT).exists()
+        is_begun = teacher is None and (folder / CHECKPOINT).exists()
         if not is_begun:
             _check_folder(folder)
             source.save(folder)

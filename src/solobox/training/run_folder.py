@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -74,6 +74,15 @@ class DataSource:
         args += ["--keep", self.keep] if self.keep else []
         args += ["--layout", self.layout] if self.layout else []
         return args + (["--skip-bad"] if self.skip_bad else [])
+
+    def is_same(self, other: "DataSource") -> bool:
+        """Whether both read the same images, however their paths are written."""
+
+        def resolved(source: "DataSource") -> "DataSource":
+            images = source.images.resolve() if source.images else None
+            return replace(source, data=source.data.resolve(), images=images)
+
+        return resolved(self) == resolved(other)
 
     def save(self, folder: Path) -> None:
         """Write it into a run's folder, with absolute paths. Raises DataError where that fails."""

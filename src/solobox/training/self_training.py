@@ -5,6 +5,7 @@ method for deep neural networks"): the surest half of the predicted boxes counts
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
+def is_of_recipe(teacher: Localizer, recipe: Recipe) -> bool:
+    """Whether a finished model was trained by this recipe."""
+    options = recipe.to_dict()
+    saved: Any = teacher.metadata["recipe"]
+    same = all(options.get(name) == value for name, value in saved.items())
+    a, b = teacher.architecture, recipe.architecture
+    return same and replace(a, presence=b.presence, refinements=b.refinements, detail=b.detail) == b
+
+
 def with_pseudo_labels(
     dataset: Dataset,
     unlabelled: Sequence[ImageInput],
@@ -92,7 +102,7 @@ def with_pseudo_labels(
     found: list[tuple[ImageInput, Prediction]] = []
     for image, prediction in zip(images, teacher.stream(images), strict=True):
         progress.advance()
-        if prediction.has_box and not prediction.presence < _MIN_PRESENCE:
+        if _has_area(prediction) and not prediction.presence < _MIN_PRESENCE:
             found.append((image, prediction))
     if not found:
         raise DataError("none of the unlabelled images can be used: see `solobox predict`", code="no-images")
@@ -112,6 +122,11 @@ def _usable(dataset: Dataset, unlabelled: Sequence[ImageInput], progress: Progre
     held_out = [image for image, split in zip(dataset.images, dataset.split, strict=True) if split != "train"]
     copies = matches(signatures(images, progress=progress), signatures(held_out))
     return [image for image, is_copy in zip(images, copies, strict=True) if not is_copy]
+
+
+def _has_area(prediction: Prediction) -> bool:
+    """Whether there is a box of a pixel or more, which can be a label."""
+    return prediction.has_box and bool((prediction.box[2:] - prediction.box[:2] >= 1).all())
 
 
 def _doubts(found: Sequence[tuple[ImageInput, Prediction]]) -> Floats:
