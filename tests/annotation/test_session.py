@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from folders import SIZE, TRUE, draw, folder_of, learner_of, opened, refuse, wait_until
+from stand_in_learner import StandInLearner
 
 from error_codes import has_code
 from solobox.annotation.events import Answer
@@ -282,6 +283,19 @@ def test_a_learner_that_fails_leaves_a_page_that_works(photos: Path, tmp_path: P
         draw(session)
     wait_until((tmp_path / "labels.csv").exists)
     assert "no learner here" in session.background.error
+    session.close()
+    assert len(Dataset.read(tmp_path / "labels.csv")) == 6
+
+
+def test_without_torch_one_draws_alone(photos: Path, tmp_path: Path) -> None:
+    def missing() -> StandInLearner:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    session = open_session(photos, tmp_path / "labels.csv", make_learner=missing)
+    session.start()
+    wait_until(lambda: "[train]" in session.background.error)
+    for _ in range(6):
+        draw(session)
     session.close()
     assert len(Dataset.read(tmp_path / "labels.csv")) == 6
 

@@ -102,6 +102,11 @@ class Background:
         try:
             self._learner = self._make_learner()
             self._learner.compile()
+        except ModuleNotFoundError as error:
+            self._learner = None
+            self.error = (
+                f"there are no suggestions: {error.name} is missing; install Solobox with its [train] extra"
+            )
         except Exception as error:  # noqa: BLE001  (whatever it is: the page goes on without suggestions)
             self._learner, self.error = None, f"there are no suggestions: {error}"
         lasting = self.error
