@@ -127,9 +127,9 @@ def _session(
         after, seconds = task.index, seconds + spent
         shown += task.suggestion is not None
         accepted += answer.source == "accepted"
-        before = session.background.learnings
-        session.background.settle()
-        if session.background.learnings > before or count in AT:
+        before = session.background.version
+        session.background.wait_until_idle()
+        if session.background.version > before or count in AT:
             started_cpu = time.process_time()
             quality = _mean_iou(learners[0], test) if session.background.labels else 0.0
             cpu += time.process_time() - started_cpu

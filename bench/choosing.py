@@ -59,13 +59,6 @@ def learn(learner: Learner, training: Dataset, rows: Sequence[int]) -> None:
     learner.learn({training.names[row]: (training.images[row], tuple(boxes[row])) for row in rows})
 
 
-def doubts(learner: Learner, training: Dataset) -> npt.NDArray[np.float64]:
-    """Mean standard deviation of the edges in sides of the box, (N,)."""
-    found = [learner.predict(image) for image in training.images]
-    sides = [np.sqrt(np.prod(each.box[2:] - each.box[:2])) for each in found]
-    return np.array([each.std.mean() / max(side, 1.0) for each, side in zip(found, sides, strict=True)])
-
-
 def embeddings(learner: Learner, training: Dataset) -> npt.NDArray[np.float64]:
     rows = []
     for image in training.images:
@@ -94,7 +87,7 @@ def run(strategy: str, size: int, training: Dataset, test: Dataset, seed: int) -
         coverage.add(row)
         if strategy == "uherding" and count >= AT[0] and count % 4 == 0:
             learn(learner, training, chosen)
-            weights = doubts(learner, training)
+            weights = np.array([learner.predict(image).relative_std for image in training.images])
         if count in AT:
             learn(learner, training, chosen)
             boxes = np.stack([learner.predict(image).box for image in test.images])

@@ -54,8 +54,7 @@ def pseudo_labelled(localizer: Localizer, dataset: Dataset) -> Dataset:
     """The surest half of the images, with predicted boxes."""
     found = localizer.predict(list(dataset.images))
     boxes = np.stack([prediction.box for prediction in found])
-    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
-    doubt = np.array([np.mean(prediction.std) for prediction in found]) / sides
+    doubt = [prediction.relative_std for prediction in found]
     surest = np.sort(np.argsort(doubt)[: len(dataset) // 2])
     return replace(dataset, boxes=boxes).select(surest)
 

@@ -175,3 +175,14 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["missing-package", "True"]
+
+
+def test_how_unsure_a_box_is_does_not_depend_on_its_size() -> None:
+    def unsure(box: np.ndarray, std: float) -> float:
+        return Prediction("a.jpg", box, (400, 300), std=np.full(4, std)).relative_std
+
+    assert unsure(np.array([0.0, 0.0, 40.0, 10.0]), 2.0) == pytest.approx(0.1)
+    assert unsure(np.array([0.0, 0.0, 80.0, 20.0]), 4.0) == pytest.approx(0.1)
+    assert unsure(np.array([5.0, 0.0, 5.0, 20.0]), 4.0) == np.inf
+    assert np.isnan(unsure(BOX, np.nan))
+    assert np.isnan(Prediction("a.jpg").relative_std)

@@ -248,7 +248,7 @@ def test_what_torchrun_and_slurm_started_is_found(
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert distributed._environment() == expected
+    assert distributed.started_processes() == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Unlabelled images: the surest half counts, copies of held-out images do not, and the command goes on where it was."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,23 +11,16 @@ from solobox import synthetic
 from solobox.cli import app
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
+from solobox.data.sample import PREDICTED
 from solobox.errors import ConfigError, DataError, SoloboxError
 from solobox.model.localizer import Localizer
 from solobox.training.run_folder import PSEUDO_LABELS
-from solobox.training.self_training import PREDICTED, self_train, teacher_folder, with_pseudo_labels
+from solobox.training.self_training import self_train, teacher_folder, with_pseudo_labels
 from solobox.training.train import train
 
-pytestmark = pytest.mark.usefixtures("without_openvino")
+pytestmark = pytest.mark.usefixtures("without_openvino", "few_steps")
 
 BRIEF = {"size": 64, "crops": 1, "epochs": 1, "batch": 16, "refine": "off", "test": 0.2, "val": 0.2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_steps() -> Iterator[None]:
-    """A tenth of the steps that small sets get."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("solobox.config.recipe._MIN_STEPS", 14)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +92,16 @@ def test_the_student_validates_on_labelled_images_alone(
 def test_recipes_that_cannot(labelled: Dataset, tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(ConfigError, check=has_code("options-conflict")):
         self_train(labelled, [], tmp_path / "run", Recipe.from_preset("quick", BRIEF | change))
+
+
+def test_processes_that_torchrun_started(
+    labelled: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train a teacher, and all would write the same files."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, check=has_code("options-conflict")):
+        self_train(labelled, [], tmp_path / "run", Recipe.from_preset("quick", BRIEF))
 
 
 def run(*arguments: object) -> object:

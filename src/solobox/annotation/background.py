@@ -35,9 +35,9 @@ class Background:
     answers: gives the present ones by image. write: writes the labels if they changed; whether that was needed.
     make_learner: called once, in the thread. Where it fails, there are no suggestions.
 
-    labels: how many boxes the present model learned from, 0 without one. learnings: how often one was trained.
-    is_learning: whether one is trained now. error: what failed last. predictions: by image, with the `learnings` of
-    the model that made it.
+    labels: how many boxes the present model learned from, 0 without one. version: of the model, 0 without one.
+    is_learning: whether one is trained now. error: what failed last. predictions: by image, with the version of the
+    model that made each.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Background:
         write: Callable[[], bool],
         make_learner: "Callable[[], Learner] | None" = None,
     ) -> None:
-        self.labels = self.learnings = 0
+        self.labels = self.version = 0
         self.is_learning = False
         self.error = ""
         self.predictions: dict[int, tuple[int, Prediction]] = {}
@@ -83,7 +83,7 @@ class Background:
             self._reviewing = self._reviewing or reviewing
             self._work.notify_all()
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """Wait until nothing is left to do."""
         with self._work:
             self._work.wait_for(lambda: not self._thread.is_alive() or (self._is_idle and not self._has_news))
@@ -145,7 +145,7 @@ class Background:
             self._predict(rest, learner)
         elif self._measuring is not None:
             self._measure(*self._measuring, learner)
-        elif self._given_up != self.learnings and self._quality.is_due(len(blind := self._blind())):
+        elif self._given_up != self.version and self._quality.is_due(len(blind := self._blind())):
             self._measuring = self.labels, learner.cross_fit(blind)
         else:
             return False
@@ -169,7 +169,7 @@ class Background:
         self.is_learning = True
         self._learned = boxes
         self.labels = learner.learn({name: (self._folder.folder / name, box) for name, box in boxes.items()})
-        self.learnings += 1
+        self.version += 1
 
     def _blind(self) -> list[str]:
         """Of the images that were learned from, those that were drawn blind, in the order of their answers."""
@@ -189,7 +189,7 @@ class Background:
             learner.calibrate(measured)
         except BaseException:
             self._measuring = None
-            self._given_up = self.learnings  # until there is another model
+            self._given_up = self.version  # until there is another model
             raise
 
     def _unpredicted(self) -> list[int]:
@@ -198,7 +198,7 @@ class Background:
         for index in self._folder.order:
             if self._folder.names[index] in answered:
                 continue
-            if self.predictions.get(index, (0, None))[0] != self.learnings:
+            if self.predictions.get(index, (0, None))[0] != self.version:
                 found.append(index)
             left -= 1
             if len(found) == _AT_ONCE or not left:
@@ -212,7 +212,7 @@ class Background:
             except ImageError as error:
                 found = Prediction(self._folder.names[index], error=str(error))
             with self._work:
-                self.predictions[index] = self.learnings, found
+                self.predictions[index] = self.version, found
 
 
 def _new_learner() -> "Learner":

@@ -3,11 +3,11 @@
 import io
 import threading
 from collections import OrderedDict
-from hashlib import blake2b
 from pathlib import Path
 
 from PIL import Image
 
+from solobox.data.splits import ranked
 from solobox.errors import ImageError
 from solobox.images.reading import probe, read
 from solobox.predict.inputs import LeftOut, expand
@@ -33,7 +33,7 @@ class ImageFolder:
         found = expand([self.folder], self.left_out)
         self.names = tuple(Path(name).relative_to(self.folder).as_posix() for name in found)
         self.index = {name: index for index, name in enumerate(self.names)}
-        self.order = sorted(range(len(self.names)), key=lambda index: _hash(self.names[index]))
+        self.order = [self.index[name] for name in ranked(self.names, "annotate")]
         self._root = self.folder.resolve()
         self._sizes: dict[int, tuple[int, int]] = {}
         self._encoded: OrderedDict[tuple[int, int], bytes] = OrderedDict()
@@ -75,7 +75,7 @@ class ImageFolder:
                 return self._encoded[key]
         width, height = self.size(index)
         shorter = max(1, round(min(width, height) * side / max(width, height)))
-        image = Image.fromarray(read(self.path(index), at_least=min(shorter, *self.size(index))).pixels)
+        image = Image.fromarray(read(self.path(index), at_least=shorter).pixels)
         image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
         with io.BytesIO() as stream:
             image.save(stream, "JPEG", quality=_QUALITY)
@@ -85,7 +85,3 @@ class ImageFolder:
             while len(self._encoded) > 1 and sum(map(len, self._encoded.values())) > _KEPT_BYTES:
                 self._encoded.popitem(last=False)
         return encoded
-
-
-def _hash(name: str) -> bytes:
-    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, person=b"annotate").digest()

@@ -15,7 +15,6 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
-from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
@@ -24,7 +23,7 @@ from solobox.training.distributed import Distributed, launch_fabric, resolve_pre
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache
 from solobox.training.loop import fit
-from solobox.training.stages import LocalizerHead, head_stage
+from solobox.training.stages import LocalizerHead, head_stage, initial_localizer
 from solobox.training.tensor_store import TensorStore
 from solobox.uncertainty.conformal import Calibration, scales
 from solobox.utils.progress import NullProgress
@@ -86,20 +85,12 @@ class Learner:
             self.recipe.accelerator, resolve_precision(self.recipe.precision, self.recipe.accelerator),
             devices=0, nodes=0,
         )  # fmt: skip
-        with torch.random.fork_rng():
-            torch.manual_seed(self.recipe.seed)
-            self.localizer = Localizer(
-                self.recipe.architecture, pretrained=self.recipe.pretrained,
-                pretrained_head=self.recipe.pretrained_head,
-            )  # fmt: skip
-        self.localizer.eval()
+        self.localizer = initial_localizer(self.recipe, presence=False).eval()
         self.localizer.backbone.requires_grad_(False)
         self._untrained = copy.deepcopy(LocalizerHead(self.localizer))
         self._backbone: Features | None = None
         self._crops: dict[str, _Crops] = {}
         self._swap = threading.Lock()
-        self.labels = 0
-        """How many boxes the present model learned from; 0 before the first."""
 
     def compile(self) -> None:
         """Prepare the networks, which the first use would otherwise do."""
@@ -124,7 +115,6 @@ class Learner:
         head = self._trained([self._crops[name] for name in names])
         with self._swap:
             LocalizerHead(self.localizer).load_state_dict(head.state_dict())
-        self.labels = len(names)
         return len(names)
 
     def cross_fit(self, measured: Sequence[str]) -> Generator[None, None, CrossFit]:

@@ -18,6 +18,7 @@ from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import relative_to
+from solobox.data.sample import PREDICTED
 from solobox.errors import DataError, ImageError
 from solobox.predict.prediction import Prediction
 
@@ -34,9 +35,6 @@ _OUTSIDE = 1.0
 """Pixels that a box may reach beyond its image, and is then cut."""
 
 _EVENTS = "events.jsonl"
-_PREDICTED = "predicted"
-"""The source of boxes that nobody looked at."""
-
 _FILE = "file"
 """Who gave the labels that were there before."""
 
@@ -182,7 +180,7 @@ class Session:
         """
         self.background.wake(reviewing=True)
         total, ready = self._predicted_rest()
-        ready.sort(key=lambda pair: (-_doubt(pair[1]), pair[0]))
+        ready.sort(key=lambda pair: (-pair[1].relative_std, pair[0]))
         page = ready[offset : offset + count]
         with self._lock:
             self._shown.update(index for index, _ in page)
@@ -225,7 +223,7 @@ class Session:
         """All images with a box, or without the object, by name; and those of `add_predicted`."""
         answers = self.answers
         rows: dict[str, tuple[Sequence[float], str, str]] = {
-            name: (box, "", _PREDICTED) for name, box in self._predicted.items() if name not in answers
+            name: (box, "", PREDICTED) for name, box in self._predicted.items() if name not in answers
         }
         for name, answer in answers.items():
             if answer.kind != "skipped" and name in self.folder.index:
@@ -357,7 +355,7 @@ def _predicted_in(out: Path, folder: ImageFolder) -> dict[str, Box]:
         return {}
     found = {}
     for sample in Dataset.read(out, check="off"):
-        if sample.source == _PREDICTED and sample.box is not None and isinstance(sample.image, Path):
+        if sample.source == PREDICTED and sample.box is not None and isinstance(sample.image, Path):
             index = folder.index_of(sample.image)
             if index is not None:
                 found[folder.names[index]] = _box(sample.box)
@@ -376,12 +374,6 @@ def _is_box(found: Prediction) -> bool:
         return False
     x1, y1, x2, y2 = _box(found.box)
     return x1 < x2 and y1 < y2
-
-
-def _doubt(found: Prediction) -> float:
-    """How unsure the box is: the mean standard deviation of its edges in sides of the box."""
-    side = float(np.sqrt(np.prod(found.box[2:] - found.box[:2])))
-    return float(np.mean(found.std)) / max(side, 1e-9)
 
 
 def _now() -> str:

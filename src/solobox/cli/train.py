@@ -99,18 +99,7 @@ def train(
     options |= set_options(settings)
     chosen: Recipe | None = None
     if resume is not None:
-        if (
-            data
-            or output
-            or recipe
-            or options
-            or images
-            or keep
-            or skip_bad
-            or layout
-            or unlabelled
-            or not auto_group
-        ):
+        if any((data, output, recipe, options, images, keep, skip_bad, layout, unlabelled, not auto_group)):
             raise ConfigError(
                 "--resume takes only the run's folder, which holds its data and options: leave out everything else",
                 code="options-conflict",

@@ -11,6 +11,9 @@ from solobox.boxes import Floats
 from solobox.data.formats import Record
 from solobox.images.reading import ImageInput
 
+PREDICTED = "predicted"
+"""`Sample.source` of a box that a model predicted and nobody looked at."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:

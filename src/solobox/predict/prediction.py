@@ -83,6 +83,15 @@ class Prediction:
         """
         return np.array([self.upper[0], self.upper[1], self.lower[2], self.lower[3]])
 
+    @property
+    def relative_std(self) -> float:
+        """Mean standard deviation of the four edges, in sides of the box (the root of its area): how unsure it is.
+
+        NaN without a box, and for a head that gives no standard deviations; infinite for a box without an area.
+        """
+        area = float(np.prod(self.box[2:] - self.box[:2]))
+        return float(np.mean(self.std)) / area**0.5 if area else np.inf
+
     def plot(self, image: ImageInput | None = None, *, max_side: int | None = None) -> Image.Image:
         """Draw the box, and the band of its margins, on the image.
 

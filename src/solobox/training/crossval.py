@@ -25,7 +25,7 @@ from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
 from solobox.model.heads import Output
-from solobox.model.localizer import Localizer, pooled, raw_output
+from solobox.model.localizer import pooled, raw_output
 from solobox.model.losses import BoxLoss, Loss
 from solobox.model.presence import Presence, temperature
 from solobox.model.runtime import Features, fastest
@@ -37,7 +37,7 @@ from solobox.training.distributed import Distributed, launch_fabric, resolve_pre
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, shrink
 from solobox.training.loop import fit
-from solobox.training.stages import LocalizerHead, head_stage, presence_stage
+from solobox.training.stages import LocalizerHead, head_stage, initial_localizer, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import NullProgress, Progress
@@ -139,13 +139,7 @@ class CrossValidator:
         fabric = launch_fabric(
             recipe.accelerator, resolve_precision(recipe.precision, recipe.accelerator), devices=1, nodes=1
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            localizer = Localizer(
-                replace(recipe.architecture, presence=not dataset.has_box.all()),
-                pretrained=recipe.pretrained,
-                pretrained_head=recipe.pretrained_head,
-            )
+        localizer = initial_localizer(recipe, presence=not dataset.has_box.all())
         localizer.to(fabric.device).eval()
         crops = recipe.crops_per_image(min_images or len(dataset))
         backbone = fastest(

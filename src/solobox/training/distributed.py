@@ -53,7 +53,7 @@ def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int)
     Raises ConfigError (code ``distributed``) where that is impossible or contradicts the launcher.
     """
     check_accelerator(accelerator)
-    launched = _environment()
+    launched = started_processes()
     requested = devices or launched[0], nodes or launched[1]
     if launched != (1, 1) and requested != launched:
         raise ConfigError(
@@ -105,7 +105,7 @@ def _leave_group() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _environment() -> tuple[int, int]:
+def started_processes() -> tuple[int, int]:
     """Processes on each host, and hosts, as torchrun or SLURM started them; (1, 1) where neither did."""
     if TorchElasticEnvironment.detect():
         local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

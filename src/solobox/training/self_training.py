@@ -11,19 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.identity import matches, signatures
+from solobox.data.sample import PREDICTED
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.model.localizer import Localizer
 from solobox.predict.prediction import Prediction
+from solobox.training.distributed import started_processes
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress, Progress
-
-PREDICTED = "predicted"
-"""`Dataset.source` of a pseudo-label."""
 
 _MIN_PRESENCE = 0.5
 
@@ -65,7 +63,7 @@ def teacher_folder(out: Path) -> Path:
 
 def check_recipe(recipe: Recipe) -> None:
     """Raise ConfigError, ``options-conflict``, for a recipe that self-training cannot follow."""
-    if recipe.devices > 1 or recipe.nodes > 1:
+    if recipe.devices > 1 or recipe.nodes > 1 or started_processes() != (1, 1):
         raise ConfigError("unlabelled images are learned from on one device", code="options-conflict")
     if recipe.architecture.head == "regression":
         raise ConfigError(
@@ -106,8 +104,8 @@ def with_pseudo_labels(
             found.append((image, prediction))
     if not found:
         raise DataError("none of the unlabelled images can be used: see `solobox predict`", code="no-images")
-    doubts = _doubts(found)
-    surest = [each for each, doubt in zip(found, doubts, strict=True) if doubt <= np.median(doubts)]
+    median = np.median([prediction.relative_std for _, prediction in found])
+    surest = [(image, prediction) for image, prediction in found if prediction.relative_std <= median]
     progress.say(
         f"{len(surest):,} of {len(images):,} unlabelled images are learned from, with predicted boxes"
     )
@@ -127,14 +125,6 @@ def _usable(dataset: Dataset, unlabelled: Sequence[ImageInput], progress: Progre
 def _has_area(prediction: Prediction) -> bool:
     """Whether there is a box of a pixel or more, which can be a label."""
     return prediction.has_box and bool((prediction.box[2:] - prediction.box[:2] >= 1).all())
-
-
-def _doubts(found: Sequence[tuple[ImageInput, Prediction]]) -> Floats:
-    """Mean standard deviation of each box's edges, in sides of the box."""
-    boxes = np.array([prediction.box for _, prediction in found]).reshape(-1, 4)
-    sides = np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))
-    std = np.array([prediction.std for _, prediction in found]).reshape(-1, 4)
-    return np.asarray(std.mean(axis=1) / np.maximum(sides, 1.0))
 
 
 def _joined(dataset: Dataset, found: Sequence[tuple[ImageInput, Prediction]]) -> Dataset:

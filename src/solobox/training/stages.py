@@ -87,6 +87,21 @@ class Stage:
         return -(-self.batches_per_epoch // self.optimizer.accumulate)
 
 
+def initial_localizer(recipe: Recipe, *, presence: bool, backbone: nn.Module | None = None) -> Localizer:
+    """The localizer that training begins with: its random weights depend on the recipe's seed alone.
+
+    presence: whether it learns that. backbone: instead of the recipe's, see `Localizer`.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return Localizer(
+            replace(recipe.architecture, presence=presence),
+            pretrained=recipe.pretrained,
+            pretrained_head=recipe.pretrained_head,
+            backbone=backbone,
+        )
+
+
 class LocalizerHead(nn.Module):
     """Everything of a localizer after its backbone: feature maps in, `Output` out. It shares the localizer's weights.
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -43,6 +42,7 @@ from solobox.training.stages import (
     estimate_finetuning,
     finetune_stage,
     head_stage,
+    initial_localizer,
     presence_stage,
 )
 from solobox.uncertainty.conformal import Calibration
@@ -120,14 +120,8 @@ def train(
             out, recipe, stop_after=stop_after, resume=resume, loggers=trackers, group=group
         )
         manager.set_boxes(training, validation)
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            localizer = Localizer(
-                replace(recipe.architecture, presence=has_presence),
-                pretrained=recipe.pretrained,
-                pretrained_head=recipe.pretrained_head,
-                backbone=backbone if isinstance(backbone, nn.Module) else None,
-            )
+        custom = backbone if isinstance(backbone, nn.Module) else None
+        localizer = initial_localizer(recipe, presence=has_presence, backbone=custom)
         localizer.to(fabric.device).eval()
         localizer.backbone.requires_grad_(False)
         timer.lap("model")
