@@ -1,6 +1,5 @@
 """The page of `solobox annotate` in a real browser, against a stand-in of its server."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -616,15 +615,19 @@ def test_every_control_has_a_name(visit: Visit) -> None:
 
 def test_a_slow_answer_is_not_called_saved(visit: Visit) -> None:
     visit.open()
+    held: list[Any] = []
 
-    def late(route: Any) -> None:
-        time.sleep(0.3)
-        route.continue_()
+    def hold(route: Any) -> None:  # it reaches the server only when the test lets it go
+        held.append(route)
 
-    visit.page.route("**/api/answer", late, times=1)
-    visit.press("b", "Enter")
-    assert "saved:" not in visit.text("status")
+    visit.page.route("**/api/answer", hold, times=1)
+    with visit.page.expect_request("**/api/answer"):
+        visit.press("b", "Enter")
     visit.press("n", "Enter")  # nothing happens meanwhile
+    visit.page.wait_for_timeout(200)
+    assert "saved:" not in visit.text("status")
+    assert visit.desk.received == []
+    held[0].continue_()
     visit.shown(1)
     visit.until("status", "saved: box")
     assert len(visit.desk.received) == 1
