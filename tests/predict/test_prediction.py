@@ -1,13 +1,12 @@
 import io
 import subprocess
 import sys
-import types
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import supervision
 from PIL import Image
 
 import solobox
@@ -123,44 +122,28 @@ class TestNotebook:
         assert Prediction("frame 3", BOX)._repr_png_() is None
 
 
-@dataclass
-class Detections:
-    """A stand-in for `supervision.Detections`, with its rule that all have one length."""
-
-    xyxy: Any
-    confidence: Any = None
-    class_id: Any = None
-    data: Any = None
-
-    def __post_init__(self) -> None:
-        given = [self.confidence, self.class_id, *(self.data or {}).values()]
-        assert self.xyxy.ndim == 2
-        assert all(len(values) == len(self.xyxy) for values in given if values is not None)
-
-    @classmethod
-    def empty(cls) -> "Detections":
-        return cls(np.empty((0, 4)))
-
-
 class TestSupervision:
-    @pytest.fixture(autouse=True)
-    def supervision(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        module = types.ModuleType("supervision")
-        module.Detections = Detections  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "supervision", module)
-
     def test_one_detection(self) -> None:
         found = Prediction("a.jpg", BOX, (40, 30), presence=0.75).to_supervision()
+        assert isinstance(found, supervision.Detections)
         np.testing.assert_array_equal(found.xyxy, [BOX])
-        assert found.confidence.tolist() == [0.75]
-        assert found.class_id.tolist() == [0]
-        assert found.data["image"].tolist() == ["a.jpg"]
+        np.testing.assert_array_equal(found.confidence, [0.75])
+        np.testing.assert_array_equal(found.class_id, [0])
+        np.testing.assert_array_equal(found.data["image"], ["a.jpg"])
 
     def test_no_presence_is_no_confidence(self) -> None:
         assert Prediction("a.jpg", BOX).to_supervision().confidence is None
 
     def test_no_box_is_no_detection(self) -> None:
-        assert len(Prediction("a.jpg").to_supervision().xyxy) == 0
+        assert len(Prediction("a.jpg").to_supervision()) == 0
+
+    def test_it_is_merged_and_drawn(self) -> None:
+        found = [Prediction(name, BOX, (40, 30)).to_supervision() for name in ("a.jpg", "b.jpg")]
+        merged = supervision.Detections.merge(found)
+        assert list(merged.data["image"]) == ["a.jpg", "b.jpg"]
+        drawn = supervision.BoxAnnotator(thickness=1).annotate(pixels(), merged)
+        changed = np.nonzero((drawn != pixels()).any(axis=2))
+        assert (changed[1].min(), changed[0].min(), changed[1].max(), changed[0].max()) == (10, 6, 30, 24)
 
 
 def test_without_supervision_it_says_what_to_install() -> None:
