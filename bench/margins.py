@@ -8,8 +8,13 @@ at a quarter of the risk), and scores that are not normalised by the head's own 
 all. Areas are means over the covered half, of the outer box in terms of the predicted one; that is defined for every
 image, which the ratio to the inner box is not: its median is given, where more than half have one.
 
-Then the pipeline as it is, over seeds: calibrated by `train` on the images that also chose its epoch, measured on the
-test part.
+Then the pipeline as it is, over seeds: calibrated by `train` on the images that also chose its epoch and, where there
+are few, on training images by cross-fitting, measured on the test part.
+
+Last, `--only labels`: what the training images add. From the features of all images of a set, again and again, 100 or
+400 of them are drawn as the labels, a head is trained on nine tenths of these as `train` does it, and its margins
+are calibrated on the last tenth, or on all labels. Coverage is that of all other images; it varies by itself by 0.013
+to 0.019, since there are 250 to 500 of them.
 """
 
 import argparse
@@ -19,12 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from datasets import caltech
+from datasets import DATA, caltech
 from solobox import Dataset, Recipe, synthetic, train
 from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
-from solobox.uncertainty.conformal import quantile, scales
+from solobox.data.splits import ranked
+from solobox.training.calibrate import HeldOut
+from solobox.training.crossval import CrossValidator, groups_of
+from solobox.training.stages import LocalizerHead
+from solobox.uncertainty.conformal import quantile, scales, scores
 
 LEVELS = (0.8, 0.9, 0.95)
 
@@ -151,14 +161,69 @@ def pipeline(training: Dataset, test: Dataset, size: int, seeds: int) -> None:
         )
 
 
+def labels(dataset: Dataset, name: str, count: int, size: int, draws: int) -> None:
+    recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "refine": "off"})
+    found: dict[tuple[str, float], list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        heads = CrossValidator.from_dataset(dataset, recipe, folder=Path(folder), min_images=count)
+        for draw in range(draws):
+            groups = groups_of(dataset)
+            rank = {group: at for at, group in enumerate(ranked(set(groups), f"draw {draw}"))}
+            order = np.array(sorted(range(len(dataset)), key=lambda row: rank[groups[row]]))
+            tenth, chosen, others = order[: count // 10], order[:count], order[count:]
+            rows = np.arange(len(dataset))
+            training = np.isin(rows, chosen[count // 10 :])
+            head = heads.fit(training, seed=draw)
+            tested, validation = held_out_by(heads, head, others), held_out_by(heads, head, tenth)
+            crossed = heads.held_out(training)
+            assert crossed is not None
+            for way, calibration in (
+                ("validation images", validation.calibration()),
+                ("all labels", (validation + crossed).calibration()),
+            ):
+                for level in LEVELS:
+                    if level in calibration.two_sided:
+                        errors = scores(tested.truth, tested.predicted, tested.scale)
+                        inside = errors <= calibration.two_sided[level]
+                        found.setdefault((way, level), []).append(float(inside.mean()))
+    print(
+        f"\n{name}: {count} labels, {len(dataset) - count} other images, coverage: mean ± s.d. (least), draws"
+    )
+    for (way, level), values in sorted(found.items()):
+        spread = f"{np.mean(values):.3f} ± {np.std(values):.3f} ({min(values):.3f})"
+        print(f"{way:18s} {level:5.2f}  {spread}  {len(values)}", flush=True)
+
+
+def held_out_by(heads: CrossValidator, head: LocalizerHead, rows: np.ndarray) -> HeldOut:
+    output = heads.outputs(head, rows)
+    truth = torch.from_numpy(heads.images.boxes(rows)).float()
+    return HeldOut.of(truth, output.boxes, output.std(), [heads.images.dataset.group[row] for row in rows])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", choices=("splits", "pipeline"), help="only this part")
+    parser.add_argument("--draws", type=int, default=20)
+    parser.add_argument("--only", choices=("splits", "pipeline", "labels"), help="only this part")
+    parser.add_argument("--sets", nargs="+", default=["airplane", "face", "synthetic"], help="for labels")
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 400], help="for labels")
     arguments = parser.parse_args()
     quieten()
+    if arguments.only in ("labels", None):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in arguments.sets:
+                if name == "synthetic":
+                    dataset = synthetic.write(folder, 900, seed=12)
+                else:
+                    dataset = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
+                dataset = dataset.with_auto_groups()
+                for count in arguments.counts:
+                    if count < len(dataset) * 0.8:
+                        labels(dataset, name, count, arguments.size, arguments.draws)
+    if arguments.only == "labels":
+        return
     training, test = caltech()
     if arguments.only != "splits":
         pipeline(training, test, arguments.size, arguments.seeds)

@@ -19,6 +19,7 @@ from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss, with_presence
 from solobox.model.presence import Presence, temperature
 from solobox.predict.predictor import PredictOptions
+from solobox.training import train as training_module
 from solobox.training.crossval import cross_fit_temperature
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.loop import fit
@@ -59,8 +60,11 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.fixture(scope="module")
 def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its margins are those of the validation images alone."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    train(dataset, folder, Recipe.from_preset("quick", SMALL))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_module, "_ENOUGH_GROUPS", 14)
+        train(dataset, folder, Recipe.from_preset("quick", SMALL))
     return folder
 
 
@@ -77,9 +81,10 @@ def test_presence_is_learnt_and_kept(dataset: Dataset, run: Path) -> None:
 
 
 def test_images_without_the_object_cost_the_boxes_nothing(
-    dataset: Dataset, run: Path, tmp_path: Path
+    dataset: Dataset, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Boxes are learnt as if there were none of them."""
+    monkeypatch.setattr(training_module, "_ENOUGH_GROUPS", 14)
     other = train(dataset.positives(), tmp_path / "run", Recipe.from_preset("quick", SMALL))
     images = list(dataset.positives().images)
     for one, two in zip(Localizer.load(run).predict(images), other.predict(images), strict=True):
@@ -105,7 +110,7 @@ def test_the_temperature_suits_new_images(tmp_path: Path) -> None:
     features = features_of(tmp_path, cells[:learning], boxes[:learning] / 4)
     training = Dataset([f"{row}.png" for row in range(learning)], boxes[:learning])
     recipe = Recipe.from_preset("quick", {"epochs": 4, "batch": 32})
-    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": NullProgress()}
+    options: dict[str, Any] = {"fabric": Fabric(accelerator="cpu", devices=1), "progress": NullProgress()}
     divisor = cross_fit_temperature(features, training, recipe, (6,), **options)
     assert divisor is not None
     assert divisor == cross_fit_temperature(features, training, recipe, (6,), **options)
@@ -127,7 +132,7 @@ def test_too_few_images_of_a_kind_have_no_cross_fit_temperature(tmp_path: Path) 
     boxes = np.array([[1.0, 1, 2, 2]] * 3 + [[np.nan] * 4])
     features = features_of(tmp_path, np.zeros((4, 1, 1, 3), np.float32), boxes / 4)
     images = Dataset([f"{row}.png" for row in range(4)], boxes)
-    options: dict[str, Any] = {"device": torch.device("cpu"), "progress": NullProgress()}
+    options: dict[str, Any] = {"fabric": Fabric(accelerator="cpu", devices=1), "progress": NullProgress()}
     assert cross_fit_temperature(features, images, Recipe(), (3,), **options) is None
 
 
@@ -152,6 +157,26 @@ def test_margins_hold_on_the_images_that_they_were_made_from(dataset: Dataset, r
         assert (one.outer[:2] <= one.box[:2]).all()
         assert (one.outer[2:] >= one.box[2:]).all()
         assert one.upper[0] == one.box[0]
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_few_validation_images_are_joined_by_the_training_images(dataset: Dataset, tmp_path: Path) -> None:
+    few = dataset.positives().select(np.arange(20))
+    localizer = train(few, tmp_path / "run", Recipe.from_preset("quick", SMALL | {"epochs": 1}))
+    assert localizer.calibration is not None
+    assert (localizer.calibration.n_images, max(localizer.calibration.two_sided)) == (20, 0.95)
+    again = Localizer.load(tmp_path / "run").predict(few.images[0], margins=0.95)
+    np.testing.assert_array_equal(again.lower, localizer.predict(few.images[0], margins=0.95).lower)
+
+
+def test_a_refined_box_is_calibrated_on_validation_images(tmp_path: Path) -> None:
+    """The errors of the first look are not its own."""
+    small = synthetic.write(tmp_path / "data", 16, seed=5, size=(192, 144))
+    recipe = Recipe.from_preset("quick", SMALL | {"epochs": 1, "refine": 1, "val": 0.25})
+    localizer = train(small, tmp_path / "run", recipe)
+    assert localizer.calibration is not None
+    counts: Any = localizer.metadata["counts"]
+    assert localizer.calibration.n_images == counts["val"] < 8
 
 
 def test_by_default_margins_are_given_where_there_are_enough_images(dataset: Dataset, run: Path) -> None:

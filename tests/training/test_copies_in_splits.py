@@ -11,6 +11,7 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.evaluation.evaluate import evaluate
 from solobox.model.localizer import Localizer
+from solobox.training.crossval import CrossValidator
 from solobox.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_openvino")
@@ -56,16 +57,23 @@ def test_copies_of_training_images_are_told_and_do_not_calibrate(tmp_path: Path,
     assert told.startswith("4 images are copies of images in another split (3 in val, 1 in test)")
     assert "`solobox check`" in told
     assert localizer.calibration is not None
-    assert localizer.calibration.n_images == 5
+    assert localizer.calibration.n_images == 5 + 8  # and the training images, by cross-fitting
     assert evaluate(localizer, dataset).n_seen_in_training == 1
 
 
-def test_where_all_of_val_are_copies_there_are_no_margins(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_others", [True, False])
+def test_where_all_of_val_are_copies_they_do_not_calibrate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_others: bool
+) -> None:
+    if not has_others:
+        monkeypatch.setattr(CrossValidator, "held_out", lambda _: None)
     heard = Heard()
     dataset = with_copies(tmp_path, held_out=0)
     train(dataset, tmp_path / "run", Recipe.from_preset("quick", RECIPE), progress=heard)
-    assert any("the model has no margins" in line for line in heard.said)
+    (told,) = [line for line in heard.said if "all validation images with a box are copies" in line]
+    assert ("the model has no margins" in told) != has_others
     loaded = Localizer.load(tmp_path / "run")
     assert loaded.calibration is not None
-    assert (loaded.calibration.n_images, dict(loaded.calibration.two_sided)) == (0, {})
+    assert loaded.calibration.n_images == (8 if has_others else 0)
+    assert max(loaded.calibration.two_sided, default=0) == (0.88 if has_others else 0)
     assert loaded.predict(dataset.images[0]).has_box

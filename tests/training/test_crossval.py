@@ -123,6 +123,47 @@ def found(validator: CrossValidator) -> OutOfFold:
     return validator.out_of_fold(FOLDS)
 
 
+def test_held_out_images_are_predicted_by_the_head_of_the_other_half(
+    validator: CrossValidator, drawn: Dataset
+) -> None:
+    held = validator.held_out()
+    assert held is not None
+    usable = np.flatnonzero(drawn.has_box & (np.arange(len(drawn)) != LOST))
+    half = assign_folds(drawn.select(usable), 2)
+    boxes = replace(validator, untrained=LocalizerHead(validator.untrained, presence=False))
+    expected = []
+    for number in (0, 1):
+        mask = np.isin(np.arange(len(drawn)), usable[half != number])
+        head = boxes.fit(mask, effort=0.5)
+        expected.append(boxes.outputs(head, usable[half == number]).boxes)
+    order = np.concatenate([usable[half == 0], usable[half == 1]])
+    np.testing.assert_allclose(held.predicted, torch.cat(expected).clamp(0, 1), atol=1e-6)
+    np.testing.assert_allclose(held.truth, validator.images.boxes(order), atol=1e-6)
+    assert (held.scale > 0).all()
+
+
+def test_a_copy_in_the_other_half_is_not_held_out(
+    validator: CrossValidator, drawn: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that saw the image itself says nothing of its errors on new ones."""
+    usable = np.flatnonzero(drawn.has_box & (np.arange(len(drawn)) != LOST))
+    half = assign_folds(drawn.select(usable), 2)
+    one, other = usable[half == 0][0], usable[half == 1][0]
+    signatures = validator.images.signatures.copy()
+    signatures[one] = signatures[other]
+    monkeypatch.setattr(type(validator.images), "signatures", property(lambda _: signatures))
+    held, everything = validator.held_out(), validator.held_out(np.arange(len(drawn)) != one)
+    assert held is not None
+    assert everything is not None
+    assert len(held.truth) == len(usable) - 2
+
+
+def test_images_of_one_group_hold_nothing_out(validator: CrossValidator, drawn: Dataset) -> None:
+    only = np.zeros(len(drawn), np.bool_)
+    only[np.flatnonzero(drawn.has_box)[0]] = True
+    assert validator.held_out(only) is None
+
+
 def boxes_of(found: OutOfFold) -> Floats:
     return np.stack([prediction.box for prediction in found.predictions])
 

@@ -5,23 +5,25 @@ assessment of statistical predictions").
 """
 
 import copy
+import operator
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor
 
 from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
+from solobox.data.identity import matches
 from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
 from solobox.model.heads import Output
@@ -32,7 +34,7 @@ from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import name_of, postprocess
 from solobox.training.augment import crop_resize, full_crop
-from solobox.training.calibrate import MAX_IMAGES
+from solobox.training.calibrate import MAX_IMAGES, HeldOut
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, shrink
@@ -46,6 +48,9 @@ from solobox.utils.text import CsvLines, printable
 Rows = npt.NDArray[np.intp]
 
 _BATCH_SIZE = 64
+
+_EFFORT = 0.5
+"""Share of the epochs for the heads of `held_out`: training may not take much longer for them (bench/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,11 +162,13 @@ class CrossValidator:
         loss = Loss.parse(recipe.loss)
         return cls(images, features, backbone, LocalizerHead(localizer), recipe, loss, fabric, progress)
 
-    def fit(self, images: npt.ArrayLike, name: str = "head", *, seed: int | None = None) -> LocalizerHead:
+    def fit(
+        self, images: npt.ArrayLike, name: str = "head", *, seed: int | None = None, effort: float = 1.0
+    ) -> LocalizerHead:
         """Train a head on the images of a mask (N,), as `train` would; its last epoch is kept.
 
-        seed: default the recipe's. Raises DataError ``no-boxes`` where none of them has a box and can be read,
-        ValueError for another mask.
+        seed: default the recipe's. effort: share of the epochs. Raises DataError ``no-boxes`` where none of them has a
+        box and can be read, ValueError for another mask.
         """
         mask = np.asarray(images)
         if mask.dtype != np.bool_ or mask.shape != (len(self.images),):
@@ -173,10 +180,9 @@ class CrossValidator:
         rows = self.features.rows_of(torch.from_numpy(mask), crops)
         recipe = replace(self.recipe, seed=self.recipe.seed if seed is None else seed)
         head = copy.deepcopy(self.untrained)
-        fit(
-            head_stage(head, self.features, recipe, self.loss, fabric=self.fabric, rows=rows, name=name),
-            fabric=self.fabric, progress=self.progress,
-        )  # fmt: skip
+        stage = head_stage(head, self.features, recipe, self.loss, fabric=self.fabric, rows=rows, name=name)
+        stage = replace(stage, epochs=max(round(stage.epochs * effort), 1))
+        fit(stage, fabric=self.fabric, progress=self.progress)
         if head.presence is not None:
             stage = presence_stage(
                 head.presence, self.features, recipe, fabric=self.fabric, rows=rows, name=f"{name}, presence"
@@ -209,6 +215,39 @@ class CrossValidator:
         names = [name_of(self.images.dataset.images[row]) for row in rows]
         sizes = self.images.sizes
         return _predictions(output, names, [sizes[row] for row in rows])
+
+    def held_out(self, images: npt.ArrayLike | None = None) -> HeldOut | None:
+        """Predictions of readable images with a box, for margins: by heads that learned from the other half of them.
+
+        This is two-fold cross-conformal prediction (Vovk, 2015, "Cross-conformal predictors"). The final head, which
+        has seen more images, is a little better than these, so margins are rather too wide than too narrow: about, and
+        not exactly, what split conformal prediction guarantees. CV+ (Barber et al., 2021, "Predictive inference with
+        the jackknife+") would guarantee 2 level - 1, and would have to keep both heads for prediction. bench/LOG.md
+        has the coverage that was measured.
+
+        images: a mask (N,), default all. None where they are of one group, or where copies leave none.
+        """
+        dataset = self.images.dataset
+        usable = dataset.has_box & self.images.readable & np.asarray(True if images is None else images)
+        groups = groups_of(dataset)
+        if len({groups[row] for row in np.flatnonzero(usable)}) < 2:
+            return None
+        half = assign_folds(dataset.select(np.flatnonzero(usable)), 2)
+        fold = np.full(len(dataset), -1)
+        fold[usable] = half
+        validator = replace(self, untrained=LocalizerHead(self.untrained, presence=False))
+        parts = []
+        for number in (0, 1):
+            mine, others = fold == number, fold == 1 - number
+            # Without groups, copies may be in both halves.
+            mine[mine] = ~matches(self.images.signatures[mine], self.images.signatures[others])
+            rows = np.flatnonzero(mine)
+            if len(rows):
+                head = validator.fit(others, f"margins, half {number + 1} of 2", effort=_EFFORT)
+                output = validator.outputs(head, rows)
+                truth = torch.from_numpy(self.images.boxes(rows)).float()
+                parts.append(HeldOut.of(truth, output.boxes, output.std(), [dataset.group[r] for r in rows]))
+        return reduce(operator.add, parts) if parts else None
 
     def out_of_fold(self, folds: int) -> OutOfFold:
         """Train `folds` heads, each without one fold of the images, and predict that fold with it."""
@@ -282,7 +321,7 @@ def out_of_fold(
 
 
 def cross_fit_temperature(
-    features: FeatureCache, dataset: Dataset, recipe: Recipe, channels: tuple[int, ...], *, device: torch.device,
+    features: FeatureCache, dataset: Dataset, recipe: Recipe, channels: tuple[int, ...], *, fabric: Fabric,
     progress: Progress,
 ) -> float | None:  # fmt: skip
     """The temperature of presence from all training images, by two-fold cross-validation of the presence branch.
@@ -290,7 +329,8 @@ def cross_fit_temperature(
     The validation split has too few images without the object to distinguish 0.95 from 0.99. On synthetic images this
     gave the temperature of a thousand new images to within a tenth (bench/LOG.md).
 
-    dataset: the images of `features`. channels: of the maps. None where a half would have images of one kind only.
+    dataset: the images of `features`. channels: of the maps. fabric: of this process alone. None where a half would
+    have images of one kind only.
     """
     full = features.full_images()
     present = features.has_box[full]
@@ -300,9 +340,6 @@ def cross_fit_temperature(
     halves = [fold[features.images[full]] == half for half in (0, 1)]
     if any(len(set(present[half].tolist())) < 2 for half in halves):
         return None
-    # Only rank 0 does this, even in a distributed run.
-    precision = resolve_precision(recipe.precision, recipe.accelerator)
-    fabric = Fabric(strategy=SingleDeviceStrategy(device), precision=precision)
     logits = torch.zeros(len(full))
     for half, held_out in enumerate(halves):
         with torch.random.fork_rng():
@@ -315,7 +352,7 @@ def cross_fit_temperature(
         fit(stage, fabric=fabric, progress=progress)
         with torch.inference_mode():
             for index in torch.split(held_out.nonzero().flatten(), _BATCH_SIZE):
-                maps = features.maps(full[index], device)
+                maps = features.maps(full[index], fabric.device)
                 logits[index] = branch([feature.float() for feature in maps]).cpu()
     return float(temperature(logits, present))
 

@@ -18,10 +18,11 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from solobox.config.recipe import Accelerator, Precision
+from solobox.config.recipe import Accelerator, Precision, Recipe
 from solobox.errors import ConfigError, SoloboxError
 from solobox.model.runtime import has_fast_bf16
 from solobox.model.sync_layers import BatchSlice
@@ -215,3 +216,9 @@ def resolve_precision(precision: Precision, accelerator: Accelerator) -> Any:
     if torch.cuda.is_available() and accelerator != "cpu":
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if has_fast_bf16() else "32-true"
+
+
+def single_device(fabric: Fabric, recipe: Recipe) -> Fabric:
+    """A fabric of this process and its device alone, for what rank 0 trains by itself."""
+    precision = resolve_precision(recipe.precision, recipe.accelerator)
+    return Fabric(strategy=SingleDeviceStrategy(fabric.device), precision=precision)

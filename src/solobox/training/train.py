@@ -28,9 +28,15 @@ from solobox.model.losses import BoxLoss, Loss
 from solobox.model.runtime import fastest
 from solobox.training.calibrate import CalibrationResult, calibrate, from_features, from_images
 from solobox.training.checkpoint_manager import CheckpointManager, saved_recipe
-from solobox.training.crossval import CrossValidator, assign_folds, cross_fit_temperature
-from solobox.training.distributed import Distributed, check_accelerator, launch_fabric, resolve_precision
-from solobox.training.feature_cache import FeatureCache, cache_features
+from solobox.training.crossval import CrossValidator, assign_folds, cross_fit_temperature, groups_of
+from solobox.training.distributed import (
+    Distributed,
+    check_accelerator,
+    launch_fabric,
+    resolve_precision,
+    single_device,
+)
+from solobox.training.feature_cache import cache_features
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loggers import Logger, loggers
 from solobox.training.loop import Callback, Checkpointer, FitResult, fit
@@ -49,6 +55,9 @@ from solobox.uncertainty.conformal import Calibration
 from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress
 from solobox.utils.text import count_of
+
+_ENOUGH_GROUPS = 500
+"""With so many validation images, or groups of them, the coverage of margins varies by 0.013 from run to run."""
 
 _SAMPLE_IMAGES = 32
 _FEW_IMAGES = 3  # to train on, and fewer: a word of warning
@@ -131,13 +140,13 @@ def train(
             callbacks,
         )  # fmt: skip
         images = run.images(training, validation, skip_bad=skip_bad)
-        features = run.train(localizer, *images)
+        heads = run.train(localizer, *images)
         unreadable = [*images[0].unreadable, *images[1].unreadable]
         if unreadable:
             run.progress.say(f"{len(unreadable)} images could not be read and were left out: {unreadable[0]}")
         localizer.to("cpu").eval()
         localizer.fingerprints = _fingerprints(*images)
-        group.on_rank_zero(partial(run.calibrate, localizer, images, features)).apply(localizer)
+        group.on_rank_zero(partial(run.calibrate, localizer, images, heads)).apply(localizer)
         timer.lap("calibration")
         best = manager.history[manager.best]
         recipe_options = recipe.to_dict()
@@ -303,9 +312,12 @@ class _TrainingRun:
 
     def train(
         self, localizer: Localizer, training: ImageSource, validation: ImageSource
-    ) -> FeatureCache | None:
-        """Train the remaining stages of the recipe. Returns the training features if they are the final backbone's."""
-        recipe, features = self.recipe, None
+    ) -> CrossValidator | None:
+        """Train the remaining stages of the recipe.
+
+        Returns the training features, to train more heads on, if they are the final backbone's.
+        """
+        recipe, heads = self.recipe, None
         if recipe.finetune_epochs and self.fabric.device.type == "cpu":
             seconds = estimate_finetuning(localizer, len(training), recipe, self.loss, self.fabric)
             self.progress.say(
@@ -315,7 +327,7 @@ class _TrainingRun:
             self.timer.lap("estimate")
         resumed = self.manager.stage_to_resume
         if recipe.epochs and (resumed != "finetune" and not (resumed == STAGE and recipe.finetune_epochs)):
-            features = self._train_head(localizer, training, validation)
+            heads = self._train_head(localizer, training, validation)
         else:
             training.fill(self.progress, "images")
             validation.fill(self.progress, "validation images")
@@ -326,15 +338,15 @@ class _TrainingRun:
         elif recipe.finetune_epochs:
             self.progress.say(f"pixels of {len(training.rows)} images: {training.description}")
             self._finetune(localizer, training, validation)
-        self._refine(localizer, training, validation, 0 if features is None else features.store.nbytes)
-        return None if recipe.finetune_epochs else features
+        self._refine(localizer, training, validation, 0 if heads is None else heads.features.store.nbytes)
+        return None if recipe.finetune_epochs else heads
 
     def _set_images(self, training: ImageSource, validation: ImageSource) -> None:
         self.manager.set_images(_fingerprints(training, validation))
 
     def _train_head(
         self, localizer: Localizer, training: ImageSource, validation: ImageSource
-    ) -> FeatureCache:
+    ) -> CrossValidator:
         """Cache features, then train head and presence on them."""
         recipe, fabric = self.recipe, self.fabric
         crops = recipe.crops_per_image(len(training))
@@ -366,13 +378,13 @@ class _TrainingRun:
                     fit(stage, fabric=fabric, progress=self.progress)
             self.manager.stage_ended(result)
         self.timer.lap("head")
+        heads = CrossValidator(
+            training, features, backbone, untrained, recipe, self.loss, fabric, self.progress
+        )
         if recipe.folds:
-            validator = CrossValidator(
-                training, features, backbone, untrained, recipe, self.loss, fabric, self.progress
-            )
-            validator.out_of_fold(recipe.folds).write(self.out / OUT_OF_FOLD)
+            heads.out_of_fold(recipe.folds).write(self.out / OUT_OF_FOLD)
             self.timer.lap("folds")
-        return features
+        return heads
 
     def _fit(self, stage: Stage, checkpointer: Checkpointer) -> FitResult:
         return fit(
@@ -440,30 +452,38 @@ class _TrainingRun:
         self.timer.lap("refine")
 
     def calibrate(
-        self, localizer: Localizer, images: tuple[ImageSource, ImageSource], features: FeatureCache | None
+        self, localizer: Localizer, images: tuple[ImageSource, ImageSource], heads: CrossValidator | None
     ) -> CalibrationResult:
-        """Calibrate the trained localizer. features: of the training images, if they are the final backbone's."""
-        training = (
-            from_features(features, images[0], localizer) if features else from_images(images[0], localizer)
-        )
-        rows = self._without_copies(*images)
+        """Calibrate the trained localizer, on rank 0. heads: see `train`."""
+        alone, more = single_device(self.fabric, self.recipe), None
+        if heads is None:
+            training = from_images(images[0], localizer)
+        else:
+            training = from_features(heads.features, images[0], localizer)
+            # The heads of the first look have other errors than a refined box.
+            if not localizer.architecture.refinements and _has_few_groups(images[1]):
+                more = replace(heads, fabric=alone).held_out()
+        rows = self._without_copies(*images, has_more=more is not None)
         only_copies = rows is not None and not len(rows)
         validation = from_images(images[1], localizer, None if only_copies else rows)
-        result = calibrate(training, validation, frozen=features is not None)
+        result = calibrate(training, validation, frozen=heads is not None, more=more)
         if only_copies:
-            result = replace(result, calibration=Calibration(0, 0, {}, {}))
-        if features is not None and localizer.presence is not None:
+            result = replace(result, calibration=more.calibration() if more else Calibration(0, 0, {}, {}))
+        if heads is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
-                features, images[0].dataset, self.recipe, localizer.backbone.channels, device=self.fabric.device,
-                progress=self.progress,
+                heads.features, images[0].dataset, self.recipe, localizer.backbone.channels,
+                fabric=alone, progress=self.progress,
             )  # fmt: skip
             result = replace(result, temperature=divisor or result.temperature)
         return result
 
-    def _without_copies(self, training: ImageSource, validation: ImageSource) -> npt.NDArray[np.intp] | None:
+    def _without_copies(
+        self, training: ImageSource, validation: ImageSource, *, has_more: bool
+    ) -> npt.NDArray[np.intp] | None:
         """The validation images to calibrate on: without copies of training images, which have too small errors.
 
-        None: all of them. Empty where those with a box are nothing but copies.
+        has_more: whether margins come from other images too. None: all of them. Empty where those with a box are
+        nothing but copies.
         """
         rows = validation.rows
         copies = matches(validation.signatures, training.signatures)[rows]
@@ -471,9 +491,10 @@ class _TrainingRun:
         if not copies.any():
             return None
         if not (positive & ~copies).any():
+            margins = "" if has_more else "the model has no margins, and "
             self.progress.say(
-                "all validation images with a box are copies of training images: the model has no margins, and what is "
-                "measured on them is too good. `solobox check` lists them: give other images the split val"
+                f"all validation images with a box are copies of training images: {margins}what is measured on them is "
+                "too good. `solobox check` lists them: give other images the split val"
             )
             return rows[:0]
         self.progress.say(
@@ -481,6 +502,11 @@ class _TrainingRun:
             "the margins: `solobox check` lists them"
         )
         return rows[~copies]
+
+
+def _has_few_groups(images: ImageSource) -> bool:
+    """Whether too few of the images have a box to calibrate margins on."""
+    return len(set(groups_of(images.dataset.select(images.rows).positives()))) < _ENOUGH_GROUPS
 
 
 class Timer:
