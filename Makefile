@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.set-up
 
-.PHONY: setup demo test lint types imports lock clean
+.PHONY: setup demo test units lint types imports lock clean
 
 setup: $(STAMP)
 
@@ -25,9 +25,13 @@ $(STAMP): requirements/bootstrap.txt requirements/lock.txt pyproject.toml
 demo: setup
 	$(BIN)/solobox demo -o demo
 
+# mypy has one process, so it runs beside the tests.
+test: lint imports
+	$(MAKE) --jobs=2 types units
+
 # One process per processor with one thread each, since the tests are many and small. Long test files first, in the order of
 # tests/conftest.py. If a process dies the run ends; otherwise the other processes would wait for it.
-test: lint types imports
+units: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: setup

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from command_process import solobox_here
 
 from solobox import synthetic
 from solobox.cli import app
@@ -19,12 +20,14 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, Paused
 from solobox.model.localizer import Localizer
+from solobox.training.checkpoint_manager import CheckpointManager
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress
 
 pytestmark = pytest.mark.usefixtures("without_openvino", "few_steps")
 
 QUICK = {"size": 32, "crops": 2, "epochs": 3, "width": 16, "bins": 8, "batch": 16}
+SMALL_BACKBONE = {"backbone": "test_efficientnet", "pretrained": "none"}
 PROGRAM = """
 import sys
 from solobox import __main__
@@ -64,10 +67,12 @@ def history(localizer: Localizer) -> list[dict[str, Any]]:
             "vectorizer": "gap",
             "head": "regression",
             "loss": "mse",
+            **SMALL_BACKBONE,
         },
-        {"epochs": 1, "finetune_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam"},
+        {"epochs": 1, "finetune_epochs": 2, "batch": 8, "freeze": 2, "backbone_lr": 0.1, "optimizer": "adam",
+         **SMALL_BACKBONE},
     ],
-)
+)  # fmt: skip
 def test_resumed_is_bit_for_bit_the_same(drawn: Dataset, tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = Recipe.from_preset("quick", QUICK | changes)
     whole = train(drawn, tmp_path / "whole", recipe)
@@ -144,9 +149,8 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
     """The whole command, killed without warning; how often in a loop is `test_checkpoint`'s to try."""
     drawn.write(tmp_path / "labels.csv")
     words = [f"--{key}={value}" for key, value in QUICK.items()]
-    command = [sys.executable, "-c", PROGRAM, "train"]
     first = subprocess.Popen(
-        [*command, str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), *words],
+        [sys.executable, "-c", PROGRAM, "train", str(tmp_path / "labels.csv"), "-o", str(tmp_path / "run"), *words],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -155,10 +159,8 @@ def test_a_run_killed_at_any_moment_goes_on(drawn: Dataset, tmp_path: Path) -> N
     first.kill()
     first.wait()
     assert not (tmp_path / "run" / "config.json").exists()
-    again = subprocess.run(
-        [*command, "--resume", str(tmp_path / "run")], capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
+    again = ["train", "--resume", str(tmp_path / "run")]
+    assert not app(again, result_action="return_value", exit_on_error=False)
     whole = train(
         Dataset.read(tmp_path / "labels.csv"), tmp_path / "whole", Recipe.from_preset("quick", QUICK)
     )
@@ -172,10 +174,7 @@ os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(
-    drawn: Dataset, tmp_path: Path, number: int, status: int
-) -> None:
+def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(drawn: Dataset, tmp_path: Path) -> None:
     drawn.write(tmp_path / "labels.csv")
     run = tmp_path / "run"
     words = [f"--{key}={value}" for key, value in (QUICK | {"epochs": 1000, "patience": 0}).items()]
@@ -186,10 +185,36 @@ def test_a_run_started_with_sigint_ignored_still_pauses_and_resumes(
     while not (run / "history.csv").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == status, said
+    assert process.returncode == 130, said
     assert "--resume" in said
+    resumes(run)
+
+
+def test_a_terminated_run_pauses_and_resumes(
+    drawn: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn.write(tmp_path / "labels.csv")
+    run = tmp_path / "run"
+    save = CheckpointManager.save
+
+    def terminating(*arguments: Any) -> None:
+        save(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(CheckpointManager, "save", terminating)
+    words = [f"--{key}={value}" for key, value in QUICK.items()]
+    done = solobox_here("train", tmp_path / "labels.csv", "-o", run, *words)
+    assert done.returncode == 143, done.stderr
+    assert "--resume" in done.stderr
+    monkeypatch.undo()
+    resumes(run)
+
+
+def resumes(run: Path) -> None:
+    """A run that was paused goes on by one epoch."""
+    assert not (run / "config.json").exists()
     epochs = len((run / "history.csv").read_text().splitlines())
     words = ["train", "--resume", str(run), "--stop-after", "1"]
     assert not app(words, result_action="return_value", exit_on_error=False)
