@@ -18,7 +18,8 @@ export async function start(chosen) {
   try {
     const { name, levels } = await backend.describe();
     $("model").textContent = `${name}: one image in, one box out`;
-    $("level").replaceChildren(...levels.map((level) => new Option(`${+(100 * level).toFixed(1)}%`, level, level === .9, level === .9)));
+    const usual = levels.includes(.9) ? .9 : Math.max(...levels);
+    $("level").replaceChildren(...levels.map((level) => new Option(`${+(100 * level).toFixed(1)}%`, level, level === usual, level === usual)));
     $("levels").hidden = !levels.length;
     showError(null);
   } catch (error) { showError(error); }

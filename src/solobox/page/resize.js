@@ -1,4 +1,5 @@
-// The resize of Pillow (BILINEAR, antialiased), which training and Python use: the same integers in, the same out.
+// The resize of Pillow (BILINEAR, antialiased), which training and Python use: the same integers in, the same out, but
+// for tall images, where some versions of Pillow begin with the other axis: then some differ by 1.
 
 const BITS = 22;  // of the fixed-point weights
 

@@ -1,12 +1,13 @@
 // Decodes images and runs the model, away from the page. A message without an image asks what the model is.
 
-import * as ort from "./runtime/ort.wasm.min.mjs";
+import * as ort from "./runtime/ort.wasm.min.js";
 import { resizeToSquare } from "./resize.js";
 
 const STRIP = 1 << 20;  // pixels that are read at once: a canvas of a whole photograph is more than phones allow
 const makeError = (code, message, hint) => ({ code, message, hint });
 
-ort.env.wasm.wasmPaths = new URL("runtime/", import.meta.url).href;
+const build = new URL("runtime/ort-wasm-simd-threaded", import.meta.url).href;
+ort.env.wasm.wasmPaths = { mjs: `${build}.js`, wasm: `${build}.wasm` };
 // Threads share memory, which browsers allow only to pages with the headers of cross-origin isolation.
 ort.env.wasm.numThreads = crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
 
