@@ -20,7 +20,8 @@ def export(
     check: Path | None = None,
     int8: Annotated[bool, Flag] = False,
     max_loss: float = 0.01,
-    target: Literal["onnx", "triton"] = "onnx",
+    target: Literal["onnx", "triton", "web"] = "onnx",
+    web_runtime: Path | None = None,
     overwrite: Overwrite = False,
     images: ImageFolder = None,
     keep: KeepBox = None,
@@ -38,7 +39,8 @@ def export(
     run
         The folder that `solobox train` wrote.
     output
-        The file to write, such as model.onnx; for triton a new folder in the model repository, such as models/face.
+        The file to write, such as model.onnx; for triton a new folder in the model repository, such as models/face; for
+        web a new folder, such as site.
     check
         Labelled images to compare on, as for training; by default some training images, where they still exist.
     int8
@@ -48,11 +50,14 @@ def export(
         Largest loss of mean IoU by --int8; if it is larger, nothing is written.
     target
         onnx: the file. triton: a folder with the file and config.pbtxt for NVIDIA's Triton Inference Server.
+        web: a folder for any web server: a page where the browser itself runs the model.
+    web_runtime
+        For web: the file that `npm pack onnxruntime-web@1.30.0` writes. By default npm is called to fetch it.
     """
     allow_pixels(max_pixels)
     if check is not None:
         say_reading(check)
-    if target == "onnx":  # a folder for Triton must be new
+    if target == "onnx":  # a folder must be new
         inputs = chain([run], files_of(check, images) if check is not None else ())
         check_outputs({"-o": output}, inputs, overwrite=overwrite)
     dataset = (
@@ -65,7 +70,14 @@ def export(
     localizer = Localizer.load(run)
     with bars() as progress:
         result = write(
-            localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target, progress=progress
+            localizer,
+            output,
+            check=dataset,
+            int8=int8,
+            max_loss=max_loss,
+            target=target,
+            web_runtime=web_runtime,
+            progress=progress,
         )
     say(str(result.parity))
     if (accuracy := result.accuracy) is not None:

@@ -1,6 +1,7 @@
 """Write a trained localizer as an ONNX file, compared with the localizer before it is written."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -11,14 +12,18 @@ from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import building
 from solobox.errors import ConfigError
 from solobox.export.graph import ExportGraph
+from solobox.export.licences import license_text
 from solobox.export.onnx_file import to_onnx, training_metadata, triton_config
 from solobox.export.parity import Parity, compare, require_parity
 from solobox.export.quantize import Int8Accuracy, evenly_spaced, quantize_measured, require_accuracy
+from solobox.export.web import runtime_files, site_files
 from solobox.model.localizer import Localizer
 from solobox.utils.atomic import followed, remove_leftovers, replacing_bytes
 from solobox.utils.progress import Progress
 
-Target: TypeAlias = Literal["onnx", "triton"]
+Target: TypeAlias = Literal["onnx", "triton", "web"]
+
+_LICENSE = "LICENSE.txt"
 
 _MAX_CHECKED = 64
 """Images of `check` that the two are compared on, at their full size."""
@@ -26,7 +31,10 @@ _MAX_CHECKED = 64
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written, and how it compares with the localizer. accuracy: with int8 alone."""
+    """What was written, and how it compares with the localizer.
+
+    bytes: of the file, or of all files of the folder. accuracy: with int8 alone.
+    """
 
     path: Path
     bytes: int
@@ -43,22 +51,24 @@ def export(
     int8: bool = False,
     max_loss: float = 0.01,
     target: Target = "onnx",
+    web_runtime: Path | None = None,
     progress: Progress | None = None,
 ) -> ExportResult:
-    """Write a localizer as one ONNX file, or as a model in a Triton model repository (`target`).
+    """Write a localizer as one ONNX file, as a model in a Triton model repository, or as a page (`target`).
 
-    path: the file, or the folder ``repository/name`` of the model in the repository.
+    path: the file; for Triton the folder ``repository/name`` of the model in the repository; for the web a new folder,
+    which any web server can serve: a page where the browser runs the model.
 
     The graph takes raw upright pixels (N, H, W, 3) uint8 of any size and gives boxes in these pixels, see
     `ExportGraph`. Before anything is written it is compared with the localizer, see `parity`: on images of `check`, or
     on training images that the run recorded and that still exist; always on synthetic ones too.
 
     check: labelled images. int8: convolutions in 8-bit integers, calibrated on some images of `check` and measured on
-    the others; refused where the mean IoU falls by more than `max_loss`.
+    the others; refused where the mean IoU falls by more than `max_loss`. web_runtime: for a page, see `runtime_files`.
 
-    Raises ConfigError: ``path-invalid``, ``int8-needs-images``, ``images-unreadable``, ``export-differs`` where the two
-    disagree, ``int8-accuracy`` where the mean IoU falls too far. DataError for a path that cannot be written. Nothing
-    is written then.
+    Raises ConfigError: ``path-invalid``, ``runtime-unavailable``, ``runtime-differs``, ``int8-needs-images``,
+    ``images-unreadable``, ``export-differs`` where the two disagree, ``int8-accuracy`` where the mean IoU falls too
+    far. DataError for a path that cannot be written. Nothing is written then.
     """
     path = Path(path)
     _check_path(path, target)
@@ -67,6 +77,7 @@ def export(
             "int8 is calibrated and measured on labelled images: name them with --check DATA",
             code="int8-needs-images",
         )
+    runtime = runtime_files(web_runtime) if target == "web" else {}
     graph = ExportGraph(localizer)
     model = to_onnx(graph, training_metadata(localizer))
     images = _recorded_images(localizer) if check is None else evenly_spaced(check, _MAX_CHECKED).images
@@ -81,7 +92,13 @@ def export(
         if int8 and check is not None:
             model, accuracy = quantize_measured(localizer, model, file, check, progress=progress)
             require_accuracy(accuracy, max_loss)
-    return ExportResult(path, _write(model, path, target), graph.outputs, parity, accuracy)
+    return ExportResult(
+        path,
+        _write(_files(localizer, model, path, target, runtime), path, target),
+        graph.outputs,
+        parity,
+        accuracy,
+    )
 
 
 def _check_path(path: Path, target: Target) -> None:
@@ -91,7 +108,8 @@ def _check_path(path: Path, target: Target) -> None:
         if path.is_dir():
             raise _invalid_path(f"{path} is a folder: name a file")
     elif path.suffix or (path.exists() and not path.is_dir()):
-        raise _invalid_path(f"{path}: for Triton name a folder, repository/name")
+        folder = "repository/name" if target == "triton" else "such as site/"
+        raise _invalid_path(f"{path}: for {target} name a folder, {folder}")
     elif path.exists() and any(path.iterdir()):
         raise _invalid_path(f"{path} is not empty: name a new folder")
 
@@ -100,19 +118,34 @@ def _invalid_path(text: str) -> ConfigError:
     return ConfigError(text, code="path-invalid")
 
 
-def _write(model: onnx.ModelProto, path: Path, target: Target) -> int:
-    content = model.SerializeToString()
+def _files(
+    localizer: Localizer, model: onnx.ModelProto, path: Path, target: Target, runtime: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """What is written, by the paths in the folder; the file alone has no name."""
+    if target == "onnx":
+        return {"": model.SerializeToString()}
+    if target == "web":
+        return site_files(model, runtime) | {_LICENSE: license_text(localizer, web=True).encode()}
+    return {
+        "1/model.onnx": model.SerializeToString(),
+        "config.pbtxt": triton_config(model, followed(path).name).encode(),
+        _LICENSE: license_text(localizer).encode(),
+    }
+
+
+def _write(files: Mapping[str, bytes], path: Path, target: Target) -> int:
+    """Write a file, or a folder that appears whole. Gives the bytes."""
     path = followed(path)
     remove_leftovers(path)
     if target == "onnx":
         with replacing_bytes(path) as file:
-            file.write(content)
+            file.write(files[""])
     else:
         with building(path) as folder:
-            (folder / "1").mkdir()
-            (folder / "1" / "model.onnx").write_bytes(content)
-            (folder / "config.pbtxt").write_text(triton_config(model, path.name), encoding="utf-8")
-    return len(content)
+            for name, content in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(content)
+    return sum(map(len, files.values()))
 
 
 def _recorded_images(localizer: Localizer) -> list[Path]:

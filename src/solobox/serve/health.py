@@ -1,16 +1,21 @@
 """Routes about the server: the page, health, metrics, what the model predicts."""
 
-import base64
-import hashlib
-import re
-from importlib.resources import files
-
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from solobox.page import page_files, page_html
 from solobox.serve.errors import FORBIDDEN, NOT_READY, UNAUTHORIZED
 from solobox.serve.state import ServerContext
+
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src blob: data:; media-src blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+}
 
 
 class HealthBody(BaseModel):
@@ -37,8 +42,6 @@ def health_routes(context: ServerContext) -> APIRouter:
     """The routes for one model."""
     router = APIRouter()
     model, settings = context.model, context.settings
-    page_html = (files("solobox.serve") / "page.html").read_bytes()
-    page_headers = _page_headers(page_html)
 
     @router.get(
         "/v1/model", summary="What the model predicts, and what the server accepts", responses=UNAUTHORIZED
@@ -56,9 +59,7 @@ def health_routes(context: ServerContext) -> APIRouter:
             max_images=settings.max_images,
         )
 
-    @router.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return Response(page_html, media_type="text/html; charset=utf-8", headers=page_headers)
+    _add_page(router)
 
     @router.get("/health/live", summary="Whether the process runs", responses=FORBIDDEN)
     async def live() -> HealthBody:
@@ -81,20 +82,12 @@ def health_routes(context: ServerContext) -> APIRouter:
     return router
 
 
-def _page_headers(page: bytes) -> dict[str, str]:
-    """Headers of the page, whose policy allows its script and styles and nothing else."""
+def _add_page(router: APIRouter) -> None:
+    def add(path: str, content: bytes, media_type: str) -> None:
+        @router.get(path, include_in_schema=False)
+        async def part() -> Response:
+            return Response(content, media_type=f"{media_type}; charset=utf-8", headers=_PAGE_HEADERS)
 
-    def hashes(tag: str) -> str:
-        contents = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), page, re.DOTALL)
-        return " ".join(
-            f"'sha256-{base64.b64encode(hashlib.sha256(content).digest()).decode()}'" for content in contents
-        )
-
-    return {
-        "Content-Security-Policy": (
-            f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src blob: data:; "
-            "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-        "Cache-Control": "no-cache",
-    }
+    add("/", page_html("server").encode(), "text/html")
+    for name, content in page_files("server").items():
+        add(f"/page/{name}", content, "text/css" if name.endswith(".css") else "text/javascript")

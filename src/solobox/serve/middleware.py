@@ -8,6 +8,7 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from solobox.page import page_files
 from solobox.serve.errors import HTTPError, invalid_http, server_stopping
 from solobox.serve.hosts import HostPolicy
 from solobox.serve.prometheus import ServerMetrics
@@ -15,7 +16,7 @@ from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerState
 
 HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-KEYLESS_PATHS = ("/", *HEALTH_PATHS)
+KEYLESS_PATHS = ("/", *(f"/page/{name}" for name in page_files("server")), *HEALTH_PATHS)
 """Paths that need no API key: they reveal nothing about the model or its images."""
 
 _HEADERS = {
