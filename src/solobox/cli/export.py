@@ -36,7 +36,7 @@ def export(
     Parameters
     ----------
     run
-        The folder that `solobox train` wrote.
+        The folder that `solobox train` wrote, or hf:OWNER/NAME, a model on the Hugging Face Hub.
     output
         The file to write, such as model.onnx; for triton a new folder in the model repository, such as models/face.
     check
@@ -60,9 +60,10 @@ def export(
     )
     say_loading(run)
     from solobox.export import export as write
+    from solobox.hub.download import local_model
     from solobox.model.localizer import Localizer
 
-    localizer = Localizer.load(run)
+    localizer = Localizer.load(local_model(run, "folder"))
     with bars() as progress:
         result = write(
             localizer, output, check=dataset, int8=int8, max_loss=max_loss, target=target, progress=progress

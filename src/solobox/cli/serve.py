@@ -40,7 +40,7 @@ def serve(
     Parameters
     ----------
     model
-        An exported model, the .onnx file of `solobox export`.
+        An exported model, the .onnx file of `solobox export`, or hf:OWNER/NAME, one on the Hugging Face Hub.
     host
         The address to listen at. Any that other machines reach requires an API key.
     port
@@ -85,6 +85,7 @@ def serve(
             code="options-conflict",
         )
     say_loading(model)
+    from solobox.hub.download import local_model
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
     from solobox.serve.hosts import HostPolicy
@@ -96,7 +97,7 @@ def serve(
     HostPolicy(
         settings.bound, settings.allow_hosts, settings.allow_origins
     )  # refused before the port is opened
-    loaded = OnnxModel.load(model, threads=threads)
+    loaded = OnnxModel.load(local_model(model, "onnx"), threads=threads)
     workers = max(1, processors() // threads) if threads else 1
     listener = listen(host, port, public=without_key or settings.api_key is not None)
     settings = dataclasses.replace(settings, bound=(host, str(listener.getsockname()[0])))
