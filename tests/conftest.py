@@ -16,6 +16,7 @@ LONG = (
     "test_resume.py", "test_on_ray.py", "test_localizer.py", "test_training.py", "test_models.py",
     "test_outputs.py", "test_refining.py", "test_calibrate.py", "test_crossval.py",
     "test_audit_command.py", "test_serve_command.py", "test_predict_on_ray.py", "test_parity.py",
+    "test_hub.py",
 )  # fmt: skip
 """Files that take the longest, the longest first: begun last, one processor would wait for the other's."""
 

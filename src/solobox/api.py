@@ -14,6 +14,7 @@ from PIL import Image
 from solobox.data.checks import CheckLevel, Diagnosis
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError
+from solobox.hub.download import local_model
 from solobox.images.drawing import draw_on, predicted, truth
 from solobox.images.reading import ImageInput
 from solobox.predict.prediction import Prediction
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
 def load(path: str | Path) -> "Localizer | OnnxModel":
     """Load a trained model: a run's folder gives a `Localizer`, an ``.onnx`` file an `OnnxModel` (without torch).
 
-    Raises ConfigError: ``not-found``, ``unknown-model``, and what the loaders raise.
+    path: or ``hf:owner/name``, a model on the Hugging Face Hub, ``hf:owner/name@revision`` for a branch, tag or commit:
+        a `Localizer` where PyTorch is installed, else an `OnnxModel`; see `solobox.hub.download.local_model`.
+
+    Raises ConfigError: ``not-found``, ``unknown-model``, and what `local_model` and the loaders raise.
     """
-    path = Path(path)
+    path = local_model(path)
     if path.is_dir():
         from solobox.model.localizer import Localizer
 

@@ -249,7 +249,8 @@ def get(sock: socket.socket, path: str) -> int:
 @pytest.mark.parametrize("limit", ["max_connections", "max_client_connections"])
 def test_idle_connections_shut_nobody_out(model: OnnxModel, limit: str) -> None:
     """The one that has been idle for longest makes room for a new one."""
-    with hosted(model, **{limit: 20}) as server, ExitStack() as stack:
+    limits: dict[str, Any] = {limit: 20}
+    with hosted(model, **limits) as server, ExitStack() as stack:
         idle = [stack.enter_context(server.connect()) for _ in range(20)]
         until(lambda: connections(server) == 20)
         assert get(idle[0], "/health/live") == 200  # so that the second has been idle for longer

@@ -11,6 +11,7 @@ import httpx
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.predictor import Pixels, RawOutput
 from solobox.serve.app import build_app
+from solobox.serve.label_studio_images import LabelStudioImages
 from solobox.serve.server import Server, listen
 from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerContext
@@ -54,11 +55,13 @@ class Hosted:
 
 
 @contextmanager
-def hosted(model: OnnxModel, *, workers: int = 1, **limits: object) -> Iterator[Hosted]:
+def hosted(
+    model: OnnxModel, *, workers: int = 1, label_studio: LabelStudioImages | None = None, **limits: object
+) -> Iterator[Hosted]:
     settings = ServerSettings(**{"drain_delay": 0, "linger": 1.0, **limits})  # type: ignore[arg-type]
     context = ServerContext.create(model, "model", settings, workers=workers)
     listener = listen("127.0.0.1", 0, public=False)
-    server = Server(build_app(context), settings, context.state)
+    server = Server(build_app(context, label_studio), settings, context.state)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     port = listener.getsockname()[1]
     thread.start()

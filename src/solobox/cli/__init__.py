@@ -28,6 +28,7 @@ _COMMANDS = {
     "evaluate": "Evaluate a trained localizer on labelled images.",
     "predict": "Predict a box for each image, or for the frames of a video.",
     "export": "Export a trained localizer to ONNX: it runs without PyTorch.",
+    "push": "Push a trained localizer to the Hugging Face Hub, with a model card.",
     "serve": "Serve an exported model over HTTP.",
     "audit": "Find labels that look wrong, and write a corrected copy.",
     "curve": "Learning curve: find out whether more labels would help.",
@@ -127,5 +128,6 @@ _EXTRA_OF = {
     "openvino": "openvino",
     "av": "video",
     "pyarrow": "parquet",
+    "huggingface_hub": "hub",
     **dict.fromkeys(("ray", "fsspec"), "ray"),
 }

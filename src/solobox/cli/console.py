@@ -93,8 +93,13 @@ def say_reading(data: Path) -> None:
 
 def say_loading(model: str | Path | None = None) -> None:
     """Say what is imported and loaded next: the model, an exported file or a run's folder, or PyTorch alone."""
+    from solobox.hub.download import is_hub_name
+
     if model is None:
         say("loading PyTorch, which takes some seconds")
+        return
+    if is_hub_name(model):
+        say(f"loading {model} from the Hugging Face Hub, or from where it was downloaded before")
         return
     needs_torch = not str(model).lower().endswith(".onnx")
     say(f"loading {model}" + " (PyTorch takes some seconds)" * needs_torch)

@@ -50,7 +50,7 @@ def evaluate(
     Parameters
     ----------
     run
-        The folder that `solobox train` wrote.
+        The folder that `solobox train` wrote, or hf:OWNER/NAME, a model on the Hugging Face Hub.
     split
         The split to measure. If the data defines none: the images that this model was trained on (train), those that
         selected its epoch (val), and those that it has never seen (test).
@@ -59,8 +59,8 @@ def evaluate(
     report
         Write a report to this HTML file: one self-contained page.
     against
-        The folder of another run, to compare with on the same images: by how much, where, and whether the difference
-        is significant.
+        Another run, or hf:OWNER/NAME, to compare with on the same images: by how much, where, and whether the
+        difference is significant.
     """
     allow_pixels(max_pixels)
     say_reading(data)
@@ -72,11 +72,12 @@ def evaluate(
     say_loading(run)
     from solobox.evaluation.compare import compare
     from solobox.evaluation.evaluate import evaluate_selection, select_split
+    from solobox.hub.download import local_model
     from solobox.model.localizer import Localizer
 
-    localizer = Localizer.load(run)
+    localizer = Localizer.load(local_model(run, "folder"))
     # Both are loaded before either is measured, so that a wrong folder is reported at once.
-    other = Localizer.load(against) if against is not None else None
+    other = Localizer.load(local_model(against, "folder")) if against is not None else None
     selection = select_split(localizer, dataset, split)
     name, other_name = _names(run, against)
     with bars() as progress:
@@ -84,6 +85,10 @@ def evaluate(
         second = evaluate_selection(other, selection, split, progress=progress) if other else None
     comparison = compare(evaluation, second, name, other_name) if second else None
     _print_notes(evaluation, int(dataset.has_box.sum()))
+    if localizer.fingerprints is None:
+        say(
+            "this model does not tell which images it was trained on: on those the metrics are biased upwards"
+        )
     if comparison is not None and comparison.leakage_warning:
         console.print(comparison.leakage_warning, style="bold", highlight=False, markup=False, soft_wrap=True)
     out.print(metrics_table(f"{split} images", metrics_rows(evaluation.metrics.to_dict())))

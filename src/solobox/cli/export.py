@@ -37,7 +37,7 @@ def export(
     Parameters
     ----------
     run
-        The folder that `solobox train` wrote.
+        The folder that `solobox train` wrote, or hf:OWNER/NAME, a model on the Hugging Face Hub.
     output
         The file to write, such as model.onnx; for triton a new folder in the model repository, such as models/face; for
         web a new folder, such as site.
@@ -65,9 +65,10 @@ def export(
     )
     say_loading(run)
     from solobox.export import export as write
+    from solobox.hub.download import local_model
     from solobox.model.localizer import Localizer
 
-    localizer = Localizer.load(run)
+    localizer = Localizer.load(local_model(run, "folder"))
     with bars() as progress:
         result = write(
             localizer,

@@ -42,7 +42,8 @@ def predict(
     Parameters
     ----------
     model
-        A run folder of `solobox train`, or an .onnx file of `solobox export`, which needs no PyTorch.
+        A run folder of `solobox train`, or an .onnx file of `solobox export`, which needs no PyTorch; or
+        hf:OWNER/NAME, a model on the Hugging Face Hub (hf:OWNER/NAME@REVISION).
     inputs
         Images, folders (searched with their subfolders), glob patterns, and lists of images (a .txt with a path on
         each line, a .csv, labels in any format of `solobox check`); URLs of all these; or one video, or the number of
@@ -81,6 +82,7 @@ def predict(
     say_loading(model)
     from solobox.cli import predict_jobs as jobs
     from solobox.cli.predict_checks import check_folders, check_only_for_images, check_output, check_pad
+    from solobox.hub.download import Kind, is_hub_name, local_model
     from solobox.predict.inputs import LeftOut, check_named, clip_of, expand
     from solobox.predict.output_file import SHARD_SIZE, OutputFile, is_renamed
     from solobox.predict.plan import Plan, input_fingerprint, model_fingerprint
@@ -92,6 +94,7 @@ def predict(
     options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
     path = Path(output) if output is not None else None
+    kind: Kind = "any" if runtime == "onnxruntime" else "onnx"
     if engine == "ray":
         check_only_for_images(
             "--engine ray", images_only | {"--draw": draw, "--smooth": smooth, "--overwrite": overwrite}
@@ -100,15 +103,17 @@ def predict(
             raise ConfigError(
                 "--engine ray runs models by ONNX Runtime: leave --runtime out", code="options-conflict"
             )
-        return jobs.on_ray_cluster(str(model), inputs, None if output is None else str(output), options)
+        name = str(local_model(model, "onnx") if is_hub_name(model) else model)
+        return jobs.on_ray_cluster(name, inputs, None if output is None else str(output), options)
     if (clip := clip_of(inputs)) is not None:
         check_only_for_images("a clip", images_only | {"--max-pixels": max_pixels})
         from solobox.cli.predict_clip import on_clip
         from solobox.predict.video.rows import check_clip_outputs
 
         check_clip_outputs(path, draw)
-        check_outputs({"-o": path, "--draw": draw}, [Path(model), Path(clip)], overwrite=overwrite)
-        predictor = jobs.load(Path(model), runtime)
+        local_path = local_model(model, kind)
+        check_outputs({"-o": path, "--draw": draw}, [local_path, Path(clip)], overwrite=overwrite)
+        predictor = jobs.load(local_path, runtime)
         predictor.check(options)
         columns = jobs.columns_of(predictor, options, raw=raw)
         return on_clip(predictor, clip, options, columns, path, draw, smooth=smooth)
@@ -116,19 +121,20 @@ def predict(
         raise ConfigError("--smooth is about time: it goes with a clip or a camera", code="options-conflict")
     check_output(path, resume=resume, ids=coco_ids is not None)
     check_named(inputs)
+    local_path = local_model(model, kind)
     left_out = LeftOut()
     images = expand(inputs, left_out)
     folders = {name: folder for name, folder in (("--draw", draw), ("--crop", crop)) if folder is not None}
-    others = [Path(model), *([coco_ids] if coco_ids is not None else [])]
+    others = [local_path, *([coco_ids] if coco_ids is not None else [])]
     read = chain(others, map(Path, inputs), (Path(image) for image in images if not is_url(image)))
     is_finished = path is not None and resume and is_renamed(path)
     check_outputs({"-o": path}, read, overwrite=overwrite or is_finished)
     check_folders(images, inputs, path, folders, overwrite=overwrite or resume)
     ids = ImageIds.read(coco_ids, images) if coco_ids is not None else ImageIds()
-    predictor = jobs.load(Path(model), runtime)
+    predictor = jobs.load(local_path, runtime)
     predictor.check(options)
     plan = Plan(
-        model=model_fingerprint(Path(model)) if path is not None else "",
+        model=model_fingerprint(local_path) if path is not None else "",
         inputs=input_fingerprint(images),
         rows=len(images),
         shard_size=SHARD_SIZE,

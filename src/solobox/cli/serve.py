@@ -31,6 +31,7 @@ def serve(
     allow_host: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     allow_origin: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     without_key: Annotated[bool, Flag] = False,
+    label_studio: str | None = None,
 ) -> None:
     """Serve an exported model over HTTP, with a page to try it.
 
@@ -40,7 +41,7 @@ def serve(
     Parameters
     ----------
     model
-        An exported model, the .onnx file of `solobox export`.
+        An exported model, the .onnx file of `solobox export`, or hf:OWNER/NAME, one on the Hugging Face Hub.
     host
         The address to listen at. Any that other machines reach requires an API key.
     port
@@ -65,6 +66,9 @@ def serve(
         A site whose pages may use the server, such as https://example.org.
     without_key
         Accept other machines without a key: for a server behind a proxy that authenticates clients.
+    label_studio
+        Also be an ML backend of Label Studio, whose address this is, such as http://localhost:8080. Images are fetched
+        from there alone, with the token in LABEL_STUDIO_API_KEY.
     """
     settings = dataclasses.replace(
         _DEFAULT,
@@ -85,9 +89,11 @@ def serve(
             code="options-conflict",
         )
     say_loading(model)
+    from solobox.hub.download import local_model
     from solobox.predict.onnx_model import OnnxModel
     from solobox.serve.app import build_app
     from solobox.serve.hosts import HostPolicy
+    from solobox.serve.label_studio_images import TOKEN_VARIABLE, LabelStudioImages
     from solobox.serve.server import Server, end_if_busy, listen
     from solobox.serve.state import ServerContext
 
@@ -96,13 +102,16 @@ def serve(
     HostPolicy(
         settings.bound, settings.allow_hosts, settings.allow_origins
     )  # refused before the port is opened
-    loaded = OnnxModel.load(model, threads=threads)
+    images = None
+    if label_studio is not None:
+        images = LabelStudioImages(label_studio, os.environ.get(TOKEN_VARIABLE) or None, settings)
+    loaded = OnnxModel.load(local_model(model, "onnx"), threads=threads)
     workers = max(1, processors() // threads) if threads else 1
     listener = listen(host, port, public=without_key or settings.api_key is not None)
     settings = dataclasses.replace(settings, bound=(host, str(listener.getsockname()[0])))
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
     context = ServerContext.create(loaded, model.stem, settings, workers=workers)
-    server = Server(build_app(context), settings, context.state)
+    server = Server(build_app(context, images), settings, context.state)
     name, number = listener.getsockname()[:2]
     address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
     say(f"serving {model} at {address} (a page to try it, and /v1/predict; Ctrl-C stops it)")
@@ -111,6 +120,8 @@ def serve(
         if settings.api_key is not None
         else "no API key is required" + (", and other machines can connect" if without_key else "")
     )
+    if label_studio is not None:
+        say(f"Label Studio, {label_studio}: connect this address as a model of a project")
     server.run(sockets=[listener])
     state = context.state
     say(f"stopped: {state.received:,} requests received, {state.answered:,} answered")

@@ -41,7 +41,7 @@ def summary(
     Parameters
     ----------
     run
-        The folder of a trained localizer.
+        The folder of a trained localizer, or hf:OWNER/NAME, one on the Hugging Face Hub.
     plot
         Draw the modules and their shapes to this SVG file.
     json_file
@@ -66,11 +66,14 @@ def summary(
     architecture = Architecture(**changes)
     say_loading(run)
     quieten()
+    from solobox.hub.download import local_model
     from solobox.model.diagram import diagram
     from solobox.model.localizer import Localizer
     from solobox.model.summary import meta_localizer, summarize
 
-    table = summarize(meta_localizer(architecture) if run is None else Localizer.load(run))
+    table = summarize(
+        meta_localizer(architecture) if run is None else Localizer.load(local_model(run, "folder"))
+    )
     name = "A localizer" if run is None else run.resolve().name
     out.print(_table(table, depth))
     out.print(_totals(table), highlight=False, soft_wrap=True)

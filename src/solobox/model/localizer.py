@@ -46,6 +46,7 @@ from solobox.uncertainty.familiarity import Familiarity
 
 if TYPE_CHECKING:
     from solobox.export import ExportResult
+    from solobox.hub.push import Pushed
     from solobox.uncertainty.conformal import Calibration
 
 _BATCH_SIZE = 16
@@ -345,6 +346,12 @@ class Localizer(Predictor, nn.Module):
         from solobox.export import export
 
         return export(self, path, **options)
+
+    def push_to_hub(self, repository: str, **options: Any) -> "Pushed":
+        """Push to ``owner/name`` on the Hugging Face Hub; see `solobox.hub.push.push` for its options and errors."""
+        from solobox.hub.push import push
+
+        return push(self, repository, **options)
 
     @classmethod
     def load(cls, folder: str | Path, *, backbone: nn.Module | None = None) -> "Localizer":

@@ -14,6 +14,8 @@ from starlette.requests import ClientDisconnect
 
 from solobox.serve.errors import HTTPError, internal_error
 from solobox.serve.health import health_routes
+from solobox.serve.label_studio import label_studio_routes
+from solobox.serve.label_studio_images import LabelStudioImages
 from solobox.serve.middleware import KEYLESS_PATHS, GuardMiddleware
 from solobox.serve.open_inference import open_inference_routes
 from solobox.serve.predict import predict_routes
@@ -22,8 +24,8 @@ from solobox.serve.state import ServerContext
 from solobox.serve.tensors import HEADER
 
 
-def build_app(context: ServerContext) -> FastAPI:
-    """The whole application for one model."""
+def build_app(context: ServerContext, label_studio: LabelStudioImages | None = None) -> FastAPI:
+    """The whole application for one model. label_studio: also be its ML backend."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -39,6 +41,8 @@ def build_app(context: ServerContext) -> FastAPI:
     )  # fmt: skip
     for routes in (predict_routes, open_inference_routes, health_routes):
         app.include_router(routes(context))
+    if label_studio is not None:
+        app.include_router(label_studio_routes(context, label_studio))
     add_error_handlers(app)
     if context.settings.api_key is not None:
         _describe_key(app)

@@ -1,6 +1,7 @@
 """What every request passes first and every response last: the key, headers, metrics, the rest of refused bodies."""
 
 import asyncio
+import base64
 import contextlib
 import hmac
 import time
@@ -16,7 +17,7 @@ from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerState
 
 HEALTH_PATHS = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-KEYLESS_PATHS = ("/", *(f"/page/{name}" for name in page_files("server")), *HEALTH_PATHS)
+KEYLESS_PATHS = ("/", "/health", *(f"/page/{name}" for name in page_files("server")), *HEALTH_PATHS)
 """Paths that need no API key: they reveal nothing about the model or its images."""
 
 _HEADERS = {
@@ -113,6 +114,9 @@ def _api_key(headers: Headers) -> bytes:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return token.strip().encode("latin-1")
+    if scheme.lower() == "basic":  # Label Studio knows no other way; the user's name means nothing
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(token.strip(), validate=True).partition(b":")[2]
     return headers.get("x-api-key", "").strip().encode("latin-1")
 
 

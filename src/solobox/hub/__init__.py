@@ -1,0 +1,1 @@
+"""Models to and from the Hugging Face Hub; `download` needs no torch."""
