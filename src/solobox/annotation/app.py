@@ -30,7 +30,6 @@ from solobox.annotation.schemas import (
     ReviewBody,
     StateBody,
     TaskBody,
-    counts,
 )
 from solobox.annotation.session import Session
 from solobox.errors import DataError, ImageError
@@ -123,14 +122,15 @@ def _add_page(router: APIRouter) -> None:
 def _add_panel(router: APIRouter, session: Session, finish: Finish) -> None:
     @router.get("/api/state")
     def state() -> StateBody:
-        answers, (total, ready) = session.answers, session.progress_of_review()
-        behind = session.background
+        total, ready = session.progress_of_review()
+        behind, asked = session.background, len(session.folder.order)
         return StateBody(
-            folder=str(session.folder.folder), labels=str(session.out), total=len(session.folder),
-            classes=session.classes, counts=counts(list(answers.values()), len(session.folder)),
+            folder=str(session.folder.folder), labels=str(session.out), total=asked,
+            classes=session.classes, counts=session.counts(),
             model=ModelBody(labels=behind.labels, training=behind.is_learning, error=behind.error),
             quality=QualityBody.of(session.quality), review=ProgressBody(total=total, ready=ready),
             finish=FinishBody(state=finish.state, lines=list(finish.lines), commands=list(finish.commands)),
+            audit=session.suspects is not None,
         )  # fmt: skip
 
     @router.post("/api/finish")
@@ -153,6 +153,8 @@ def _add_answers(router: APIRouter, session: Session) -> None:
     @router.post("/api/answer", response_model=AnswerBody)
     def answer(request: AnswerRequest) -> AnswerBody | Response:
         try:
+            if request.source == "given" and session.suspects is None:
+                raise ValueError("no label was given")
             given = request.answer()
         except ValueError as error:
             text = str(error).splitlines()[-1]

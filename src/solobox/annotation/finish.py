@@ -121,7 +121,7 @@ class Finish:
                 from solobox.model.localizer import Localizer  # loads torch
 
                 model = Localizer.load(plan.run)
-        if predicted:
+        if predicted and session.suspects is None:
             boxes = self._predict(model)
             session.add_predicted(boxes)
             self.lines.append(f"{session.out}: {len(boxes)} predicted boxes more")

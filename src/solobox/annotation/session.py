@@ -16,6 +16,7 @@ from solobox.annotation.image_folder import ImageFolder
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
+from solobox.annotation.suspects import Suspect, Suspects
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import relative_to
 from solobox.data.sample import PREDICTED
@@ -44,7 +45,8 @@ class Task:
     """One image to answer.
 
     seen: the version of its answer, to be sent back with a new one. blind: chosen at random and shown without a
-    suggestion. error: why it cannot be shown.
+    suggestion. error: why it cannot be shown. suspect: why its label is looked at again, and given: that label; None
+    where there is nothing to look at again.
     """
 
     index: int
@@ -55,6 +57,8 @@ class Task:
     suggestion: Prediction | None = None
     answer: Answer | None = None
     error: str = ""
+    suspect: Suspect | None = None
+    given: Answer | None = None
 
 
 class Session:
@@ -62,6 +66,8 @@ class Session:
 
     folder: the images. log: the events, open. out: the CSV of labels, which is written again after each answer.
     quality: the record of measurements. classes: to choose from. make_learner: see `Background`.
+    suspects: labels to look at again: then images are shown with the label that they have, none is blind, nothing is
+        learned, and what is written is the corrected dataset. `folder` has its images in its order.
 
     background: the thread that learns.
     """
@@ -72,17 +78,18 @@ class Session:
         log: EventLog,
         out: Path,
         quality: QualityRecord,
-        make_learner: "Callable[[], Learner] | None" = None,
+        make_learner: "Callable[[], Learner | None] | None" = None,
         *,
         classes: Sequence[str] = (),
+        suspects: Suspects | None = None,
     ) -> None:
-        self.folder, self.out, self.quality = folder, out, quality
+        self.folder, self.out, self.quality, self.suspects = folder, out, quality, suspects
         self._log, self._classes = log, tuple(classes)
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
         self._on_pages: dict[str, tuple[int, float]] = {}
         self._shown: set[int] = set()  # in the review
-        self._predicted = _predicted_in(out, folder)
+        self._predicted = {} if suspects else _predicted_in(out, folder)
         self.background = Background(
             folder, quality, self._lock, lambda: self.answers, self._write_if_changed, make_learner
         )
@@ -127,7 +134,7 @@ class Session:
                 if index not in taken and index != after and self.folder.names[index] not in answers
             )  # fmt: skip
             done = sum(answer.kind != "skipped" for answer in answers.values())
-            blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
+            blind = self.suspects is None and (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
             first = next(free, None)
             unseen = first
             while blind and unseen in self._shown:
@@ -207,6 +214,19 @@ class Session:
         unanswered = len(self.folder) - sum(name in self.folder.index for name in answered)
         return max(min(unanswered, MAX_REVIEWED) - (len(rest) - len(ready)), len(ready)), ready
 
+    def counts(self) -> dict[str, int | float]:
+        """Answers by kind and by source, how many images have none, and the seconds that they took together."""
+        answers = self.answers
+        kinds = dict.fromkeys(("box", "absent", "skipped"), 0)
+        sources = dict.fromkeys(("drawn", "corrected", "accepted", "given"), 0)
+        for answer in answers.values():
+            kinds[answer.kind] += 1
+            if answer.kind == "box":
+                sources[answer.source] += 1
+        seconds = round(sum(answer.seconds for answer in answers.values()), 1)
+        left = sum(self.folder.names[index] not in answers for index in self.folder.order)
+        return {**kinds, **sources, "left": left, "seconds": seconds}
+
     # Labels ---------------------------------------------------------------------------------------------
 
     def add_predicted(self, predicted: Sequence[tuple[int, Prediction]]) -> None:
@@ -220,8 +240,16 @@ class Session:
         self.write_labels()
 
     def dataset(self) -> Dataset:
-        """All images with a box, or without the object, by name; and those of `add_predicted`."""
+        """All images with a box, or without the object, by name; and those of `add_predicted`.
+
+        Where labels are looked at again: the whole dataset, corrected as far as they were.
+        """
         answers = self.answers
+        if self.suspects is not None:
+            index = self.folder.index
+            return self.suspects.corrected(
+                {index[name]: answer for name, answer in answers.items() if name in index}
+            )
         rows: dict[str, tuple[Sequence[float], str, str]] = {
             name: (box, "", PREDICTED) for name, box in self._predicted.items() if name not in answers
         }
@@ -308,6 +336,11 @@ class Session:
             size = self.folder.size(index)
         except ImageError as error:
             return Task(index, name, (0, 0), seen, blind, answer=answer, error=str(error))
+        if self.suspects is not None:
+            suspect, given = self.suspects.by_row.get(index), self.suspects.given(index)
+            found = Prediction(name, suspect.predicted, size) if suspect else None
+            suggestion = found if found and _is_box(found) else None
+            return Task(index, name, size, seen, False, suggestion, answer, suspect=suspect, given=given)
         suggestion = None if blind or answer else self._suggestion(index)
         return Task(index, name, size, seen, blind, suggestion, answer)
 
@@ -323,30 +356,48 @@ def open_session(
     good_iou: float = 0.75,
     goal: float = 0.8,
     classes: Sequence[str] = (),
-    make_learner: "Callable[[], Learner] | None" = None,
+    make_learner: "Callable[[], Learner | None] | None" = None,
+    suspects: Suspects | None = None,
 ) -> Session:
     """The session of a folder, where it was left. It does not learn before `Session.start`.
 
     out: the CSV of labels; what was done is kept beside it in a folder ``NAME.annotate``.
-    good_iou, goal: see `QualityRecord`. classes, make_learner: see `Session`.
+    good_iou, goal: see `QualityRecord`. classes, make_learner, suspects: see `Session`; with `suspects`, the folder is
+        that of their images.
 
     Raises DataError: ``no-images``, ``log-damaged``, ``labels-exist`` for a file of labels that was not made by
     annotating this folder; ConfigError ``log-in-use``.
     """
     out = Path(out)
-    images, kept = ImageFolder(folder), out.with_name(f"{out.name}.annotate")
-    if out.exists() and not (kept / _EVENTS).exists():
-        raise DataError(
-            f"{out} is there already, and would be replaced: begin with its labels by --from {out} and another -o",
-            code="labels-exist",
-        )
+    kept = kept_folder(out)
+    if suspects is None:
+        images = ImageFolder(folder)
+    else:
+        images = ImageFolder(folder, names=suspects.names(), order=list(suspects.by_row))
+        make_learner = lambda: None  # noqa: E731  (the suggestions are those of the audit)
+    check_labels(out)
     quality = QualityRecord(kept / "quality.json", threshold=good_iou, goal=goal)
     log = EventLog(kept / _EVENTS)
     try:
-        return Session(images, log, out, quality, make_learner, classes=classes)
+        return Session(images, log, out, quality, make_learner, classes=classes, suspects=suspects)
     except BaseException:
         log.close()
         raise
+
+
+def kept_folder(out: Path) -> Path:
+    """Where what was done is kept beside the labels."""
+    return out.with_name(f"{out.name}.annotate")
+
+
+def check_labels(out: Path) -> None:
+    """Raise DataError, ``labels-exist``, for a file that was not made by annotating, which could go on with it."""
+    if out.exists() and not (kept_folder(out) / _EVENTS).exists():
+        raise DataError(
+            f"{out} is there already, and would be replaced: give another name. `solobox annotate --from {out}` "
+            "begins with its labels",
+            code="labels-exist",
+        )
 
 
 def _predicted_in(out: Path, folder: ImageFolder) -> dict[str, Box]:
