@@ -60,6 +60,7 @@ _HINTS = {
     "no-such-image": "Ask for the next image.",
     "box-outside": "Draw it within the image.",
 }
+_LOST = "Use the address that was printed."
 _DISK = (507, "disk-full", "Make room on the disk, then try again: the box is still on the page.")
 
 
@@ -72,9 +73,7 @@ def build_app(
 
     def check(token: Annotated[str, Path()]) -> None:
         if not hmac.compare_digest(token.encode(), secret):
-            raise HTTPError(
-                404, "not-found", "there is nothing at this address", "Use the address that was printed."
-            )
+            raise HTTPError(404, "not-found", "there is nothing at this address", _LOST)
 
     router = APIRouter(prefix="/{token}", dependencies=[Depends(check)])
     _add_page(router)
@@ -83,7 +82,7 @@ def build_app(
     _add_review(router, session)
     _add_panel(router, session, finish)
     app.include_router(router)
-    add_error_handlers(app)
+    add_error_handlers(app, lost=_LOST)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:

@@ -87,6 +87,7 @@ class Session:
         self._log, self._classes = log, tuple(classes)
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
+        self._gone: int | None = None
         self._on_pages: dict[str, tuple[int, float]] = {}
         self._shown: set[int] = set()  # in the review
         self._predicted = {} if suspects else _predicted_in(out, folder)
@@ -110,12 +111,14 @@ class Session:
     def answers(self) -> dict[str, Answer]:
         """A copy of all answers by image."""
         with self._lock:
-            return self._log.answers.current()
+            return dict(self._log.answers.current)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes to choose from: those that were named at the start, and those that were used."""
-        used = dict.fromkeys(answer.label for answer in self.answers.values() if answer.label)
+        with self._lock:
+            counts = self._log.answers.counts.items()
+            used = [name for (what, name), count in counts if what == "label" and name and count]
         return tuple(dict.fromkeys((*self._classes, *used)))
 
     def next(self, person: str, after: int | None = None) -> Task | None:
@@ -124,7 +127,7 @@ class Session:
         after: the image on the page now, which is not given again.
         """
         with self._lock:
-            answers, now = self._log.answers.current(), time.monotonic()
+            answers, now = self._log.answers.current, time.monotonic()
             taken = {
                 index for other, (index, since) in self._on_pages.items()
                 if other != person and now - since < _RESERVED
@@ -133,7 +136,7 @@ class Session:
                 index for index in self.folder.order
                 if index not in taken and index != after and self.folder.names[index] not in answers
             )  # fmt: skip
-            done = sum(answer.kind != "skipped" for answer in answers.values())
+            done = len(answers) - self._log.answers.counts["kind", "skipped"]
             blind = self.suspects is None and (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
             first = next(free, None)
             unseen = first
@@ -205,27 +208,33 @@ class Session:
     def _predicted_rest(self) -> tuple[int, list[tuple[int, Prediction]]]:
         """How many images without an answer have a box or will get one, and those that have."""
         with self._lock:
-            answered = self._log.answers.current()
+            answered = self._log.answers.current
             rest = [
                 (index, found) for index, (_, found) in self.background.predictions.items()
                 if self.folder.names[index] not in answered
             ]  # fmt: skip
+            unanswered = self._unanswered()
         ready = [(index, found) for index, found in rest if _is_box(found)]
-        unanswered = len(self.folder) - sum(name in self.folder.index for name in answered)
         return max(min(unanswered, MAX_REVIEWED) - (len(rest) - len(ready)), len(ready)), ready
 
     def counts(self) -> dict[str, int | float]:
         """Answers by kind and by source, how many images have none, and the seconds that they took together."""
-        answers = self.answers
-        kinds = dict.fromkeys(("box", "absent", "skipped"), 0)
-        sources = dict.fromkeys(("drawn", "corrected", "accepted", "given"), 0)
-        for answer in answers.values():
-            kinds[answer.kind] += 1
-            if answer.kind == "box":
-                sources[answer.source] += 1
-        seconds = round(sum(answer.seconds for answer in answers.values()), 1)
-        left = sum(self.folder.names[index] not in answers for index in self.folder.order)
-        return {**kinds, **sources, "left": left, "seconds": seconds}
+        with self._lock:
+            counted, seconds = self._log.answers.counts, max(round(self._log.answers.seconds, 1), 0.0)
+            kinds = {kind: counted["kind", kind] for kind in ("box", "absent", "skipped")}
+            sources = {name: counted["source", name] for name in ("drawn", "corrected", "accepted", "given")}
+            return {**kinds, **sources, "left": self._unanswered(), "seconds": seconds}
+
+    def _unanswered(self) -> int:
+        """How many images that are asked about have no answer."""
+        answers, folder = self._log.answers, self.folder
+        if self.suspects is not None:
+            return sum(folder.names[index] not in answers.current for index in folder.order)
+        if (
+            self._gone is None
+        ):  # images that were answered in an earlier session, and are no longer in the folder
+            self._gone = sum(name not in folder.index for name in answers.current)
+        return len(folder) - (len(answers.current) - self._gone)
 
     # Labels ---------------------------------------------------------------------------------------------
 
@@ -299,6 +308,8 @@ class Session:
 
     def _append(self, event: Event) -> None:
         self._log.append(event)
+        if event.image not in self.folder.index:
+            self._gone = None
         self.background.wake()
 
     def _write_if_changed(self) -> bool:
