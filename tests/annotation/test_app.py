@@ -172,6 +172,20 @@ def test_others_find_nothing(client: TestClient, path: str, headers: dict[str, s
     assert client.get(f"http://127.0.0.1:8100{path}", headers=headers).status_code in {403, 404}
 
 
+def test_an_unknown_address_says_where_to_look(client: TestClient) -> None:
+    for path in ("api/none", "http://127.0.0.1:8100/"):
+        lost = client.get(path)
+        assert (lost.status_code, lost.json()["hint"]) == (404, "Use the address that was printed.")
+
+
+def test_the_end_is_begun_once(session: Session) -> None:
+    finish = Finish(session, state="running")  # for another page
+    app = build_app(session, finish, ServerSettings(), ServerState(), TOKEN)
+    with TestClient(app, base_url="http://127.0.0.1:8100") as client:
+        refused = client.post(f"/{TOKEN}/api/finish", json={"train": True})
+    assert (refused.status_code, refused.json()["code"]) == (409, "finish-running")
+
+
 def test_a_page_of_another_site_cannot_answer(client: TestClient, session: Session) -> None:
     task = next_of(client)
     headers = {"sec-fetch-site": "cross-site"}

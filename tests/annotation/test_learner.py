@@ -1,9 +1,11 @@
 """A model of a few boxes: it finds the object, forgets what changed, and is measured by what it did not learn from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from error_codes import has_code
 from solobox import synthetic
@@ -29,6 +31,22 @@ def learner(without_openvino: None) -> Learner:
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solobox.annotation.learner._STEPS", 1)
+
+
+@pytest.fixture(scope="module")
+def small_objects(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Bright rectangles of 6 to 9% of the side on noise, 256 x 192 pixels."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("small")
+    paths, boxes = [], []
+    for number in range(24):
+        pixels = rng.integers(0, 60, (192, 256, 3), dtype=np.uint8)
+        width, height = rng.integers(16, 24), rng.integers(12, 18)
+        x, y = rng.integers(20, 256 - 44), rng.integers(20, 192 - 38)
+        pixels[y : y + height, x : x + width] = (230, 90, 40)
+        paths.append(folder / f"{number:02}.png")
+        Image.fromarray(pixels).save(paths[-1])
+        boxes.append([x, y, x + width, y + height])
+    return Dataset(paths, np.array(boxes, dtype=float), names=[path.name for path in paths])
 
 
 def labels_of(dataset: Dataset, count: int) -> dict[str, tuple[Path, tuple[float, ...]]]:
@@ -94,6 +112,30 @@ def test_images_that_cannot_be_read_are_left_out(learner: Learner, drawn: Datase
         learner.learn({"broken": (broken, (0.0, 0.0, 5.0, 5.0))})
     with pytest.raises(ValueError, match="no image"):
         measured_by(learner, ["broken"])
+
+
+def test_small_objects_get_a_second_look_if_it_helps(
+    small_objects: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("solobox.annotation.learner._STEPS", 24)
+    learner = Learner(Recipe.from_preset("quick", {"size": 64, "batch": 16}))
+    learner.learn(labels_of(small_objects, 9))
+    assert learner.localizer.architecture.refinements == 0  # too few to tell
+    labels = labels_of(small_objects, 14)
+    learner.learn(labels)
+    rest = small_objects.select(np.arange(14, len(small_objects)))
+    refined = np.stack([learner.predict(path).box for path in rest.paths])
+    crossfit = measured_by(learner, list(labels)[:6])
+    assert crossfit.refined
+    inside = np.stack([learner.predict(path).box for path, _ in list(labels.values())[:6]])
+    scale = np.array([256, 192, 256, 192])
+    assert not np.allclose(crossfit.predicted * scale, inside)  # by models that did not see these
+    learner.calibrate(replace(crossfit, refined=False))  # as if the first look had been better
+    assert learner.localizer.architecture.refinements == 0
+    once = np.stack([learner.predict(path).box for path in rest.paths])
+    assert iou(refined, rest.boxes).mean() > iou(once, rest.boxes).mean() + 0.05
+    learner.learn(labels)
+    np.testing.assert_array_equal(learner.predict(rest.paths[0]).box, once[0])
 
 
 def test_native_sizes_are_refused() -> None:

@@ -84,7 +84,11 @@ class Machine(RuleBasedStateMachine):
     def the_answers_are_those_of_the_model(self) -> None:
         answers = self.log.answers
         expected = {image: answer for _, image, answer in self.standing}
-        assert answers.current() == expected
+        assert dict(answers.current) == expected
+        last = expected.values()
+        for kind in ("box", "absent", "skipped"):
+            assert answers.counts["kind", kind] == sum(answer.kind == kind for answer in last)
+        assert answers.seconds == pytest.approx(sum(answer.seconds for answer in last))
         assert {image: answers.of(image) for image in IMAGES if answers.of(image)} == expected
         assert {image: answers.version(image) for image in IMAGES} == {
             image: self.versions.get(image, 0) for image in IMAGES

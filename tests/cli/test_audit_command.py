@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import json
+import webbrowser
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,11 @@ import pytest
 from command_process import solobox, solobox_here
 
 from solobox import Dataset, synthetic
+from solobox.annotation.events import Answer
+from solobox.annotation.server import AnnotationServer
 from solobox.boxes import iou
+from solobox.evaluation.audit.label_audit import Audit, audit_labels
+from solobox.predict.prediction import Prediction
 
 SMALL = ["--size", "64", "--crops", "2", "--width", "16", "--bins", "8", "--batch", "8", "--folds", "2"]
 
@@ -146,6 +151,10 @@ def test_after_an_invalid_decision_nothing_is_written(
         (["--apply", "d.json", "--fix", "OUT", "-o", "OUT"], "options-conflict"),
         (["--apply", "d.json", "--fix", "OUT", "--size", "64"], "options-conflict"),
         (["--apply", "d.json", "--fix", "OUT"], "decisions-unreadable"),
+        (["--open"], "argument-missing"),
+        (["--open", "--fix", "DATA"], "output-is-input"),
+        (["--open", "--fix", "FULL", "--overwrite"], "labels-exist"),
+        (["--apply", "d.json", "--fix", "OUT", "--open"], "options-conflict"),
         (["--folds", "1"], "out-of-range"),
         (["--folds", "0"], "out-of-range"),
         (["-o", "DATA"], "output-is-input"),
@@ -171,6 +180,46 @@ def test_wrong_options_have_a_code_and_change_nothing(
     assert "Traceback" not in done.stderr
     assert digest(drawn) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_the_page_shows_flagged_images_and_what_is_decided_is_in_the_copy(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def audit(dataset: Dataset, *_: object, **__: object) -> Audit:
+        """By a model that is right, but for the one label that is wrong."""
+        boxes = dataset.boxes.copy()
+        boxes[7] = (40, 30, 60, 50)
+        sizes = [Prediction(name, box, (96, 72)) for name, box in zip(dataset.names, boxes, strict=True)]
+        return audit_labels(dataset, sizes)
+
+    def run(server: AnnotationServer) -> None:
+        task = server.session.next("ann")
+        assert task is not None
+        assert task.suggestion is not None
+        assert task.suspect is not None
+        asked.append((task.name, task.suspect.why))
+        x1, y1, x2, y2 = task.suggestion.box.tolist()
+        answer = Answer(kind="box", box=(x1, y1, x2, y2), source="accepted", suggested=(x1, y1, x2, y2))
+        server.session.answer(task.index, answer, person="ann", seen=task.seen)
+        assert server.session.next("ann") is None
+
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr("solobox.api.audit", audit)
+    monkeypatch.setattr(AnnotationServer, "run", run)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    data = Dataset.read(drawn / "annotations.csv")
+    done = solobox_here("audit", drawn / "annotations.csv", "--open", "--fix", tmp_path / "fixed.csv")
+    assert done.returncode == 0, done.stderr
+    assert opened[0] in done.stderr
+    assert "0 flagged labels not looked at yet" in done.stderr
+    ((name, why),) = asked
+    assert data.names[7].endswith(name)
+    assert "does not overlap" in why
+    fixed = Dataset.read(tmp_path / "fixed.csv")
+    assert fixed.boxes[7].tolist() == [40, 30, 60, 50]
+    others = np.arange(len(data)) != 7
+    np.testing.assert_array_equal(fixed.boxes[others], data.boxes[others])
 
 
 def test_an_unreadable_image_ranks_first(drawn: Path, tmp_path: Path) -> None:

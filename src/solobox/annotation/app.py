@@ -30,7 +30,6 @@ from solobox.annotation.schemas import (
     ReviewBody,
     StateBody,
     TaskBody,
-    counts,
 )
 from solobox.annotation.session import Session
 from solobox.errors import DataError, ImageError
@@ -61,6 +60,7 @@ _HINTS = {
     "no-such-image": "Ask for the next image.",
     "box-outside": "Draw it within the image.",
 }
+_LOST = "Use the address that was printed."
 _DISK = (507, "disk-full", "Make room on the disk, then try again: the box is still on the page.")
 
 
@@ -73,9 +73,7 @@ def build_app(
 
     def check(token: Annotated[str, Path()]) -> None:
         if not hmac.compare_digest(token.encode(), secret):
-            raise HTTPError(
-                404, "not-found", "there is nothing at this address", "Use the address that was printed."
-            )
+            raise HTTPError(404, "not-found", "there is nothing at this address", _LOST)
 
     router = APIRouter(prefix="/{token}", dependencies=[Depends(check)])
     _add_page(router)
@@ -84,7 +82,7 @@ def build_app(
     _add_review(router, session)
     _add_panel(router, session, finish)
     app.include_router(router)
-    add_error_handlers(app)
+    add_error_handlers(app, lost=_LOST)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
@@ -123,14 +121,15 @@ def _add_page(router: APIRouter) -> None:
 def _add_panel(router: APIRouter, session: Session, finish: Finish) -> None:
     @router.get("/api/state")
     def state() -> StateBody:
-        answers, (total, ready) = session.answers, session.progress_of_review()
-        behind = session.background
+        total, ready = session.progress_of_review()
+        behind, asked = session.background, len(session.folder.order)
         return StateBody(
-            folder=str(session.folder.folder), labels=str(session.out), total=len(session.folder),
-            classes=session.classes, counts=counts(list(answers.values()), len(session.folder)),
+            folder=str(session.folder.folder), labels=str(session.out), total=asked,
+            classes=session.classes, counts=session.counts(),
             model=ModelBody(labels=behind.labels, training=behind.is_learning, error=behind.error),
             quality=QualityBody.of(session.quality), review=ProgressBody(total=total, ready=ready),
             finish=FinishBody(state=finish.state, lines=list(finish.lines), commands=list(finish.commands)),
+            audit=session.suspects is not None,
         )  # fmt: skip
 
     @router.post("/api/finish")
@@ -153,6 +152,8 @@ def _add_answers(router: APIRouter, session: Session) -> None:
     @router.post("/api/answer", response_model=AnswerBody)
     def answer(request: AnswerRequest) -> AnswerBody | Response:
         try:
+            if request.source == "given" and session.suspects is None:
+                raise ValueError("no label was given")
             given = request.answer()
         except ValueError as error:
             text = str(error).splitlines()[-1]

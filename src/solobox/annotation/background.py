@@ -33,7 +33,7 @@ class Background:
 
     folder: the images. quality: the record of measurements. lock: of the answers; the thread waits on it.
     answers: gives the present ones by image. write: writes the labels if they changed; whether that was needed.
-    make_learner: called once, in the thread. Where it fails, there are no suggestions.
+    make_learner: called once, in the thread. Where it fails, or gives None, nothing is learned.
 
     labels: how many boxes the present model learned from, 0 without one. version: of the model, 0 without one.
     is_learning: whether one is trained now. error: what failed last. predictions: by image, with the version of the
@@ -47,7 +47,7 @@ class Background:
         lock: threading.RLock,
         answers: Callable[[], Mapping[str, Answer]],
         write: Callable[[], bool],
-        make_learner: "Callable[[], Learner] | None" = None,
+        make_learner: "Callable[[], Learner | None] | None" = None,
     ) -> None:
         self.labels = self.version = 0
         self.is_learning = False
@@ -101,7 +101,8 @@ class Background:
     def _run(self) -> None:
         try:
             self._learner = self._make_learner()
-            self._learner.compile()
+            if self._learner is not None:
+                self._learner.compile()
         except ModuleNotFoundError as error:
             self._learner = None
             self.error = (

@@ -67,26 +67,32 @@ class Finish:
     commands: list[str] = field(default_factory=list)
     _process: "subprocess.Popen[str] | None" = None
     _thread: threading.Thread | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
 
     def start(self, *, train: bool, predicted: bool) -> bool:
         """Begin, unless it runs already; whether it began.
 
         train: train the final model. predicted: add its boxes of all other images to the labels, as ``predicted``.
         """
-        if self.state == "running":
-            return False
-        self.state = "running"
+        with self._lock:  # two pages may ask at once
+            if self.state == "running" or self._closed:
+                return False
+            self.state = "running"
         self.lines.clear()
         self.commands = []
         self._thread = threading.Thread(
-            target=self.run, kwargs={"train": train, "predicted": predicted}, daemon=True
+            target=self._work, kwargs={"train": train, "predicted": predicted}, daemon=True
         )
         self._thread.start()
         return True
 
     def run(self, *, train: bool, predicted: bool) -> bool:
-        """The same in this thread; whether it succeeded."""
-        self.state = "running"
+        """The same in this thread, also after `close`; whether it succeeded."""
+        self.state, self._closed = "running", False
+        return self._work(train=train, predicted=predicted)
+
+    def _work(self, *, train: bool, predicted: bool) -> bool:
         try:
             is_done = self._run(train=train, predicted=predicted)
         except (SoloboxError, OSError) as error:
@@ -96,9 +102,11 @@ class Finish:
         return is_done
 
     def close(self) -> None:
-        """End what still runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        """End what still runs, and begin nothing more."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
         if self._thread is not None:
             self._thread.join()
 
@@ -121,7 +129,7 @@ class Finish:
                 from solobox.model.localizer import Localizer  # loads torch
 
                 model = Localizer.load(plan.run)
-        if predicted:
+        if predicted and session.suspects is None:
             boxes = self._predict(model)
             session.add_predicted(boxes)
             self.lines.append(f"{session.out}: {len(boxes)} predicted boxes more")
@@ -131,10 +139,14 @@ class Finish:
         """Run a command, and keep what it says; whether it succeeded."""
         self.commands.append(shlex.join(["solobox", *arguments]))
         self.lines.append(f"$ {self.commands[-1]}")
-        self._process = subprocess.Popen(  # noqa: S603  (this very program)
-            [sys.executable, "-m", "solobox", *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
-        )  # fmt: skip
+        with self._lock:
+            if self._closed:
+                return False
+            self._process = subprocess.Popen(  # noqa: S603  (this very program)
+                [sys.executable, "-m", "solobox", *arguments],
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+                errors="replace",
+            )  # fmt: skip
         assert self._process.stdout is not None  # noqa: S101  (a pipe was asked for)
         with self._process.stdout as lines:
             for line in lines:

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -21,19 +22,27 @@ _QUALITY = 90
 class ImageFolder:
     """All images in a folder and below, by name. Any thread may use it. Nothing in the folder is changed.
 
+    names: of all images that there are, where it is not the folder that says it. order: indices of those to ask about.
+
     names: paths relative to the folder, with slashes, sorted. order: their indices in an order that is as good as
         random, and that further images do not change: by a hash of each name.
 
     Raises DataError, ``no-images``.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(
+        self, folder: str | Path, *, names: Sequence[str] | None = None, order: Sequence[int] | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.left_out = LeftOut()
-        found = expand([self.folder], self.left_out)
-        self.names = tuple(Path(name).relative_to(self.folder).as_posix() for name in found)
+        if names is None:
+            found = expand([self.folder], self.left_out)
+            names = [Path(name).relative_to(self.folder).as_posix() for name in found]
+        self.names = tuple(names)
         self.index = {name: index for index, name in enumerate(self.names)}
-        self.order = [self.index[name] for name in ranked(self.names, "annotate")]
+        if order is None:
+            order = [self.index[name] for name in ranked(self.names, "annotate")]
+        self.order = list(order)
         self._root = self.folder.resolve()
         self._sizes: dict[int, tuple[int, int]] = {}
         self._encoded: OrderedDict[tuple[int, int], bytes] = OrderedDict()

@@ -37,7 +37,7 @@ class AnswerRequest(_Request):
     kind: Kind
     box: Box | None = None
     label: str = Field("", max_length=200)
-    source: Literal["drawn", "corrected", "accepted"] = "drawn"
+    source: Source = "drawn"
     suggested: Box | None = None
     blind: bool = False
     seconds: float = Field(0.0, ge=0)
@@ -145,6 +145,8 @@ class TaskBody(BaseModel):
     suggestion: SuggestionBody | None = None
     answer: AnswerOf | None = None
     error: str = ""
+    given: AnswerOf | None = None
+    why: str = ""
 
     @classmethod
     def of(cls, task: Task | None) -> "TaskBody":
@@ -161,6 +163,8 @@ class TaskBody(BaseModel):
             suggestion=SuggestionBody.of(task.suggestion),
             answer=AnswerOf.of(task.answer),
             error=task.error,
+            given=AnswerOf.of(task.given),
+            why="" if task.suspect is None else task.suspect.why,
         )
 
 
@@ -262,7 +266,7 @@ class FinishBody(BaseModel):
 
 
 class StateBody(BaseModel):
-    """Everything that the panel shows."""
+    """Everything that the panel shows. audit: whether labels are looked at again; then `total` is how many."""
 
     folder: str
     labels: str
@@ -273,18 +277,7 @@ class StateBody(BaseModel):
     quality: QualityBody | None
     review: ProgressBody
     finish: FinishBody
-
-
-def counts(answers: Sequence[Answer], total: int) -> dict[str, int | float]:
-    """Answers by kind and by source, the seconds that they took together, and how many images have none."""
-    kinds = dict.fromkeys(("box", "absent", "skipped"), 0)
-    sources = dict.fromkeys(("drawn", "corrected", "accepted", "given"), 0)
-    for answer in answers:
-        kinds[answer.kind] += 1
-        if answer.kind == "box":
-            sources[answer.source] += 1
-    seconds = round(sum(answer.seconds for answer in answers), 1)
-    return {**kinds, **sources, "left": total - len(answers), "seconds": seconds}
+    audit: bool
 
 
 def _rounded(box: Floats) -> list[float] | None:

@@ -11,6 +11,7 @@ from typing import Self
 from solobox.annotation.app import build_app
 from solobox.annotation.finish import Finish
 from solobox.annotation.session import open_session
+from solobox.annotation.suspects import Suspects
 from solobox.data.dataset import Dataset
 from solobox.serve.server import Server, listen
 from solobox.serve.settings import ServerSettings
@@ -28,6 +29,7 @@ class AnnotationServer:
     folder: the images. out: the CSV of labels; what was done is kept beside it in a folder ``NAME.annotate``.
     good_iou: IoU from which on a predicted box is good. goal: enough is labelled once at least this share of boxes is
         good, with 95% certainty. classes: to choose from. port: 0 for any free one.
+    suspects: labels to look at again, see `Session`.
 
     session: answers and model. finish: the end, see `Finish`. address: of the page, a secret.
 
@@ -43,10 +45,13 @@ class AnnotationServer:
         goal: float = 0.8,
         classes: Sequence[str] = (),
         port: int = 0,
+        suspects: Suspects | None = None,
     ) -> None:
         self._listener = listen(HOST, port, public=False)
         try:
-            self.session = open_session(folder, out, good_iou=good_iou, goal=goal, classes=classes)
+            self.session = open_session(
+                folder, out, good_iou=good_iou, goal=goal, classes=classes, suspects=suspects
+            )
         except BaseException:
             self._listener.close()
             raise

@@ -16,6 +16,7 @@ from solobox.annotation.image_folder import ImageFolder
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
+from solobox.annotation.suspects import Suspect, Suspects
 from solobox.data.dataset import Dataset
 from solobox.data.formats.writing import relative_to
 from solobox.data.sample import PREDICTED
@@ -44,7 +45,8 @@ class Task:
     """One image to answer.
 
     seen: the version of its answer, to be sent back with a new one. blind: chosen at random and shown without a
-    suggestion. error: why it cannot be shown.
+    suggestion. error: why it cannot be shown. suspect: why its label is looked at again, and given: that label; None
+    where there is nothing to look at again.
     """
 
     index: int
@@ -55,6 +57,8 @@ class Task:
     suggestion: Prediction | None = None
     answer: Answer | None = None
     error: str = ""
+    suspect: Suspect | None = None
+    given: Answer | None = None
 
 
 class Session:
@@ -62,6 +66,8 @@ class Session:
 
     folder: the images. log: the events, open. out: the CSV of labels, which is written again after each answer.
     quality: the record of measurements. classes: to choose from. make_learner: see `Background`.
+    suspects: labels to look at again: then images are shown with the label that they have, none is blind, nothing is
+        learned, and what is written is the corrected dataset. `folder` has its images in its order.
 
     background: the thread that learns.
     """
@@ -72,17 +78,19 @@ class Session:
         log: EventLog,
         out: Path,
         quality: QualityRecord,
-        make_learner: "Callable[[], Learner] | None" = None,
+        make_learner: "Callable[[], Learner | None] | None" = None,
         *,
         classes: Sequence[str] = (),
+        suspects: Suspects | None = None,
     ) -> None:
-        self.folder, self.out, self.quality = folder, out, quality
+        self.folder, self.out, self.quality, self.suspects = folder, out, quality, suspects
         self._log, self._classes = log, tuple(classes)
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
+        self._gone: int | None = None
         self._on_pages: dict[str, tuple[int, float]] = {}
         self._shown: set[int] = set()  # in the review
-        self._predicted = _predicted_in(out, folder)
+        self._predicted = {} if suspects else _predicted_in(out, folder)
         self.background = Background(
             folder, quality, self._lock, lambda: self.answers, self._write_if_changed, make_learner
         )
@@ -103,12 +111,14 @@ class Session:
     def answers(self) -> dict[str, Answer]:
         """A copy of all answers by image."""
         with self._lock:
-            return self._log.answers.current()
+            return dict(self._log.answers.current)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes to choose from: those that were named at the start, and those that were used."""
-        used = dict.fromkeys(answer.label for answer in self.answers.values() if answer.label)
+        with self._lock:
+            counts = self._log.answers.counts.items()
+            used = [name for (what, name), count in counts if what == "label" and name and count]
         return tuple(dict.fromkeys((*self._classes, *used)))
 
     def next(self, person: str, after: int | None = None) -> Task | None:
@@ -117,7 +127,7 @@ class Session:
         after: the image on the page now, which is not given again.
         """
         with self._lock:
-            answers, now = self._log.answers.current(), time.monotonic()
+            answers, now = self._log.answers.current, time.monotonic()
             taken = {
                 index for other, (index, since) in self._on_pages.items()
                 if other != person and now - since < _RESERVED
@@ -126,8 +136,8 @@ class Session:
                 index for index in self.folder.order
                 if index not in taken and index != after and self.folder.names[index] not in answers
             )  # fmt: skip
-            done = sum(answer.kind != "skipped" for answer in answers.values())
-            blind = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
+            done = len(answers) - self._log.answers.counts["kind", "skipped"]
+            blind = self.suspects is None and (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
             first = next(free, None)
             unseen = first
             while blind and unseen in self._shown:
@@ -198,14 +208,33 @@ class Session:
     def _predicted_rest(self) -> tuple[int, list[tuple[int, Prediction]]]:
         """How many images without an answer have a box or will get one, and those that have."""
         with self._lock:
-            answered = self._log.answers.current()
+            answered = self._log.answers.current
             rest = [
                 (index, found) for index, (_, found) in self.background.predictions.items()
                 if self.folder.names[index] not in answered
             ]  # fmt: skip
+            unanswered = self._unanswered()
         ready = [(index, found) for index, found in rest if _is_box(found)]
-        unanswered = len(self.folder) - sum(name in self.folder.index for name in answered)
         return max(min(unanswered, MAX_REVIEWED) - (len(rest) - len(ready)), len(ready)), ready
+
+    def counts(self) -> dict[str, int | float]:
+        """Answers by kind and by source, how many images have none, and the seconds that they took together."""
+        with self._lock:
+            counted, seconds = self._log.answers.counts, max(round(self._log.answers.seconds, 1), 0.0)
+            kinds = {kind: counted["kind", kind] for kind in ("box", "absent", "skipped")}
+            sources = {name: counted["source", name] for name in ("drawn", "corrected", "accepted", "given")}
+            return {**kinds, **sources, "left": self._unanswered(), "seconds": seconds}
+
+    def _unanswered(self) -> int:
+        """How many images that are asked about have no answer."""
+        answers, folder = self._log.answers, self.folder
+        if self.suspects is not None:
+            return sum(folder.names[index] not in answers.current for index in folder.order)
+        if (
+            self._gone is None
+        ):  # images that were answered in an earlier session, and are no longer in the folder
+            self._gone = sum(name not in folder.index for name in answers.current)
+        return len(folder) - (len(answers.current) - self._gone)
 
     # Labels ---------------------------------------------------------------------------------------------
 
@@ -220,8 +249,16 @@ class Session:
         self.write_labels()
 
     def dataset(self) -> Dataset:
-        """All images with a box, or without the object, by name; and those of `add_predicted`."""
+        """All images with a box, or without the object, by name; and those of `add_predicted`.
+
+        Where labels are looked at again: the whole dataset, corrected as far as they were.
+        """
         answers = self.answers
+        if self.suspects is not None:
+            index = self.folder.index
+            return self.suspects.corrected(
+                {index[name]: answer for name, answer in answers.items() if name in index}
+            )
         rows: dict[str, tuple[Sequence[float], str, str]] = {
             name: (box, "", PREDICTED) for name, box in self._predicted.items() if name not in answers
         }
@@ -271,6 +308,8 @@ class Session:
 
     def _append(self, event: Event) -> None:
         self._log.append(event)
+        if event.image not in self.folder.index:
+            self._gone = None
         self.background.wake()
 
     def _write_if_changed(self) -> bool:
@@ -308,6 +347,11 @@ class Session:
             size = self.folder.size(index)
         except ImageError as error:
             return Task(index, name, (0, 0), seen, blind, answer=answer, error=str(error))
+        if self.suspects is not None:
+            suspect, given = self.suspects.by_row.get(index), self.suspects.given(index)
+            found = Prediction(name, suspect.predicted, size) if suspect else None
+            suggestion = found if found and _is_box(found) else None
+            return Task(index, name, size, seen, False, suggestion, answer, suspect=suspect, given=given)
         suggestion = None if blind or answer else self._suggestion(index)
         return Task(index, name, size, seen, blind, suggestion, answer)
 
@@ -323,30 +367,48 @@ def open_session(
     good_iou: float = 0.75,
     goal: float = 0.8,
     classes: Sequence[str] = (),
-    make_learner: "Callable[[], Learner] | None" = None,
+    make_learner: "Callable[[], Learner | None] | None" = None,
+    suspects: Suspects | None = None,
 ) -> Session:
     """The session of a folder, where it was left. It does not learn before `Session.start`.
 
     out: the CSV of labels; what was done is kept beside it in a folder ``NAME.annotate``.
-    good_iou, goal: see `QualityRecord`. classes, make_learner: see `Session`.
+    good_iou, goal: see `QualityRecord`. classes, make_learner, suspects: see `Session`; with `suspects`, the folder is
+        that of their images.
 
     Raises DataError: ``no-images``, ``log-damaged``, ``labels-exist`` for a file of labels that was not made by
     annotating this folder; ConfigError ``log-in-use``.
     """
     out = Path(out)
-    images, kept = ImageFolder(folder), out.with_name(f"{out.name}.annotate")
-    if out.exists() and not (kept / _EVENTS).exists():
-        raise DataError(
-            f"{out} is there already, and would be replaced: begin with its labels by --from {out} and another -o",
-            code="labels-exist",
-        )
+    kept = kept_folder(out)
+    if suspects is None:
+        images = ImageFolder(folder)
+    else:
+        images = ImageFolder(folder, names=suspects.names(), order=list(suspects.by_row))
+        make_learner = lambda: None  # noqa: E731  (the suggestions are those of the audit)
+    check_labels(out)
     quality = QualityRecord(kept / "quality.json", threshold=good_iou, goal=goal)
     log = EventLog(kept / _EVENTS)
     try:
-        return Session(images, log, out, quality, make_learner, classes=classes)
+        return Session(images, log, out, quality, make_learner, classes=classes, suspects=suspects)
     except BaseException:
         log.close()
         raise
+
+
+def kept_folder(out: Path) -> Path:
+    """Where what was done is kept beside the labels."""
+    return out.with_name(f"{out.name}.annotate")
+
+
+def check_labels(out: Path) -> None:
+    """Raise DataError, ``labels-exist``, for a file that was not made by annotating, which could go on with it."""
+    if out.exists() and not (kept_folder(out) / _EVENTS).exists():
+        raise DataError(
+            f"{out} is there already, and would be replaced: give another name. `solobox annotate --from {out}` "
+            "begins with its labels",
+            code="labels-exist",
+        )
 
 
 def _predicted_in(out: Path, folder: ImageFolder) -> dict[str, Box]:

@@ -1,6 +1,7 @@
 """``solobox audit``: find labels that are probably wrong."""
 
 import shlex
+import webbrowser
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -10,7 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from solobox.cli.console import Overwrite, Raw, bars, out, say, say_loading, say_reading
+from solobox.cli.console import Flag, Overwrite, Raw, bars, out, say, say_loading, say_reading
 from solobox.cli.options import (
     NOT_FOR_CROSS_VALIDATION,
     SHOWN_FOR_CROSS_VALIDATION,
@@ -32,6 +33,7 @@ from solobox.errors import ConfigError
 from solobox.images.pixel_limit import allow_pixels
 from solobox.training.run_folder import DataSource
 from solobox.utils.outputs import check_outputs
+from solobox.utils.text import count_of
 
 if TYPE_CHECKING:
     from solobox.data.dataset import Dataset
@@ -55,6 +57,7 @@ def audit(
     report: Path | None = None,
     fix: Path | None = None,
     apply: Path | None = None,
+    open_page: Annotated[bool, Parameter(name="--open"), Flag] = False,
     folds: int | None = None,
     config: Path | None = None,
     overwrite: Overwrite = False,
@@ -84,6 +87,10 @@ def audit(
         the decisions are applied; without, every flagged image is left out.
     apply
         A file of decisions that the report page saved: apply them with --fix. Nothing is trained.
+    open_page
+        Decide on a page in the browser, with --fix: it shows the flagged images, the worst first, each with its label
+        and the model's box, and one keeps the label, takes the model's box or draws another. Ctrl-C ends it.
+        The same command goes on where it was.
     folds
         The number of folds: 5 unless the TOML file sets it.
     config
@@ -95,27 +102,25 @@ def audit(
     name, changes = read_toml(config)
     changes |= set_options(settings)
     source = DataSource(data, images, keep, skip_bad, auto_group, layout)
-    if apply is not None:
-        if fix is None:
-            raise ConfigError(
-                "--apply needs --fix: the CSV to write the corrected copy to", code="argument-missing"
-            )
-        if output or report or changes or folds is not None:
-            raise ConfigError(
-                "--apply trains nothing and takes no other option than --fix", code="options-conflict"
-            )
+    _check_options(
+        fix,
+        apply,
+        open_page=open_page,
+        trains=bool(output or report or changes or open_page or folds is not None),
+    )
     say_reading(data)
+    from solobox.annotation.session import check_labels
     from solobox.data.checks import left_out_path
     from solobox.data.formats.writing import writable
 
-    outputs = {
-        "-o": output,
-        "--report": report,
-        "--fix": fix,
-        "the list beside --fix": fix and left_out_path(fix),
-    }
+    outputs = {"-o": output, "--report": report}
+    if not open_page:
+        outputs |= {"--fix": fix, "the list beside --fix": fix and left_out_path(fix)}
     others = [path for path in (config, apply) if path is not None]
     check_outputs(outputs, chain(others, files_of(data, images)), overwrite=overwrite)
+    if open_page and fix is not None:
+        check_outputs({"--fix": fix}, chain(others, files_of(data, images)), overwrite=True)
+        check_labels(fix)
     if apply is not None and fix is not None:
         _print_counts(
             _apply(read_checked(data, images, keep, skip_bad=skip_bad, layout=layout), apply, fix, raw=raw)
@@ -127,6 +132,7 @@ def audit(
     dataset = read_checked(data, images, keep, skip_bad=skip_bad, layout=layout)
     if fix is not None:
         writable(dataset.annotations().records, fix)
+        _ = dataset.paths  # only files can be named, and shown
     say_loading()
     from solobox.api import audit as train_and_audit
     from solobox.evaluation.audit.decisions import apply_decisions, drop_flagged, write_audit
@@ -145,8 +151,41 @@ def audit(
         arguments = shlex.join(source.to_args())
         write_audit_page(report, result, dataset, title=f"Label audit of {data.name}", data=arguments)
         say(f"report: {report}")
-    if fix is not None:
+    if fix is not None and open_page:
+        _decide(result, dataset, fix)
+    elif fix is not None:
         _print_counts(apply_decisions(dataset, drop_flagged(result, dataset), fix, raw=raw))
+
+
+def _check_options(fix: Path | None, apply: Path | None, *, open_page: bool, trains: bool) -> None:
+    for name, is_given in (("--open", open_page), ("--apply", apply is not None)):
+        if is_given and fix is None:
+            raise ConfigError(
+                f"{name} needs --fix: the CSV to write the corrected copy to", code="argument-missing"
+            )
+    if apply is not None and trains:
+        raise ConfigError(
+            "--apply trains nothing and takes no other option than --fix", code="options-conflict"
+        )
+
+
+def _decide(result: "Audit", dataset: "Dataset", fix: Path) -> None:
+    """The page, until Ctrl-C."""
+    if not result.flagged:
+        say("no label to look at")
+        return
+    from solobox.annotation.server import AnnotationServer
+    from solobox.annotation.suspects import Suspects
+
+    suspects = Suspects.of(result, dataset)
+    with AnnotationServer(suspects.folder(), fix, suspects=suspects) as server:
+        say(f"the page is {server.address}")
+        say("the address is a secret: who on this machine has it can decide. Ctrl-C ends the program")
+        webbrowser.open(server.address)
+        server.run()
+        say("saving")
+    looked_at = server.session.counts()["left"]
+    say(f"{fix}: the corrected copy; {count_of(int(looked_at), 'flagged label')} not looked at yet")
 
 
 def _apply(dataset: "Dataset", decisions: Path, fix: Path, *, raw: bool) -> "AppliedDecisions":

@@ -158,6 +158,10 @@ class Localizer(Predictor, nn.Module):
         self.refiner = refiner
         self.architecture = replace(self.architecture, refinements=refinements)
 
+    def twin(self) -> "Localizer":
+        """A copy that shares the backbone, compiled once for both, and whose other parts learn alone."""
+        return copy.deepcopy(self, {id(each): each for each in (self.backbone, self._features)})
+
     # Prediction ----------------------------------------------------------------------------------------
 
     def check(self, options: PredictOptions) -> PredictOptions:

@@ -72,8 +72,8 @@ def _describe_key(app: FastAPI) -> None:
             operation["security"] = [] if path in KEYLESS_PATHS else [{"bearer": []}, {"header": []}]
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Give all errors of an application one shape."""
+def add_error_handlers(app: FastAPI, *, lost: str = "GET /openapi.json lists all addresses.") -> None:
+    """Give all errors of an application one shape. lost: the hint for who asks for an address that there is not."""
 
     def respond(request: Request, error: HTTPError) -> Response:
         body, headers = error.response(request.url.path)
@@ -86,9 +86,9 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http_exception(request: Request, error: HTTPException) -> Response:
         code, message, hint = {
-            404: ("not-found", "there is nothing at this address", "GET /openapi.json lists all addresses."),
+            404: ("not-found", "there is nothing at this address", lost),
             405: ("method-not-allowed", "this address has another method", "See the header Allow."),
-        }.get(error.status_code, ("bad-request", str(error.detail), "See GET /openapi.json."))
+        }.get(error.status_code, ("bad-request", str(error.detail), lost))
         return respond(request, HTTPError(error.status_code, code, message, hint, error.headers))
 
     @app.exception_handler(RequestValidationError)

@@ -12,8 +12,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from solobox.boxes import Floats
-from solobox.config.architecture import MAX_DETAIL, MAX_SIDE
+from solobox.config.architecture import MAX_DETAIL, MAX_SIDE, Architecture
 from solobox.config.recipe import Recipe
+from solobox.data.dataset import Dataset
 from solobox.images.reading import to_square
 from solobox.model.localizer import Localizer
 from solobox.model.losses import BoxLoss, Loss, box_iou
@@ -29,6 +30,7 @@ from solobox.model.runtime import Features
 from solobox.model.threads import single_threaded_map
 from solobox.training.augment import CropBatch, Pixels, color_jitter
 from solobox.training.calibrate import input_squares
+from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import ImageCache, ImageSource
 from solobox.training.stages import LocalizerHead, Stage, feature_ious, head_stage
@@ -94,18 +96,28 @@ class Errors:
 
 
 def detail_for(localizer: Localizer, recipe: Recipe, images: ImageSource) -> int:
+    """`detail_of` the images with a box."""
+    rows = images.rows[images.dataset.has_box[images.rows]]
+    if not len(rows):
+        return 0
+    sizes = np.array([images.sizes[row] for row in rows.tolist()])
+    return detail_of(localizer.architecture, recipe, images.boxes(rows), sizes)
+
+
+def detail_of(architecture: Architecture, recipe: Recipe, boxes: Floats, sizes: npt.NDArray[np.intp]) -> int:
     """The `Architecture.detail` for the second look at such objects; 0 where a first look is enough.
 
     It is where most crops would show no more than the image at the network's size does, either because the objects
     are large or because the images are small.
+
+    boxes: (n, 4) ``x1, y1, x2, y2`` as fractions. sizes: (n, 2), width and height of the images in pixels.
     """
-    a = localizer.architecture
-    rows = images.rows[images.dataset.has_box[images.rows]]
-    if recipe.refine == "off" or not a.can_refine or not len(rows):
+    a = architecture
+    if recipe.refine == "off" or not a.can_refine:
         return 0
-    regions = regions_around(torch.from_numpy(images.boxes(rows)))
+    regions = regions_around(torch.from_numpy(boxes))
     shares = (regions[:, 2:] - regions[:, :2]).median(dim=0).values.numpy()
-    native = np.median([images.sizes[row] for row in rows.tolist()], axis=0)
+    native = np.median(sizes, axis=0)
     needed = float((np.minimum(crop_side(a) / shares, native) / a.side).max())
     is_small = bool(worthwhile(regions, torch.zeros_like(regions), a).double().mean() > 0.5)
     if recipe.refine == "auto" and (not is_small or needed < _MIN_NEEDED):
@@ -131,13 +143,7 @@ class SecondLook:
 
     def stage(self, recipe: Recipe, loss: BoxLoss, fabric: Fabric) -> Stage:
         """The stage that trains `refiner`; its scores are those of the refined validation images."""
-        size = replace(recipe.architecture, size=self.refiner.side)
-        if isinstance(loss, Loss):
-            loss = replace(loss, sigma=_SIGMA)
-        stage = head_stage(
-            LocalizerHead(self.refiner), self.features, replace(recipe, architecture=size), loss, fabric=fabric,
-            validation=self.held_out, name=STAGE,
-        )  # fmt: skip
+        stage = refine_stage(self.refiner, self.features, recipe, loss, fabric, validation=self.held_out)
         return replace(stage, validate=lambda module: self._ious(module, fabric))
 
     def gain(self, fabric: Fabric) -> tuple[float, float]:
@@ -149,6 +155,33 @@ class SecondLook:
     def _ious(self, module: nn.Module, fabric: Fabric) -> Tensor:
         """IoU (n,) of the validation images after prediction's choice."""
         return torch.where(self.chosen, feature_ious(module, self.held_out, fabric), self.first)
+
+
+def refine_stage(
+    refiner: Refiner,
+    features: FeatureCache,
+    recipe: Recipe,
+    loss: BoxLoss,
+    fabric: Fabric,
+    *,
+    validation: FeatureCache | None = None,
+) -> Stage:
+    """The stage that trains a refiner on features of crops, see `crop_features`; validation: as in `head_stage`."""
+    size = replace(recipe.architecture, size=refiner.side)
+    if isinstance(loss, Loss):
+        loss = replace(loss, sigma=_SIGMA)
+    return head_stage(
+        LocalizerHead(refiner), features, replace(recipe, architecture=size), loss, fabric=fabric,
+        validation=validation, name=STAGE,
+    )  # fmt: skip
+
+
+def new_refiner(localizer: Localizer) -> Refiner:
+    """A refiner with the weights of the localizer's head, to be trained."""
+    refiner = Refiner(localizer.backbone.channels, localizer.architecture)
+    refiner.vectorizer.load_state_dict(localizer.vectorizer.state_dict())
+    refiner.head.load_state_dict(localizer.head.state_dict())
+    return refiner
 
 
 def prepare(
@@ -166,31 +199,63 @@ def prepare(
     """Give the localizer's architecture this `detail`, and compute what its refiner is trained on."""
     localizer.architecture = replace(localizer.architecture, refinements=1, detail=detail)
     a = localizer.architecture
-    refiner = Refiner(localizer.backbone.channels, a)
-    refiner.vectorizer.load_state_dict(localizer.vectorizer.state_dict())
-    refiner.head.load_state_dict(localizer.head.state_dict())
+    refiner = new_refiner(localizer)
     backbone = make_backbone(refiner.side)
     looks = _first_looks(localizer, validation, refiner.side, progress)
     regions, true = regions_around(looks.places), torch.from_numpy(looks.true)
     held_out = _features(looks.crops, to_crop(true, regions), backbone)
     errors = Errors.of(looks.places.numpy(), looks.true)
-    images = ImageCache(
-        training.dataset.positives(), a.input_side, network_side=a.side, keep=False, budget=0, folder=folder,
-        skip_bad=True, group=training.group,
-    )  # fmt: skip
-    count = recipe.crops_per_image(len(training))
-
-    def augmented(pixels: Pixels, box: Floats, rng: np.random.Generator) -> CropBatch:
-        square = to_square(pixels, a.input_side)
-        around = regions_around(torch.from_numpy(errors.jitter(box, count, rng)))
-        return _augmented(square, box, around, refiner.side, rng)
-
-    features = cache_features(
-        images, backbone, replace(recipe, seed=recipe.seed + 2), crops_per_image=count, budget=budget, folder=folder,
-        progress=progress, stage="crops", side=refiner.side, crops=augmented,
+    images = crop_source(training.dataset.positives(), a, training.group, folder)
+    features = crop_features(
+        images, backbone, a, recipe, errors, crops_per_image=recipe.crops_per_image(len(training)), budget=budget,
+        folder=folder, progress=progress,
     )  # fmt: skip
     iou = box_iou(looks.boxes.clamp(0, 1), true).float()
     return SecondLook(refiner, features, held_out, iou, worthwhile(regions, looks.std, a))
+
+
+def crop_source(dataset: Dataset, architecture: Architecture, group: Distributed, folder: Path) -> ImageCache:
+    """Images to make `crop_features` of, in the detail that crops are cut from; those that cannot be read left out."""
+    a = architecture
+    return ImageCache(
+        dataset,
+        a.input_side,
+        network_side=a.side,
+        keep=False,
+        budget=0,
+        folder=folder,
+        skip_bad=True,
+        group=group,
+    )
+
+
+def crop_features(
+    images: ImageCache,
+    backbone: Features,
+    architecture: Architecture,
+    recipe: Recipe,
+    errors: Errors,
+    *,
+    crops_per_image: int,
+    budget: float,
+    folder: Path,
+    progress: Progress,
+) -> FeatureCache:
+    """Features of crops around each image's box, moved as a first look with such errors would find it.
+
+    images: see `crop_source`. backbone: for squares of `crop_side`. architecture: with the detail of the second look.
+    """
+    side = crop_side(architecture)
+
+    def augmented(pixels: Pixels, box: Floats, rng: np.random.Generator) -> CropBatch:
+        square = to_square(pixels, architecture.input_side)
+        around = regions_around(torch.from_numpy(errors.jitter(box, crops_per_image, rng)))
+        return _augmented(square, box, around, side, rng)
+
+    return cache_features(
+        images, backbone, replace(recipe, seed=recipe.seed + 2), crops_per_image=crops_per_image, budget=budget,
+        folder=folder, progress=progress, stage="crops", side=side, crops=augmented,
+    )  # fmt: skip
 
 
 def _augmented(

@@ -41,6 +41,8 @@ class Desk:
     blind: set[int] = field(default_factory=set)
     unreadable: set[int] = field(default_factory=set)
     classes: list[str] = field(default_factory=list)
+    given: dict[int, Body] = field(default_factory=dict)
+    """Labels to look at again, by image."""
     quality: Body | None = None
     finish: Body = field(default_factory=lambda: {"state": "idle", "lines": [], "commands": []})
     full: bool = False
@@ -76,6 +78,8 @@ class Desk:
             "suggestion": self.suggestion(index) if self.suggested and not blind else None,
             "answer": self.answers.get(index),
             "error": "it ends in the middle" if index in self.unreadable else "",
+            "given": self.given.get(index),
+            "why": "the label does not overlap the predicted box." if index in self.given else "",
         }
 
     def left(self) -> list[int]:
@@ -108,6 +112,7 @@ class Desk:
             "quality": self.quality,
             "review": {"total": len(self.left()), "ready": len(self.left())},
             "finish": self.finish,
+            "audit": bool(self.given),
         }
 
 

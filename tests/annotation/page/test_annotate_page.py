@@ -631,3 +631,44 @@ def test_a_slow_answer_is_not_called_saved(visit: Visit) -> None:
     visit.shown(1)
     visit.until("status", "saved: box")
     assert len(visit.desk.received) == 1
+
+
+def label(box: list[float] | None) -> dict[str, Any]:
+    return {"kind": "absent" if box is None else "box", "box": box, "label": "", "source": "given"}
+
+
+def test_a_suspicious_label_is_kept_replaced_or_drawn_anew(visit: Visit) -> None:
+    wrong = [40.0, 50.0, 120.0, 130.0]
+    visit.desk.suggested = True
+    visit.desk.given = {index: label(wrong) for index in range(3)} | {3: label(None), 4: label(None)}
+    visit.open(0)
+    assert "The label is orange" in visit.text("why")
+    assert "does not overlap" in visit.text("why")
+    visit.until("labelled-title", "Labels checked")
+    assert visit.page.is_hidden("#model-card")
+    visit.press("k")
+    visit.shown(1)
+    assert (visit.last["source"], visit.last["box"]) == ("given", wrong)
+    assert visit.last["suggested"] == visit.desk.suggestion(0)["box"]
+    visit.page.click("#take-model")
+    visit.shown(2)
+    assert (visit.last["source"], visit.last["box"]) == ("accepted", visit.desk.suggestion(1)["box"])
+    visit.keys.down("Shift")
+    visit.drag_around()
+    visit.keys.up("Shift")
+    visit.press("Enter")
+    visit.shown(3)
+    assert visit.last["source"] == "drawn"
+    # The other box is drawn over the rectangle that the test looks for.
+    assert visit.last["box"] == pytest.approx(visit.desk.truth(2), abs=8)
+    assert "says “not there”" in visit.text("why")
+    visit.press("k")
+    visit.shown(4)
+    assert (visit.last["kind"], visit.last["box"]) == ("absent", None)
+    visit.press("m")
+    visit.shown(5)
+    assert (visit.last["kind"], visit.last["source"]) == ("box", "accepted")
+    assert visit.page.is_hidden("#suspect")
+    visit.press("k")  # there is no label to keep
+    visit.page.wait_for_timeout(60)
+    assert len(visit.desk.received) == 5

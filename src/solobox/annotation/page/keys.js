@@ -1,7 +1,7 @@
 // Keys of the whole page. No key does anything while somebody types.
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const LETTERS = { enter: "accept", n: "absent", s: "skip", u: "undo", b: "putBox", x: "toggleClicks", r: "openReview", "?": "help", escape: "escape", delete: "clear", backspace: "clear" };
+const LETTERS = { enter: "accept", n: "absent", s: "skip", u: "undo", b: "putBox", k: "keepLabel", m: "takeModel", x: "toggleClicks", r: "openReview", "?": "help", escape: "escape", delete: "clear", backspace: "clear" };
 const ZOOMS = { "+": 1.25, "=": 1.25, "-": 1 / 1.25, 0: 0 };
 
 /** does: what each key does, by name; review: of review.js; isModal(): a dialog is open. */

@@ -12,7 +12,7 @@ import { poll, startPolling } from "./poll.js";
 import { Review } from "./review.js";
 import { setUpMenu, who } from "./settings.js";
 import { Stage } from "./stage.js";
-import { answerText, badge, boxText, fileName, savedText } from "./words.js";
+import { answerText, badge, boxText, fileName, savedText, suspectText } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -41,6 +41,7 @@ async function show(next, { review = false } = {}) {
   stage.locked = true;
   stage.show(null, { width: task?.width || 1, height: task?.height || 1 });
   stage.setBox(null);
+  stage.other = null;
   boxChanged();
   pointsChanged();
   showTask();
@@ -86,8 +87,10 @@ function unreadable(text) {
 
 /** The box that is there before anybody does anything: an earlier answer, the suggestion, or none. */
 function firstBox() {
-  const { answer } = task;
+  const { answer, given } = task;
+  if (given) stage.other = task.suggestion?.box ?? null;
   if (answer?.box) stage.setBox(answer.box, { drawn: answer.source === "drawn" });
+  else if (given && !answer) stage.setBox(given.box);
   else if (task.suggestion && !answer) suggest();
   else stage.setBox(null);
   boxChanged();
@@ -120,6 +123,13 @@ function showTask() {
   $("badge").hidden = !text;
   $("badge").textContent = text;
   if (task?.answer?.label) setClass(task.answer.label);
+  else if (task?.given) setClass(task.given.label); // each label has its own
+  $("suspect").hidden = !task?.given;
+  if (task?.given) {
+    $("why").textContent = suspectText(task);
+    $("keep-label").firstChild.data = task.given.box ? "Keep the label" : "Keep “not there”";
+    $("take-model").firstChild.data = task.suggestion ? "Take the model's box" : "Take “not there”";
+  }
 }
 
 let announcing = 0;
@@ -144,8 +154,9 @@ function pointsChanged() {
 // Answers -----------------------------------------------------------------------------------------------------
 
 function source() {
-  const { suggestion, answer } = task;
+  const { suggestion, answer, given } = task;
   if (stage.drawn) return "drawn";
+  if (given && same(stage.box, given.box)) return "given";
   if (suggestion) return same(stage.box, suggestion.box) ? "accepted" : "corrected";
   return same(stage.box, answer?.box) && answer.source !== "corrected" ? "accepted" : "corrected";
 }
@@ -156,7 +167,7 @@ function answerBody(kind) {
     person: who(), index: task.index, seen: task.seen, kind, box,
     label: kind === "box" ? chosenClass() : "",
     source: kind === "box" ? source() : "drawn",
-    suggested: task.suggestion?.box ?? (box && !stage.drawn ? task.answer?.box ?? null : null),
+    suggested: task.suggestion?.box ?? (box && !stage.drawn ? task.answer?.box ?? task.given?.box ?? null : null),
     blind: task.blind, seconds: Math.round(seconds() * 100) / 100,
   };
 }
@@ -272,6 +283,17 @@ async function undo() {
   }
 }
 
+/** One of the two boxes of a suspicious label, as it is; saved at once. */
+function choose(box) {
+  if (!ready || busy || !task?.given) return;
+  if (conflict) return say("Look at the present answer first.");
+  if (!box) return submit("absent");
+  stage.setBox(box);
+  boxChanged();
+  pointsChanged();
+  submit("box");
+}
+
 // Box by keyboard and buttons ---------------------------------------------------------------------------------
 
 function putBox() {
@@ -359,6 +381,8 @@ const press = (id, does) => {
 };
 for (const [id, kind] of [["accept", "box"], ["absent", "absent"], ["skip", "skipped"]]) press(id, () => submit(kind));
 for (const id of ["undo", "done-undo"]) press(id, undo);
+press("keep-label", () => choose(task?.given?.box));
+press("take-model", () => choose(task?.suggestion?.box));
 press("middle", putBox);
 press("clear", clear);
 press("clicks", toggleClicks);
@@ -382,6 +406,7 @@ listen({
   isModal: () => $("help").open,
   does: {
     accept: () => submit("box"), absent: () => submit("absent"), skip: () => submit("skipped"),
+    keepLabel: () => choose(task?.given?.box), takeModel: () => choose(task?.suggestion?.box),
     undo, putBox, toggleClicks, clear, chooseClass, back,
     help: () => $("help").showModal(),
     openReview: () => { if (!busy && !$("open-review").disabled) openReview(); },

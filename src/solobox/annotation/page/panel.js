@@ -6,21 +6,23 @@ export const percent = (share) => `${Math.round(100 * share)}%`;
 export function showState(state) {
   const { counts, review } = state;
   $("folder").textContent = `${state.folder} → ${state.labels}`;
-  document.title = `${counts.box + counts.absent} labelled – Solobox`;
+  document.title = `${counts.box + counts.absent} ${state.audit ? "checked" : "labelled"} – Solobox`;
   $("labelled").textContent = counts.box + counts.absent;
   $("left").textContent = `of ${state.total}, ${counts.left} left`;
-  showCounts(counts);
+  showCounts(counts, state.audit);
   $("model").textContent = modelText(state.model, counts.box);
   showQuality(state.quality);
   $("labels-file").textContent = `Every answer is saved. This writes ${state.labels}.`;
   $("panel-review").disabled = $("open-review").disabled = !review.total;
+  for (const id of ["model-card", "open-review", "done-review", "predicted-line"]) $(id).hidden = Boolean(state.audit);
+  $("labelled-title").textContent = state.audit ? "Labels checked" : "Labelled";
   $("predicting").hidden = !review.ready || review.ready >= review.total;
   $("predicting-text").textContent = `${review.ready} of ${review.total}`;
   Object.assign($("predicting-bar"), { max: Math.max(1, review.total), value: review.ready });
 }
 
-function showCounts(counts) {
-  const rows = [["drawn", counts.drawn], ["accepted as suggested", counts.accepted], ["suggestion corrected", counts.corrected], ...(counts.given ? [["given before", counts.given]] : []), ["not there", counts.absent], ["skipped", counts.skipped]];
+function showCounts(counts, audit) {
+  const rows = [["drawn", counts.drawn], [audit ? "the model's box" : "accepted as suggested", counts.accepted], [audit ? "corrected" : "suggestion corrected", counts.corrected], ...(counts.given ? [[audit ? "label kept" : "given before", counts.given]] : []), ["not there", counts.absent], ["skipped", counts.skipped]];
   $("counts").replaceChildren(...rows.flatMap(([name, count]) => [make("dt", name), make("dd", count)]));
   const answers = counts.box + counts.absent;
   $("time").textContent = answers ? `${duration(counts.seconds)} in all, ${(counts.seconds / answers).toFixed(1)} s each` : "";

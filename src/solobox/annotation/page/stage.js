@@ -3,13 +3,14 @@
 import * as boxes from "./box.js";
 import * as views from "./view.js";
 
-const ORANGE = "#ff8a1f", CASING = "rgba(20, 12, 4, .75)";
+const ORANGE = "#ff8a1f", BLUE = "#4fb3ff", CASING = "rgba(20, 12, 4, .75)";
 const REACH = { mouse: 9, pen: 14, touch: 24 }; // CSS pixels around an edge that still grasp it
 const STILL = 4; // a pointer that moves less has clicked
 const CURSORS = { n: "ns-resize", s: "ns-resize", w: "ew-resize", e: "ew-resize", nw: "nwse-resize", se: "nwse-resize", ne: "nesw-resize", sw: "nesw-resize", inside: "move" };
 
 export class Stage {
   box = null;
+  other = null; // a second box, only to be seen
   band = null; // {lower, upper} of a suggestion
   dashed = false; // the box is a suggestion as it came
   drawn = false; // the box began with the person, not with a suggestion
@@ -239,9 +240,21 @@ export class Stage {
     if (!this.image) return;
     pen.imageSmoothingEnabled = view.scale < 6; // closer, one sees the pixels that one chooses between
     pen.drawImage(this.image, view.x, view.y, this.size.width * view.scale, this.size.height * view.scale);
+    this.#paintOther(pen);
     this.#paintBox(pen);
     this.#paintPoints(pen);
     this.#paintCross(pen);
+  }
+
+  /** The box that one may take instead, which cannot be dragged. */
+  #paintOther(pen) {
+    if (!this.other) return;
+    const [x1, y1, x2, y2] = views.boxToCanvas(this.view, this.other);
+    pen.lineJoin = "round";
+    pen.lineWidth = 4.5; pen.strokeStyle = CASING; pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    pen.setLineDash([9, 6]);
+    pen.lineWidth = 2.5; pen.strokeStyle = BLUE; pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    pen.setLineDash([]);
   }
 
   #paintBox(pen) {

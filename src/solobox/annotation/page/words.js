@@ -5,14 +5,22 @@ import { percent } from "./panel.js";
 export const fileName = (path) => path.split("/").pop();
 
 /** What to know before one draws. */
-export function badge({ answer, suggestion, blind, error }) {
+export function badge({ answer, suggestion, blind, error, given }) {
   if (error) return "";
+  if (given && !answer) return "is this label right?";
   if (answer) return `answered: ${answerText(answer)}`;
   if (blind) return "drawn blind: measures the model";
   if (!suggestion) return "";
   const { presence } = suggestion;
   if (presence === null) return "suggested box";
   return `suggested box, presence ${percent(presence)}${presence < .5 ? ": probably not there" : ""}`;
+}
+
+/** Why a label is looked at again, and which box is whose. */
+export function suspectText({ given, suggestion, why }) {
+  const label = given.box ? "The label is orange" : "The label says “not there”";
+  const model = suggestion ? "the model's box blue and dashed" : "the model sees no object";
+  return `${label}, ${model}: ${why}`;
 }
 
 export const answerText = ({ kind, label }) => ({ box: label ? `a box, ${label}` : "a box", absent: "not there", skipped: "skipped" })[kind];
