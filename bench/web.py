@@ -1,7 +1,7 @@
 """The exported page in Chromium against Python: `python bench/web.py MODEL.onnx IMAGES [--count 50] [--isolated]`.
 
-IMAGES: a folder. Each image is predicted as it is stored, and as a PNG, which leaves decoders nothing to differ in; as many
-drawn scenes, as PNGs, too. `--isolated`: with the headers that let the browser use threads.
+IMAGES: a folder. Each image is predicted as it is stored, and as a PNG, which leaves decoders nothing to differ in; as
+many drawn scenes, as PNGs, too. `--isolated`: with the headers that let the browser use threads.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from solobox.images.reading import read
 from solobox.predict.onnx_model import OnnxModel
 
 
-class Handler(SimpleHTTPRequestHandler):
+class Handler(SimpleHTTPRequestHandler):  # noqa: D101
     isolated = False
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_: object) -> None:  # noqa: D102
         pass
 
-    def end_headers(self) -> None:
+    def end_headers(self) -> None:  # noqa: D102
         if self.isolated:
             self.send_header("Cross-Origin-Opener-Policy", "same-origin")
             self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
@@ -112,11 +112,10 @@ def main() -> None:
             (site / name).write_bytes(content)
         drawn = synthetic.write(Path(folder) / "drawn", len(files), seed=5)
         with opened_page(site, arguments.chromium) as page:
-            print(
-                f"{'':12s} {'images':>6s} {'px, median':>10s} {'90%':>10s} {'largest':>10s} {'ms, page':>10s} {'Python':>10s}"
-            )
-            measure(page, model, "drawn", [as_png(read(path)) for path in drawn.paths])
-            measure(page, model, "png", [as_png(read(path)) for path in files])
+            names = ("px, median", "90%", "largest", "ms, page", "Python")
+            print(f"{'':12s} images " + " ".join(f"{name:>10s}" for name in names))
+            measure(page, model, "drawn", [as_png(read(path).pixels) for path in drawn.paths])
+            measure(page, model, "png", [as_png(read(path).pixels) for path in files])
             measure(page, model, "jpeg", [path.read_bytes() for path in files])
 
 

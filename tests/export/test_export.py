@@ -237,6 +237,27 @@ def test_int8_is_calibrated_measured_and_refused(
 
 
 @pytest.mark.usefixtures("traced")
+def test_float16_halves_the_file_and_hardly_moves_the_box(
+    localizer: Localizer, labelled: Dataset, tmp_path: Path
+) -> None:
+    file = tmp_path / "m.onnx"
+    assert code_of_refusal(localizer, file, float16=True) == "float16-needs-images"
+    assert code_of_refusal(localizer, file, float16=True, int8=True, check=labelled) == "options-conflict"
+    assert code_of_refusal(localizer, file, float16=True, check=labelled, max_loss=-1) == "float16-accuracy"
+    assert not list(tmp_path.iterdir())
+    result = export(localizer, file, float16=True, check=labelled)
+    plain = export(localizer, tmp_path / "plain.onnx", check=labelled)
+    assert result.bytes < 0.55 * plain.bytes
+    assert result.accuracy is not None
+    assert result.accuracy.count == int(labelled.has_box.sum())
+    halves, floats = OnnxModel.load(file), OnnxModel.load(tmp_path / "plain.onnx")
+    pixels = synthetic.draw(1, (90, 70)).pixels
+    a, b = halves.predict(pixels), floats.predict(pixels)
+    assert not np.array_equal(a.box, b.box)
+    np.testing.assert_allclose(a.box, b.box, atol=0.5)
+
+
+@pytest.mark.usefixtures("traced")
 def test_for_triton_a_folder_that_fits_its_schema(localizer: Localizer, tmp_path: Path) -> None:
     from google.protobuf import text_format
 

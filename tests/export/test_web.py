@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from importlib.metadata import distribution
+from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from solobox.predict.onnx_model import METADATA, OnnxModel
 
 from browser import chromium, needs_chromium, new_page  # isort: skip
 
+PILLOW = int(version("pillow").split(".")[0])
 RUNTIME = {"ort.wasm.min.js": b"", "ort-wasm-simd-threaded.js": b"", "ort-wasm-simd-threaded.wasm": b""}
 
 
@@ -155,21 +156,18 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 @needs_chromium
 def test_the_resize_is_pillows(site: tuple[Path, str], browser: Any) -> None:
-    """To the last bit, but for tall images, where some versions of Pillow begin with the other axis."""
+    """To the last bit; older versions of Pillow begin tall images with the other axis."""
     for_page = """async ([width, height, pixels, side]) => {
         const { resizeToSquare } = await import('./resize.js');
         const bytes = Uint8Array.from(atob(pixels), (each) => each.charCodeAt(0));
-        const read = (top, count) => bytes.subarray(4 * width * top, 4 * width * (top + count));
-        return Array.from(resizeToSquare(read, 7, width, height, side)); }"""
+        return Array.from(resizeToSquare(bytes, width, height, side)); }"""
     with new_page(browser, []) as page:
         page.goto(site[1])
         for image in [each for each in synthetic_images() if each.size < 300_000]:
             height, width = image.shape[:2]
-            opaque = np.dstack([image, np.full((height, width), 255, np.uint8)])
-            encoded = base64.b64encode(opaque.tobytes()).decode()
-            found = page.evaluate(for_page, [width, height, encoded, 64])
+            found = page.evaluate(for_page, [width, height, base64.b64encode(image.tobytes()).decode(), 64])
             square = np.array(found, np.int16).reshape(64, 64, 3)
-            assert np.abs(square - to_square(image, 64)).max() <= (height > width), (width, height)
+            assert np.abs(square - to_square(image, 64)).max() <= (height > width and PILLOW < 13)
 
 
 @needs_chromium

@@ -2,6 +2,6 @@
 
 from solobox.export.exporter import ExportResult, Target, export
 from solobox.export.parity import Parity
-from solobox.export.quantize import Int8Accuracy
+from solobox.export.quantize import AccuracyChange
 
-__all__ = ["ExportResult", "Int8Accuracy", "Parity", "Target", "export"]
+__all__ = ["AccuracyChange", "ExportResult", "Parity", "Target", "export"]

@@ -15,7 +15,13 @@ from solobox.export.graph import ExportGraph
 from solobox.export.licences import license_text
 from solobox.export.onnx_file import to_onnx, training_metadata, triton_config
 from solobox.export.parity import Parity, compare, require_parity
-from solobox.export.quantize import Int8Accuracy, evenly_spaced, quantize_measured, require_accuracy
+from solobox.export.quantize import (
+    AccuracyChange,
+    evenly_spaced,
+    quantize_measured,
+    require_accuracy,
+    to_float16_measured,
+)
 from solobox.export.web import runtime_files, site_files
 from solobox.model.localizer import Localizer
 from solobox.utils.atomic import followed, remove_leftovers, replacing_bytes
@@ -33,14 +39,14 @@ _MAX_CHECKED = 64
 class ExportResult:
     """What was written, and how it compares with the localizer.
 
-    bytes: of the file, or of all files of the folder. accuracy: with int8 alone.
+    bytes: of the file, or of all files of the folder. accuracy: with int8 or float16.
     """
 
     path: Path
     bytes: int
     outputs: tuple[str, ...]
     parity: Parity
-    accuracy: Int8Accuracy | None = None
+    accuracy: AccuracyChange | None = None
 
 
 def export(
@@ -49,6 +55,7 @@ def export(
     *,
     check: Dataset | None = None,
     int8: bool = False,
+    float16: bool = False,
     max_loss: float = 0.01,
     target: Target = "onnx",
     web_runtime: Path | None = None,
@@ -64,18 +71,22 @@ def export(
     on training images that the run recorded and that still exist; always on synthetic ones too.
 
     check: labelled images. int8: convolutions in 8-bit integers, calibrated on some images of `check` and measured on
-    the others; refused where the mean IoU falls by more than `max_loss`. web_runtime: for a page, see `runtime_files`.
+    the others. float16: weights in 16-bit floats, measured on `check`. Both are refused where the mean IoU falls by
+    more than `max_loss`. web_runtime: for a page, see `runtime_files`.
 
-    Raises ConfigError: ``path-invalid``, ``runtime-unavailable``, ``runtime-differs``, ``int8-needs-images``,
-    ``images-unreadable``, ``export-differs`` where the two disagree, ``int8-accuracy`` where the mean IoU falls too
-    far. DataError for a path that cannot be written. Nothing is written then.
+    Raises ConfigError: ``path-invalid``, ``runtime-unavailable``, ``runtime-differs``, ``options-conflict``,
+    ``int8-needs-images``, ``float16-needs-images``, ``images-unreadable``, ``export-differs`` where the two disagree,
+    ``int8-accuracy`` and ``float16-accuracy`` where the mean IoU falls too far. DataError for a path that cannot be
+    written. Nothing is written then.
     """
     path = Path(path)
     _check_path(path, target)
-    if int8 and check is None:
+    if int8 and float16:
+        raise ConfigError("give either --int8 or --float16, not both", code="options-conflict")
+    if (int8 or float16) and check is None:
+        kind, how = ("int8", "calibrated and measured") if int8 else ("float16", "measured")
         raise ConfigError(
-            "int8 is calibrated and measured on labelled images: name them with --check DATA",
-            code="int8-needs-images",
+            f"{kind} is {how} on labelled images: name them with --check DATA", code=f"{kind}-needs-images"
         )
     runtime = runtime_files(web_runtime) if target == "web" else {}
     graph = ExportGraph(localizer)
@@ -91,7 +102,10 @@ def export(
         accuracy = None
         if int8 and check is not None:
             model, accuracy = quantize_measured(localizer, model, file, check, progress=progress)
-            require_accuracy(accuracy, max_loss)
+            require_accuracy(accuracy, max_loss, "int8")
+        elif float16 and check is not None:
+            model, accuracy = to_float16_measured(model, file, check, progress=progress)
+            require_accuracy(accuracy, max_loss, "float16")
     return ExportResult(
         path,
         _write(_files(localizer, model, path, target, runtime), path, target),

@@ -1,10 +1,11 @@
-"""Convolutions in 8-bit integers, calibrated on labelled images and measured on others."""
+"""Smaller files: convolutions in 8-bit integers, or weights in 16-bit floats; measured on labelled images."""
 
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,11 +20,13 @@ from solobox.predict.predictor import Pixels, Predictor
 from solobox.utils.progress import NullProgress, Progress
 
 _CALIBRATION_IMAGES = 128
+_MIN_WEIGHTS = 1024
+"""Smaller tensors stay as they are: constants of the graph, biases, what margins and familiarity are made from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Int8Accuracy:
-    """Before and after quantization, on `count` images that it was not calibrated on.
+class AccuracyChange:
+    """Before and after, on `count` labelled images; with int8 on such that it was not calibrated on.
 
     iou: mean IoU. coverage: share of true boxes within the margins at 0.9, NaN without margins.
     """
@@ -81,7 +84,7 @@ def quantize_measured(
     dataset: Dataset,
     *,
     progress: Progress | None = None,
-) -> tuple[onnx.ModelProto, Int8Accuracy]:
+) -> tuple[onnx.ModelProto, AccuracyChange]:
     """Quantize `model`, which lies at `file` too, and measure what that costs.
 
     dataset: labelled images: training images of the localizer calibrate, the others measure.
@@ -92,21 +95,53 @@ def quantize_measured(
     calibration, test = _split(localizer, dataset)
     progress.say(f"quantizing: calibrated on {len(calibration)} images, measured on {len(test)}")
     quantized = quantize(model, _preprocessed(localizer, calibration))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "int8.onnx"
-        onnx.save(quantized, path)
-        return quantized, _measure(OnnxModel.load(file), OnnxModel.load(path), test, progress)
+    return quantized, _measure(file, quantized, test, progress)
 
 
-def require_accuracy(accuracy: Int8Accuracy, max_loss: float) -> None:
-    """Raise ConfigError, ``int8-accuracy``, where the mean IoU falls by more than `max_loss`."""
+def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Store the weights as float16: half the bytes. Everything is computed in float32, as before.
+
+    Runtimes convert the weights once, when they load the file, so that no time is lost and no processor needs float16.
+    """
+    smaller = onnx.ModelProto()
+    smaller.CopyFrom(model)
+    casts = []
+    for tensor in smaller.graph.initializer:
+        weights = onnx.numpy_helper.to_array(tensor)
+        if weights.dtype == np.float32 and weights.size >= _MIN_WEIGHTS:
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights.astype(np.float16), f"{name}_float16"))
+            casts.append(onnx.helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *smaller.graph.node]
+    del smaller.graph.node[:]
+    smaller.graph.node.extend(nodes)
+    onnx.checker.check_model(smaller)
+    return smaller
+
+
+def to_float16_measured(
+    model: onnx.ModelProto, file: Path, dataset: Dataset, *, progress: Progress | None = None
+) -> tuple[onnx.ModelProto, AccuracyChange]:
+    """`to_float16` of `model`, which lies at `file` too, and what that costs on a dataset.
+
+    Raises ConfigError: ``float16-needs-images`` where it has no boxes.
+    """
+    test = dataset.select(dataset.has_box)
+    if not len(test):
+        raise ConfigError("--check has no boxes to measure float16 on", code="float16-needs-images")
+    smaller = to_float16(model)
+    return smaller, _measure(file, smaller, test, progress or NullProgress())
+
+
+def require_accuracy(accuracy: AccuracyChange, max_loss: float, kind: Literal["int8", "float16"]) -> None:
+    """Raise ConfigError where the mean IoU falls by more than `max_loss`: ``int8-accuracy``, ``float16-accuracy``."""
     before, after = accuracy.iou
     if not before - after <= max_loss:
         raise ConfigError(
-            f"int8 lowers the mean IoU from {before:.4f} to {after:.4f} on {accuracy.count} images, by more than "
-            f"{max_loss:g}, so nothing was written. Export without --int8, or accept it with --max-loss "
+            f"{kind} lowers the mean IoU from {before:.4f} to {after:.4f} on {accuracy.count} images, by more than "
+            f"{max_loss:g}, so nothing was written. Export without --{kind}, or accept it with --max-loss "
             f"{np.ceil((before - after) * 100) / 100:g}",
-            code="int8-accuracy",
+            code=f"{kind}-accuracy",
         )
 
 
@@ -145,18 +180,21 @@ def _preprocessed(predictor: Predictor, dataset: Dataset) -> list[Pixels]:
     return images
 
 
-def _measure(before: OnnxModel, after: OnnxModel, dataset: Dataset, progress: Progress) -> Int8Accuracy:
+def _measure(file: Path, changed: onnx.ModelProto, dataset: Dataset, progress: Progress) -> AccuracyChange:
     progress.start("measuring", 2 * len(dataset))
 
-    def evaluate(model: OnnxModel) -> Evaluation:
+    def evaluate(path: Path) -> Evaluation:
         predictions = []
-        for prediction in model.stream(dataset.images):
+        for prediction in OnnxModel.load(path).stream(dataset.images):
             predictions.append(prediction)
             progress.advance()
         return evaluate_predictions(dataset, predictions, "check")
 
-    first, second = evaluate(before), evaluate(after)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "changed.onnx"
+        onnx.save(changed, path)
+        first, second = evaluate(file), evaluate(path)
     covered = [each.coverage.share if each.coverage else math.nan for each in (first, second)]
-    return Int8Accuracy(
+    return AccuracyChange(
         len(dataset), (first.metrics.mean_iou, second.metrics.mean_iou), (covered[0], covered[1])
     )

@@ -1,7 +1,6 @@
-// The resize of Pillow (BILINEAR, antialiased), which training and Python use: the same integers in, the same out, but
-// for tall images, where some versions of Pillow begin with the other axis: then some differ by 1.
+// The resize of Pillow (BILINEAR, antialiased), which training and Python use: the same integers in, the same out.
 
-const BITS = 22;  // of the fixed-point weights
+const BITS = 22, HALF = 2 ** (BITS - 1);  // of the fixed-point weights
 
 // The weights of one axis: for each of `side` outputs the first input, and the whole-number weights from there on.
 function weights(length, side) {
@@ -15,29 +14,29 @@ function weights(length, side) {
   });
 }
 
-// read(top, count): some rows, at most `rows` of them, as opaque RGBA. Gives RGB of side x side, row after row.
-export function resizeToSquare(read, rows, width, height, side) {
-  const across = weights(width, side), down = weights(height, side), half = 2 ** (BITS - 1);
-  const narrow = new Uint8Array(height * side * 3), square = new Uint8Array(side * side * 3), row = 3 * side;
-  for (let top = 0, to = 0; top < height; top += rows) {
-    const count = Math.min(rows, height - top), pixels = read(top, count);
-    for (let y = 0; y < count; y++) {
-      for (const { first, shares } of across) {
-        let r = half, g = half, b = half;
-        for (let n = 0, from = 4 * (y * width + first); n < shares.length; n++, from += 4) {
-          r += pixels[from] * shares[n]; g += pixels[from + 1] * shares[n]; b += pixels[from + 2] * shares[n];
-        }
-        narrow[to++] = r >> BITS; narrow[to++] = g >> BITS; narrow[to++] = b >> BITS;
+// Resize the rows or the columns of RGB to `side`, rounded to 8 bits. lines: how many of them. Of each line the inputs are
+// `step` apart and the outputs too; the next line begins `from` inputs and `to` outputs further.
+function pass(source, length, lines, side, { step, from, outStep, to }) {
+  const result = new Uint8Array(3 * lines * side), table = weights(length, side);
+  for (let line = 0; line < lines; line++) {
+    for (let at = 0; at < side; at++) {
+      const { first, shares } = table[at];
+      let r = HALF, g = HALF, b = HALF;
+      for (let n = 0, i = line * from + first * step; n < shares.length; n++, i += step) {
+        r += source[i] * shares[n]; g += source[i + 1] * shares[n]; b += source[i + 2] * shares[n];
       }
+      const o = line * to + at * outStep;
+      result[o] = r >> BITS; result[o + 1] = g >> BITS; result[o + 2] = b >> BITS;
     }
   }
-  for (let y = 0; y < side; y++) {
-    const { first, shares } = down[y];
-    for (let x = 0; x < row; x++) {
-      let sum = half;
-      for (let n = 0, from = first * row + x; n < shares.length; n++, from += row) sum += narrow[from] * shares[n];
-      square[y * row + x] = sum >> BITS;
-    }
-  }
-  return square;
+  return result;
+}
+const across = (source, width, height, side) => pass(source, width, height, side, { step: 3, from: 3 * width, outStep: 3, to: 3 * side });
+const down = (source, width, height, side) => pass(source, height, width, side, { step: 3 * width, from: 3, outStep: 3 * width, to: 3 });
+
+// pixels: RGB of width x height, row after row. Gives that of side x side.
+export function resizeToSquare(pixels, width, height, side) {
+  // The order in which Pillow 13 does it; the first rounding makes a difference.
+  if (height + side > 2 * Math.max(side, width)) return across(down(pixels, width, height, side), width, side, side);
+  return down(across(pixels, width, height, side), side, height, side);
 }

@@ -35,23 +35,28 @@ async function decode(blob) {
   }
 }
 
-function toSquare(bitmap, side) {
-  const { width, height } = bitmap, rows = Math.max(1, Math.floor(STRIP / width));
-  const canvas = new OffscreenCanvas(width, Math.min(rows, height));
-  const pen = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
-  const read = (top, count) => {
+function pixelsOf(bitmap) {
+  const { width, height } = bitmap, rows = Math.min(height, Math.max(1, Math.floor(STRIP / width)));
+  const pen = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true, alpha: false });
+  const pixels = new Uint8Array(3 * width * height);
+  for (let top = 0, to = 0; top < height; top += rows) {
+    const count = Math.min(rows, height - top);
     pen.fillStyle = "#fff";  // below transparent pixels, as in Python
     pen.fillRect(0, 0, width, count);
     pen.drawImage(bitmap, 0, -top);
-    return pen.getImageData(0, 0, width, count).data;
-  };
-  return resizeToSquare(read, rows, width, height, side);
+    const { data } = pen.getImageData(0, 0, width, count);
+    for (let from = 0; from < data.length; from += 4) {
+      pixels[to++] = data[from]; pixels[to++] = data[from + 1]; pixels[to++] = data[from + 2];
+    }
+  }
+  return pixels;
 }
 
 async function predict({ about, session }, blob, level) {
   const bitmap = await decode(blob), { side } = about, { width, height } = bitmap;
-  const pixels = new ort.Tensor("uint8", toSquare(bitmap, side), [1, side, side, 3]);
+  const square = resizeToSquare(pixelsOf(bitmap), width, height, side);
   bitmap.close();
+  const pixels = new ort.Tensor("uint8", square, [1, side, side, 3]);
   const outputs = await session.run({ pixels });
   // The model sees a square; what it says is scaled to the image.
   const toImage = (edges) => Array.from(edges, (edge, at) => Math.round(1000 * edge * (at % 2 ? height : width) / side) / 1000);
