@@ -14,6 +14,7 @@ COMMANDS = {
     "curve": ["labels.csv"],
     "export": ["run", "-o", "model.onnx", "--check", "labels.csv"],
     "predict": ["run", "images"],
+    "push": ["run", "me/plates"],
     "serve": ["model.onnx"],
     "summary": ["run"],
 }

@@ -129,6 +129,7 @@ class TestPush:
         assert f"| mean IoU | {iou:.3f} | {interval.lower:.3f} to {interval.upper:.3f} |" in text
         assert "| all four edges within the margins at 0.9 | 1.000 |" in text
         assert "calibrated on 60 images" in text
+        assert "Whether some of them were used in training is not known." in text
         assert "| to train, with a box | 90 |" in text
         assert r"pl\|ate" in text
 

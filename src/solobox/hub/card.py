@@ -27,7 +27,7 @@ _SHARES = {
     "iou90": "share at IoU 0.9",
 }
 _SPLITS = {
-    "test": "the test split, which training never used",
+    "test": "the test split",
     "val": "the validation split, which chose the epoch and calibrated the margins: too good by that",
     "train": "the images that it was trained on: far too good",
     "all": "all images of the data, also those that it was trained on: too good",
@@ -40,12 +40,14 @@ class CardFacts:
 
     repository: ``owner/name``. evaluation: what was measured, or None. license: an identifier of the hub, None for that
     of the pretrained weights. has_onnx: whether the exported file is pushed too.
+    recognizes_images: whether the localizer has the fingerprints of the images that it was trained on.
     """
 
     repository: str
     evaluation: Evaluation | None
     license: str | None
     has_onnx: bool
+    recognizes_images: bool
 
 
 def model_card(localizer: Localizer, facts: CardFacts) -> str:
@@ -146,6 +148,10 @@ def _metrics(localizer: Localizer, facts: CardFacts) -> Iterator[str]:
             f"**{evaluation.n_seen_in_training:,} of them were used in training, or are copies of such images: the "
             "metrics are too good.**"
         )
+    elif evaluation.split == "test" and facts.recognizes_images:
+        yield "None of them is among the images that it was trained on, or a copy of one."
+    elif evaluation.split == "test":
+        yield "Whether some of them were used in training is not known."
     yield from ("", "| metric | value | 95% confidence interval |", "| --- | --- | --- |")
     for name, text in _SHARES.items():
         interval = evaluation.intervals.get(name)

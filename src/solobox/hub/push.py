@@ -69,7 +69,9 @@ def push(
         folder = Path(scratch)
         _present(api, name)  # what cannot be pushed is refused before the export
         not_exported = _write(localizer, folder, progress)
-        facts = CardFacts(name.repository, evaluation, license, not not_exported)
+        facts = CardFacts(
+            name.repository, evaluation, license, not not_exported, localizer.fingerprints is not None
+        )
         (folder / CARD).write_text(model_card(_without_private(localizer), facts), encoding="utf-8")
         files = tuple(sorted(file.name for file in folder.iterdir()))
         with explained(name):
