@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from stand_in_learner import StandInLearner
 
@@ -19,7 +20,9 @@ def folder_of(path: Path, count: int) -> Path:
     for number in range(count):
         place = path / ("below" if number % 3 == 2 else "") / f"{number:02}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.new("RGB", SIZE, (number * 5 % 255, 90, 120))
+        # Blocks of colours: no two images are alike.
+        blocks = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(blocks).resize(SIZE, Image.Resampling.NEAREST)
         image.paste((250, 160, 30), (10, 8, 40, 30))
         image.save(place)
     return path

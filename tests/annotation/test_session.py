@@ -1,10 +1,13 @@
 """Which image comes next, what is suggested, when the model learns, and what stays after the end."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from folders import SIZE, TRUE, draw, folder_of, learner_of, opened, refuse, wait_until
+from PIL import Image
 from stand_in_learner import StandInLearner
 
 from error_codes import has_code
@@ -39,6 +42,36 @@ def test_each_image_is_asked_about_once_and_every_third_blind(session: Session) 
     assert sorted(seen) == list(range(30))
     assert seen != sorted(seen)
     assert [index for index, is_blind in enumerate(blind) if is_blind] == list(range(2, 30, BLIND_EVERY))
+
+
+def scenes(folder: Path, count: int) -> Path:
+    """Six frames of each scene, which are nearly the same."""
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number // 6).integers(0, 240, (6, 8, 3), dtype=np.uint8) + number % 3
+        image = Image.fromarray(pixels.astype(np.uint8)).resize((256, 192), Image.Resampling.NEAREST)
+        image.save(folder / f"{number:02}.png")
+    return folder
+
+
+def test_images_of_one_scene_do_not_follow_each_other_and_blind_ones_keep_their_order(tmp_path: Path) -> None:
+    session = opened(scenes(tmp_path / "frames", 36), tmp_path / "labels.csv")
+    seen: list[int] = []
+    blind: list[int] = []
+    while (task := session.next("ann", seen[-1] if seen else None)) is not None:
+        seen.append(task.index)
+        blind += [task.index] if task.blind else []
+        answer = Answer(kind="box", box=TRUE, blind=task.blind)
+        session.answer(task.index, answer, person="ann", seen=task.seen)
+    session.close()
+    in_row = [one // 6 == other // 6 for one, other in pairwise(seen)]
+    order = session.folder.order
+    assert sum(one // 6 == other // 6 for one, other in pairwise(order)) > 3  # they would
+    assert not any(in_row[:-8])  # at the end there may be no other
+    assert sorted(seen) == list(range(36))
+    stream = order[BLIND_EVERY - 1 :: BLIND_EVERY]
+    assert blind == stream[: len(blind)]  # each of them in its turn, whatever it shows
+    assert len(blind) > 8
 
 
 def test_a_reload_gives_the_same_image_and_another_person_another_one(session: Session) -> None:

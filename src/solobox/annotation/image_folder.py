@@ -6,8 +6,10 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from solobox.data.identity import SIMILAR, Signatures, difference, no_signatures, signature
 from solobox.data.splits import ranked
 from solobox.errors import ImageError
 from solobox.images.reading import probe, read
@@ -17,6 +19,9 @@ _KEPT_BYTES = 64_000_000
 """Of encoded images in memory: some hundred, so that going back is instant."""
 
 _QUALITY = 90
+
+_SIGNATURES = 256
+"""Of images that were compared, in memory."""
 
 
 class ImageFolder:
@@ -46,6 +51,7 @@ class ImageFolder:
         self._root = self.folder.resolve()
         self._sizes: dict[int, tuple[int, int]] = {}
         self._encoded: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._signatures: OrderedDict[int, Signatures] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -74,6 +80,27 @@ class ImageFolder:
         if index not in self._sizes:
             self._sizes[index] = probe(self.path(index)).size
         return self._sizes[index]
+
+    def are_similar(self, one: int, other: int) -> bool:
+        """Whether two images are probably of one scene, such as neighbouring frames of a video, by their thumbnails."""
+        both = np.concatenate([self._signature(one), self._signature(other)])
+        mean, _ = difference(both, np.array([0]), np.array([1]))
+        return bool(mean[0] <= SIMILAR)
+
+    def _signature(self, index: int) -> Signatures:
+        with self._lock:
+            if index in self._signatures:
+                self._signatures.move_to_end(index)
+                return self._signatures[index]
+        try:
+            found = signature(self.path(index))
+        except ImageError:
+            found = no_signatures(1)
+        with self._lock:
+            self._signatures[index] = found
+            if len(self._signatures) > _SIGNATURES:
+                self._signatures.popitem(last=False)
+        return found
 
     def jpeg(self, index: int, side: int) -> bytes:
         """The upright image as a JPEG, reduced to at most `side` pixels on its longer side. Raises ImageError."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 BLIND_EVERY = 3
 """Every so many images one is chosen at random and shown without a suggestion."""
 
+_AHEAD = 8
+"""Images, at most, that are compared with the one before, to find one that is not like it."""
+
 _RESERVED = 600.0
 """Seconds for which an image on one page is not shown on another."""
 
@@ -61,6 +64,18 @@ class Task:
     given: Answer | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Images without an answer, in their order, the first few: those to be shown blind, and the others.
+
+    is_blind_due: whether it is the turn of a blind one.
+    """
+
+    others: list[int]
+    blind: list[int]
+    is_blind_due: bool
+
+
 class Session:
     """The state of annotating, for any number of pages; any thread may call.
 
@@ -88,6 +103,7 @@ class Session:
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
         self._gone: int | None = None
+        self._delayed = False  # a blind image waits, since it is like the one before
         self._on_pages: dict[str, tuple[int, float]] = {}
         self._shown: set[int] = set()  # in the review
         self._predicted = {} if suspects else _predicted_in(out, folder)
@@ -124,31 +140,71 @@ class Session:
     def next(self, person: str, after: int | None = None) -> Task | None:
         """The next image for a person, None where all are answered.
 
-        after: the image on the page now, which is not given again.
+        after: the image on the page now, which is not given again. One that is much like it comes later, if any other
+        comes among the next few.
+
+        Blind images stay a random sample: the order is that of a hash, every third image of it is to be shown blind,
+        and these come strictly in this order. Where the next one of them is like the image before, it only waits for a
+        turn. So neither what the images show nor what the model says of them decides which are blind.
         """
-        with self._lock:
-            answers, now = self._log.answers.current, time.monotonic()
-            taken = {
-                index for other, (index, since) in self._on_pages.items()
-                if other != person and now - since < _RESERVED
-            }  # fmt: skip
-            free = (
-                index for index in self.folder.order
-                if index not in taken and index != after and self.folder.names[index] not in answers
-            )  # fmt: skip
-            done = len(answers) - self._log.answers.counts["kind", "skipped"]
-            blind = self.suspects is None and (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1
-            first = next(free, None)
-            unseen = first
-            while blind and unseen in self._shown:
-                unseen = next(free, None)
-            blind = blind and unseen is not None
-            index = unseen if blind else first
-            if index is None:
-                self._on_pages.pop(person, None)
-                return None
-            self._on_pages[person] = index, now
-        return self._task(index, blind=blind)
+        while True:
+            with self._lock:
+                line = self._waiting(person, after)
+            found = self._chosen(line, after)  # it may open a few images
+            with self._lock:
+                if found is None:
+                    self._on_pages.pop(person, None)
+                    return None
+                index, blind = found
+                if index in self._taken(person) or self.folder.names[index] in self._log.answers.current:
+                    continue  # by someone else, meanwhile
+                self._delayed = line.is_blind_due and not blind and bool(line.blind)
+                self._on_pages[person] = index, time.monotonic()
+            return self._task(index, blind=blind)
+
+    def _taken(self, person: str) -> set[int]:
+        """What other people have on their pages."""
+        now = time.monotonic()
+        return {
+            index for other, (index, since) in self._on_pages.items()
+            if other != person and now - since < _RESERVED
+        }  # fmt: skip
+
+    def _waiting(self, person: str, after: int | None) -> "_Waiting":
+        answers, taken = self._log.answers, self._taken(person)
+        others: list[int] = []
+        blind: list[int] = []
+        for place, index in enumerate(self.folder.order):
+            if len(others) == _AHEAD and blind:
+                break
+            if index in taken or index == after or self.folder.names[index] in answers.current:
+                continue
+            is_blind = self.suspects is None and place % BLIND_EVERY == BLIND_EVERY - 1
+            # What the review showed cannot measure any more.
+            line = blind if is_blind and index not in self._shown else others
+            if len(line) < _AHEAD:
+                line.append(index)
+        done = len(answers.current) - answers.counts["kind", "skipped"]
+        is_due = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1 or self._delayed
+        return _Waiting(others, blind, self.suspects is None and is_due)
+
+    def _chosen(self, line: "_Waiting", after: int | None) -> tuple[int, bool] | None:
+        """The image to show, and whether blind."""
+
+        def is_new(index: int) -> bool:
+            return self.suspects is not None or after is None or not self.folder.are_similar(index, after)
+
+        blind = line.blind[:1] if line.is_blind_due else []
+        for index in blind:
+            if is_new(index):
+                return index, True
+        for index in line.others:
+            if is_new(index):
+                return index, False
+        if blind:
+            return blind[0], True  # all are alike
+        rest = [*line.others, *line.blind]
+        return (rest[0], False) if rest else None
 
     def task(self, index: int, person: str) -> Task:
         """An image that the person wants to see, answered or not. Raises DataError, ``no-such-image``."""
