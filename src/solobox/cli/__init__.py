@@ -41,6 +41,7 @@ for _command, _help in _COMMANDS.items():
     # The help of the command itself is its whole docstring, which a help text here would replace.
     _list_help = None if sys.argv[1:2] == [_command] else _help
     app.command(f"solobox.cli.{_command}:{_command}", name=_command, help=_list_help)
+app.register_install_completion_command(help="Install completion for this shell: bash, zsh or fish.")
 
 
 def main() -> None:
