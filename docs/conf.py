@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import solobox
 
-from generate import docstring_to_rst, write_pages  # isort: skip
+from generate import docstring_to_rst, shorten_types, write_pages  # isort: skip
 
 project = "Solobox"
 copyright = "the Solobox developers, Apache-2.0"  # noqa: A001 (Sphinx's name)
@@ -24,6 +24,7 @@ default_role = "literal"  # names in docstrings
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 # Types of other packages: their inventories would come from the network.
 nitpick_ignore_regex = [("py:.*", ".*")]
@@ -43,3 +44,4 @@ def setup(app: Sphinx) -> None:
     """Write the pages that are made from the code before Sphinx looks for them."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", docstring_to_rst)
+    app.connect("autodoc-process-signature", shorten_types)

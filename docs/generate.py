@@ -249,7 +249,7 @@ def docstring_to_rst(
             result.append("")
             start = True
             continue
-        if match := _PARAMETERS.match(line):
+        if (start or _in_list(result)) and (match := _PARAMETERS.match(line)):
             if result and result[-1]:
                 result.append("")
             result.append(f"* **{match[1].replace('`', '')}**: {line[match.end() :]}")
@@ -261,6 +261,33 @@ def docstring_to_rst(
             result.append(f"  {line}" if _in_list(result) and not start else line)
         start = False
     lines[:] = result
+
+
+_LONG_TYPES = (
+    (
+        r"_Buffer \| _SupportsArray\[dtype\[Any\]\] \| _NestedSequence\[_SupportsArray\[dtype\[Any\]\]\] \| complex "
+        r"\| bytes \| str \| _NestedSequence\[complex \| bytes \| str\]",
+        "ArrayLike",
+    ),
+    (r"ndarray\[tuple\[Any, \.\.\.\], dtype\[\w+\]\]", "ndarray"),
+)
+_MODULE = r"~(?:\w+\.)+"
+
+
+def shorten_types(
+    _app: object,
+    _what: str,
+    _name: str,
+    _object: object,
+    _options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str | None, str | None]:
+    """Name NumPy's long types as people do, for autodoc."""
+    for pattern, name in ((_MODULE, ""), *_LONG_TYPES):
+        signature = signature and re.sub(pattern, name, signature)
+        returns = returns and re.sub(pattern, name, returns)
+    return signature, returns
 
 
 def _in_list(lines: list[str]) -> bool:
