@@ -265,8 +265,7 @@ def docstring_to_rst(
 
 _LONG_TYPES = (
     (
-        r"_Buffer \| _SupportsArray\[dtype\[Any\]\] \| _NestedSequence\[_SupportsArray\[dtype\[Any\]\]\] \| complex "
-        r"\| bytes \| str \| _NestedSequence\[complex \| bytes \| str\]",
+        r"_Buffer \| _SupportsArray\[.*?_NestedSequence\[complex \| bytes \| str\]",
         "ArrayLike",
     ),
     (r"ndarray\[tuple\[Any, \.\.\.\], dtype\[\w+\]\]", "ndarray"),
