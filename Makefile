@@ -1,6 +1,7 @@
 # make setup   create the environment in .venv from the lock
 # make demo    setup, then train, evaluate and predict on drawn images
 # make test    setup, then run every check
+# make docs    setup, then build the documentation and serve it on this machine: http://127.0.0.1:8001
 # make lock    update the lock from pyproject.toml
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 STAMP := $(VENV)/.set-up
 
-.PHONY: setup demo test units lint types imports lock clean
+.PHONY: setup demo test units lint types imports docs docs-html lock clean
 
 setup: $(STAMP)
 
@@ -44,6 +45,12 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
+docs-html: setup
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --builder html docs docs/_build
+
+docs: docs-html
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory docs/_build 8001
+
 lock: setup
 	$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --extra train --extra datasets --extra autolabel --extra loggers \
@@ -54,4 +61,4 @@ lock: setup
 		--no-annotate --no-emit-index-url - -o requirements/bootstrap.txt
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo docs/_build docs/_generated .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 
 ALLOWED = {("av", "libx264"), ("av", "libx265")}
-"""Libraries under the GPL in the wheels of permissive packages, which we never call: see NOTICE and docs/video.md."""
+"""Libraries under the GPL in the wheels of permissive packages, never called by us: see NOTICE, docs/howto/video.md."""
 
 _GPL = re.compile(r"\bA?GPL|(?<!lesser )(?<!library )general public license|\baffero\b", re.IGNORECASE)
 
@@ -62,10 +62,10 @@ def test_no_extra_brings_the_gpl_but_what_notice_names() -> None:
 
 
 def test_no_extra_brings_pillow_heif() -> None:
-    """Its wheels hold libx265 where pi-heif's do not, which the extra heif brings: see docs/images.md."""
+    """Its wheels hold libx265 where pi-heif's do not, which the extra heif brings: see docs/reference/images.md."""
     needs = {Requirement(text).name.lower() for text in distribution("solobox").requires or ()}
     assert not needs & {"pillow-heif", "pillow_heif"}
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("NOTICE", "docs/images.md")]
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("NOTICE", "docs/reference/images.md")]
     assert all("pillow-heif" in text and "x265" in text for text in texts)
 
 

@@ -95,7 +95,7 @@ def test_each_layout_under_each_name(
     assert diagnosis.errors
     np.testing.assert_allclose(Dataset.read(path, layout=layout_name(true)).boxes, anywhere(), atol=0.01)
     if found.layout.y_first and true.unit != "pixels":
-        return  # nothing shows that x comes first: docs/formats.md
+        return  # nothing shows that x comes first: docs/reference/formats.md
     if set(diagnosis.bad_rows) == {fix.index for fix in diagnosis.fixes if fix.box is not None}:
         checks.fix(diagnosis, folder / "clean.csv")
         np.testing.assert_allclose(Dataset.read(folder / "clean.csv").boxes, anywhere(), atol=0.6)

@@ -1,4 +1,4 @@
-"""The hook for pre-commit and the workflow in docs/ci.md."""
+"""The hook for pre-commit and the workflow in docs/howto/ci.md."""
 
 import json
 import re
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def blocks() -> list[Any]:
-    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "howto" / "ci.md").read_text(encoding="utf-8")
     return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
 
 

@@ -1,4 +1,4 @@
-"""docs/serve.md tells the truth."""
+"""docs/howto/serve.md and docs/reference/http.md tell the truth."""
 
 import re
 import shlex
@@ -15,7 +15,9 @@ from colour_model import image, write_model  # isort: skip
 from server_process import Running, command, running  # isort: skip
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
+TEXT = "".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("howto/serve.md", "reference/http.md")
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_every_code_is_listed_with_its_status() -> None:
 
 def test_its_commands_for_curl(server: Running, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(image(kind="JPEG"))
-    lines = re.findall(r"^    (curl .*)$", TEXT, re.MULTILINE)
+    lines = re.findall(r"^\$ (curl .*)$", TEXT, re.MULTILINE)
     assert len(lines) == 2
     for line in lines:
         words = shlex.split(line.replace("http://127.0.0.1:8000", server.url))

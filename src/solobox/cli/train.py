@@ -77,7 +77,7 @@ def train(
         The folder to write the trained localizer to, with history.csv and the last epoch's checkpoint.
     recipe
         The preset that all options start from. quick (the default): train the head on a frozen backbone, in about a
-        minute. finetune: then train the backbone too. article: the tutorial's recipe, see docs/article.md.
+        minute. finetune: then train the backbone too. article: the tutorial's recipe, see docs/explanation/article.md.
     config
         A TOML file with `recipe` and any of the options below; options on the command line win.
     resume

@@ -66,7 +66,7 @@ def hub_client() -> "HfApi":
 
 @contextmanager
 def explained(name: HubName) -> Iterator[None]:
-    """Turn what the hub's client raises into a ConfigError with a code, see `docs/hub.md`."""
+    """Turn what the hub's client raises into a ConfigError with a code, see `docs/howto/hub.md`."""
     from huggingface_hub import errors
 
     try:

@@ -33,7 +33,7 @@ def log_model(model: str | Path, name: str = "model", **options: Any) -> Any:
 
     name: of the model. options: others of ``mlflow.pyfunc.log_model``, such as ``registered_model_name``.
     Returns MLflow's ``ModelInfo``. The loaded model's `predict` takes a DataFrame with the column ``image``: paths,
-    bytes of image files, ``data:`` URIs, or arrays (h, w, 3) uint8 RGB; see docs/mlflow.md.
+    bytes of image files, ``data:`` URIs, or arrays (h, w, 3) uint8 RGB; see docs/howto/mlflow.md.
 
     Raises ConfigError: ``missing-package``, and those of `OnnxModel.load`.
     """

@@ -16,7 +16,7 @@ from solobox.predict.onnx_model import OnnxModel
 
 
 class SoloboxModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """One row for each image: see docs/mlflow.md."""
+    """One row for each image: see docs/howto/mlflow.md."""
 
     def load_context(self, context: Any) -> None:
         """Load the exported file."""

@@ -49,8 +49,8 @@ def listen(host: str, port: int, *, public: bool) -> socket.socket:
     if not public and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise ConfigError(
             f"--host {host} lets everyone who reaches this machine use the model. Set {KEY_VARIABLE} in the "
-            "environment, so that only those with the key may (docs/serve.md), keep to --host 127.0.0.1, or, behind "
-            "a proxy that authenticates clients, use --without-key",
+            "environment, so that only those with the key may (docs/howto/serve.md), keep to --host 127.0.0.1, or, "
+            "behind a proxy that authenticates clients, use --without-key",
             code="api-key-missing",
         )
     listener = socket.socket(family, kind, protocol)
