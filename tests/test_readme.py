@@ -110,6 +110,7 @@ def test_every_setting_that_it_names_exists() -> None:
         for name, parameter in inspect.signature(function).parameters.items():
             known |= {name, f"no-{name}"} if parameter.default is True else {name}
     options = {f"--{name.replace('_', '-')}" for name in known} | {"--help", "--json", "--with"}
+    options.add("--open")  # of the parameter `open_page`, since `open` is Python's own
     options |= {"--nproc-per-node", "--ntasks-per-node"}  # torchrun's and SLURM's
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README))
     assert named <= options, named - options
