@@ -17,14 +17,12 @@ from safetensors.torch import save_file
 from solobox import Recipe, synthetic, train
 from solobox.cli.console import quieten
 from solobox.model import saving
-from solobox.model.backbone import DEFAULT
 
 SEED = 2026  # the demo, the tests and the other benches draw with other seeds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--backbone", default=DEFAULT)
     parser.add_argument("--images", type=int, default=24_000)
     parser.add_argument("--ram-gb", type=float, default=16.0)
     parser.add_argument("-o", type=Path, default=Path(saving.__file__).with_name(saving.PRETRAINED_HEAD))
@@ -32,14 +30,7 @@ def main() -> None:
     quieten()
     recipe = Recipe.from_preset(
         "quick",
-        {
-            "backbone": arguments.backbone,
-            "pretrained_head": "random",
-            "crops": 2,
-            "test": 0.0,
-            "val": 0.02,
-            "ram_gb": arguments.ram_gb,
-        },
+        {"pretrained_head": "random", "crops": 2, "test": 0.0, "val": 0.02, "ram_gb": arguments.ram_gb},
     )
     folder = Path(tempfile.mkdtemp())
     try:

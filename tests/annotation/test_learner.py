@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from error_codes import has_code
+from small_objects import bright_rectangles
 from solobox import synthetic
 from solobox.annotation.learner import CrossFit, Learner
 from solobox.boxes import iou
@@ -35,18 +36,12 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def small_objects(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Bright rectangles of 6 to 9% of the side on noise, 256 x 192 pixels."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("small")
-    paths, boxes = [], []
-    for number in range(24):
-        pixels = rng.integers(0, 60, (192, 256, 3), dtype=np.uint8)
-        width, height = rng.integers(16, 24), rng.integers(12, 18)
-        x, y = rng.integers(20, 256 - 44), rng.integers(20, 192 - 38)
-        pixels[y : y + height, x : x + width] = (230, 90, 40)
-        paths.append(folder / f"{number:02}.png")
-        Image.fromarray(pixels).save(paths[-1])
-        boxes.append([x, y, x + width, y + height])
-    return Dataset(paths, np.array(boxes, dtype=float), names=[path.name for path in paths])
+    images, boxes = bright_rectangles()
+    folder = tmp_path_factory.mktemp("small")
+    paths = [folder / f"{number:02}.png" for number in range(len(images))]
+    for path, pixels in zip(paths, images, strict=True):
+        Image.fromarray(pixels).save(path)
+    return Dataset(paths, boxes, names=[path.name for path in paths])
 
 
 def labels_of(dataset: Dataset, count: int) -> dict[str, tuple[Path, tuple[float, ...]]]:

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from loopback import on_loopback
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -35,13 +36,8 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             member = tarfile.TarInfo(f"Selfie-dataset/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with on_loopback(functools.partial(Quiet, directory=str(folder))) as address:
+        yield address
 
 
 def solobox(*words: str | Path) -> subprocess.CompletedProcess[str]:

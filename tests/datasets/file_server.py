@@ -1,13 +1,14 @@
 """A server on loopback that behaves as real ones do on bad days."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+
+from loopback import on_loopback
 
 
 @dataclass
@@ -57,16 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(site: Site) -> Iterator[Site]:
     """Serve a site without a proxy, and without the client's pauses between tries."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (_Handler,), {"site": site}))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pooch.core.time.sleep", lambda _: None)
-            patch.setenv("no_proxy", "127.0.0.1,localhost")
-            yield site
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with (
+        on_loopback(type("_Handler", (_Handler,), {"site": site})) as site.url,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("pooch.core.time.sleep", lambda _: None)
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        yield site

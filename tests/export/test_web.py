@@ -6,9 +6,8 @@ import io
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from exported_models import usual_localizer
 from PIL import Image
 
 from error_codes import has_code
+from loopback import on_loopback
 from solobox.errors import ConfigError
 from solobox.export import exporter, web
 from solobox.export.parity import Parity, synthetic_images
@@ -140,12 +140,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, exported_file: Path) -> Itera
     """A folder with the page and the model, without the runtime; and its address."""
     folder = tmp_path_factory.mktemp("site")
     write(folder, web.site_files(onnx.load(exported_file), {}))
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    with on_loopback(functools.partial(Quiet, directory=str(folder))) as address:
+        yield folder, f"{address}/"
 
 
 def write(folder: Path, files: dict[str, bytes]) -> None:

@@ -4,16 +4,17 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+
+from loopback import on_loopback
 
 TOKEN = "hf_standin"  # noqa: S105
 LFS_SUFFIXES = (".safetensors", ".onnx", ".npz")
@@ -264,17 +265,8 @@ def _blob(content: bytes) -> str:
 
 @contextmanager
 def serving(hub: StandInHub) -> Iterator[StandInHub]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (_Handler,), {"hub": hub}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with on_loopback(type("_Handler", (_Handler,), {"hub": hub})) as hub.url:
         yield hub
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def environment(hub: StandInHub, cache: Path, token: str | None = TOKEN) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """Label Studio's side of what the ML backend asks it for, on loopback: media behind a token."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from loopback import on_loopback
 
 REFRESH, ACCESS, LEGACY = "head.body.sign", "access-token", "0123456789abcdef"
 
@@ -59,14 +60,5 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def studio_running() -> Iterator[StandInLabelStudio]:
     studio = StandInLabelStudio()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Handler", (_Handler,), {"studio": studio}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    studio.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with on_loopback(type("_Handler", (_Handler,), {"studio": studio})) as studio.url:
         yield studio
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

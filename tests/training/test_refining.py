@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from small_objects import bright_rectangles
 from solobox import Dataset, Localizer, Recipe, train
 from solobox.boxes import iou
 from solobox.errors import ConfigError, Paused
@@ -43,17 +44,8 @@ def test_errors_are_measured_robustly() -> None:
 
 @pytest.fixture(scope="module")
 def small_objects() -> Dataset:
-    """Bright rectangles of 6 to 9% of the side on noise, 256 x 192 pixels."""
-    rng = np.random.default_rng(0)
-    images, boxes = [], []
-    for _ in range(24):
-        pixels = rng.integers(0, 60, (192, 256, 3), dtype=np.uint8)
-        width, height = rng.integers(16, 24), rng.integers(12, 18)
-        x, y = rng.integers(20, 256 - 44), rng.integers(20, 192 - 38)
-        pixels[y : y + height, x : x + width] = (230, 90, 40)
-        images.append(pixels)
-        boxes.append([x, y, x + width, y + height])
-    return Dataset.from_arrays(images, np.array(boxes, dtype=float))
+    images, boxes = bright_rectangles()
+    return Dataset.from_arrays(images, boxes)
 
 
 RECIPE = Recipe.from_preset("quick", {"size": 64, "refine": 1, "epochs": 1, "test": 0.2})

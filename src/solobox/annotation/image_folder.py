@@ -27,10 +27,9 @@ _SIGNATURES = 256
 class ImageFolder:
     """All images in a folder and below, by name. Any thread may use it. Nothing in the folder is changed.
 
-    names: of all images that there are, where it is not the folder that says it. order: indices of those to ask about.
-
-    names: paths relative to the folder, with slashes, sorted. order: their indices in an order that is as good as
-        random, and that further images do not change: by a hash of each name.
+    names: paths relative to the folder, with slashes; by default of all images in it, sorted. order: indices of those
+        to ask about; by default all, in an order that is as good as random, and that further images do not change: by a
+        hash of each name.
 
     Raises DataError, ``no-images``.
     """

@@ -109,7 +109,6 @@ def audit(
         trains=bool(output or report or changes or open_page or folds is not None),
     )
     say_reading(data)
-    from solobox.annotation.session import check_labels
     from solobox.data.checks import left_out_path
     from solobox.data.formats.writing import writable
 
@@ -119,6 +118,8 @@ def audit(
     others = [path for path in (config, apply) if path is not None]
     check_outputs(outputs, chain(others, files_of(data, images)), overwrite=overwrite)
     if open_page and fix is not None:
+        from solobox.annotation.session import check_labels
+
         check_outputs({"--fix": fix}, chain(others, files_of(data, images)), overwrite=True)
         check_labels(fix)
     if apply is not None and fix is not None:

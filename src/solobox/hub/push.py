@@ -68,11 +68,13 @@ def push(
     with tempfile.TemporaryDirectory(prefix="solobox-") as scratch:
         folder = Path(scratch)
         _present(api, name)  # what cannot be pushed is refused before the export
-        not_exported = _write(localizer, folder, progress)
+        shared = _without_private(localizer)
+        shared.save(folder)
+        not_exported = _export(localizer, folder, progress)
         facts = CardFacts(
             name.repository, evaluation, license, not not_exported, localizer.fingerprints is not None
         )
-        (folder / CARD).write_text(model_card(_without_private(localizer), facts), encoding="utf-8")
+        (folder / CARD).write_text(model_card(shared, facts), encoding="utf-8")
         files = tuple(sorted(file.name for file in folder.iterdir()))
         with explained(name):
             url = api.create_repo(name.repository, private=private or None, exist_ok=True)
@@ -97,9 +99,8 @@ def _without_private(localizer: Localizer) -> Localizer:
     return shared
 
 
-def _write(localizer: Localizer, folder: Path, progress: Progress) -> str:
-    """Write the model's files into `folder`. Returns why there is no exported file, else nothing."""
-    _without_private(localizer).save(folder)
+def _export(localizer: Localizer, folder: Path, progress: Progress) -> str:
+    """Write the exported file into `folder`. Returns why there is none, else nothing."""
     try:
         export(localizer, folder / ONNX, progress=progress)
     except ConfigError as error:

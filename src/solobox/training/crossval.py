@@ -232,9 +232,8 @@ class CrossValidator:
         groups = groups_of(dataset)
         if len({groups[row] for row in np.flatnonzero(usable)}) < 2:
             return None
-        half = assign_folds(dataset.select(np.flatnonzero(usable)), 2)
         fold = np.full(len(dataset), -1)
-        fold[usable] = half
+        fold[usable] = assign_folds(dataset.select(usable), 2)
         validator = replace(self, untrained=LocalizerHead(self.untrained, presence=False))
         parts = []
         for number in (0, 1):

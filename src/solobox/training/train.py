@@ -455,14 +455,15 @@ class _TrainingRun:
         self, localizer: Localizer, images: tuple[ImageSource, ImageSource], heads: CrossValidator | None
     ) -> CalibrationResult:
         """Calibrate the trained localizer, on rank 0. heads: see `train`."""
-        alone, more = single_device(self.fabric, self.recipe), None
+        more = None
         if heads is None:
             training = from_images(images[0], localizer)
         else:
+            heads = replace(heads, fabric=single_device(self.fabric, self.recipe))
             training = from_features(heads.features, images[0], localizer)
             # The heads of the first look have other errors than a refined box.
             if not localizer.architecture.refinements and _has_few_groups(images[1]):
-                more = replace(heads, fabric=alone).held_out()
+                more = heads.held_out()
         rows = self._without_copies(*images, has_more=more is not None)
         only_copies = rows is not None and not len(rows)
         validation = from_images(images[1], localizer, None if only_copies else rows)
@@ -472,7 +473,7 @@ class _TrainingRun:
         if heads is not None and localizer.presence is not None:
             divisor = cross_fit_temperature(
                 heads.features, images[0].dataset, self.recipe, localizer.backbone.channels,
-                fabric=alone, progress=self.progress,
+                fabric=heads.fabric, progress=self.progress,
             )  # fmt: skip
             result = replace(result, temperature=divisor or result.temperature)
         return result
