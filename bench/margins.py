@@ -32,7 +32,8 @@ from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
 from solobox.data.splits import ranked
 from solobox.training.calibrate import HeldOut
-from solobox.training.crossval import CrossValidator, groups_of
+from solobox.training.crossval import CrossValidator
+from solobox.training.folds import groups_of
 from solobox.training.stages import LocalizerHead
 from solobox.uncertainty.conformal import quantile, scales, scores
 
