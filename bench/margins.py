@@ -15,13 +15,18 @@ Last, `--only labels`: what the training images add. From the features of all im
 400 of them are drawn as the labels, a head is trained on nine tenths of these as `train` does it, and its margins
 are calibrated on the last tenth, or on all labels. Coverage is that of all other images; it varies by itself by 0.013
 to 0.019, since there are 250 to 500 of them.
+
+And `--only runs`: the same by whole runs of `train` with default settings, on licence plates, which have a second look;
+and how much of the training's time the calibration takes.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -31,11 +36,13 @@ from solobox import Dataset, Recipe, synthetic, train
 from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
 from solobox.data.splits import ranked
-from solobox.training.calibrate import HeldOut
+from solobox.predict.predictor import PredictOptions, finish
+from solobox.training import training_run
+from solobox.training.calibrate import CalibrationImages, CalibrationResult, HeldOut, calibrate
 from solobox.training.crossval import CrossValidator
 from solobox.training.folds import groups_of
 from solobox.training.stages import LocalizerHead
-from solobox.uncertainty.conformal import quantile, scales, scores
+from solobox.uncertainty.conformal import Calibration, quantile, scales, scores
 
 LEVELS = (0.8, 0.9, 0.95)
 
@@ -187,9 +194,53 @@ def labels(dataset: Dataset, name: str, count: int, size: int, draws: int) -> No
                         errors = scores(tested.truth, tested.predicted, tested.scale)
                         inside = errors <= calibration.two_sided[level]
                         found.setdefault((way, level), []).append(float(inside.mean()))
+    report(name, count, len(dataset) - count, found)
+
+
+def runs(dataset: Dataset, name: str, count: int, draws: int) -> None:
+    found: dict[tuple[str, float], list[float]] = {}
+    seconds: list[tuple[float, float]] = []
+    groups = groups_of(dataset)
+    for draw in range(draws):
+        rank = {group: at for at, group in enumerate(ranked(set(groups), f"draw {draw}"))}
+        order = np.array(sorted(range(len(dataset)), key=lambda row: rank[groups[row]]))
+        chosen, others = dataset.select(order[:count]), dataset.select(order[count:])
+        recipe = Recipe.from_preset("quick", {"test": 0.0, "seed": draw})
+        alone: list[Calibration] = []
+
+        def both(
+            training: CalibrationImages, validation: CalibrationImages, *,
+            frozen: bool, more: HeldOut | None = None, alone: list[Calibration] = alone,
+        ) -> CalibrationResult:  # fmt: skip
+            alone.append(calibrate(training, validation, frozen=frozen).calibration)
+            return calibrate(training, validation, frozen=frozen, more=more)
+
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(training_run, "calibrate", both):
+            localizer = train(replace(chosen, split=("",) * count), Path(folder) / "run", recipe)
+        laps: Any = localizer.metadata["seconds"]
+        seconds.append((laps["calibration"], sum(laps.values())))
+        predictions = localizer.predict(list(others.images))
+        assert localizer.calibration is not None
+        for way, calibration in ("validation images", alone[0]), ("all labels", localizer.calibration):
+            for level in LEVELS:
+                if level in calibration.two_sided:
+                    options = PredictOptions(margins=level)
+                    ends = [finish(one, calibration, level, options) for one in predictions]
+                    lower, upper = (
+                        np.stack([getattr(one, end) for one in ends]) for end in ("lower", "upper")
+                    )
+                    inside = (others.boxes >= lower - 1e-9) & (others.boxes <= upper + 1e-9)
+                    found.setdefault((way, level), []).append(float(inside.all(axis=1).mean()))
+    report(f"{name}, whole runs", count, len(dataset) - count, found)
+    took, whole = np.sum(seconds, axis=0)
     print(
-        f"\n{name}: {count} labels, {len(dataset) - count} other images, coverage: mean ± s.d. (least), draws"
+        f"calibration takes {took / whole:.2f} of the training's seconds, which are {whole / draws:.0f}",
+        flush=True,
     )
+
+
+def report(name: str, count: int, others: int, found: Mapping[tuple[str, float], Sequence[float]]) -> None:
+    print(f"\n{name}: {count} labels, {others} other images, coverage: mean ± s.d. (least), draws")
     for (way, level), values in sorted(found.items()):
         spread = f"{np.mean(values):.3f} ± {np.std(values):.3f} ({min(values):.3f})"
         print(f"{way:18s} {level:5.2f}  {spread}  {len(values)}", flush=True)
@@ -207,7 +258,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--only", choices=("splits", "pipeline", "labels"), help="only this part")
+    parser.add_argument("--only", choices=("splits", "pipeline", "labels", "runs"), help="only this part")
     parser.add_argument("--sets", nargs="+", default=["airplane", "face", "synthetic"], help="for labels")
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 400], help="for labels")
     arguments = parser.parse_args()
@@ -223,7 +274,12 @@ def main() -> None:
                 for count in arguments.counts:
                     if count < len(dataset) * 0.8:
                         labels(dataset, name, count, arguments.size, arguments.draws)
-    if arguments.only == "labels":
+    if arguments.only == "runs":
+        frames = Dataset.read(DATA / "plates" / "plates.csv")
+        for count in arguments.counts:
+            if count < len(frames) * 0.8:
+                runs(frames, "plates", count, arguments.draws)
+    if arguments.only in ("labels", "runs"):
         return
     training, test = caltech()
     if arguments.only != "splits":
