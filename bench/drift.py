@@ -22,7 +22,7 @@ from solobox.boxes import Floats
 from solobox.cli.console import quieten
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer, pooled
-from solobox.training.crossval import groups_of
+from solobox.training.folds import groups_of
 from solobox.training.stages import initial_localizer
 from solobox.uncertainty.drift import DriftDetector
 from solobox.uncertainty.familiarity import Familiarity

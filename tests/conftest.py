@@ -15,7 +15,7 @@ LONG = (
     "test_commands.py",
     "test_distributed.py", "test_annotate_page.py", "test_self_training.py", "test_signals.py", "test_train.py",
     "test_resume.py", "test_on_ray.py", "test_localizer.py", "test_training.py", "test_models.py",
-    "test_outputs.py", "test_refining.py", "test_calibrate.py", "test_crossval.py",
+    "test_outputs.py", "test_refining.py", "test_refined_folds.py", "test_calibrate.py", "test_crossval.py",
     "test_audit_command.py", "test_serve_command.py", "test_predict_on_ray.py", "test_parity.py",
     "test_hub.py", "test_notebooks.py", "test_site.py",
 )  # fmt: skip

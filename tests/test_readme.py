@@ -27,7 +27,8 @@ SMALL = [
 ]  # fmt: skip
 """Of a bad model, quickly: the recipe itself is trained in tests/real, and its backbone below, in Python."""
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     lines = re.findall(r"^    (solobox .*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
-    # Several devices are tested below; margins need more images than there are here, see tests/cli.
-    lines = [line for line in lines if "--devices" not in line and "--margins" not in line]
     # The server and the page run until they are stopped: tests/serve, tests/annotation.
     assert lines.pop() == "solobox serve model.onnx"
     assert lines.pop(0) == "solobox annotate photos/ -o labels.csv"
@@ -64,10 +63,9 @@ def test_the_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_commands_for_several_devices(folder: Path) -> None:
-    """As they stand, but for two processes on a CPU and a small model; what SLURM would start is not run."""
-    lines = re.findall(
-        r"^    ((?:solobox|torchrun) .*(?:--devices|--nproc-per-node).*?)(?:  +#.*)?$", README, re.MULTILINE
-    )
+    """As docs/howto/cluster.md has them, but for two processes on a CPU and a small model."""
+    text = (ROOT / "docs" / "howto" / "cluster.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\$ ((?:solobox|torchrun) .*(?:--devices|--nproc-per-node).*)$", text, re.MULTILINE)
     assert len(lines) == 2
     for line in lines:
         shutil.rmtree(folder / "run", ignore_errors=True)

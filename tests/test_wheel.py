@@ -72,6 +72,10 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
     }
 
 
+def test_its_metadata_would_be_accepted(wheel: Path) -> None:
+    assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", wheel, cwd=ROOT)
+
+
 def test_the_base_install_predicts(programs: Path, tmp_path: Path) -> None:
     assert "predict" in run(programs / "solobox", "--help", cwd=tmp_path)
     for absent in ("torch", "onnx", "cv2"):

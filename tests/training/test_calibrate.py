@@ -19,8 +19,8 @@ from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss, with_presence
 from solobox.model.presence import Presence, temperature
 from solobox.predict.predictor import PredictOptions
-from solobox.training import train as training_module
-from solobox.training.crossval import cross_fit_temperature
+from solobox.training import training_run
+from solobox.training.calibrate import CalibrationResult, HeldOut, calibrate, cross_fit_temperature
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.loop import fit
 from solobox.training.stages import presence_stage
@@ -63,7 +63,7 @@ def run(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its margins are those of the validation images alone."""
     folder = tmp_path_factory.mktemp("run") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_module, "_ENOUGH_GROUPS", 14)
+        patch.setattr(training_run, "_ENOUGH_GROUPS", 14)
         train(dataset, folder, Recipe.from_preset("quick", SMALL))
     return folder
 
@@ -84,7 +84,7 @@ def test_images_without_the_object_cost_the_boxes_nothing(
     dataset: Dataset, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Boxes are learnt as if there were none of them."""
-    monkeypatch.setattr(training_module, "_ENOUGH_GROUPS", 14)
+    monkeypatch.setattr(training_run, "_ENOUGH_GROUPS", 14)
     other = train(dataset.positives(), tmp_path / "run", Recipe.from_preset("quick", SMALL))
     images = list(dataset.positives().images)
     for one, two in zip(Localizer.load(run).predict(images), other.predict(images), strict=True):
@@ -169,14 +169,27 @@ def test_few_validation_images_are_joined_by_the_training_images(dataset: Datase
     np.testing.assert_array_equal(again.lower, localizer.predict(few.images[0], margins=0.95).lower)
 
 
-def test_a_refined_box_is_calibrated_on_validation_images(tmp_path: Path) -> None:
-    """The errors of the first look are not its own."""
+def test_refined_boxes_are_calibrated_on_all_images_by_refined_boxes(tmp_path: Path) -> None:
+    """The errors of the first look are not those of the second one."""
+    seen: list[HeldOut] = []
+
+    def recorded(*arguments: Any, more: HeldOut | None = None, **options: Any) -> CalibrationResult:
+        assert more is not None
+        seen.append(more)
+        return calibrate(*arguments, more=more, **options)
+
     small = synthetic.write(tmp_path / "data", 16, seed=5, size=(192, 144))
-    recipe = Recipe.from_preset("quick", SMALL | {"epochs": 1, "refine": 1, "val": 0.25})
-    localizer = train(small, tmp_path / "run", recipe)
-    assert localizer.calibration is not None
-    counts: Any = localizer.metadata["counts"]
-    assert localizer.calibration.n_images == counts["val"] < 8
+    for refine in ("off", 1):
+        recipe = Recipe.from_preset("quick", SMALL | {"epochs": 1, "refine": refine, "val": 0.25})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(training_run, "calibrate", recorded)
+            localizer = train(small, tmp_path / str(refine), recipe)
+        counts: Any = localizer.metadata["counts"]
+        assert localizer.calibration is not None
+        assert localizer.calibration.n_images == counts["val"] + counts["train"]
+    once, twice = seen
+    np.testing.assert_array_equal(once.truth, twice.truth)
+    assert (once.predicted != twice.predicted).any(axis=1).all()
 
 
 def test_by_default_margins_are_given_where_there_are_enough_images(dataset: Dataset, run: Path) -> None:

@@ -5,12 +5,9 @@ assessment of statistical predictions").
 """
 
 import copy
-import operator
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -24,21 +21,28 @@ from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.data.identity import matches
-from solobox.data.splits import ranked
 from solobox.errors import ConfigError, DataError
 from solobox.model.heads import Output
-from solobox.model.localizer import pooled, raw_output
+from solobox.model.localizer import Localizer, pooled
 from solobox.model.losses import BoxLoss, Loss
-from solobox.model.presence import Presence, temperature
+from solobox.model.presence import temperature
 from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
-from solobox.predict.predictor import name_of, postprocess
+from solobox.predict.predictor import RawOutput, in_order, name_of, postprocess
 from solobox.training.augment import crop_resize, full_crop
 from solobox.training.calibrate import MAX_IMAGES, HeldOut
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
+from solobox.training.folds import assign_folds, groups_of
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, shrink
 from solobox.training.loop import fit
+from solobox.training.refined_folds import (
+    FirstLooks,
+    SecondLooks,
+    refine_folds,
+    second_looks,
+    train_refiners,
+)
 from solobox.training.stages import LocalizerHead, head_stage, initial_localizer, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
 from solobox.utils.atomic import replacing
@@ -59,6 +63,7 @@ class OutOfFold:
 
     dataset: the images. predictions: one for each, in order; one that could not be read has its `error`.
     fold: (N,), the fold of each, -1 for one that could not be read.
+    refined: the localizers of the folds where a second look found better boxes; else empty.
     """
 
     dataset: Dataset
@@ -66,6 +71,7 @@ class OutOfFold:
     fold: npt.NDArray[np.int64]
     validator: "CrossValidator"
     heads: tuple[LocalizerHead, ...]
+    refined: tuple[Localizer, ...] = ()
 
     def predict_pixels(self, row: int, pixels: npt.NDArray[np.uint8]) -> Prediction:
         """The prediction for changed pixels (h, w, 3) of an image, by the head that was not trained on it."""
@@ -73,6 +79,10 @@ class OutOfFold:
             raise DataError(
                 f"{self.dataset.where[row]}: {self.predictions[row].error}", code="image-unreadable"
             )
+        name = name_of(self.dataset.images[row])
+        if self.refined:
+            refined: Localizer = self.refined[self.fold[row]]
+            return replace(refined.predict_batch([pixels])[0], image=name)
         side = self.validator.recipe.architecture.side
         cached = shrink(pixels, round(side * OVERSAMPLING))  # resized twice, as the images of cached features
         square = crop_resize(cached, full_crop(*cached.shape[1::-1]), side)[np.newaxis]
@@ -83,7 +93,8 @@ class OutOfFold:
         with torch.inference_mode():
             output = _concatenated([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
-        return _predictions(output, [name_of(self.dataset.images[row])], [size])[0]
+        boxes, std = output.boxes.double().numpy(), output.std().double().numpy()
+        return _predictions(boxes, std, [name], [size])[0]
 
     def write(self, path: Path) -> None:
         """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box."""
@@ -103,17 +114,22 @@ class CrossValidator:
     """Cached features of labelled images, on which heads are trained with any of them.
 
     images: N images, decoded. features: of their crops. untrained: the initial head of every training.
-    loss: of boxes. recipe, fabric, progress: for every training.
+    localizer: whose backbone it is. loss: of boxes. recipe, fabric, progress: for every training.
+    folder: for features that do not fit into memory.
+    crops: features of crops around the box of each image that has one, where `localizer` has a second look.
     """
 
     images: ImageSource
     features: FeatureCache
     backbone: Features
     untrained: LocalizerHead
+    localizer: Localizer
     recipe: Recipe
     loss: BoxLoss
     fabric: Fabric
+    folder: Path
     progress: Progress = field(default_factory=NullProgress)
+    crops: FeatureCache | None = None
 
     @classmethod
     def from_dataset(
@@ -160,7 +176,9 @@ class CrossValidator:
             stage="features",
         ).to_device(fabric.device)  # fmt: skip
         loss = Loss.parse(recipe.loss)
-        return cls(images, features, backbone, LocalizerHead(localizer), recipe, loss, fabric, progress)
+        return cls(
+            images, features, backbone, LocalizerHead(localizer), localizer, recipe, loss, fabric, folder, progress
+        )  # fmt: skip
 
     def fit(
         self, images: npt.ArrayLike, name: str = "head", *, seed: int | None = None, effort: float = 1.0
@@ -209,12 +227,13 @@ class CrossValidator:
 
     def predict(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> list[Prediction]:
         """The predictions of a head for readable images, in order, without presence and familiarity."""
-        return self._predictions(self.outputs(head, rows), rows)
+        output = self.outputs(head, rows)
+        return self._predictions(output.boxes.double().numpy(), output.std().double().numpy(), rows)
 
-    def _predictions(self, output: Output, rows: Sequence[int] | Rows) -> list[Prediction]:
+    def _predictions(self, boxes: Floats, std: Floats, rows: Sequence[int] | Rows) -> list[Prediction]:
         names = [name_of(self.images.dataset.images[row]) for row in rows]
         sizes = self.images.sizes
-        return _predictions(output, names, [sizes[row] for row in rows])
+        return _predictions(boxes, std, names, [sizes[row] for row in rows])
 
     def held_out(self, images: npt.ArrayLike | None = None) -> HeldOut | None:
         """Predictions of readable images with a box, for margins: by heads that learned from the other half of them.
@@ -234,19 +253,45 @@ class CrossValidator:
             return None
         fold = np.full(len(dataset), -1)
         fold[usable] = assign_folds(dataset.select(usable), 2)
-        validator = replace(self, untrained=LocalizerHead(self.untrained, presence=False))
-        parts = []
-        for number in (0, 1):
-            mine, others = fold == number, fold == 1 - number
+        measured = np.zeros(len(dataset), np.bool_)
+        for half in (0, 1):
+            mine, others = fold == half, fold == 1 - half
             # Without groups, copies may be in both halves.
             mine[mine] = ~matches(self.images.signatures[mine], self.images.signatures[others])
-            rows = np.flatnonzero(mine)
-            if len(rows):
-                head = validator.fit(others, f"margins, half {number + 1} of 2", effort=_EFFORT)
+            measured |= mine
+        rows = np.flatnonzero(measured)
+        if not len(rows):
+            return None
+        boxes, std = self._halves(fold, measured)
+        true, found, deviation = (
+            torch.from_numpy(each) for each in (self.images.boxes(rows), boxes[rows], std[rows])
+        )
+        return HeldOut.of(true, found, deviation, [dataset.group[row] for row in rows.tolist()])
+
+    def _halves(self, fold: Rows, measured: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Boxes and standard deviations (N, 4) as fractions of the images in a mask (N,), by heads of the other half.
+
+        fold: (N,) 0 or 1, -1 for an image that no head is trained on.
+        """
+        validator = replace(self, untrained=LocalizerHead(self.untrained, presence=False))
+        boxes, std = (np.full((len(fold), 4), np.nan) for _ in range(2))
+        localizers = []
+        for half in (0, 1):
+            head = validator.fit(fold == 1 - half, f"margins, half {half + 1} of 2", effort=_EFFORT)
+            rows = np.flatnonzero((fold == half) & measured)
+            if self.crops is not None:
+                localizers.append(self._with_head(head))
+            elif len(rows):
                 output = validator.outputs(head, rows)
-                truth = torch.from_numpy(self.images.boxes(rows)).float()
-                parts.append(HeldOut.of(truth, output.boxes, output.std(), [dataset.group[r] for r in rows]))
-        return reduce(operator.add, parts) if parts else None
+                boxes[rows], std[rows] = output.boxes.double().numpy(), output.std().double().numpy()
+        if self.crops is None:
+            return boxes, std
+        train_refiners(
+            localizers, fold[self.images.dataset.has_box], self.crops, self.recipe, self.loss, effort=_EFFORT,
+            fabric=self.fabric, progress=self.progress,
+        )  # fmt: skip
+        second = second_looks(localizers, np.where(measured, fold, -1), self.images, self.progress)
+        return second.boxes, second.std
 
     def out_of_fold(self, folds: int) -> OutOfFold:
         """Train `folds` heads, each without one fold of the images, and predict that fold with it."""
@@ -260,6 +305,7 @@ class CrossValidator:
         features = dict(zip(readable.tolist(), self.pooled_features(readable), strict=True))
         distances = np.full(len(dataset), np.nan)
         heads, logits = [], torch.zeros(len(dataset))
+        boxes, places, std = (np.full((len(dataset), 4), np.nan) for _ in range(3))
         for number in range(folds):
             rows = np.flatnonzero(fold == number)
             others = np.flatnonzero((fold >= 0) & (fold != number))
@@ -275,8 +321,21 @@ class CrossValidator:
                 ).distance(held_out)
             if output.presence is not None:
                 logits[rows] = output.presence
-            for row, prediction in zip(rows, self._predictions(output, rows), strict=True):
-                predictions[row] = prediction
+            for array, tensor in (boxes, output.boxes), (places, output.likeliest()), (std, output.std()):
+                array[rows] = tensor.double().numpy()
+        first = FirstLooks(
+            tuple(self._with_head(head) for head in heads),
+            fold,
+            in_order(boxes).clip(0, 1),
+            places,
+        )
+        second = self._refine(first)
+        if second is not None:
+            boxes, std = second.boxes, second.std
+        for row, prediction in zip(
+            readable, self._predictions(boxes[readable], std[readable], readable), strict=True
+        ):
+            predictions[row] = prediction
         familiarity = _survival(distances[readable])
         present = dataset.has_box[readable]
         presence = np.full(len(readable), np.nan)
@@ -290,7 +349,23 @@ class CrossValidator:
             predictions[row] = replace(
                 predictions[row], presence=float(presence[index]), familiarity=float(familiarity[index])
             )
-        return OutOfFold(dataset, tuple(predictions), fold, self, tuple(heads))
+        refined = () if second is None else second.localizers
+        return OutOfFold(dataset, tuple(predictions), fold, self, tuple(heads), refined)
+
+    def _with_head(self, head: LocalizerHead) -> Localizer:
+        """A localizer for prediction with this head."""
+        localizer = self.localizer.twin()
+        for name in ("extra", "vectorizer", "head"):
+            localizer.get_submodule(name).load_state_dict(head.get_submodule(name).state_dict())
+        localizer.presence = None
+        return localizer
+
+    def _refine(self, first: FirstLooks) -> SecondLooks | None:
+        return refine_folds(
+            first, self.images, self.recipe, self.loss, crops_per_image=self.features.crops_per_image,
+            budget=max(self.recipe.ram_gb * 1e9 / 2 - self.features.store.nbytes, 0), folder=self.folder,
+            fabric=self.fabric, progress=self.progress,
+        )  # fmt: skip
 
 
 def out_of_fold(
@@ -319,79 +394,12 @@ def out_of_fold(
         return validator.out_of_fold(folds)
 
 
-def cross_fit_temperature(
-    features: FeatureCache, dataset: Dataset, recipe: Recipe, channels: tuple[int, ...], *, fabric: Fabric,
-    progress: Progress,
-) -> float | None:  # fmt: skip
-    """The temperature of presence from all training images, by two-fold cross-validation of the presence branch.
-
-    The validation split has too few images without the object to distinguish 0.95 from 0.99. On synthetic images this
-    gave the temperature of a thousand new images to within a tenth (bench/LOG.md).
-
-    dataset: the images of `features`. channels: of the maps. fabric: of this process alone. None where a half would
-    have images of one kind only.
-    """
-    full = features.full_images()
-    present = features.has_box[full]
-    if len(set(groups_of(dataset.positives()))) < 2:
-        return None
-    fold = torch.from_numpy(assign_folds(dataset, 2))
-    halves = [fold[features.images[full]] == half for half in (0, 1)]
-    if any(len(set(present[half].tolist())) < 2 for half in halves):
-        return None
-    logits = torch.zeros(len(full))
-    for half, held_out in enumerate(halves):
-        with torch.random.fork_rng():
-            torch.manual_seed(recipe.seed)
-            branch = Presence(channels)
-        stage = presence_stage(
-            branch, features, recipe, fabric=fabric, rows=features.rows_of(fold != half),
-            name=f"presence, half {half + 1} of 2",
-        )  # fmt: skip
-        fit(stage, fabric=fabric, progress=progress)
-        with torch.inference_mode():
-            for index in torch.split(held_out.nonzero().flatten(), _BATCH_SIZE):
-                maps = features.maps(full[index], fabric.device)
-                logits[index] = branch([feature.float() for feature in maps]).cpu()
-    return float(temperature(logits, present))
-
-
-def assign_folds(dataset: Dataset, folds: int) -> npt.NDArray[np.int64]:
-    """The fold of each of N images, (N,): whole groups, about equal in size, by a hash of their names.
-
-    Raises ConfigError ``out-of-range`` for fewer than two folds, DataError ``too-few-groups`` where fewer groups than
-    folds have a box.
-    """
-    if folds < 2:
-        raise ConfigError(f"folds must be 2 or more, not {folds}", code="out-of-range")
-    groups = groups_of(dataset)
-    with_box = Counter(group for group, box in zip(groups, dataset.has_box.tolist(), strict=True) if box)
-    if len(with_box) < folds:
-        raise DataError(
-            f"{len(with_box)} images with a box (a group counts as one) are too few for {folds} folds: use fewer folds",
-            code="too-few-groups",
-        )
-    fold_of: dict[str, int] = {}
-    for counts in (with_box, Counter(group for group in groups if group not in with_box)):
-        filled = [0] * folds
-        # The largest first: small groups then even out the sizes.
-        for group in sorted(ranked(counts, "fold"), key=lambda group: -counts[group]):
-            fold_of[group] = filled.index(min(filled))
-            filled[fold_of[group]] += counts[group]
-    return np.array([fold_of[group] for group in groups], dtype=np.int64)
-
-
-def groups_of(dataset: Dataset) -> list[str]:
-    """A key for each of N images: its group, or its name if it has none."""
-    # Prefixes, since an image may have the name of a group.
-    return [
-        f"g{group}" if group else f"n{name}" for group, name in zip(dataset.group, dataset.names, strict=True)
-    ]
-
-
-def _predictions(output: Output, names: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[Prediction]:
+def _predictions(
+    boxes: Floats, std: Floats, names: Sequence[str], sizes: Sequence[tuple[int, int]]
+) -> list[Prediction]:
+    """Predictions of boxes and standard deviations (n, 4) as fractions."""
     unknown = np.full(len(names), np.nan)
-    return postprocess(raw_output(output.boxes, output.std(), unknown, unknown), sizes, names)
+    return postprocess(RawOutput(in_order(boxes), std, unknown, unknown), sizes, names)
 
 
 def _concatenated(outputs: Sequence[Output]) -> Output:

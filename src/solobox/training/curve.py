@@ -24,7 +24,8 @@ from solobox.config.recipe import Recipe, check_repetitions
 from solobox.data.dataset import Dataset
 from solobox.data.splits import ranked
 from solobox.errors import DataError
-from solobox.training.crossval import CrossValidator, assign_folds, groups_of
+from solobox.training.crossval import CrossValidator
+from solobox.training.folds import assign_folds, groups_of
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import Progress
 

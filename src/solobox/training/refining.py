@@ -57,7 +57,7 @@ _MIN_ERROR, _DEFAULT_ERROR, _MAX_ERROR = 0.05, 0.1, 0.3
 
 _CLIP = 0.9
 _BATCH_SIZE = 32
-_IMAGES_AT_ONCE = 8
+IMAGES_AT_ONCE = 8
 """Validation images that a thread holds, in full detail."""
 
 _SIGMA = 0.006
@@ -165,14 +165,19 @@ def refine_stage(
     fabric: Fabric,
     *,
     validation: FeatureCache | None = None,
+    rows: Tensor | None = None,
+    name: str = STAGE,
 ) -> Stage:
-    """The stage that trains a refiner on features of crops, see `crop_features`; validation: as in `head_stage`."""
+    """The stage that trains a refiner on features of crops, see `crop_features`.
+
+    validation, rows, name: as in `head_stage`.
+    """
     size = replace(recipe.architecture, size=refiner.side)
     if isinstance(loss, Loss):
         loss = replace(loss, sigma=_SIGMA)
     return head_stage(
         LocalizerHead(refiner), features, replace(recipe, architecture=size), loss, fabric=fabric,
-        validation=validation, name=STAGE,
+        validation=validation, rows=rows, name=name,
     )  # fmt: skip
 
 
@@ -302,7 +307,7 @@ def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progr
         return boxes, std, place.double(), crops.to(torch.uint8).numpy()
 
     parts = []
-    batches = [rows[start : start + _IMAGES_AT_ONCE] for start in range(0, len(rows), _IMAGES_AT_ONCE)]
+    batches = [rows[start : start + IMAGES_AT_ONCE] for start in range(0, len(rows), IMAGES_AT_ONCE)]
     for part in single_threaded_map(look, batches):
         parts.append(part)
         progress.advance(len(part[0]))

@@ -1,0 +1,162 @@
+"""The second look of cross-validation: each box refined by a model that was not trained on its image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from lightning_fabric import Fabric
+
+from solobox.boxes import Floats, iou
+from solobox.config.recipe import Recipe
+from solobox.model.localizer import Localizer
+from solobox.model.losses import BoxLoss
+from solobox.model.refiner import crop_side
+from solobox.model.runtime import fastest
+from solobox.model.threads import single_threaded_map
+from solobox.predict.predictor import in_order
+from solobox.training.distributed import Distributed
+from solobox.training.feature_cache import FeatureCache
+from solobox.training.image_cache import ImageSource
+from solobox.training.loop import fit
+from solobox.training.refining import (
+    AUTO_REFINEMENTS,
+    IMAGES_AT_ONCE,
+    Errors,
+    crop_features,
+    crop_source,
+    detail_of,
+    new_refiner,
+    refine_stage,
+)
+from solobox.utils.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstLooks:
+    """What the first looks of K folds find in N images, each of which was not trained on its fold.
+
+    localizers: K, in evaluation mode, of one backbone. fold: (N,) of each image, -1 for one that could not be read.
+    boxes, places: (N, 4) float64 as fractions of the sides, NaN where it could not be read: the boxes, and where one
+    looks again (see `Output.likeliest`).
+    """
+
+    localizers: tuple[Localizer, ...]
+    fold: npt.NDArray[np.int64]
+    boxes: Floats
+    places: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SecondLooks:
+    """What they find with a second look.
+
+    localizers: K, the same with a refiner. boxes, std: (N, 4) float64 as fractions of the sides, NaN where an image
+    could not be read.
+    """
+
+    localizers: tuple[Localizer, ...]
+    boxes: Floats
+    std: Floats
+
+
+def refine_folds(
+    first: FirstLooks,
+    images: ImageSource,
+    recipe: Recipe,
+    loss: BoxLoss,
+    *,
+    crops_per_image: int,
+    budget: float,
+    folder: Path,
+    fabric: Fabric,
+    progress: Progress,
+) -> SecondLooks | None:
+    """Give the localizer of each fold the second look that training would give it, and predict its images by it.
+
+    How large the objects are, and how far the first look is off, is measured over all folds: one number each, to which
+    a single label contributes next to nothing.
+
+    images: N, decoded before. crops_per_image: to train on. budget: bytes of memory for their features; folder: for
+    those that do not fit.
+
+    Returns None where the recipe has none, where the objects are large, and where the boxes do not become better,
+    unless the recipe wants a second look at all costs (see `Recipe.refine`).
+    """
+    rows = np.flatnonzero((first.fold >= 0) & images.dataset.has_box)
+    true, sizes = images.boxes(rows), np.array([images.sizes[row] for row in rows.tolist()])
+    detail = detail_of(recipe.architecture, recipe, true, sizes)
+    if not detail:
+        return None
+    times = AUTO_REFINEMENTS if recipe.refine == "auto" else int(recipe.refine)
+    localizers = [localizer.twin() for localizer in first.localizers]
+    for localizer in localizers:
+        localizer.architecture = replace(localizer.architecture, refinements=times, detail=detail)
+    architecture, backbone = localizers[0].architecture, localizers[0].backbone
+    crops = crop_features(
+        crop_source(images.dataset.select(rows), architecture, Distributed(), folder),
+        fastest(backbone, crop_side(architecture), bf16=recipe.bf16_features(len(images) * crops_per_image)),
+        architecture, recipe, Errors.of(first.places[rows], true),
+        crops_per_image=crops_per_image, budget=budget, folder=folder, progress=progress,
+    ).to_device(fabric.device)  # fmt: skip
+    train_refiners(localizers, first.fold[rows], crops, recipe, loss, fabric=fabric, progress=progress)
+    second = second_looks(localizers, first.fold, images, progress)
+    gain = np.asarray(iou(second.boxes[rows], true)) - np.asarray(iou(first.boxes[rows], true))
+    error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+    return None if recipe.refine == "auto" and float(gain.mean()) <= error else second
+
+
+def train_refiners(
+    localizers: Sequence[Localizer],
+    fold: npt.NDArray[np.int64],
+    crops: FeatureCache,
+    recipe: Recipe,
+    loss: BoxLoss,
+    *,
+    effort: float = 1.0,
+    fabric: Fabric,
+    progress: Progress,
+) -> None:
+    """Give each of K localizers a refiner that was not trained on its fold.
+
+    localizers: with the architecture of a second look. fold: (n,) of each image of `crops`, -1 for one that none is
+    trained on. effort: share of the epochs.
+    """
+    for number, localizer in enumerate(localizers):
+        refiner = new_refiner(localizer).to(fabric.device)
+        chosen = crops.rows_of(torch.from_numpy((fold >= 0) & (fold != number)))
+        name = f"second look, fold {number + 1} of {len(localizers)}"
+        stage = refine_stage(refiner, crops, recipe, loss, fabric, rows=chosen, name=name)
+        fit(
+            replace(stage, epochs=max(round(stage.epochs * effort), 1)),
+            fabric=fabric,
+            progress=progress,
+        )
+        device = next(localizer.parameters()).device
+        localizer.set_refiner(refiner.eval().to(device), localizer.architecture.refinements)
+
+
+def second_looks(
+    localizers: Sequence[Localizer], fold: npt.NDArray[np.int64], images: ImageSource, progress: Progress
+) -> SecondLooks:
+    """Predict each image by the localizer of its fold, (N,): -1 for one that is not predicted."""
+    boxes, std = np.full((len(fold), 4), np.nan), np.full((len(fold), 4), np.nan)
+    progress.start("second looks", int((fold >= 0).sum()))
+    for number, localizer in enumerate(localizers):
+        localizer.compile_backbone()
+        rows = np.flatnonzero(fold == number)
+        batches = [rows[start : start + IMAGES_AT_ONCE] for start in range(0, len(rows), IMAGES_AT_ONCE)]
+        look = partial(_look, localizer, images)
+        for batch, (batch_boxes, batch_std) in zip(batches, single_threaded_map(look, batches), strict=True):
+            boxes[batch], std[batch] = batch_boxes, batch_std
+            progress.advance(len(batch))
+    return SecondLooks(tuple(localizers), boxes, std)
+
+
+def _look(localizer: Localizer, images: ImageSource, rows: npt.NDArray[np.intp]) -> tuple[Floats, Floats]:
+    squares = [localizer.preprocess(images.dataset.images[row]).pixels for row in rows.tolist()]
+    located = localizer.locate_fast(np.stack(squares))
+    return in_order(located.boxes.double().cpu().numpy()).clip(0, 1), located.std.double().cpu().numpy()
