@@ -51,7 +51,8 @@ class Coverage:
         images that have an inner box. The median, because an inner box close to zero would dominate a mean.
     n_inner: images that have an inner box.
     by_size: the coverage on each third of the images, by object size; empty for fewer than three images. The nominal
-        coverage holds over all images together, not for each third.
+        coverage holds over all images together; for each third, by predicted size, where the model was calibrated on
+        enough images (`Calibration.categories`).
     """
 
     level: float

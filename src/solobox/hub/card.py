@@ -184,12 +184,14 @@ def _margins(localizer: Localizer) -> Iterator[str]:
         n += f" in {calibration.n_groups:,} groups"
     levels = calibration.two_sided
     usual = DEFAULT_LEVEL if DEFAULT_LEVEL in levels else max(levels)
+    kinds = len(calibration.categories)
+    sizes = f", calibrated for {kinds} sizes of the predicted box each" if kinds else ""
     yield (
         f"Margins at {usual:g} hold all four edges of the true box with a probability of at least {usual:g}, on "
         "average over images like those of the calibration (split conformal prediction). They were calibrated on "
-        f"{n} that were held out of training; levels from {min(levels):g} to {max(levels):g} are possible. The promise "
-        "is for all images together, not for each kind of image, and it does not hold for images of another kind: "
-        "other cameras, places or objects. Measure the coverage on yours."
+        f"{n} that were held out of training{sizes}; levels from {min(levels):g} to {max(levels):g} are possible. The "
+        "promise is for all images together, not for each kind of image, and it does not hold for images of another "
+        "kind: other cameras, places or objects. Measure the coverage on yours."
     )
 
 
