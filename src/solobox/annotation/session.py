@@ -13,6 +13,7 @@ import numpy as np
 from solobox.annotation.background import MAX_REVIEWED, Background
 from solobox.annotation.events import Answer, Box, Event
 from solobox.annotation.image_folder import ImageFolder
+from solobox.annotation.kept_model import KeptModel
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
@@ -38,7 +39,7 @@ _RESERVED = 600.0
 _OUTSIDE = 1.0
 """Pixels that a box may reach beyond its image, and is then cut."""
 
-_EVENTS = "events.jsonl"
+_EVENTS, _MODEL = "events.jsonl", "model.pt"
 _FILE = "file"
 """Who gave the labels that were there before."""
 
@@ -108,8 +109,9 @@ class Session:
         self._shown: set[int] = set()  # in the review
         self._predicted = {} if suspects else _predicted_in(out, folder)
         self.background = Background(
-            folder, quality, self._lock, lambda: self.answers, self._write_if_changed, make_learner
-        )
+            folder, quality, KeptModel(kept_folder(out) / _MODEL), self._lock, lambda: self.answers,
+            self._write_if_changed, make_learner,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Begin to learn, in a thread of its own."""
