@@ -69,12 +69,13 @@ class Task:
 class _Waiting:
     """Images without an answer, in their order, the first few: those to be shown blind, and the others.
 
-    is_blind_due: whether it is the turn of a blind one.
+    is_blind_due: whether it is the turn of a blind one. taken: what other people had on their pages.
     """
 
     others: list[int]
     blind: list[int]
     is_blind_due: bool
+    taken: set[int]
 
 
 class Session:
@@ -143,7 +144,8 @@ class Session:
         """The next image for a person, None where all are answered.
 
         after: the image on the page now, which is not given again. One that is much like it comes later, if any other
-        comes among the next few.
+        comes among the next few. What other people have on their pages comes last: a page may be closed, and if not,
+        the second answer is refused as a conflict.
 
         Blind images stay a random sample: the order is that of a hash, every third image of it is to be shown blind,
         and these come strictly in this order. Where the next one of them is like the image before, it only waits for a
@@ -158,7 +160,10 @@ class Session:
                     self._on_pages.pop(person, None)
                     return None
                 index, blind = found
-                if index in self._taken(person) or self.folder.names[index] in self._log.answers.current:
+                if (
+                    index in self._taken(person) - line.taken
+                    or self.folder.names[index] in self._log.answers.current
+                ):
                     continue  # by someone else, meanwhile
                 self._delayed = line.is_blind_due and not blind and bool(line.blind)
                 self._on_pages[person] = index, time.monotonic()
@@ -173,13 +178,18 @@ class Session:
         }  # fmt: skip
 
     def _waiting(self, person: str, after: int | None) -> "_Waiting":
-        answers, taken = self._log.answers, self._taken(person)
+        taken = self._taken(person)
+        line = self._free(after, taken, taken)
+        return line if line.others or line.blind else self._free(after, taken, set())
+
+    def _free(self, after: int | None, taken: set[int], left_out: set[int]) -> "_Waiting":
+        answers = self._log.answers
         others: list[int] = []
         blind: list[int] = []
         for place, index in enumerate(self.folder.order):
             if len(others) == _AHEAD and blind:
                 break
-            if index in taken or index == after or self.folder.names[index] in answers.current:
+            if index in left_out or index == after or self.folder.names[index] in answers.current:
                 continue
             is_blind = self.suspects is None and place % BLIND_EVERY == BLIND_EVERY - 1
             # What the review showed cannot measure any more.
@@ -188,7 +198,7 @@ class Session:
                 line.append(index)
         done = len(answers.current) - answers.counts["kind", "skipped"]
         is_due = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1 or self._delayed
-        return _Waiting(others, blind, self.suspects is None and is_due)
+        return _Waiting(others, blind, self.suspects is None and is_due, taken)
 
     def _chosen(self, line: "_Waiting", after: int | None) -> tuple[int, bool] | None:
         """The image to show, and whether blind."""
