@@ -18,11 +18,18 @@ to 0.019, since there are 250 to 500 of them.
 
 And `--only runs`: the same by whole runs of `train` with default settings, on licence plates, which have a second look;
 and how much of the training's time the calibration takes.
+
+`--only sizes` and `--only risk`: all images of a set are predicted by two heads, each trained on the other half, and
+these predictions are split, again and again, by groups: `--calibrate` images give margins, the others are covered or
+not. By thirds of the predicted size: one quantile for all; ours, one for each third, or half, where there are plenty;
+and one for all after the scores are divided by a power of the size, which a line through their logarithms gives. Risk:
+the share of the object that the outer box cuts off, asked for and measured, beside that of outer boxes for a
+probability.
 """
 
 import argparse
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +40,7 @@ import torch
 
 from datasets import DATA, caltech
 from solobox import Dataset, Recipe, synthetic, train
-from solobox.boxes import Floats, area
+from solobox.boxes import Floats, area, object_sides
 from solobox.cli.console import quieten
 from solobox.data.splits import ranked
 from solobox.predict.predictor import PredictOptions, finish
@@ -42,7 +49,9 @@ from solobox.training.calibrate import CalibrationImages, CalibrationResult, Hel
 from solobox.training.crossval import CrossValidator
 from solobox.training.folds import groups_of
 from solobox.training.stages import LocalizerHead
-from solobox.uncertainty.conformal import Calibration, quantile, scales, scores
+from solobox.uncertainty.conformal import Calibration, scales, scores
+from solobox.uncertainty.quantiles import quantile
+from solobox.uncertainty.risk import cut_off
 
 LEVELS = (0.8, 0.9, 0.95)
 
@@ -252,34 +261,173 @@ def held_out_by(heads: CrossValidator, head: LocalizerHead, rows: np.ndarray) ->
     return HeldOut.of(truth, output.boxes, output.std(), [heads.images.dataset.group[row] for row in rows])
 
 
+def select(held_out: HeldOut, rows: np.ndarray) -> HeldOut:
+    groups = tuple(held_out.groups[row] for row in rows.tolist())
+    return HeldOut(held_out.truth[rows], held_out.predicted[rows], held_out.scale[rows], groups)
+
+
+def of_whole_set(dataset: Dataset, size: int) -> HeldOut:
+    recipe = Recipe.from_preset("quick", {"test": 0.0, "size": size, "refine": "off"})
+    with tempfile.TemporaryDirectory() as folder:
+        half = len(dataset) // 2
+        heads = CrossValidator.from_dataset(
+            dataset, recipe, folder=Path(folder), min_images=half, skip_bad=True
+        )
+        found = heads.held_out()
+    assert found is not None
+    return found
+
+
+def group_splits(held_out: HeldOut, count: int, times: int) -> Iterator[tuple[HeldOut, HeldOut]]:
+    """About `count` images, in whole groups, and the others."""
+    names = np.array([name or f"\0{row}" for row, name in enumerate(held_out.groups)], dtype=object)
+    _, group = np.unique(names, return_inverse=True)
+    for number in range(times):
+        rank = np.random.default_rng([9, number]).permutation(int(group.max()) + 1)[group]
+        order = np.argsort(rank, kind="stable")
+        cut = count
+        while cut < len(order) and group[order[cut]] == group[order[cut - 1]]:
+            cut += 1
+        yield select(held_out, np.sort(order[:cut])), select(held_out, np.sort(order[cut:]))
+
+
+Way = Callable[[HeldOut, HeldOut, float], Floats]
+"""From calibration images, others and a level to the factors of the others' scales."""
+
+
+def one_quantile(fit: HeldOut, others: HeldOut, level: float) -> Floats:
+    return np.full(len(others.truth), fit.calibration().factor(level))
+
+
+def by_category(fit: HeldOut, others: HeldOut, level: float) -> Floats:
+    calibration = fit.calibration()
+    return np.array(calibration.factors(level))[calibration.category(others.predicted, (1, 1))]
+
+
+def by_power_of_size(fit: HeldOut, others: HeldOut, level: float) -> Floats:
+    mine, theirs = (np.log(object_sides(each.predicted, (1, 1))) for each in (fit, others))
+    score = scores(fit.truth, fit.predicted, fit.scale)
+    slope = np.polyfit(mine, np.log(np.maximum(score, 1e-6)), 1)[0]
+    groups = fit.groups if any(fit.groups) else None
+    factor = quantile(score / np.exp(slope * mine), level, groups)
+    return np.asarray(factor * np.exp(slope * theirs.clip(mine.min(), mine.max())), dtype=np.float64)
+
+
+WAYS: dict[str, Way] = {
+    "one quantile": one_quantile,
+    "by category": by_category,
+    "by a power": by_power_of_size,
+}
+
+
+def outer_boxes(of: HeldOut, factors: Floats) -> Floats:
+    margin = factors[:, np.newaxis] * of.scale
+    low, high = (of.predicted - margin)[:, :2], (of.predicted + margin)[:, 2:]
+    return np.concatenate([low, high], axis=1).clip(0, 1)
+
+
+def sizes(held_out: HeldOut, name: str, count: int, times: int) -> None:
+    print(f"\n{name}: about {count} of {len(held_out.truth)} images calibrate, {times} splits")
+    print("| way | level | covered: mean ± s.d. | thirds of predicted size, mean | ± s.d. | outer/box |")
+    print("|---|---|---|---|---|---|")
+    pairs = list(group_splits(held_out, count, times))
+    for level in LEVELS:
+        for way, factors_of in WAYS.items():
+            covered, thirds, grown = [], [], []
+            for fit, others in pairs:
+                factors = factors_of(fit, others, level)
+                inside: np.ndarray = scores(others.truth, others.predicted, others.scale) <= factors
+                order = np.argsort(object_sides(others.predicted, (1, 1)), kind="stable")
+                covered.append(inside.mean())
+                thirds.append([inside[rows].mean() for rows in np.array_split(order, 3)])
+                ratio = area(outer_boxes(others, factors)) / np.maximum(area(others.predicted), 1e-9)
+                grown.append(np.exp(np.log(ratio).mean()))
+            mean, spread = np.mean(thirds, axis=0), np.std(thirds, axis=0)
+            print(
+                f"| {way} | {level} | {np.mean(covered):.3f} ± {np.std(covered):.3f} | "
+                f"{' '.join(f'{each:.3f}' for each in mean)} | {' '.join(f'{each:.3f}' for each in spread)} | "
+                f"{np.mean(grown):.3f} |",
+                flush=True,
+            )
+
+
+def risk(held_out: HeldOut, name: str, count: int, times: int) -> None:
+    print(f"\n{name}: about {count} of {len(held_out.truth)} images calibrate, {times} splits")
+    print("| outer box | cut off: mean ± s.d. | images cut | outer/box |\n|---|---|---|---|")
+    pairs = list(group_splits(held_out, count, times))
+    for what, asked in (
+        *(("max_cut", cut) for cut in (0.01, 0.02, 0.05)),
+        *(("outer", level) for level in LEVELS),
+    ):
+        lost, share, grown = [], [], []
+        for fit, others in pairs:
+            calibration = fit.calibration()
+            if what == "max_cut" and asked not in calibration.cut:
+                continue
+            bounds = (
+                calibration.margins_for_cut(others.predicted, others.scale, (1, 1), asked) if what == "max_cut"
+                else calibration.margins(others.predicted, others.scale, (1, 1), asked, outer=True)
+            )  # fmt: skip
+            box = np.concatenate([bounds[0][:, :2], bounds[1][:, 2:]], axis=1)
+            cut = cut_off(others.truth.clip(0, 1), box)
+            lost.append(cut.mean())
+            share.append((cut > 1e-9).mean())
+            ratio = area(box) / np.maximum(area(others.predicted), 1e-9)
+            grown.append(np.exp(np.log(ratio).mean()))
+        if lost:
+            print(
+                f"| {what} {asked} | {np.mean(lost):.4f} ± {np.std(lost):.4f} | {np.mean(share):.3f} | "
+                f"{np.mean(grown):.3f} |",
+                flush=True,
+            )
+
+
+def by_name(name: str, folder: str) -> Dataset:
+    if name == "synthetic":
+        return synthetic.write(folder, 900, seed=12)
+    if name == "kangaroo":
+        annotated = Dataset.read(DATA / name / "annots", images=DATA / name / "images", skip_bad=True)
+    elif name == "plates":
+        annotated = Dataset.read(DATA / name / "plates.csv", images=DATA / name / "images")
+    else:
+        annotated = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
+    return replace(annotated.positives(), split=("",) * len(annotated.positives()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--splits", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=20)
-    parser.add_argument("--only", choices=("splits", "pipeline", "labels", "runs"), help="only this part")
+    parts = ("splits", "pipeline", "labels", "runs", "sizes", "risk")
+    parser.add_argument("--only", choices=parts, help="only this part")
     parser.add_argument("--sets", nargs="+", default=["airplane", "face", "synthetic"], help="for labels")
-    parser.add_argument("--counts", type=int, nargs="+", default=[100, 400], help="for labels")
+    parser.add_argument(
+        "--calibrate", type=float, default=0.6, help="share of the images, for sizes and risk"
+    )
+    parser.add_argument("--counts", type=int, nargs="+", default=[100, 400], help="for labels and runs")
     arguments = parser.parse_args()
     quieten()
+    if arguments.only == "runs":
+        for count in arguments.counts:
+            runs(Dataset.read(DATA / "plates" / "plates.csv"), "plates", count, arguments.draws)
+        return
+    if arguments.only in ("sizes", "risk"):
+        measure = sizes if arguments.only == "sizes" else risk
+        for name in arguments.sets:
+            with tempfile.TemporaryDirectory() as folder:
+                held_out = of_whole_set(by_name(name, folder).with_auto_groups(), arguments.size)
+            measure(held_out, name, round(arguments.calibrate * len(held_out.truth)), arguments.splits)
+        return
     if arguments.only in ("labels", None):
         with tempfile.TemporaryDirectory() as folder:
             for name in arguments.sets:
-                if name == "synthetic":
-                    dataset = synthetic.write(folder, 900, seed=12)
-                else:
-                    dataset = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
-                dataset = dataset.with_auto_groups()
+                dataset = by_name(name, folder).with_auto_groups()
                 for count in arguments.counts:
                     if count < len(dataset) * 0.8:
                         labels(dataset, name, count, arguments.size, arguments.draws)
-    if arguments.only == "runs":
-        frames = Dataset.read(DATA / "plates" / "plates.csv")
-        for count in arguments.counts:
-            if count < len(frames) * 0.8:
-                runs(frames, "plates", count, arguments.draws)
-    if arguments.only in ("labels", "runs"):
+    if arguments.only == "labels":
         return
     training, test = caltech()
     if arguments.only != "splits":

@@ -49,6 +49,14 @@ def area(boxes: npt.ArrayLike) -> Floats:
     return np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
 
 
+def object_sides(boxes: npt.ArrayLike, size: npt.ArrayLike) -> Floats:
+    """The relative object size: the square root of the box's share of the image's area, shape (...), in [0, 1].
+
+    boxes: shape (..., 4). size: width and height of the images in the unit of the boxes, (..., 2) or (2,).
+    """
+    return np.asarray(np.sqrt(area(boxes) / np.prod(np.asarray(size, dtype=np.float64), axis=-1)))
+
+
 def iou(a: npt.ArrayLike, b: npt.ArrayLike) -> Floats:
     """Intersection over union of boxes pair by pair (leading axes broadcast), in [0, 1].
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,39 @@ def test_the_rate_is_shown(photos: Path, tmp_path: Path, capsys: Any) -> None:
     assert "images/s" in capsys.readouterr().err
 
 
+class Watched(Middle):
+    """Images from the sixth to the thirtieth are unlike the training images."""
+
+    n_reference = 400
+
+    def rows(self, images: Iterable[str], options: PredictOptions) -> Iterator[Prediction]:
+        for name in images:
+            is_strange = 6 <= int(Path(name).stem) <= 30
+            yield replace(_one(name), familiarity=1 / 401 if is_strange else 0.4)
+
+
+@pytest.mark.parametrize("output", [None, "b.csv"])
+@pytest.mark.parametrize(("count", "until"), [(30, "on"), (60, "to about 30"), (8, "")])
+def test_it_says_where_the_images_stop_looking_like_the_training_images(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, output: str | None, count: int, until: str
+) -> None:
+    monkeypatch.setattr(predict_jobs, "load", lambda *_: Watched())
+    (tmp_path / "in").mkdir()
+    for number in range(1, count + 1):
+        Image.new("RGB", (8, 4)).save(tmp_path / "in" / f"{number:02}.png")
+    assert predict(MODEL, [str(tmp_path / "in")], output=tmp_path / output if output else None) == 0
+    said = capsys.readouterr().err
+    where = f"the images are unlike the training images from about image 6 (06.png) {until}"
+    assert (f"{where} (of {count}):" in said) if until else ("unlike" not in said)
+
+
+def test_a_resumed_run_counts_images_as_the_first_one_would() -> None:
+    watch = predict_jobs.DriftWatch(Watched())
+    rest = (Prediction(f"{number}.png", familiarity=1 / 401) for number in range(11, 31))
+    assert len(list(watch.hook(rest, 10))) == 20
+    assert [span.first for span in watch.spans] == [11]
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -174,6 +208,8 @@ def test_the_rate_is_shown(photos: Path, tmp_path: Path, capsys: Any) -> None:
         ({"resume": True}, "options-conflict"),
         ({"smooth": True}, "options-conflict"),
         ({"margins": 0.9, "outer": 0.9}, "options-conflict"),
+        ({"max_cut": 0.02, "outer": 0.9}, "options-conflict"),
+        ({"max_cut": 2}, "out-of-range"),
         ({"output": "b.csv", "coco_ids": "a.json"}, "options-conflict"),
         ({"pad": 0.1}, "options-conflict"),
         ({"crop": "c", "pad": -0.1}, "out-of-range"),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solobox.boxes import Floats
-from solobox.evaluation.coverage import covered, measure_coverage, object_sides, size_terciles
+from solobox.boxes import Floats, object_sides
+from solobox.evaluation.coverage import covered, measure_coverage, size_terciles
 from solobox.uncertainty import conformal
 
 TRUTH = np.array([[20.0, 20, 60, 60]])

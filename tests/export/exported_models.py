@@ -1,15 +1,17 @@
 """Small localizers that know everything, for what is tested on exported files."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from solobox.boxes import object_sides
 from solobox.config.architecture import Architecture
 from solobox.export.parity import synthetic_images
 from solobox.images.reading import to_square
 from solobox.model.localizer import Localizer, pooled
-from solobox.uncertainty.conformal import Calibration
+from solobox.uncertainty.conformal import Calibration, SizeCategory
 from solobox.uncertainty.familiarity import Familiarity
 
 
@@ -42,4 +44,17 @@ def usual_localizer() -> Localizer:
     with torch.inference_mode():
         features = pooled(localizer.maps(np.ascontiguousarray(squares.transpose(0, 3, 1, 2))))
     localizer.familiarity = Familiarity.fit(features[::2], features)
+    assert localizer.calibration is not None
+    side = [float(object_sides(each.box, each.size)) for each in localizer.predict(list(synthetic_images()))]
+    bounds = [*np.quantile(side, [1 / 3, 2 / 3]).tolist(), np.inf]  # its boxes are of all categories
+    two_sided, outer = localizer.calibration.two_sided, localizer.calibration.outer
+    categories = tuple(
+        SizeCategory(
+            below,
+            {level: each * value for level, value in two_sided.items()},
+            {level: each * value for level, value in outer.items()},
+        )
+        for below, each in zip(bounds, (0.5, 1.0, 2.0), strict=True)
+    )
+    localizer.calibration = replace(localizer.calibration, categories=categories)
     return localizer

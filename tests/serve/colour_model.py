@@ -25,8 +25,15 @@ def calibration() -> Calibration:
     return Calibration.fit(truth, truth + rng.normal(0, 0.02, truth.shape), np.full_like(truth, 0.02))
 
 
-def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, metadata: Any = None) -> Path:
-    """figures: spread, presence and familiarity, beside the boxes."""
+def write_model(
+    path: Path,
+    *,
+    calibrated: bool = True,
+    figures: bool = True,
+    metadata: Any = None,
+    n_reference: Any = None,
+) -> Path:
+    """figures: spread, presence and familiarity, beside the boxes. n_reference: of familiarity, None as before it."""
     constants = {
         "axes": np.array([1, 2]), "of_255": np.float32(255), "start": _START, "by_colour": _BY_COLOUR,
         "side": np.float32(SIDE), "sure": np.full((1, 4), 0.02 * SIDE, np.float32),
@@ -69,6 +76,7 @@ def write_model(path: Path, *, calibrated: bool = True, figures: bool = True, me
         "levels": [],
         "margins": calibration().to_dict() if calibrated else None,
         "metadata": metadata or {},
+        "n_reference": n_reference,
     }
     helper.set_model_props(model, {"solobox": json.dumps(about)})
     onnx.save(model, path)

@@ -98,6 +98,12 @@ def test_levels_outer_and_presence(client: httpx.Client, model: OnnxModel) -> No
     expected = model.predict(content, outer=0.8)
     assert outer["outer"]["box"] == pytest.approx(expected.outer, abs=1e-3)
     assert outer["margins"] is None
+    assert (outer["outer"]["level"], outer["outer"]["max_cut"]) == (0.8, None)
+    cut = send(client, content, "?max_cut=0.02").json()
+    expected = model.predict(content, max_cut=0.02)
+    assert cut["outer"]["box"] == pytest.approx(expected.outer, abs=1e-3)
+    assert (cut["outer"]["level"], cut["outer"]["max_cut"], cut["margins"]) == (None, 0.02, None)
+    assert client.get("/v1/model").json()["max_cut"] == [0.005, 0.01, 0.02, 0.05, 0.1, 0.2]
     absent = send(client, content, "?min_presence=0.9").json()
     assert absent["box"] is None
     assert absent["margins"] is None

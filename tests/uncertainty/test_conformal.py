@@ -6,16 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from solobox.boxes import object_sides
 from solobox.errors import ConfigError
 from solobox.uncertainty.conformal import (
     LEVELS,
     Calibration,
-    min_calibration_size,
+    SizeCategory,
     outer_scores,
-    quantile,
     scales,
     scores,
 )
+from solobox.uncertainty.quantiles import min_calibration_size, quantile
 
 
 def needs_more_images(error: ConfigError) -> bool:
@@ -173,5 +174,123 @@ def test_a_calibration_reads_back_from_its_dict() -> None:
     truth, predicted, std = simulated(np.random.default_rng(1), 200)
     calibration = Calibration.fit(truth, predicted, scales(predicted, std))
     assert Calibration.from_dict(calibration.to_dict()) == calibration
-    with pytest.raises(ConfigError, check=lambda error: error.code == "model-damaged"):
+    with pytest.raises(ConfigError, check=is_damaged):
         Calibration.from_dict({"images": 1})
+
+
+def is_damaged(error: ConfigError) -> bool:
+    return error.code == "model-damaged"
+
+
+def of_sizes(
+    rng: np.random.Generator, count: int, trend: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and predicted boxes as fractions; errors grow with the size by `trend` more than the scale says."""
+    side = rng.uniform(0.1, 0.6, (count, 1))
+    first = rng.uniform(0, 1 - side, (count, 2))
+    predicted = np.concatenate([first, first + side], axis=1)
+    scale = np.full((count, 4), 0.02)
+    return predicted + rng.normal(0, 0.02, (count, 4)) * (side / 0.3) ** trend, predicted, scale
+
+
+def coverage_by_thirds(
+    calibration: Calibration, *images: np.ndarray, level: float, outer: bool
+) -> np.ndarray:
+    truth, predicted, scale = images
+    lower, upper = calibration.margins(predicted, scale, (1, 1), level, outer=outer)
+    inside = np.all((truth >= lower - 1e-9) & (truth <= upper + 1e-9), axis=1)
+    if outer:
+        beyond = np.concatenate([lower[:, :2] - truth[:, :2], truth[:, 2:] - upper[:, 2:]], axis=1)
+        inside = np.all(beyond <= 1e-9, axis=1)
+    order = np.argsort(object_sides(predicted, (1, 1)))
+    return np.array([inside[third].mean() for third in np.array_split(order, 3)])
+
+
+@pytest.mark.parametrize("level", [0.8, 0.9])
+@pytest.mark.parametrize("outer", [False, True])
+def test_each_third_of_sizes_is_covered(level: float, outer: bool) -> None:
+    rng = np.random.default_rng(6)
+    rows, pooled = [], []
+    for _ in range(30):
+        truth, predicted, scale = (each.clip(0, 1) for each in of_sizes(rng, 1300))
+        calibration = Calibration.fit(truth[:300], predicted[:300], scale[:300], size=(1, 1))
+        new = truth[300:], predicted[300:], scale[300:]
+        one = Calibration.fit(truth[:300], predicted[:300], scale[:300])
+        assert len(calibration.categories) == 3
+        rows.append(coverage_by_thirds(calibration, *new, level=level, outer=outer))
+        pooled.append(coverage_by_thirds(one, *new, level=level, outer=outer))
+    error = 3 * np.std(rows, axis=0) / len(rows) ** 0.5
+    mean = np.mean(rows, axis=0)
+    # The bounds of the thirds are those of the calibration images, so they are about the thirds here.
+    assert (mean >= level - error - 0.005).all()
+    assert (mean <= level + 1 / 101 + error + 0.005).all()
+    assert np.ptp(np.mean(pooled, axis=0)) > 0.08  # one quantile for all is not enough here
+
+
+@pytest.mark.parametrize(("count", "categories"), [(99, 0), (100, 2), (149, 2), (150, 3), (400, 3)])
+def test_few_images_make_fewer_categories(count: int, categories: int) -> None:
+    calibration = Calibration.fit(*of_sizes(np.random.default_rng(0), count), size=(1, 1))
+    assert len(calibration.categories) == categories
+    assert Calibration.from_dict(calibration.to_dict()) == calibration
+    assert all(each.two_sided.keys() == calibration.two_sided.keys() for each in calibration.categories)
+
+
+def test_categories_count_groups_and_equal_sizes_are_one() -> None:
+    images = of_sizes(np.random.default_rng(0), 400)
+    assert not Calibration.fit(*images, [f"g{row % 40}" for row in range(400)], size=(1, 1)).categories
+    truth, predicted, scale = images
+    same = np.tile([0.2, 0.2, 0.5, 0.5], (400, 1))
+    assert not Calibration.fit(truth, same, scale, size=(1, 1)).categories
+    assert not Calibration.fit(truth, predicted, scale).categories
+
+
+def test_a_higher_level_is_never_narrower() -> None:
+    """Levels that a category has too few images for are those of all images together."""
+    calibration = Calibration.fit(*of_sizes(np.random.default_rng(3), 160), size=(1, 1))
+    for index in range(3):
+        for outer in (False, True):
+            factors = [calibration.factors(level, outer=outer)[index] for level in calibration.two_sided]
+            assert factors == sorted(factors)
+    small, _, large = calibration.categories
+    assert small.two_sided[0.9] < calibration.two_sided[0.9] < large.two_sided[0.9]
+    assert small.two_sided[0.99] == calibration.two_sided[0.99]
+
+
+def test_the_category_is_that_of_the_predicted_box_in_any_unit() -> None:
+    table = {0.9: 1.0}
+    sizes = tuple(
+        SizeCategory(below, {0.9: factor}, {0.9: factor})
+        for below, factor in ((0.2, 1.0), (0.5, 2.0), (np.inf, 3.0))
+    )
+    calibration = Calibration(100, 100, table, table, categories=sizes)
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 20, 20], [0, 0, 49, 50], [0, 0, 50, 50], [0, 0, 100, 100]]) * [
+        4,
+        2,
+        4,
+        2,
+    ]
+    assert calibration.category(boxes, (400, 200)).tolist() == [0, 1, 1, 2, 2]  # at a bound: the larger one
+    lower, _ = calibration.margins(boxes, np.ones((5, 4)), (400, 200), 0.9)
+    assert (boxes - lower)[:, 2].tolist() == [1, 2, 2, 3, 3]
+
+
+def test_models_of_earlier_versions_have_one_category() -> None:
+    calibration = Calibration.fit(*of_sizes(np.random.default_rng(0), 200), size=(1, 1))
+    earlier = {key: value for key, value in calibration.to_dict().items() if key not in ("cut", "categories")}
+    loaded = Calibration.from_dict(earlier)
+    assert (loaded.cut, loaded.categories, loaded.two_sided) == ({}, (), calibration.two_sided)
+
+
+@pytest.mark.parametrize(
+    "categories",
+    [
+        "all", [1], [{}] * 3, [{"below": 0.5}], [{"below": None, "two_sided": {}, "outer": {}}],
+        [{"below": float("nan")}], [{"below": 1}, {"below": 0.5}, {"below": None}], [{"below": None}] * 2, [{}] * 9,
+    ],
+)  # fmt: skip
+def test_damaged_categories_are_refused(categories: object) -> None:
+    values = Calibration.fit(*of_sizes(np.random.default_rng(0), 200), size=(1, 1)).to_dict()
+    with pytest.raises(ConfigError, check=is_damaged):
+        Calibration.from_dict(values | {"categories": categories})
+    with pytest.raises(ConfigError, check=is_damaged):
+        Calibration.from_dict(values | {"cut": {"0.05": -1.0}})

@@ -126,7 +126,7 @@ class CrossFit:
 
     def calibration(self) -> Calibration:
         """The quantiles of margins."""
-        return Calibration.fit(self.true, self.predicted, scales(self.predicted, self.std))
+        return Calibration.fit(self.true, self.predicted, scales(self.predicted, self.std), size=(1, 1))
 
 
 class Learner:

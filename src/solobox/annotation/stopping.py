@@ -4,17 +4,16 @@ Who looks after each image and stops at the first good figure stops too early to
 fixed counts alone, and each look spends a part of the error, ``1 / (k (k + 1))`` of it for look k, which add up to 1.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from solobox.uncertainty.binomial import lower_bound
 
 LEVEL = 0.95
 """Probability that no look says that the goal is reached where it is not."""
 
 _FIRST, _RATIO = 10, 1.5
 """Answers before the first look, and by how much each look has more than the one before."""
-
-_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +63,3 @@ def last_look(hits: Sequence[int], goal: float) -> Look | None:
         bound = lower_bound(good, number, (1 - LEVEL) / ((index + 1) * (index + 2)))
         looked = Look(number, good, bound, goal, count_of_look(index + 1))
     return looked
-
-
-def lower_bound(good: int, number: int, error: float) -> float:
-    """The lower bound of a share of which `good` of `number` were seen, wrong with the probability `error` at most.
-
-    Exact (Clopper & Pearson, 1934, "The use of confidence or fiducial limits"): the share at which so many, or more,
-    would be seen with this probability.
-    """
-    if not 0 <= good <= number or not number or not 0 < error < 1:
-        raise ValueError(f"{good} of {number} at an error of {error}")
-    low, high = 0.0, good / number
-    while high - low > _TOLERANCE:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _as_many(good, number, middle) < error else (low, middle)
-    return low
-
-
-def _as_many(good: int, number: int, share: float) -> float:
-    """The probability of `good` or more of `number`, each with the probability `share`, in (0, 1)."""
-    ways = (
-        math.lgamma(number + 1) - math.lgamma(hits + 1) - math.lgamma(number - hits + 1)
-        + hits * math.log(share) + (number - hits) * math.log1p(-share)
-        for hits in range(good, number + 1)
-    )  # fmt: skip
-    return math.fsum(map(math.exp, ways))

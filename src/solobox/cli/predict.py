@@ -25,6 +25,7 @@ def predict(
     pad: float = 0.0,
     margins: float | None = None,
     outer: float | None = None,
+    max_cut: float | None = None,
     min_presence: float | None = None,
     resume: Annotated[bool, Flag] = False,
     overwrite: Overwrite = False,
@@ -54,8 +55,8 @@ def predict(
     draw
         Write each image with its box and its margins drawn into this folder; for a video: write it into this .mp4.
     crop
-        Write each predicted box, cropped from the image at full resolution, into this folder; with --outer the outer
-        box.
+        Write each predicted box, cropped from the image at full resolution, into this folder; with --outer or --max-cut
+        the outer box.
     pad
         Enlarge each crop by this share of the box's width and height on each side, such as 0.1.
     margins
@@ -63,6 +64,9 @@ def predict(
         probability, such as 0.9.
     outer
         Also predict the box that contains the whole object with this probability (x1_outer, ...): for cropping.
+    max_cut
+        The same box for another promise: it cuts off at most this share of the object on average over images, such as
+        0.02.
     min_presence
         Predict no box for an image whose presence (probability of the object) is lower, such as 0.5.
     resume
@@ -91,7 +95,7 @@ def predict(
     from solobox.predict.writers import ImageIds
 
     check_pad(pad, crop=crop is not None)
-    options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
+    options = PredictOptions(margins=margins, outer=outer, max_cut=max_cut, min_presence=min_presence)
     images_only: dict[str, object] = {"--crop": crop, "--resume": resume, "--coco-ids": coco_ids}
     path = Path(output) if output is not None else None
     kind: Kind = "any" if runtime == "onnxruntime" else "onnx"
@@ -111,6 +115,11 @@ def predict(
         from solobox.predict.video.rows import check_clip_outputs
 
         check_clip_outputs(path, draw)
+        if smooth and max_cut is not None:
+            raise ConfigError(
+                "--smooth weighs boxes by the probability of their margins, which --max-cut has not: use --outer",
+                code="options-conflict",
+            )
         local_path = local_model(model, kind)
         check_outputs({"-o": path, "--draw": draw}, [local_path, Path(clip)], overwrite=overwrite)
         predictor = jobs.load(local_path, runtime)
@@ -148,13 +157,15 @@ def predict(
             "--pad": pad,
         },
     )
-    writers = jobs.ImageWriters(draw, crop, pad, outer=outer is not None, overwrite=overwrite)
+    writers = jobs.ImageWriters(draw, crop, pad, outer=options.is_one_sided, overwrite=overwrite)
+    drift = jobs.DriftWatch(predictor)
     with bars() as progress:
         if path is None:
-            summary = jobs.print_rows(predictor, images, plan, writers, progress)
+            summary = jobs.print_rows(predictor, images, plan, writers, drift, progress)
         else:
             summary = jobs.write_rows(
-                OutputFile.open(path, plan, images, ids, resume=resume), predictor, writers, progress
+                OutputFile.open(path, plan, images, ids, resume=resume), predictor, writers, drift, progress
             )
     jobs.report(summary, path, folders, ids, left_out)
+    drift.report(images)
     return 1 if summary.errors else 0

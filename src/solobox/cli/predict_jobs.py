@@ -17,9 +17,12 @@ from solobox.predict.plan import Plan
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions, Predictor
 from solobox.predict.writers import Columns, CsvWriter, ImageIds
+from solobox.uncertainty.drift import DriftDetector, DriftSpan
 
 _SHOWN = 10
 """Missing shards that are named, at most."""
+_SPANS = 3
+"""Spans of drift that are named, at most."""
 
 
 def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
@@ -45,8 +48,10 @@ def load(path: Path, runtime: RuntimeName = "onnxruntime") -> Predictor:
 def columns_of(predictor: Predictor, options: PredictOptions, *, raw: bool = False) -> Columns:
     """The columns of the rows: those that the options ask for and the model has."""
     margins: Literal["none", "both", "outer"] = "none"
-    if options.level is not None:
-        margins = "both" if options.outer is None else "outer"
+    if options.is_one_sided:
+        margins = "outer"
+    elif options.margins is not None:
+        margins = "both"
     return Columns(margins, presence=predictor.has_presence, familiarity=predictor.has_familiarity, raw=raw)
 
 
@@ -91,8 +96,59 @@ class ImageWriters:
         return write_images(predictions, image_writers, progress.say, first=first)
 
 
+class DriftWatch:
+    """Notes where the images stop looking like the training images, as their predictions pass in order."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        n_reference = predictor.n_reference
+        self._detector = DriftDetector(n_reference) if n_reference is not None else None
+        self._skipped = 0
+        self._spans: list[DriftSpan] = []
+
+    def hook(self, predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
+        """Pass each prediction on. first: the number of the first row."""
+        detector = self._detector
+        if detector is None:
+            yield from predictions
+            return
+        self._skipped = first - detector.count  # a resumed run begins with these
+        for prediction in predictions:
+            is_new = detector.add(prediction.familiarity)
+            if detector.span is not None:
+                self._spans[len(self._spans) - (not is_new) :] = [detector.span]
+            yield prediction
+
+    @property
+    def spans(self) -> list[DriftSpan]:
+        """Where it was, by the numbers of rows, from 1."""
+        skipped = self._skipped
+        return [DriftSpan(span.first + skipped, span.last and span.last + skipped) for span in self._spans]
+
+    def report(self, images: Sequence[str]) -> None:
+        """Say where it was, if anywhere."""
+        spans = self.spans
+        if not spans:
+            return
+        texts = []
+        for span in spans[:_SPANS]:
+            first, last = span.first, span.last
+            name = Path(images[first - 1]).name
+            texts.append(
+                f"from about image {first:,} ({name}) {'on' if last is None else f'to about {last:,}'}"
+            )
+        more = f", and in {len(spans) - _SPANS} more places" if len(spans) > _SPANS else ""
+        say(
+            f"the images are unlike the training images {', '.join(texts)}{more} (of {len(images):,}): look at their "
+            "boxes, label some of them and train again"
+        )
+
+
 def write_rows(
-    opened: AbstractContextManager[OutputFile], predictor: Predictor, writers: ImageWriters, progress: Bars
+    opened: AbstractContextManager[OutputFile],
+    predictor: Predictor,
+    writers: ImageWriters,
+    drift: DriftWatch,
+    progress: Bars,
 ) -> JobSummary:
     """Do the job of an output file. Where it stops before the end, a line says how to continue."""
     job = None
@@ -104,7 +160,8 @@ def write_rows(
             progress.start("predicting", total - job.done)
 
             def hook(predictions: Iterator[Prediction], first: int) -> Iterator[Prediction]:
-                return counted(writers.hook(predictions, first, progress, job.folder), progress)
+                drawn = writers.hook(drift.hook(predictions, first), first, progress, job.folder)
+                return counted(drawn, progress)
 
             return run(job, in_threads(predictor, hook))
     except BaseException:
@@ -117,7 +174,12 @@ def write_rows(
 
 
 def print_rows(
-    predictor: Predictor, images: Sequence[str], plan: Plan, writers: ImageWriters, progress: Bars
+    predictor: Predictor,
+    images: Sequence[str],
+    plan: Plan,
+    writers: ImageWriters,
+    drift: DriftWatch,
+    progress: Bars,
 ) -> JobSummary:
     """Print the rows as a CSV. On a terminal, where the progress bar is, they come at the end."""
     out = sys.stdout
@@ -126,7 +188,7 @@ def print_rows(
     rows: list[Prediction] = []
     part = Part(0)
     progress.start("predicting", len(images))
-    predictions = predict_names(predictor, images, plan.options, {})
+    predictions = drift.hook(predict_names(predictor, images, plan.options, {}), 0)
     for prediction in counted(writers.hook(predictions, 0, progress), progress):
         one = Part.of([prediction])
         part = Part(part.rows + 1, part.errors + one.errors, part.absent + one.absent)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from solobox.boxes import Floats
+from solobox.boxes import Floats, object_sides
 from solobox.evaluation.bootstrap import PairedDifference, paired_difference
-from solobox.evaluation.coverage import SIZE_NAMES, object_sides, size_terciles
+from solobox.evaluation.coverage import SIZE_NAMES, size_terciles
 from solobox.evaluation.metrics import Evaluation, per_image_metrics
 from solobox.utils.json_utils import Json, number
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox import boxes
-from solobox.boxes import Floats
+from solobox.boxes import Floats, object_sides
 from solobox.evaluation.bootstrap import ConfidenceInterval, mean_intervals
 from solobox.uncertainty.conformal import DEFAULT_LEVEL
 from solobox.utils.json_utils import Json, number
@@ -96,15 +96,6 @@ def covered(truth: npt.ArrayLike, lower: npt.ArrayLike, upper: npt.ArrayLike) ->
     above = edges >= np.asarray(lower, dtype=np.float64) - TOLERANCE
     below = edges <= np.asarray(upper, dtype=np.float64) + TOLERANCE
     return np.asarray((above & below).all(axis=-1), dtype=np.bool_)
-
-
-def object_sides(truth: npt.ArrayLike, size: npt.ArrayLike) -> Floats:
-    """The relative object size: the square root of its share of the image's area, shape (N,), in [0, 1].
-
-    truth: shape (N, 4), pixels. size: shape (N, 2), width and height of the images in pixels.
-    """
-    width, height = np.asarray(size, dtype=np.float64).T
-    return np.sqrt(boxes.area(boxes.scale(truth, 1 / width, 1 / height)))
 
 
 def size_terciles(sides: npt.ArrayLike) -> tuple[npt.NDArray[np.intp], ...]:

@@ -90,11 +90,17 @@ class _MarginsModule(nn.Module):
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
         self.levels = levels_of(calibration)
-        both = [calibration.factor(level) for level in self.levels]
-        outer = [calibration.factor(level, outer=True) for level in self.levels]
-        self.register_buffer("factors", torch.tensor([both, outer]).float().reshape(2, 1, -1, 1))
+        # (2, categories, levels): two-sided and outer
+        factors = [
+            [calibration.factors(level, outer=outer) for level in self.levels] for outer in (False, True)
+        ]
+        self.register_buffer(
+            "factors", torch.tensor(factors).float().transpose(1, 2).unsqueeze(-1).contiguous()
+        )
+        self.register_buffer("bounds", torch.tensor(calibration.bounds).float())
         self.register_buffer("outwards", torch.tensor([-1.0, -1.0, 1.0, 1.0]))
         self.factors: Tensor
+        self.bounds: Tensor
         self.outwards: Tensor
 
     def forward(self, boxes: Tensor, std: Tensor | None, width: int, height: int) -> list[Tensor]:
@@ -102,9 +108,18 @@ class _MarginsModule(nn.Module):
         sides = torch.cat([sides, sides], dim=1)
         unit = (sides if std is None else torch.maximum(std, MIN_SCALE * sides)).unsqueeze(1)
         middle = boxes.unsqueeze(1)
-        margin = self.factors[0] * unit
-        bounds = [middle - margin, middle + margin, middle + self.outwards * self.factors[1] * unit]
+        two_sided, outer = self._factors_of(sides, width, height)
+        margin = two_sided * unit
+        bounds = [middle - margin, middle + margin, middle + self.outwards * outer * unit]
         return [_within(edges, width, height) for edges in bounds]
+
+    def _factors_of(self, sides: Tensor, width: int, height: int) -> tuple[Tensor, Tensor]:
+        """The factors (N, levels, 1) for boxes with these sides (N, 4), by their relative size."""
+        if not len(self.bounds):
+            return self.factors[0], self.factors[1]
+        relative = (sides[:, 0] / width * (sides[:, 1] / height)).sqrt()
+        category = (relative.unsqueeze(1) >= self.bounds).long().sum(dim=1)
+        return self.factors[0].index_select(0, category), self.factors[1].index_select(0, category)
 
 
 class _FamiliarityModule(nn.Module):
@@ -112,8 +127,8 @@ class _FamiliarityModule(nn.Module):
 
     def __init__(self, familiarity: Familiarity) -> None:
         super().__init__()
-        for name, array in familiarity.arrays().items():
-            self.register_buffer(name, torch.from_numpy(np.array(array)))
+        for name in ("mean", "components", "explained_variance", "noise_variance", "distances"):
+            self.register_buffer(name, torch.from_numpy(np.array(getattr(familiarity, name))))
         self.mean: Tensor
         self.components: Tensor
         self.explained_variance: Tensor

@@ -69,6 +69,7 @@ def set_metadata(model: onnx.ModelProto, graph: ExportGraph, metadata: Mapping[s
         "side": graph.side,
         "levels": list(graph.levels),
         "margins": calibration.to_dict() if calibration else None,
+        "n_reference": graph.localizer.n_reference,
         "metadata": dict(metadata),
     }
     model.producer_name, model.producer_version = "solobox", importlib.metadata.version("solobox")

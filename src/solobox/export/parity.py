@@ -62,6 +62,8 @@ SYNTHETIC_SIZES = (
 )  # fmt: skip
 """Widths and heights of the synthetic images: small and large, wide and tall, odd and even."""
 
+MARGINS = ("lower", "upper", "outer")
+
 _LOST = 10
 """Of so many images of a localizer that refines, one may differ more when both predict it from its file.
 
@@ -206,7 +208,14 @@ class _Difference:
         prediction = self._predict(square.astype(np.uint8), places)
         height, width = image.shape[:2]
         expected = _expected_outputs(prediction, self._localizer, (width, height))
+        compared = _same_category(
+            self._localizer.calibration,
+            (prediction.box, prediction.size),
+            (outputs["boxes"][0], (width, height)),
+        )
         for name, values in outputs.items():
+            if name in MARGINS and not compared:
+                continue
             if name in self.scores:
                 self.scores[name] = _larger(self.scores[name], float(abs(values[0] - expected[name])))
                 continue
@@ -256,13 +265,18 @@ def _expected_outputs(
     }
 
 
+def _same_category(calibration: Calibration | None, *boxes: tuple[npt.ArrayLike, tuple[int, int]]) -> bool:
+    """Whether boxes, each with the size of its image, are of one category of size: another one has other margins."""
+    return calibration is None or len({int(calibration.category(*each)) for each in boxes}) == 1
+
+
 def _factors(calibration: Calibration | None) -> dict[str, Floats]:
     """What differences of margins are divided by, (levels, 1): see `MAX_SHARE`."""
     if calibration is None:
         return {}
     levels = levels_of(calibration)
-    both = np.array([[calibration.factor(level)] for level in levels])
-    outer = np.array([[calibration.factor(level, outer=True)] for level in levels])
+    both = np.array([[max(calibration.factors(level))] for level in levels])
+    outer = np.array([[max(calibration.factors(level, outer=True))] for level in levels])
     return {name: np.maximum(1, each) for name, each in (("lower", both), ("upper", both), ("outer", outer))}
 
 
@@ -279,22 +293,26 @@ def _files_apart(localizer: Localizer, model: OnnxModel, images: Sequence[ImageI
     """Largest difference between predictions of both from encoded files, as a share of the side."""
     side = localizer.architecture.input_side
     calibration, level = localizer.calibration, localizer.level(PredictOptions())
-    factor = 1.0 if calibration is None or level is None else max(1.0, calibration.factor(level))
+    factor = 1.0 if calibration is None or level is None else max(1.0, *calibration.factors(level))
     upright, encoded = _rotated_jpeg((side * 3 // 2, side))
     both: list[Predictor] = [localizer, model]
-    same = [_apart(each.predict(upright), each.predict(encoded), factor) for each in both]
+    same = [_apart(each.predict(upright), each.predict(encoded), calibration, factor) for each in both]
     pairs = zip(localizer.predict([upright, *images]), model.predict([upright, *images]), strict=True)
-    apart = sorted(_apart(*pair, factor) for pair in pairs)
+    apart = sorted(_apart(*pair, calibration, factor) for pair in pairs)
     if localizer.architecture.refinements:
         apart = apart[: len(apart) - len(apart) // _LOST]
     return max(*same, *apart)
 
 
-def _apart(expected: Prediction, actual: Prediction, factor: float) -> float:
+def _apart(expected: Prediction, actual: Prediction, calibration: Calibration | None, factor: float) -> float:
     if actual.error or expected.error or actual.size != expected.size:
         return math.inf
     sides = np.tile(expected.size, 2)
-    fields = {"box": 1.0} | ({"lower": factor, "upper": factor} if np.isfinite(expected.lower).all() else {})
+    fields = {"box": 1.0}
+    if np.isfinite(expected.lower).all() and _same_category(
+        calibration, (expected.box, expected.size), (actual.box, actual.size)
+    ):
+        fields |= {"lower": factor, "upper": factor}
     apart = [
         np.abs(getattr(actual, name) - getattr(expected, name)) / sides / each
         for name, each in fields.items()

@@ -280,6 +280,11 @@ class Localizer(Predictor, nn.Module):
         """Whether predictions have `familiarity`."""
         return self.familiarity is not None
 
+    @property
+    def n_reference(self) -> int | None:
+        """See `Predictor`."""
+        return self.familiarity.n_groups if self.familiarity is not None else None
+
     def maps(self, pixels: np.ndarray) -> list[Tensor]:
         """The backbone's maps of (B, 3, H, W) uint8 RGB in float32, by the fastest runtime of this machine.
 

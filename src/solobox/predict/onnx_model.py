@@ -53,6 +53,7 @@ FORMAT = 1
 """Version of the exported files that this program writes and reads."""
 
 _MAX_FILE_BYTES = 2 << 30
+_MAX_REFERENCE = 1_000_000
 
 _SHAPES: Mapping[str, tuple[int, ...]] = {"boxes": (4,), "std": (4,), "presence": (), "familiarity": ()}
 """The outputs that predictions are made from, for one image."""
@@ -171,7 +172,7 @@ class OnnxModel(Predictor):
         self._session, self._threads, self._runtime = session, threads, runtime
         self._single: Session | None = session if 1 in (threads, processors()) else None
         self._single_lock = threading.Lock()
-        self.side, self.metadata, self.calibration = _checked(path, header)
+        self.side, self.metadata, self.calibration, self._n_reference = _checked(path, header)
         self._shapes = {name: shape for name, shape in _SHAPES.items() if name in session.outputs}
 
     @classmethod
@@ -196,7 +197,7 @@ class OnnxModel(Predictor):
         limited = LimitedSession(content, path)
         # A graph with another input was written by another program, whatever its metadata.
         header = _header(path, limited.metadata.get(METADATA) if limited.inputs == (PIXELS,) else None)
-        side, _, _ = _checked(path, header)
+        side, *_ = _checked(path, header)
         if "boxes" not in limited.outputs:
             raise _damaged(path, "it has no output boxes")
         shapes = {name: shape for name, shape in _SHAPES.items() if name in limited.outputs}
@@ -221,6 +222,11 @@ class OnnxModel(Predictor):
     def has_familiarity(self) -> bool:
         """Whether predictions have a familiarity."""
         return "familiarity" in self._shapes
+
+    @property
+    def n_reference(self) -> int | None:
+        """See `Predictor`."""
+        return self._n_reference if self.has_familiarity else None
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
@@ -289,15 +295,21 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {reason(error)}", code="model-damaged") from error
 
 
-def _checked(path: Path, header: Mapping[str, object]) -> tuple[int, dict[str, Any], Calibration | None]:
-    """Side, metadata and calibration of a header. Raises ConfigError ``model-damaged``."""
+def _checked(
+    path: Path, header: Mapping[str, object]
+) -> tuple[int, dict[str, Any], Calibration | None, int | None]:
+    """Side, metadata, calibration and `n_reference` of a header. Raises ConfigError ``model-damaged``."""
     side, margins, metadata = header.get("side"), header.get("margins"), header.get("metadata")
     if type(side) is not int or not 1 <= side <= MAX_SIDE:
         raise _damaged(path, f"its side is not a number of pixels up to {MAX_SIDE}")
     if not isinstance(metadata, dict) or not isinstance(margins, dict | None):
         raise _damaged(path, "its metadata are incomplete")
+    n_reference = header.get("n_reference")
+    if n_reference is not None and (type(n_reference) is not int or not 1 <= n_reference <= _MAX_REFERENCE):
+        raise _damaged(path, "its n_reference is not a number of images")
     check_metadata(metadata, path)
-    return side, metadata, None if margins is None else Calibration.from_dict(margins)
+    calibration = None if margins is None else Calibration.from_dict(margins)
+    return side, metadata, calibration, n_reference
 
 
 def _damaged(path: Path, why: str) -> ConfigError:

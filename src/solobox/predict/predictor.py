@@ -28,26 +28,30 @@ class PredictOptions:
     margins: probability in (0, 1) with which all four edges of the true box lie between `Prediction.lower` and `upper`.
         By default 0.9, or no margins where the model was not calibrated for that.
     outer: instead, one-sided margins: the probability with which `Prediction.outer` holds the whole object.
+    max_cut: instead, one-sided margins: the share of the object's area, in (0, 1), that `Prediction.outer` cuts off at
+        most, on average over images.
     min_presence: below this presence, in [0, 1], there is no box.
 
-    Raises ConfigError: ``options-conflict`` for both margins and outer, ``out-of-range``.
+    Raises ConfigError: ``options-conflict`` for several of margins, outer and max_cut, ``out-of-range``.
     """
 
     margins: float | None = None
     outer: float | None = None
+    max_cut: float | None = None
     min_presence: float | None = None
 
     def __post_init__(self) -> None:
-        if self.margins is not None and self.outer is not None:
+        kinds = {"margins": "a probability", "outer": "a probability", "max_cut": "a share of the object"}
+        chosen = {name: getattr(self, name) for name in kinds if getattr(self, name) is not None}
+        if len(chosen) > 1:
             raise ConfigError(
-                "margins and outer exclude each other: give one of them", code="options-conflict"
+                f"{' and '.join(chosen)} exclude each other: give one of them", code="options-conflict"
             )
-        for name in ("margins", "outer"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                hint = f": {value:g}% is {value / 100:g}" if 1 < value < 100 else ""
+        for name, value in chosen.items():
+            if not 0 < value < 1:
+                hint = f": {value:g}% is {value / 100:g}" if 1 <= value < 100 else ""
                 raise ConfigError(
-                    f"{name} is a probability between 0 and 1, not {value:g}{hint}", code="out-of-range"
+                    f"{name} is {kinds[name]} between 0 and 1, not {value:g}{hint}", code="out-of-range"
                 )
         if self.min_presence is not None and not 0 <= self.min_presence <= 1:
             raise ConfigError(
@@ -56,8 +60,13 @@ class PredictOptions:
 
     @property
     def level(self) -> float | None:
-        """The level of `margins` or `outer`, None for the default."""
+        """The level of `margins` or `outer`, None for the default, and for `max_cut`."""
         return self.margins if self.outer is None else self.outer
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether margins reach outwards alone."""
+        return self.outer is not None or self.max_cut is not None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +119,14 @@ class Predictor(ABC):
     @abstractmethod
     def has_familiarity(self) -> bool:
         """Whether predictions have a familiarity."""
+
+    @property
+    def n_reference(self) -> int | None:
+        """The images that familiarity was calibrated on, or groups of them: see `solobox.uncertainty.drift`.
+
+        None where there is no familiarity, and in files of earlier versions.
+        """
+        return None
 
     @abstractmethod
     def preprocess(self, image: ImageInput) -> NetworkInput:
@@ -186,6 +203,7 @@ class Predictor(ABC):
         *,
         margins: float | None = None,
         outer: float | None = None,
+        max_cut: float | None = None,
         min_presence: float | None = None,
     ) -> Prediction: ...
 
@@ -196,6 +214,7 @@ class Predictor(ABC):
         *,
         margins: float | None = None,
         outer: float | None = None,
+        max_cut: float | None = None,
         min_presence: float | None = None,
     ) -> list[Prediction]: ...
 
@@ -205,17 +224,18 @@ class Predictor(ABC):
         *,
         margins: float | None = None,
         outer: float | None = None,
+        max_cut: float | None = None,
         min_presence: float | None = None,
     ) -> Prediction | list[Prediction]:
         """One box for each image: one image gives one `Prediction`, a list of them a list in the same order.
 
         images: see `ImageInput`; several in a list or a tuple. An image that cannot be read has its `error` set.
             An image in memory is kept in `Prediction.source`.
-        margins, outer, min_presence: see `PredictOptions`.
+        margins, outer, max_cut, min_presence: see `PredictOptions`.
 
         Raises ConfigError for options that this model cannot meet, TypeError for anything that is not an image.
         """
-        options = PredictOptions(margins=margins, outer=outer, min_presence=min_presence)
+        options = PredictOptions(margins=margins, outer=outer, max_cut=max_cut, min_presence=min_presence)
         several = isinstance(images, list | tuple)
         inputs: Sequence[ImageInput] = images if several else [images]  # type: ignore[assignment,list-item]
         predictions = [
@@ -229,12 +249,15 @@ class Predictor(ABC):
 
         Codes: ``no-margins`` (not calibrated), ``margins-need-more-images``, ``no-presence`` (never learned).
         """
-        if options.level is not None:
+        if options.level is not None or options.max_cut is not None:
             if self.calibration is None:
                 raise ConfigError(
                     "this model was not calibrated and has no margins: train it again", code="no-margins"
                 )
-            self.calibration.factor(options.level, outer=options.outer is not None)  # or it says why not
+            if options.max_cut is not None:
+                self.calibration.factor_for_cut(options.max_cut)  # or it says why not
+            if options.level is not None:
+                self.calibration.factor(options.level, outer=options.outer is not None)
         if options.min_presence is not None and not self.has_presence:
             raise ConfigError(
                 "this model never learned presence: it was trained on no images without the object. List some, with "
@@ -244,8 +267,8 @@ class Predictor(ABC):
         return options
 
     def level(self, options: PredictOptions) -> float | None:
-        """The level of margins that these options mean for this model, None for no margins."""
-        if self.calibration is None or options.level is not None:
+        """The level of margins that these options mean for this model, None for no margins and for `max_cut`."""
+        if self.calibration is None or options.level is not None or options.max_cut is not None:
             return options.level
         return DEFAULT_LEVEL if DEFAULT_LEVEL in self.calibration.two_sided else None
 
@@ -292,11 +315,12 @@ def finish(
     """The prediction with its margins at `level`, and without its box where its presence is too low."""
     if prediction.error:
         return prediction
-    if calibration is not None and level is not None:
-        unit = scales(prediction.box, prediction.std)
-        lower, upper = calibration.margins(
-            prediction.box, unit, prediction.size, level, outer=options.outer is not None
-        )
+    if calibration is not None and (level is not None or options.max_cut is not None):
+        unit, box, size = scales(prediction.box, prediction.std), prediction.box, prediction.size
+        if options.max_cut is not None:
+            lower, upper = calibration.margins_for_cut(box, unit, size, options.max_cut)
+        elif level is not None:
+            lower, upper = calibration.margins(box, unit, size, level, outer=options.outer is not None)
         prediction = replace(prediction, lower=lower, upper=upper)
     return prediction if options.min_presence is None else prediction.if_present(options.min_presence)
 

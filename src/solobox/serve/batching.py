@@ -15,6 +15,7 @@ import numpy as np
 from solobox.errors import ImageError
 from solobox.predict.onnx_model import OnnxModel
 from solobox.predict.predictor import NetworkInput, Pixels, RawOutput, resize_to_square
+from solobox.serve.drift import DriftMonitor
 from solobox.serve.errors import HTTPError, server_busy
 from solobox.serve.prometheus import ServerMetrics
 from solobox.serve.settings import ServerSettings
@@ -43,6 +44,7 @@ class Batcher:
     ) -> None:
         self.model = model
         self._settings, self._metrics = settings, metrics
+        self._drift = DriftMonitor(model, metrics)
         self.pending = 0
         """Occupied slots."""
         self.has_std = False
@@ -142,6 +144,7 @@ class Batcher:
             self._seconds_per_image += 0.1 * (seconds / len(jobs) / self._workers - self._seconds_per_image)
             self._metrics.model.observe(seconds)
             self._metrics.batch.observe(len(jobs))
+            self._drift.observe(output)
             _resolve(jobs, output)
 
 

@@ -21,7 +21,7 @@ IMAGE_ERRORS = {
 OPTION_ERRORS = {
     "options-conflict": "Send one of them.",
     "out-of-range": "Send a probability, such as 0.9.",
-    "no-margins": "Leave margins and outer out.",
+    "no-margins": "Leave margins, outer and max_cut out.",
     "margins-need-more-images": "Ask for a lower level; GET /v1/model lists them.",
     "no-presence": "Leave min_presence out.",
 }

@@ -33,6 +33,9 @@ class ModelBody(BaseModel):
     familiarity: bool
     margins: list[float] = Field(description="Levels that margins are calibrated for")
     outer: list[float] = Field(description="Levels that outer boxes are calibrated for")
+    max_cut: list[float] = Field(
+        description="Shares of the object that an outer box may be asked to cut off at most"
+    )
     max_bytes: int
     max_pixels: int
     max_images: int
@@ -54,6 +57,7 @@ def health_routes(context: ServerContext) -> APIRouter:
             familiarity=model.has_familiarity,
             margins=sorted(model.calibration.two_sided) if model.calibration else [],
             outer=sorted(model.calibration.outer) if model.calibration else [],
+            max_cut=sorted(model.calibration.cut) if model.calibration else [],
             max_bytes=settings.max_bytes,
             max_pixels=settings.max_pixels,
             max_images=settings.max_images,

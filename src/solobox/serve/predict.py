@@ -104,7 +104,7 @@ def predict_routes(context: ServerContext) -> APIRouter:
             raise
         context.metrics.images.labels("ok").inc()
         (prediction,) = model.postprocess(output, [image.size], [file.name], options)
-        return prediction_body(prediction, level=model.level(options), outer=options.outer is not None)
+        return prediction_body(prediction, options, level=model.level(options))
 
     return router
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from solobox.boxes import Floats
 from solobox.predict.prediction import Prediction
+from solobox.predict.predictor import PredictOptions
 
 _DECIMALS = 3
 """Decimals of pixels: a thousandth is far below the error of any model."""
@@ -32,6 +33,9 @@ class PredictQuery(BaseModel):
     )
     outer: float | None = Field(
         None, description="Probability with which the outer box holds the whole object"
+    )
+    max_cut: float | None = Field(
+        None, description="Share of the object that the outer box cuts off at most, on average: 0.001 to 0.2"
     )
     min_presence: float | None = Field(
         None, ge=0, le=1, description="No box for an image with a lower presence than this"
@@ -61,9 +65,10 @@ class MarginsBody(BaseModel):
 
 
 class OuterBody(BaseModel):
-    """The box that holds the whole object with probability `level`."""
+    """The box that holds the whole object with probability `level`, or cuts off `max_cut` of it at most on average."""
 
-    level: Probability
+    level: Probability | None
+    max_cut: Probability | None
     box: Edges
 
 
@@ -94,12 +99,14 @@ class PredictionListBody(BaseModel):
     images: Sequence[PredictionBody]
 
 
-def prediction_body(prediction: Prediction, *, level: float | None, outer: bool) -> dict[str, Any]:
-    """A prediction as plain JSON values, see `PredictionBody`. level, outer: of its margins."""
+def prediction_body(
+    prediction: Prediction, options: PredictOptions, *, level: float | None
+) -> dict[str, Any]:
+    """A prediction as plain JSON values, see `PredictionBody`. level: of its margins, see `Predictor.level`."""
     margins = outer_box = None
-    if level is not None and not math.isnan(prediction.lower[0]):
-        if outer:
-            outer_box = {"level": level, "box": _pixels(prediction.outer)}
+    if not math.isnan(prediction.lower[0]):
+        if options.is_one_sided:
+            outer_box = {"level": level, "max_cut": options.max_cut, "box": _pixels(prediction.outer)}
         else:
             margins = {"level": level, "lower": _pixels(prediction.lower), "upper": _pixels(prediction.upper)}
     return {

@@ -124,7 +124,7 @@ class HeldOut:
     def calibration(self) -> Calibration:
         """The quantiles of their errors."""
         groups = self.groups if any(self.groups) else None
-        return Calibration.fit(self.truth, self.predicted, self.scale, groups)
+        return Calibration.fit(self.truth, self.predicted, self.scale, groups, size=(1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,9 @@ def calibrate(
     if count > 1:
         chosen_groups = [training.groups[row] for row in chosen.tolist()]
         familiarity = Familiarity.fit(
-            np.concatenate(pooled_training), np.concatenate(features), chosen_groups if frozen else None
-        )
+            np.concatenate(pooled_training), np.concatenate(features), chosen_groups if frozen else None,
+            held_out_groups=validation.groups,
+        )  # fmt: skip
     return CalibrationResult(calibration, familiarity, presence)
 
 

@@ -34,6 +34,8 @@ RELATIVE_TOLERANCE = 1e-4
 """Relative rounding error of a distance, in another batch or by another runtime."""
 
 _ARRAYS = ("mean", "components", "explained_variance", "noise_variance", "distances")
+_GROUPS = "groups"
+"""The array of `Familiarity.n_groups`; models of earlier versions have none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +45,8 @@ class Familiarity:
     mean: (D,). components: (k, D), orthonormal rows. explained_variance: (k,), along each component. noise_variance:
     (), along every other direction. distances: (m,), squared distances of images that it, or the Gaussian of their
     fold, was not fitted to, ascending.
+
+    n_groups: groups of the m images, an image by itself counts as one.
     """
 
     mean: npt.NDArray[np.float32]
@@ -50,22 +54,36 @@ class Familiarity:
     explained_variance: npt.NDArray[np.float32]
     noise_variance: npt.NDArray[np.float32]
     distances: npt.NDArray[np.float32]
+    n_groups: int
 
     @classmethod
     def fit(
-        cls, training: npt.ArrayLike, held_out: npt.ArrayLike, groups: Sequence[str] | None = None
+        cls,
+        training: npt.ArrayLike,
+        held_out: npt.ArrayLike,
+        groups: Sequence[str] | None = None,
+        *,
+        held_out_groups: Sequence[str] | None = None,
     ) -> "Familiarity":
         """Fit to pooled features of training images (n, D), n >= 2, and of held-out images (m, D), m >= 1.
 
         groups: the group of each training image, ``""`` for an image by itself: their distances are cross-fitted, and
             join those of the held-out images. Only for features that were not learned from them. None: they do not.
+        held_out_groups: those of the held-out images. None: each is one by itself.
         """
         features = np.asarray(training, dtype=np.float64)
         fitted = cls._gaussian(features, len(features))
         distances = [fitted.distance(held_out)]
+        names = list(held_out_groups or [""] * len(distances[0]))
         if groups is not None:
-            distances.append(cls._cross_fitted(features, groups))
-        return replace(fitted, distances=np.sort(np.concatenate(distances)).astype(np.float32))
+            crossed = cls._cross_fitted(features, groups)
+            distances.append(crossed)
+            names += groups if len(crossed) else []
+        return replace(
+            fitted,
+            distances=np.sort(np.concatenate(distances)).astype(np.float32),
+            n_groups=len({name or row for row, name in enumerate(names)}),
+        )
 
     @classmethod
     def _cross_fitted(cls, features: Floats, groups: Sequence[str]) -> Floats:
@@ -98,6 +116,7 @@ class Familiarity:
             explained_variance=np.maximum(values[:rank], noise).astype(np.float32),
             noise_variance=np.array(noise, dtype=np.float32),
             distances=np.zeros(0, np.float32),
+            n_groups=0,
         )
 
     def distance(self, features: npt.ArrayLike) -> Floats:
@@ -120,7 +139,9 @@ class Familiarity:
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
         """All arrays by name."""
-        return {name: getattr(self, name) for name in _ARRAYS}
+        return {name: getattr(self, name) for name in _ARRAYS} | {
+            _GROUPS: np.array(self.n_groups, np.float32)
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[np.float32]]) -> "Familiarity | None":
@@ -130,9 +151,15 @@ class Familiarity:
         """
         if not arrays:
             return None
-        if set(arrays) != set(_ARRAYS) or not _fit_together(arrays):
+        groups = arrays.get(_GROUPS, np.array(arrays["distances"].size if "distances" in arrays else 0))
+        arrays = {name: array for name, array in arrays.items() if name != _GROUPS}
+        if (
+            set(arrays) != set(_ARRAYS)
+            or not _fit_together(arrays)
+            or not _counts(groups, arrays["distances"])
+        ):
             raise ConfigError("the model's familiarity is damaged; train again", code="model-damaged")
-        return cls(**arrays)
+        return cls(**arrays, n_groups=int(groups))
 
 
 def _fit_together(arrays: Mapping[str, npt.NDArray[np.float32]]) -> bool:
@@ -145,6 +172,10 @@ def _fit_together(arrays: Mapping[str, npt.NDArray[np.float32]]) -> bool:
         and bool((arrays["explained_variance"] > 0).all() and arrays["noise_variance"] > 0)
         and bool((np.diff(arrays["distances"]) >= 0).all())
     )
+
+
+def _counts(groups: npt.NDArray[np.float32], distances: npt.NDArray[np.float32]) -> bool:
+    return groups.shape == () and bool(min(1, distances.size) <= groups <= max(1, distances.size))
 
 
 def shift_p_value(familiarity: npt.ArrayLike, n_reference: int, *, n_groups: int | None = None) -> float:

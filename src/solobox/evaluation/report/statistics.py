@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solobox import boxes
-from solobox.boxes import Floats
-from solobox.evaluation.coverage import object_sides
+from solobox.boxes import Floats, object_sides
 from solobox.evaluation.metrics import Evaluation
 
 
