@@ -1,5 +1,8 @@
 """A simulated person and `solobox annotate`: `python bench/annotate.py [--sets plates face] [--seeds 5] [--labels 50]`.
 
+With `--latency 5 20 50 100 500` instead: seconds of a training with so many labels, of which the last three are new,
+and prepared as the page does it while the person draws; by the clock and of the processors.
+
 The person draws the true box with a jitter of 2% of its sides, accepts a suggested box from an IoU of 0.85 on, corrects
 one from 0.5 on, and draws anew below. Seconds for each: drawing by extreme clicks 7.0 (Papadopoulos et al., 2017,
 "Extreme clicking for efficient object annotation"), looking at a suggestion 1.6 (Papadopoulos et al., 2016, "We don't
@@ -46,17 +49,19 @@ SETS: dict[str, Callable[[Path], tuple[Dataset, Dataset]]] = {
 
 
 class TimedLearner(Learner):
-    """Keeps the seconds of each training."""
+    """Keeps the seconds of each training, by the clock and of the processors."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
 
     def learn(self, labels: Mapping[str, tuple[ImageInput, Sequence[float]]]) -> int:
-        """Learn, by the clock."""
-        started = time.perf_counter()
+        """Learn, by both clocks."""
+        started, cpu = time.perf_counter(), time.process_time()
         count = super().learn(labels)
         self.seconds.append(time.perf_counter() - started)
+        self.cpu_seconds.append(time.process_time() - cpu)
         return count
 
 
@@ -143,6 +148,7 @@ def _session(
     found["accepted"] = accepted / max(shown, 1)
     found["shown"] = shown / labels
     found["learn p50"], found["learn p95"] = np.quantile(learners[0].seconds, [0.5, 0.95])
+    found["learn cpu p50"], found["learn cpu p95"] = np.quantile(learners[0].cpu_seconds, [0.5, 0.95])
     found["share for all"] = (seconds + _review(session, learners[0], true)) / (DRAW * len(true))
     said = session.quality.quality()
     if said is not None:
@@ -167,16 +173,45 @@ def _mean_iou(learner: Learner, test: Dataset) -> float:
     return float(iou(boxes, test.boxes).mean())
 
 
+def latency(name: str, training: Dataset, counts: Sequence[int], repeats: int) -> None:
+    """Print the seconds of trainings with so many labels."""
+    learner = TimedLearner()
+    learner.compile()
+    for count in counts:
+        if count > len(training):
+            print(f"{name}: there are no {count} labels", flush=True)
+            continue
+        learner.seconds, learner.cpu_seconds = [], []
+        for seed in range(repeats):
+            few = some(training, count, seed)
+            rows = zip(few.names, few.images, few.boxes.tolist(), strict=True)
+            labels = {f"{seed} {label}": (image, box) for label, image, box in rows}
+            learner.prepare(dict(list(labels.items())[: max(count - 3, 1)]), of=count)
+            learner.prepare(labels, of=count)
+            learner.learn(labels)
+        clock, cpu = (np.quantile(each, [0.5, 0.95]) for each in (learner.seconds, learner.cpu_seconds))
+        looks = 1 + (learner.localizer.refiner is not None)
+        print(
+            f"{name}: {count:4} labels, {looks} look(s): seconds p50 {clock[0]:.2f}, p95 {clock[1]:.2f}; "
+            f"of processors p50 {cpu[0]:.2f}, p95 {cpu[1]:.2f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, default=50)
+    parser.add_argument("--latency", type=int, nargs="*", default=[])
     arguments = parser.parse_args()
     quieten()
     for name in arguments.sets:
         with tempfile.TemporaryDirectory() as folder:
             training, test = SETS[name](Path(folder))
+            if arguments.latency:
+                latency(name, training, arguments.latency, arguments.seeds)
+                continue
             test = some(test, MAX_TEST, 0) if len(test) > MAX_TEST else test
             rows = [simulate(training, test, arguments.labels, seed) for seed in range(arguments.seeds)]
         print(f"{name}: {arguments.labels} of {len(training)} images, {arguments.seeds} seeds")

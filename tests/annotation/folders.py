@@ -9,6 +9,7 @@ from PIL import Image
 from stand_in_learner import StandInLearner
 
 from solobox.annotation.events import Answer, Box
+from solobox.annotation.learner import CrossFit, Learner
 from solobox.annotation.session import Session, open_session
 
 SIZE = (64, 48)
@@ -60,3 +61,14 @@ def wait_until(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+def measured_by(learner: Learner, names: list[str]) -> CrossFit:
+    """The whole measurement by these images."""
+    crossfit = learner.cross_fit(names)
+    while True:
+        try:
+            next(crossfit)
+        except StopIteration as end:
+            measured: CrossFit = end.value
+            return measured

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ class StandInLearner(Learner):
         self.true, self.std = true, std
         self.trained: list[dict[str, tuple[float, ...]]] = []
         self.measured: list[list[str]] = []
+        self.prepared: list[tuple[list[str], int]] = []
         self.may_learn = threading.Event()
         self.may_learn.set()
 
@@ -29,6 +31,15 @@ class StandInLearner(Learner):
         return Prediction(
             image.name, np.array(self.true[image.name]), probe(image).size, std=np.full(4, self.std)
         )
+
+    def state(self) -> dict[str, Any]:
+        return {"std": self.std}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.std = state["std"]
+
+    def prepare(self, labels: Mapping[str, tuple[ImageInput, Sequence[float]]], *, of: int) -> None:
+        self.prepared.append((sorted(labels), of))
 
     def learn(self, labels: Mapping[str, tuple[ImageInput, Sequence[float]]]) -> int:
         self.may_learn.wait(30)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import measured_by
 from PIL import Image
 
 from error_codes import has_code
 from small_objects import bright_rectangles
 from solobox import synthetic
-from solobox.annotation.learner import CrossFit, Learner
+from solobox.annotation.learner import Learner
 from solobox.boxes import iou
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
@@ -49,16 +50,6 @@ def labels_of(dataset: Dataset, count: int) -> dict[str, tuple[Path, tuple[float
         name: (path, tuple(box))
         for name, path, box in zip(dataset.names[:count], dataset.paths, dataset.boxes.tolist(), strict=False)
     }
-
-
-def measured_by(learner: Learner, names: list[str]) -> CrossFit:
-    crossfit = learner.cross_fit(names)
-    while True:
-        try:
-            next(crossfit)
-        except StopIteration as end:
-            measured: CrossFit = end.value
-            return measured
 
 
 def test_it_learns_measures_and_is_a_function_of_the_labels(learner: Learner, drawn: Dataset) -> None:

@@ -82,6 +82,17 @@ def test_a_reload_gives_the_same_image_and_another_person_another_one(session: S
     assert other.index != first.index
 
 
+def test_what_a_closed_page_had_comes_last(session: Session) -> None:
+    left = session.next("ann")  # who never answers
+    assert left is not None
+    seen = []
+    while (task := session.next("bob")) is not None:
+        seen.append(task.index)
+        session.answer(task.index, Answer(kind="absent"), person="bob", seen=task.seen)
+    assert seen[-1] == left.index
+    assert len(session.answers) == 30
+
+
 def test_further_images_do_not_change_the_order(photos: Path, session: Session, tmp_path: Path) -> None:
     before = [session.folder.names[index] for index in session.folder.order]
     (photos / "zz.jpg").write_bytes((photos / "00.jpg").read_bytes())

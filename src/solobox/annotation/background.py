@@ -2,20 +2,21 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from solobox.annotation.events import Answer, Box
 from solobox.annotation.image_folder import ImageFolder
+from solobox.annotation.kept_model import KeptModel
 from solobox.annotation.quality import QualityRecord
 from solobox.boxes import iou
-from solobox.errors import ImageError
+from solobox.errors import ConfigError, ImageError
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.annotation.learner import CrossFit, Learner
+    from solobox.annotation.learner import CrossFit, Labels, Learner
 
 MAX_REVIEWED = 2000
 """Images that are predicted for the review at once; further ones follow as these are answered."""
@@ -24,14 +25,17 @@ _MIN_BOXES = 5
 """Fewer boxes are not learned from."""
 
 _AT_ONCE = 8
+"""Images, at most, that other work waits for."""
+
 _PAUSE = 0.5
 """Seconds after a failure."""
 
 
 class Background:
-    """A thread that does what is most urgent: write the labels, learn, predict for the review, measure.
+    """A thread that does what is most urgent: write the labels, learn, predict for the review, prepare, measure.
 
-    folder: the images. quality: the record of measurements. lock: of the answers; the thread waits on it.
+    folder: the images. quality: the record of measurements. kept: the model, for the next session.
+    lock: of the answers; the thread waits on it.
     answers: gives the present ones by image. write: writes the labels if they changed; whether that was needed.
     make_learner: called once, in the thread. Where it fails, or gives None, nothing is learned.
 
@@ -44,6 +48,7 @@ class Background:
         self,
         folder: ImageFolder,
         quality: QualityRecord,
+        kept: KeptModel,
         lock: threading.RLock,
         answers: Callable[[], Mapping[str, Answer]],
         write: Callable[[], bool],
@@ -53,13 +58,16 @@ class Background:
         self.is_learning = False
         self.error = ""
         self.predictions: dict[int, tuple[int, Prediction]] = {}
-        self._folder, self._quality, self._answers, self._write = folder, quality, answers, write
+        self._folder, self._quality, self._kept = folder, quality, kept
+        self._answers, self._write = answers, write
         self._make_learner = make_learner or _new_learner
         self._learner: Learner | None = None
         self._work = threading.Condition(lock)
         self._has_news = True
         self._closed = self._is_idle = self._reviewing = False
+        self._lasting = ""  # what failed, until there is a new model
         self._learned: dict[str, Box] = {}
+        self._prepared: dict[str, Box] = {}
         self._given_up = 0
         self._measuring: tuple[int, Generator[None, None, CrossFit]] | None = None
         self._thread = threading.Thread(target=self._run, name="learner", daemon=True)
@@ -103,18 +111,19 @@ class Background:
             self._learner = self._make_learner()
             if self._learner is not None:
                 self._learner.compile()
+                self._restore(self._learner)
         except ModuleNotFoundError as error:
             self._learner = None
-            self.error = (
+            self._lasting = (
                 f"there are no suggestions: {error.name} is missing; install Solobox with its [train] extra"
             )
         except Exception as error:  # noqa: BLE001  (whatever it is: the page goes on without suggestions)
-            self._learner, self.error = None, f"there are no suggestions: {error}"
-        lasting = self.error
+            self._learner, self._lasting = None, f"there are no suggestions: {error}"
+        self.error = self._lasting
         while not self._closed:
             try:
                 if self._step():
-                    self.error = lasting
+                    self.error = self._lasting
                 else:
                     self._wait()
             except Exception as error:  # noqa: BLE001  (the page shows it, and people go on drawing)
@@ -122,6 +131,17 @@ class Background:
                 time.sleep(_PAUSE)
             finally:
                 self.is_learning = False
+
+    def _restore(self, learner: "Learner") -> None:
+        """Go on with the model of an earlier session, if there is one."""
+        try:
+            self._learned = self._kept.restore(learner, self._boxes())
+        except ConfigError as error:
+            self._lasting = (
+                f"the model of the last session is not used: {error}; a new one learns from the labels"
+            )
+        if self._learned:
+            self.labels, self.version = len(self._learned), 1
 
     def _wait(self) -> None:
         """Until there is news."""
@@ -144,6 +164,8 @@ class Background:
             self._learn(boxes, learner)
         elif self._reviewing and self.labels and (rest := self._unpredicted()):
             self._predict(rest, learner)
+        elif new := [name for name, box in boxes.items() if self._prepared.get(name) != box]:
+            self._prepare(new[:_AT_ONCE], boxes, learner)
         elif self._measuring is not None:
             self._measure(*self._measuring, learner)
         elif self._given_up != self.version and self._quality.is_due(len(blind := self._blind())):
@@ -168,9 +190,22 @@ class Background:
 
     def _learn(self, boxes: dict[str, Box], learner: "Learner") -> None:
         self.is_learning = True
-        self._learned = boxes
-        self.labels = learner.learn({name: (self._folder.folder / name, box) for name, box in boxes.items()})
+        self._learned = self._prepared = boxes
+        self.labels = learner.learn(self._labels(boxes))
         self.version += 1
+        self._lasting = ""
+        self._kept.save(learner, boxes)
+
+    def _labels(self, boxes: Mapping[str, Box]) -> "Labels":
+        return {name: (self._folder.folder / name, box) for name, box in boxes.items()}
+
+    def _prepare(self, new: Sequence[str], boxes: Mapping[str, Box], learner: "Learner") -> None:
+        """What can be computed of these images before they are learned from."""
+        prepared = {
+            name: box for name, box in boxes.items() if name in new or self._prepared.get(name) == box
+        }
+        self._prepared = prepared
+        learner.prepare(self._labels(prepared), of=len(boxes))
 
     def _blind(self) -> list[str]:
         """Of the images that were learned from, those that were drawn blind, in the order of their answers."""
@@ -188,6 +223,7 @@ class Background:
             measured: CrossFit = end.value
             self._quality.add(labels, np.asarray(iou(measured.predicted, measured.true)))
             learner.calibrate(measured)
+            self._kept.save(learner, self._learned)
         except BaseException:
             self._measuring = None
             self._given_up = self.version  # until there is another model

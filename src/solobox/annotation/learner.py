@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,9 @@ from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss
+from solobox.model.refiner import Refiner
 from solobox.model.runtime import Features, Pixels
+from solobox.model.saving import FORMAT
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import in_order
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
@@ -44,8 +48,12 @@ _MANY, _CROPS, _CROPS_OF_MANY = 100, 8, 3
 _STEPS = 40
 """Steps of training, about: more gain little, and a person waits (bench/LOG.md)."""
 
-_QUICK = {"batch": 16}
-"""Options of the recipe."""
+_QUICK = {"batch": 8}
+"""Options of the recipe: half the batch of the second look, in half the time, finds large objects as well, and small
+ones well enough to look at them again (bench/LOG.md)."""
+
+_REFINE_BATCH = 16
+"""Of the second look, whose boxes are what a person sees."""
 
 _MIN_REFINED = 10
 """Labels before there is a second look: a first one that is often lost leads it astray."""
@@ -156,13 +164,58 @@ class Learner:
         """The box that the present model finds, with margins if it is calibrated."""
         return self.localizer.predict_batch([image])[0]
 
+    def state(self) -> dict[str, Any]:
+        """The present model as tensors and plain values, for `load_state`; not the backbone, which never learns."""
+        model = self.localizer
+        return {
+            "made_by": self._settings(),
+            "head": dict(LocalizerHead(model).state_dict()),
+            "refiner": dict(model.refiner.state_dict()) if model.refiner is not None else {},
+            "refinements": model.architecture.refinements,
+            "detail": model.architecture.detail,
+            "calibration": model.calibration.to_dict() if model.calibration else None,
+            "helps": self._helps,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the model that `state` gave.
+
+        Raises ConfigError ``model-outdated`` for one of another backbone or other options, and whatever a state of
+        something else makes it raise; then the present model stays.
+        """
+        if state["made_by"] != self._settings():
+            raise ConfigError("it is of another backbone or of other options", code="model-outdated")
+        model = self._untrained.twin()
+        LocalizerHead(model).load_state_dict(state["head"])
+        if state["refiner"]:
+            model.architecture = replace(model.architecture, refinements=1, detail=state["detail"])
+            refiner = Refiner(model.backbone.channels, model.architecture).eval()
+            refiner.load_state_dict(state["refiner"])
+            model.set_refiner(refiner, state["refinements"])
+            model.compile_backbone()
+        calibration = state["calibration"]
+        model.calibration = Calibration.from_dict(calibration) if calibration else None
+        self.localizer, self._helps = model, state["helps"]
+
+    def _settings(self) -> dict[str, Any]:
+        """What a model must have been made by to be of use here."""
+        digest = blake2b(digest_size=16)
+        for name, tensor in self._untrained.backbone.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        return {"format": FORMAT, "recipe": self.recipe.to_dict(), "backbone": digest.hexdigest()}
+
+    def prepare(self, labels: Labels, *, of: int) -> None:
+        """Compute what `learn` needs of these labels, so that it takes less time. of: how many it will get."""
+        self._cache(labels, of)
+
     def learn(self, labels: Labels) -> int:
         """Train on all labels; the new model replaces the present one at the end.
 
         labels: by name, an image and its box ``x1, y1, x2, y2`` in pixels. Images that cannot be read are left out.
         Gives the number of boxes that were learned from. Raises DataError, ``no-images``, for none.
         """
-        self._cache(labels)
+        self._cache(labels, len(labels))
         examples = self._examples
         if not examples.first:
             raise DataError("none of the labelled images can be read", code="no-images")
@@ -226,10 +279,10 @@ class Learner:
             model.calibration = crossfit.calibration()
         self.localizer = model
 
-    def _cache(self, labels: Labels) -> None:
-        """Compute the crops of what is new, and forget what is gone."""
+    def _cache(self, labels: Labels, total: int) -> None:
+        """Compute the crops of what is new, and forget what is gone. total: labels that there will be."""
         old = self._examples
-        count = _CROPS if len(labels) <= _MANY else _CROPS_OF_MANY
+        count = _CROPS if total <= _MANY else _CROPS_OF_MANY
         first = self._updated(old.first, labels, lambda dataset: self._first_crops(dataset, count), count)
         detail = 0
         if len(first) >= _MIN_REFINED:
@@ -310,7 +363,8 @@ class Learner:
         if refined and len(examples.second) >= _MIN_REFINED:
             model.architecture = replace(model.architecture, refinements=1, detail=examples.detail)
             refiner = new_refiner(model)
-            self._fit(refine_stage(refiner, self._features(examples.second), self.recipe, loss, self._fabric))
+            recipe = replace(self.recipe, batch=_REFINE_BATCH)
+            self._fit(refine_stage(refiner, self._features(examples.second), recipe, loss, self._fabric))
             model.set_refiner(refiner.to("cpu").eval(), AUTO_REFINEMENTS)
             model.compile_backbone()
         return model

@@ -13,6 +13,7 @@ import numpy as np
 from solobox.annotation.background import MAX_REVIEWED, Background
 from solobox.annotation.events import Answer, Box, Event
 from solobox.annotation.image_folder import ImageFolder
+from solobox.annotation.kept_model import KeptModel
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
 from solobox.annotation.suggestion import is_worth_showing
@@ -38,7 +39,7 @@ _RESERVED = 600.0
 _OUTSIDE = 1.0
 """Pixels that a box may reach beyond its image, and is then cut."""
 
-_EVENTS = "events.jsonl"
+_EVENTS, _MODEL = "events.jsonl", "model.pt"
 _FILE = "file"
 """Who gave the labels that were there before."""
 
@@ -68,12 +69,13 @@ class Task:
 class _Waiting:
     """Images without an answer, in their order, the first few: those to be shown blind, and the others.
 
-    is_blind_due: whether it is the turn of a blind one.
+    is_blind_due: whether it is the turn of a blind one. taken: what other people had on their pages.
     """
 
     others: list[int]
     blind: list[int]
     is_blind_due: bool
+    taken: set[int]
 
 
 class Session:
@@ -108,8 +110,9 @@ class Session:
         self._shown: set[int] = set()  # in the review
         self._predicted = {} if suspects else _predicted_in(out, folder)
         self.background = Background(
-            folder, quality, self._lock, lambda: self.answers, self._write_if_changed, make_learner
-        )
+            folder, quality, KeptModel(kept_folder(out) / _MODEL), self._lock, lambda: self.answers,
+            self._write_if_changed, make_learner,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Begin to learn, in a thread of its own."""
@@ -141,7 +144,8 @@ class Session:
         """The next image for a person, None where all are answered.
 
         after: the image on the page now, which is not given again. One that is much like it comes later, if any other
-        comes among the next few.
+        comes among the next few. What other people have on their pages comes last: a page may be closed, and if not,
+        the second answer is refused as a conflict.
 
         Blind images stay a random sample: the order is that of a hash, every third image of it is to be shown blind,
         and these come strictly in this order. Where the next one of them is like the image before, it only waits for a
@@ -156,7 +160,10 @@ class Session:
                     self._on_pages.pop(person, None)
                     return None
                 index, blind = found
-                if index in self._taken(person) or self.folder.names[index] in self._log.answers.current:
+                if (
+                    index in self._taken(person) - line.taken
+                    or self.folder.names[index] in self._log.answers.current
+                ):
                     continue  # by someone else, meanwhile
                 self._delayed = line.is_blind_due and not blind and bool(line.blind)
                 self._on_pages[person] = index, time.monotonic()
@@ -171,13 +178,18 @@ class Session:
         }  # fmt: skip
 
     def _waiting(self, person: str, after: int | None) -> "_Waiting":
-        answers, taken = self._log.answers, self._taken(person)
+        taken = self._taken(person)
+        line = self._free(after, taken, taken)
+        return line if line.others or line.blind else self._free(after, taken, set())
+
+    def _free(self, after: int | None, taken: set[int], left_out: set[int]) -> "_Waiting":
+        answers = self._log.answers
         others: list[int] = []
         blind: list[int] = []
         for place, index in enumerate(self.folder.order):
             if len(others) == _AHEAD and blind:
                 break
-            if index in taken or index == after or self.folder.names[index] in answers.current:
+            if index in left_out or index == after or self.folder.names[index] in answers.current:
                 continue
             is_blind = self.suspects is None and place % BLIND_EVERY == BLIND_EVERY - 1
             # What the review showed cannot measure any more.
@@ -186,7 +198,7 @@ class Session:
                 line.append(index)
         done = len(answers.current) - answers.counts["kind", "skipped"]
         is_due = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1 or self._delayed
-        return _Waiting(others, blind, self.suspects is None and is_due)
+        return _Waiting(others, blind, self.suspects is None and is_due, taken)
 
     def _chosen(self, line: "_Waiting", after: int | None) -> tuple[int, bool] | None:
         """The image to show, and whether blind."""

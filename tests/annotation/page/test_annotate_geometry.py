@@ -147,3 +147,27 @@ def test_what_is_under_the_pointer_stays_there(page: Any) -> None:
     for place in seen[1:]:
         assert place == pytest.approx(seen[0])
     assert call(page, "view", "toCanvas", [[after[1], seen[0]]])[0] == pytest.approx(point)
+
+
+def test_a_close_up_shows_the_boxes_and_never_less_than_the_whole_image_would(page: Any) -> None:
+    cases: list[list[Any]] = []
+    for dice, width, height in sizes(5):
+        boxes = [some_box(dice, width, height) for _ in range(dice.randint(0, 2))]
+        boxes = [[x1, y1, x1 + (x2 - x1) / 9, y1 + (y2 - y1) / 9] for x1, y1, x2, y2 in boxes]
+        room = {"width": dice.randint(300, 1600), "height": dice.randint(200, 1000)}
+        cases.append([boxes, {"width": width, "height": height}, room])
+    wholes = call(page, "view", "fit", [case[1:] for case in cases])
+    closer = 0
+    for (boxes, _, room), whole, view in zip(
+        cases, wholes, call(page, "view", "closeUp", cases), strict=True
+    ):
+        assert view["scale"] >= whole["scale"]
+        closer += view["scale"] > whole["scale"]
+        for box in boxes:
+            left, right = (view["x"] + view["scale"] * box[side] for side in (0, 2))
+            top, bottom = (view["y"] + view["scale"] * box[side] for side in (1, 3))
+            assert -0.01 <= left <= right <= room["width"] + 0.01
+            assert -0.01 <= top <= bottom <= room["height"] + 0.01
+            if view["scale"] > whole["scale"]:
+                assert right - left <= room["width"] / 5 + 0.01
+    assert CASES / 4 < closer < CASES

@@ -66,6 +66,7 @@ async function show(next, { review = false } = {}) {
   if (mine !== turn) return image.close();
   cover(null);
   stage.show(image, { width: task.width, height: task.height });
+  if (task.given) stage.closeUp([task.given.box, task.suggestion?.box].filter(Boolean));
   stage.locked = false;
   const before = own.get(task.index);
   if (before && !task.answer) restore(before);

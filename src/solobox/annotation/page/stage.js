@@ -68,6 +68,12 @@ export class Stage {
     this.draw();
   }
 
+  /** Show these boxes large enough to be judged. */
+  closeUp(boxes) {
+    this.view = views.closeUp(boxes, this.size, this.room);
+    this.draw();
+  }
+
   /** Pixels as the keyboard moves them: the whole box, or its bottom right corner. */
   nudge(dx, dy, corner) {
     if (!this.box || this.locked) return;

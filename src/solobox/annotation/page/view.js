@@ -11,6 +11,17 @@ export function fit(image, room) {
   return { scale, x: (room.width - image.width * scale) / 2, y: (room.height - image.height * scale) / 2 };
 }
 
+/** So close that these boxes have only twice the longest of their sides around them; the whole image where that is more. */
+export function closeUp(boxes, image, room) {
+  const whole = fit(image, room);
+  const [x1, y1] = [0, 1].map((side) => Math.min(...boxes.map((box) => box[side])));
+  const [x2, y2] = [2, 3].map((side) => Math.max(...boxes.map((box) => box[side])));
+  const around = 4 * Math.max(...boxes.map((box) => Math.max(box[2] - box[0], box[3] - box[1])));
+  const scale = Math.min(room.width / (x2 - x1 + around), room.height / (y2 - y1 + around), CLOSEST / 2);
+  if (!boxes.length || scale <= whole.scale) return whole;
+  return settle({ scale, x: (room.width - (x1 + x2) * scale) / 2, y: (room.height - (y1 + y2) * scale) / 2 }, image, room);
+}
+
 export const toImage = (view, [x, y]) => [(x - view.x) / view.scale, (y - view.y) / view.scale];
 
 export const toCanvas = (view, [u, v]) => [view.x + u * view.scale, view.y + v * view.scale];
