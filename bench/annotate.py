@@ -173,8 +173,8 @@ def _mean_iou(learner: Learner, test: Dataset) -> float:
     return float(iou(boxes, test.boxes).mean())
 
 
-def latency(name: str, training: Dataset, counts: Sequence[int], repeats: int) -> None:
-    """Print the seconds of trainings with so many labels."""
+def latency(name: str, training: Dataset, test: Dataset, counts: Sequence[int], repeats: int) -> None:
+    """Print the seconds of trainings with so many labels, which are true boxes, and mean IoU on the test images."""
     learner = TimedLearner()
     learner.compile()
     for count in counts:
@@ -182,6 +182,7 @@ def latency(name: str, training: Dataset, counts: Sequence[int], repeats: int) -
             print(f"{name}: there are no {count} labels", flush=True)
             continue
         learner.seconds, learner.cpu_seconds = [], []
+        found = []
         for seed in range(repeats):
             few = some(training, count, seed)
             rows = zip(few.names, few.images, few.boxes.tolist(), strict=True)
@@ -189,11 +190,12 @@ def latency(name: str, training: Dataset, counts: Sequence[int], repeats: int) -
             learner.prepare(dict(list(labels.items())[: max(count - 3, 1)]), of=count)
             learner.prepare(labels, of=count)
             learner.learn(labels)
+            found.append(_mean_iou(learner, test))
         clock, cpu = (np.quantile(each, [0.5, 0.95]) for each in (learner.seconds, learner.cpu_seconds))
         looks = 1 + (learner.localizer.refiner is not None)
         print(
             f"{name}: {count:4} labels, {looks} look(s): seconds p50 {clock[0]:.2f}, p95 {clock[1]:.2f}; "
-            f"of processors p50 {cpu[0]:.2f}, p95 {cpu[1]:.2f}",
+            f"of processors p50 {cpu[0]:.2f}, p95 {cpu[1]:.2f}; IoU {np.mean(found):.4f} +- {np.std(found):.4f}",
             flush=True,
         )
 
@@ -209,10 +211,10 @@ def main() -> None:
     for name in arguments.sets:
         with tempfile.TemporaryDirectory() as folder:
             training, test = SETS[name](Path(folder))
-            if arguments.latency:
-                latency(name, training, arguments.latency, arguments.seeds)
-                continue
             test = some(test, MAX_TEST, 0) if len(test) > MAX_TEST else test
+            if arguments.latency:
+                latency(name, training, test, arguments.latency, arguments.seeds)
+                continue
             rows = [simulate(training, test, arguments.labels, seed) for seed in range(arguments.seeds)]
         print(f"{name}: {arguments.labels} of {len(training)} images, {arguments.seeds} seeds")
         for key in dict.fromkeys(key for row in rows for key in row):

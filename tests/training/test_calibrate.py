@@ -19,7 +19,7 @@ from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss, with_presence
 from solobox.model.presence import Presence, temperature
 from solobox.predict.predictor import PredictOptions
-from solobox.training import training_run
+from solobox.training import crossval, training_run
 from solobox.training.calibrate import CalibrationResult, HeldOut, calibrate, cross_fit_temperature
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.loop import fit
@@ -187,6 +187,12 @@ def test_refined_boxes_are_calibrated_on_all_images_by_refined_boxes(tmp_path: P
         counts: Any = localizer.metadata["counts"]
         assert localizer.calibration is not None
         assert localizer.calibration.n_images == counts["val"] + counts["train"]
+    # Of enough images one half is predicted.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crossval, "_ENOUGH", 5)
+        localizer = train(small, tmp_path / "half", recipe)
+    assert localizer.calibration is not None
+    assert localizer.calibration.n_images == counts["val"] + counts["train"] // 2
     once, twice = seen
     np.testing.assert_array_equal(once.truth, twice.truth)
     assert (once.predicted != twice.predicted).any(axis=1).all()

@@ -42,7 +42,7 @@ from solobox.uncertainty.conformal import Calibration, scales
 from solobox.utils.progress import NullProgress
 
 _FOLDS = 3
-_MANY, _CROPS, _CROPS_OF_MANY = 100, 8, 3
+_MANY, _CROPS, _CROPS_OF_MANY = 40, 8, 3
 """Crops of each image, up to so many boxes and beyond: memory and time are for about 1,000."""
 
 _STEPS = 40
