@@ -53,6 +53,17 @@ def plates() -> tuple[Dataset, Dataset]:
     return replace(training, split=("",) * len(training)), replace(test, split=("",) * len(test))
 
 
+def whole(name: str) -> Dataset:
+    """All images of a set: ``kangaroo``, ``plates``, or a class of Caltech."""
+    if name == "kangaroo":
+        return Dataset.read(
+            _there(DATA / name / "annots"), images=DATA / name / "images", skip_bad=True
+        ).positives()
+    if name == "plates":
+        return Dataset.read(_there(DATA / name / "plates.csv"), images=DATA / name / "images").positives()
+    return Dataset.read(_there(DATA / "caltech" / f"{name}.csv"), skip_bad=True).positives()
+
+
 def some(dataset: Dataset, count: int, seed: int) -> Dataset:
     """`count` of the rows, drawn at random by `seed`."""
     return dataset.select(np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count]))

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from datasets import DATA
-from solobox import Dataset, Recipe
+from datasets import whole
+from solobox import Recipe
 from solobox.boxes import Floats
 from solobox.cli.console import quieten
 from solobox.images.reading import read
@@ -45,13 +45,7 @@ class Featured:
 
 
 def featured(name: str, localizer: Localizer) -> Featured:
-    if name == "kangaroo":
-        dataset = Dataset.read(DATA / name / "annots", images=DATA / name / "images", skip_bad=True)
-    elif name == "plates":
-        dataset = Dataset.read(DATA / name / "plates.csv", images=DATA / name / "images")
-    else:
-        dataset = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
-    dataset = dataset.positives().with_auto_groups()
+    dataset = whole(name).with_auto_groups()
     dataset = dataset.select(np.argsort(np.array(dataset.names), kind="stable"))
     images = [Image.fromarray(read(path).pixels) for path in dataset.paths]
     changed = {

@@ -16,8 +16,9 @@ from unittest import mock
 import numpy as np
 import torch
 
-from datasets import caltech, joined, kangaroo, plates, some
-from solobox import Dataset, Recipe
+from datasets import joined, kangaroo, plates, some
+from selftraining import of_class
+from solobox import Recipe
 from solobox.boxes import iou
 from solobox.cli.console import quieten
 from solobox.config import recipe as recipe_module
@@ -26,12 +27,7 @@ from solobox.training.crossval import CrossValidator
 WAYS = ((32, 140), (32, 70), (32, 35), (16, 140), (16, 40))
 """Batch, and steps at least."""
 
-
-def parts(name: str) -> tuple[Dataset, Dataset]:
-    if name in ("kangaroo", "plates"):
-        return {"kangaroo": kangaroo, "plates": plates}[name]()
-    training, test = (part.select(np.array(part.label) == name) for part in caltech())
-    return training, test
+SETS = {"kangaroo": kangaroo, "plates": plates}
 
 
 def main() -> None:
@@ -42,7 +38,7 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten()
     for name in arguments.sets:
-        training, test = parts(name)
+        training, test = SETS.get(name, of_class(name))()
         test = some(test, min(60, len(test)), 0)
         found: dict[tuple[str, tuple[int, int]], list[float]] = {}
         seconds: dict[tuple[int, int], list[float]] = {}

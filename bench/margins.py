@@ -31,7 +31,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from datasets import DATA, caltech
+from datasets import caltech, whole
 from solobox import Dataset, Recipe, synthetic, train
 from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
@@ -267,16 +267,13 @@ def main() -> None:
     if arguments.only in ("labels", None):
         with tempfile.TemporaryDirectory() as folder:
             for name in arguments.sets:
-                if name == "synthetic":
-                    dataset = synthetic.write(folder, 900, seed=12)
-                else:
-                    dataset = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
+                dataset = synthetic.write(folder, 900, seed=12) if name == "synthetic" else whole(name)
                 dataset = dataset.with_auto_groups()
                 for count in arguments.counts:
                     if count < len(dataset) * 0.8:
                         labels(dataset, name, count, arguments.size, arguments.draws)
     if arguments.only == "runs":
-        frames = Dataset.read(DATA / "plates" / "plates.csv")
+        frames = whole("plates")
         for count in arguments.counts:
             if count < len(frames) * 0.8:
                 runs(frames, "plates", count, arguments.draws)

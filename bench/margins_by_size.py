@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import DATA, caltech, joined
+from datasets import caltech, joined, whole
 from margins import LEVELS
 from solobox import Dataset, Recipe, synthetic
 from solobox.boxes import Floats, area, object_sides
@@ -156,13 +156,8 @@ def by_name(name: str, folder: str) -> Dataset:
         return synthetic.write(folder, 600, seed=12)
     if name == "caltech":
         return joined(*caltech())
-    if name == "kangaroo":
-        annotated = Dataset.read(DATA / name / "annots", images=DATA / name / "images", skip_bad=True)
-    elif name == "plates":
-        annotated = Dataset.read(DATA / name / "plates.csv", images=DATA / name / "images")
-    else:
-        annotated = Dataset.read(DATA / "caltech" / f"{name}.csv", skip_bad=True)
-    return replace(annotated.positives(), split=("",) * len(annotated.positives()))
+    dataset = whole(name)
+    return replace(dataset, split=("",) * len(dataset))
 
 
 def main() -> None:

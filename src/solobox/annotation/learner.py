@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -199,11 +200,16 @@ class Learner:
 
     def _settings(self) -> dict[str, Any]:
         """What a model must have been made by to be of use here."""
+        return {"format": FORMAT, "recipe": self.recipe.to_dict(), "backbone": self._backbone_digest}
+
+    @cached_property
+    def _backbone_digest(self) -> str:
+        """Of the weights, which never learn."""
         digest = blake2b(digest_size=16)
         for name, tensor in self._untrained.backbone.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-        return {"format": FORMAT, "recipe": self.recipe.to_dict(), "backbone": digest.hexdigest()}
+        return digest.hexdigest()
 
     def prepare(self, labels: Labels, *, of: int) -> None:
         """Compute what `learn` needs of these labels, so that it takes less time. of: how many it will get."""

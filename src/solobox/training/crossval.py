@@ -96,8 +96,7 @@ class OutOfFold:
         with torch.inference_mode():
             output = _concatenated([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
-        boxes, std = output.boxes.double().numpy(), output.std().double().numpy()
-        return _predictions(boxes, std, [name], [size])[0]
+        return _predictions(*_boxes_and_std(output), [name], [size])[0]
 
     def write(self, path: Path) -> None:
         """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box."""
@@ -202,8 +201,7 @@ class CrossValidator:
         recipe = replace(self.recipe, seed=self.recipe.seed if seed is None else seed)
         head = copy.deepcopy(self.untrained)
         stage = head_stage(head, self.features, recipe, self.loss, fabric=self.fabric, rows=rows, name=name)
-        stage = replace(stage, epochs=max(round(stage.epochs * effort), 1))
-        fit(stage, fabric=self.fabric, progress=self.progress)
+        fit(stage.shortened(effort), fabric=self.fabric, progress=self.progress)
         if head.presence is not None:
             stage = presence_stage(
                 head.presence, self.features, recipe, fabric=self.fabric, rows=rows, name=f"{name}, presence"
@@ -230,8 +228,7 @@ class CrossValidator:
 
     def predict(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> list[Prediction]:
         """The predictions of a head for readable images, in order, without presence and familiarity."""
-        output = self.outputs(head, rows)
-        return self._predictions(output.boxes.double().numpy(), output.std().double().numpy(), rows)
+        return self._predictions(*_boxes_and_std(self.outputs(head, rows)), rows)
 
     def _predictions(self, boxes: Floats, std: Floats, rows: Sequence[int] | Rows) -> list[Prediction]:
         names = [name_of(self.images.dataset.images[row]) for row in rows]
@@ -291,8 +288,7 @@ class CrossValidator:
             if self.crops is not None:
                 localizers.append(self._with_head(head))
             elif len(rows):
-                output = validator.outputs(head, rows)
-                boxes[rows], std[rows] = output.boxes.double().numpy(), output.std().double().numpy()
+                boxes[rows], std[rows] = _boxes_and_std(validator.outputs(head, rows))
         if self.crops is None:
             return boxes, std
         train_refiners(
@@ -409,6 +405,10 @@ def _predictions(
     """Predictions of boxes and standard deviations (n, 4) as fractions."""
     unknown = np.full(len(names), np.nan)
     return postprocess(RawOutput(in_order(boxes), std, unknown, unknown), sizes, names)
+
+
+def _boxes_and_std(output: Output) -> tuple[Floats, Floats]:
+    return output.boxes.double().numpy(), output.std().double().numpy()
 
 
 def _concatenated(outputs: Sequence[Output]) -> Output:

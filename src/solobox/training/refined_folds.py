@@ -23,14 +23,15 @@ from solobox.training.feature_cache import FeatureCache
 from solobox.training.image_cache import ImageSource
 from solobox.training.loop import fit
 from solobox.training.refining import (
-    AUTO_REFINEMENTS,
     IMAGES_AT_ONCE,
     Errors,
+    Gain,
     crop_features,
     crop_source,
     detail_of,
     new_refiner,
     refine_stage,
+    refinements_of,
 )
 from solobox.utils.progress import Progress
 
@@ -91,10 +92,11 @@ def refine_folds(
     detail = detail_of(recipe.architecture, recipe, true, sizes)
     if not detail:
         return None
-    times = AUTO_REFINEMENTS if recipe.refine == "auto" else int(recipe.refine)
     localizers = [localizer.twin() for localizer in first.localizers]
     for localizer in localizers:
-        localizer.architecture = replace(localizer.architecture, refinements=times, detail=detail)
+        localizer.architecture = replace(
+            localizer.architecture, refinements=refinements_of(recipe), detail=detail
+        )
     architecture, backbone = localizers[0].architecture, localizers[0].backbone
     crops = crop_features(
         crop_source(images.dataset.select(rows), architecture, Distributed(), folder),
@@ -104,9 +106,8 @@ def refine_folds(
     ).to_device(fabric.device)  # fmt: skip
     train_refiners(localizers, first.fold[rows], crops, recipe, loss, fabric=fabric, progress=progress)
     second = second_looks(localizers, first.fold, images, progress)
-    gain = np.asarray(iou(second.boxes[rows], true)) - np.asarray(iou(first.boxes[rows], true))
-    error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
-    return None if recipe.refine == "auto" and float(gain.mean()) <= error else second
+    gain = Gain.of(iou(second.boxes[rows], true), iou(first.boxes[rows], true))
+    return second if gain.is_enough(recipe) else None
 
 
 def train_refiners(
@@ -130,11 +131,7 @@ def train_refiners(
         chosen = crops.rows_of(torch.from_numpy((fold >= 0) & (fold != number)))
         name = f"second look, fold {number + 1} of {len(localizers)}"
         stage = refine_stage(refiner, crops, recipe, loss, fabric, rows=chosen, name=name)
-        fit(
-            replace(stage, epochs=max(round(stage.epochs * effort), 1)),
-            fabric=fabric,
-            progress=progress,
-        )
+        fit(stage.shortened(effort), fabric=fabric, progress=progress)
         device = next(localizer.parameters()).device
         localizer.set_refiner(refiner.eval().to(device), localizer.architecture.refinements)
 

@@ -126,6 +126,29 @@ def detail_of(architecture: Architecture, recipe: Recipe, boxes: Floats, sizes: 
     return min(max(round(needed), least), MAX_DETAIL, MAX_SIDE // a.side)
 
 
+class Gain(NamedTuple):
+    """How much higher the mean IoU is by the second look. error: its standard error."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, second: npt.ArrayLike, first: npt.ArrayLike) -> "Gain":
+        """From the IoU of n images by the second look and by the first, (n,) each."""
+        gain = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
+        error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+        return cls(float(gain.mean()), error)
+
+    def is_enough(self, recipe: Recipe) -> bool:
+        """Whether a model by this recipe keeps its second look."""
+        return recipe.refine != "auto" or self.mean > self.error
+
+
+def refinements_of(recipe: Recipe) -> int:
+    """How often a second look refines a box; see `Recipe.refine`."""
+    return AUTO_REFINEMENTS if recipe.refine == "auto" else int(recipe.refine)
+
+
 @dataclass(frozen=True, slots=True)
 class SecondLook:
     """What the stage trains on.
@@ -146,11 +169,9 @@ class SecondLook:
         stage = refine_stage(self.refiner, self.features, recipe, loss, fabric, validation=self.held_out)
         return replace(stage, validate=lambda module: self._ious(module, fabric))
 
-    def gain(self, fabric: Fabric) -> tuple[float, float]:
-        """How much higher the mean IoU of the validation images is by the trained refiner, and its standard error."""
-        gain = self._ious(LocalizerHead(self.refiner), fabric) - self.first
-        error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
-        return float(gain.mean()), error
+    def gain(self, fabric: Fabric) -> "Gain":
+        """What the trained refiner gains on the validation images."""
+        return Gain.of(self._ious(LocalizerHead(self.refiner), fabric).numpy(), self.first.numpy())
 
     def _ious(self, module: nn.Module, fabric: Fabric) -> Tensor:
         """IoU (n,) of the validation images after prediction's choice."""

@@ -86,6 +86,10 @@ class Stage:
         """Optimizer steps in an epoch."""
         return -(-self.batches_per_epoch // self.optimizer.accumulate)
 
+    def shortened(self, effort: float) -> "Stage":
+        """With a share of its epochs, at least one."""
+        return replace(self, epochs=max(round(self.epochs * effort), 1))
+
 
 def initial_localizer(recipe: Recipe, *, presence: bool, backbone: nn.Module | None = None) -> Localizer:
     """The localizer that training begins with: its random weights depend on the recipe's seed alone.

@@ -29,9 +29,7 @@ from solobox.training.folds import assign_folds
 from solobox.training.loggers import Logger, loggers
 from solobox.training.loop import Callback
 from solobox.training.run_folder import locked, must_be_unfinished, must_be_vacant
-from solobox.training.stages import (
-    initial_localizer,
-)
+from solobox.training.stages import initial_localizer
 from solobox.training.training_run import Timer, TrainingRun, fingerprints_of
 from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress

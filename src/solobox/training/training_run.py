@@ -35,7 +35,7 @@ from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.folds import groups_of
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, NativeImages
 from solobox.training.loop import Callback, Checkpointer, FitResult, fit
-from solobox.training.refining import AUTO_REFINEMENTS, STAGE, detail_for, prepare
+from solobox.training.refining import STAGE, detail_for, prepare, refinements_of
 from solobox.training.run_folder import OUT_OF_FOLD
 from solobox.training.stages import (
     LocalizerHead,
@@ -243,13 +243,12 @@ class TrainingRun:
         self.timer.lap("crops")
         with manager.stage(STAGE, start) as checkpointer:
             result = self._fit(look.stage(recipe, self.loss, self.fabric), checkpointer)
-        gain, error = look.gain(self.fabric)
-        kept = recipe.refine != "auto" or gain > error
+        gain = look.gain(self.fabric)
+        kept = gain.is_enough(recipe)
         manager.stage_ended(result, better=kept)
-        change = f"{gain:+.3f} +- {error:.3f} of IoU on {len(look.first)} validation images"
+        change = f"{gain.mean:+.3f} +- {gain.error:.3f} of IoU on {len(look.first)} validation images"
         if kept:
-            times = AUTO_REFINEMENTS if recipe.refine == "auto" else int(recipe.refine)
-            localizer.set_refiner(look.refiner, times)
+            localizer.set_refiner(look.refiner, refinements_of(recipe))
             self.progress.say(
                 f"a second look at a crop around the box: {change}. It reads images at {detail * first_look.side} px"
             )
