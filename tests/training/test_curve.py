@@ -1,6 +1,7 @@
 """The learning curve, and the law that it is read off."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import Module
 
+from small_objects import bright_rectangles
 from solobox import synthetic
 from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
+from solobox.training import crossval, refined_folds
 from solobox.training.curve import Curve, Gain, Law, Point, fit_curve, fit_laws, learning_curve, nested
+from solobox.training.feature_cache import FeatureCache
+from solobox.training.refining import refine_stage
+from solobox.training.stages import Stage, head_stage
 
 QUICK = {"size": 64, "crops": 2, "epochs": 1, "width": 16, "bins": 8, "batch": 32}
 SIZES = np.array([25.0, 50.0, 100.0, 160.0])
@@ -198,3 +206,36 @@ def test_scenes_are_measured_at_four_sizes_without_those_that_do_not_count(tmp_p
     for row, point in zip(rows, curve.points, strict=True):
         assert (int(row["images"]), row["kind"]) == (point.images, point.kind)
         assert float(row["mean_iou"]) == pytest.approx(point.mean_iou, abs=1e-6)
+
+
+@pytest.mark.usefixtures("without_openvino", "few_steps")
+def test_small_objects_are_looked_at_twice_by_models_that_saw_no_more_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images, boxes = bright_rectangles()
+    trained: dict[str, list[list[int]]] = {"first": [], "second": []}
+
+    def remember(which: str, make: Callable[..., Stage]) -> Callable[..., Stage]:
+        def stage(
+            module: Module, features: FeatureCache, *args: object, rows: Tensor, **kwargs: object
+        ) -> Stage:
+            trained[which].append(sorted(set(features.images[rows].tolist())))
+            return make(module, features, *args, rows=rows, **kwargs)
+
+        return stage
+
+    monkeypatch.setattr(crossval, "head_stage", remember("first", head_stage))
+    monkeypatch.setattr(refined_folds, "refine_stage", remember("second", refine_stage))
+    dataset = Dataset.from_arrays(images, boxes)
+    once, twice = (
+        learning_curve(
+            dataset, Recipe.from_preset("quick", QUICK | {"refine": refine}), repetitions=3, auto_group=False
+        )
+        for refine in ("off", 1)
+    )
+    # First looks go fold by fold, second ones size by size.
+    by_size = [trained["first"][-12:][4 * fold + size] for size in range(4) for fold in range(3)]
+    assert trained["second"] == by_size
+    assert len(trained["second"][0]) < len(trained["second"][-1]) < len(images)
+    assert [point.images for point in once.points] == [point.images for point in twice.points]
+    assert twice.points[3].mean_iou != once.points[3].mean_iou

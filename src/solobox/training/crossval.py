@@ -38,11 +38,12 @@ from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, 
 from solobox.training.loop import fit
 from solobox.training.refined_folds import (
     FirstLooks,
-    SecondLooks,
+    Looks,
     refine_folds,
     second_looks,
     train_refiners,
 )
+from solobox.training.refining import detail_for
 from solobox.training.stages import LocalizerHead, head_stage, initial_localizer, presence_stage
 from solobox.uncertainty.familiarity import Familiarity
 from solobox.utils.atomic import replacing
@@ -286,13 +287,15 @@ class CrossValidator:
             head = validator.fit(fold == 1 - half, f"margins, half {half + 1} of 2", effort=_EFFORT)
             rows = np.flatnonzero((fold == half) & measured)
             if self.crops is not None:
-                localizers.append(self._with_head(head))
+                localizers.append(self.localizer_of(head))
             elif len(rows):
                 boxes[rows], std[rows] = _boxes_and_std(validator.outputs(head, rows))
         if self.crops is None:
             return boxes, std
+        boxed = fold[self.images.dataset.has_box]
+        trained = [boxed == 1 - half for half in range(len(localizers))]
         train_refiners(
-            localizers, fold[self.images.dataset.has_box], self.crops, self.recipe, self.loss, effort=_EFFORT,
+            localizers, trained, self.crops, self.recipe, self.loss, effort=_EFFORT,
             fabric=self.fabric, progress=self.progress,
         )  # fmt: skip
         second = second_looks(localizers, np.where(measured, fold, -1), self.images, self.progress)
@@ -310,14 +313,16 @@ class CrossValidator:
         features = dict(zip(readable.tolist(), self.pooled_features(readable), strict=True))
         distances = np.full(len(dataset), np.nan)
         heads, logits = [], torch.zeros(len(dataset))
-        boxes, places, std = (np.full((len(dataset), 4), np.nan) for _ in range(3))
+        first = FirstLooks(fold)
         for number in range(folds):
             rows = np.flatnonzero(fold == number)
-            others = np.flatnonzero((fold >= 0) & (fold != number))
-            heads.append(self.fit((fold >= 0) & (fold != number), f"fold {number + 1} of {folds}"))
-            if not len(rows):
+            trained = (fold >= 0) & (fold != number)
+            heads.append(self.fit(trained, f"fold {number + 1} of {folds}"))
+            output = self.outputs(heads[-1], rows) if len(rows) else None
+            first.add(self.localizer_of(heads[-1]), trained, output)
+            if output is None:
                 continue
-            output = self.outputs(heads[-1], rows)
+            others = np.flatnonzero(trained)
             others = others[:: max(len(fold) // MAX_IMAGES, 1)]
             if len(others) > 1:  # a single image has no standard deviation
                 held_out = np.stack([features[row] for row in rows.tolist()])
@@ -326,19 +331,10 @@ class CrossValidator:
                 ).distance(held_out)
             if output.presence is not None:
                 logits[rows] = output.presence
-            for array, tensor in (boxes, output.boxes), (places, output.likeliest()), (std, output.std()):
-                array[rows] = tensor.double().numpy()
-        first = FirstLooks(
-            tuple(self._with_head(head) for head in heads),
-            fold,
-            in_order(boxes).clip(0, 1),
-            places,
-        )
-        second = self._refine(first)
-        if second is not None:
-            boxes, std = second.boxes, second.std
+        second = self.refine(first)
+        looks = second or first.looks
         for row, prediction in zip(
-            readable, self._predictions(boxes[readable], std[readable], readable), strict=True
+            readable, self._predictions(looks.boxes[readable], looks.std[readable], readable), strict=True
         ):
             predictions[row] = prediction
         familiarity = _survival(distances[readable])
@@ -354,10 +350,15 @@ class CrossValidator:
             predictions[row] = replace(
                 predictions[row], presence=float(presence[index]), familiarity=float(familiarity[index])
             )
-        refined = () if second is None else second.localizers
+        refined = () if second is None else tuple(second.localizers)
         return OutOfFold(dataset, tuple(predictions), fold, self, tuple(heads), refined)
 
-    def _with_head(self, head: LocalizerHead) -> Localizer:
+    @property
+    def may_refine(self) -> bool:
+        """Whether the objects are small enough for a second look, or the recipe wants one."""
+        return detail_for(self.localizer, self.recipe, self.images) > 0
+
+    def localizer_of(self, head: LocalizerHead) -> Localizer:
         """A localizer for prediction with this head."""
         localizer = self.localizer.twin()
         for name in ("extra", "vectorizer", "head"):
@@ -365,9 +366,10 @@ class CrossValidator:
         localizer.presence = None
         return localizer
 
-    def _refine(self, first: FirstLooks) -> SecondLooks | None:
+    def refine(self, first: FirstLooks) -> Looks | None:
+        """Give the localizers of the folds a second look, and predict with it; see `refine_folds`."""
         return refine_folds(
-            first, self.images, self.recipe, self.loss, crops_per_image=self.features.crops_per_image,
+            first, self.images, self.recipe, self.loss,
             budget=max(self.recipe.ram_gb * 1e9 / 2 - self.features.store.nbytes, 0), folder=self.folder,
             fabric=self.fabric, progress=self.progress,
         )  # fmt: skip

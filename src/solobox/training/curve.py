@@ -26,6 +26,7 @@ from solobox.data.splits import ranked
 from solobox.errors import DataError
 from solobox.training.crossval import CrossValidator
 from solobox.training.folds import assign_folds, groups_of
+from solobox.training.refined_folds import FirstLooks
 from solobox.utils.atomic import replacing
 from solobox.utils.progress import Progress
 
@@ -134,6 +135,8 @@ def learning_curve(
     skip_bad: leave out images that cannot be read, rather than raise DataError.
     auto_group: keep copies of an image together, see `Dataset.with_auto_groups`.
 
+    Where objects are small, each size is measured with a second look if that is better, as `train` decides.
+
     Raises DataError where there are fewer than `MIN_IMAGES` images, or too few or too large groups; ConfigError for too
     few repetitions, and for a recipe that trains the backbone.
     """
@@ -149,24 +152,26 @@ def learning_curve(
         groups = np.array(groups_of(dataset))
         _check_enough(int(readable.sum()), len(set(groups[readable].tolist())), repetitions)
         fold = np.where(readable, assign_folds(dataset, repetitions), -1)
-        ious = np.full((len(_SHARES) + 1, len(dataset)), np.nan)
-        sizes = np.zeros((len(_SHARES) + 1, repetitions))
+        firsts = [FirstLooks(fold) for _ in (*_SHARES, 1)]
         started = time.monotonic()
         for number in range(repetitions):
             if number == 1 and progress is not None:
                 minutes = (repetitions - 1) * (time.monotonic() - started) / 60
-                progress.say(f"the other {repetitions - 1} folds will take about {minutes:.1f} min")
+                more = ", second looks not counted" if validator.may_refine else ""
+                progress.say(f"the other {repetitions - 1} folds will take about {minutes:.1f} min{more}")
             held_out, available = np.flatnonzero(fold == number), (fold >= 0) & (fold != number)
             counts = [share * readable.sum() for share in _SHARES]
             for index, chosen in enumerate(nested(groups, available, counts, f"curve {number}")):
-                sizes[index, number] = chosen.sum()
                 stage = f"{chosen.sum():,} images, {number + 1} of {repetitions}"
                 head = validator.fit(chosen, stage, seed=(recipe.seed + number) % 2**63)
-                boxes = np.stack([prediction.box for prediction in validator.predict(head, held_out)])
-                ious[index, held_out] = geometry.iou(boxes, dataset.boxes[held_out])
-    return fit_curve(
-        sizes.mean(axis=1), ious[:, readable], fold[readable], groups[readable], seed=recipe.seed
-    )
+                firsts[index].add(validator.localizer_of(head), chosen, validator.outputs(head, held_out))
+        boxes = []
+        for first in firsts:
+            looks = validator.refine(first) or first.looks
+            boxes.append(looks.boxes[readable].clip(0, 1))
+        ious = geometry.iou(boxes, validator.images.boxes(np.flatnonzero(readable)))
+    sizes = np.array([np.mean([mask.sum() for mask in first.trained]) for first in firsts])
+    return fit_curve(sizes, ious, fold[readable], groups[readable], seed=recipe.seed)
 
 
 def nested(groups: npt.ArrayLike, available: Mask, sizes: list[float], purpose: str) -> list[Mask]:
