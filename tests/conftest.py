@@ -66,6 +66,17 @@ def few_steps() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def half_the_steps() -> Iterator[None]:
+    """In this process, small training sets get half of their crops and steps: enough for what is large and bright."""
+    from solobox.config import recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "_MIN_CROPS", recipe._MIN_CROPS // 2)
+        patch.setattr(recipe, "_MIN_STEPS", recipe._MIN_STEPS // 2)
+        yield
+
+
 @pytest.fixture(scope="session")
 def exported_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`exported_models.usual_localizer` as ONNX, not to be changed: tracing takes long, so once for all processes."""

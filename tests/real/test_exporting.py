@@ -56,7 +56,7 @@ def test_plates_from_labels_to_rows_by_the_exported_file(real_data: Path, tmp_pa
     plates.select(chosen).write(tmp_path / "plates.csv")
     data, images, run = tmp_path / "plates.csv", real_data / "plates", tmp_path / "run"
 
-    small = ("--size", 128, "--crops", 4, "--epochs", 6, "--batch", 16, "--refine", 1)
+    small = ("--size", 128, "--crops", 2, "--epochs", 6, "--batch", 16, "--refine", 1)
     command("train", data, "-o", run, "--images", images, *small)
     command("evaluate", run, data, "--images", images, "--json", tmp_path / "metrics.json")
     dataset = Dataset.read(data, images=images)

@@ -12,7 +12,7 @@ from solobox.boxes import Floats, iou
 from solobox.config import recipe as recipe_module
 from solobox.training.crossval import CrossValidator, OutOfFold
 
-pytestmark = pytest.mark.usefixtures("without_openvino")
+pytestmark = pytest.mark.usefixtures("without_openvino", "half_the_steps")
 
 FOLDS = 2
 RECIPE = Recipe.from_preset("quick", {"size": 64, "epochs": 1, "crops": 2})

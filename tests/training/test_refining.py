@@ -13,7 +13,7 @@ from solobox.errors import ConfigError, Paused
 from solobox.model.refiner import regions_around
 from solobox.training.refining import Errors, _augmented
 
-pytestmark = pytest.mark.usefixtures("without_openvino")
+pytestmark = pytest.mark.usefixtures("without_openvino", "half_the_steps")
 
 
 def test_the_box_of_each_crop_is_where_the_object_is_also_when_flipped() -> None:
