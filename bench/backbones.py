@@ -1,7 +1,8 @@
-"""Accuracy and seconds by backbone: `python bench/backbones.py tf_efficientnet_lite1=lite1.pth [--seeds 2]`.
+"""Accuracy and seconds by backbone: `python bench/backbones.py tf_efficientnet_lite2 [--sets plates] [--seeds 2]`.
 
-Each is a timm name and a file of its weights; EfficientNet-Lite0 with the bundled ones comes first. All heads start at
-random, since a pretrained one comes for Lite0 alone. Kangaroos, and 200 airplanes and faces.
+Each is a timm name, or NAME=FILE with a file of its weights where they are not bundled; EfficientNet-Lite0 comes first.
+All heads start at random, since a pretrained one comes for Lite0 alone. Kangaroos, 200 airplanes and faces, and plates
+with the second look.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import caltech, kangaroo, some
+from datasets import caltech, kangaroo, plates, some
 from solobox import Dataset, Recipe, train
 from solobox.boxes import iou
 from solobox.cli.console import quieten
@@ -22,7 +23,7 @@ def some_of_caltech() -> tuple[Dataset, Dataset]:
     return some(training, 200, 0), test
 
 
-SETS = {"kangaroo": kangaroo, "caltech 200": some_of_caltech}
+SETS = {"kangaroo": kangaroo, "caltech": some_of_caltech, "plates": plates}
 
 
 def measure(data: tuple[Dataset, Dataset], backbone: str, weights: str, seed: int) -> list[float]:
@@ -46,16 +47,17 @@ def measure(data: tuple[Dataset, Dataset], backbone: str, weights: str, seed: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("backbones", nargs="*", metavar="NAME=FILE")
+    parser.add_argument("backbones", nargs="*", metavar="NAME[=FILE]")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()
     quieten()
     backbones = [("tf_efficientnet_lite0", "bundled")]
     for each in arguments.backbones:
         name, _, weights = each.partition("=")
-        backbones.append((name, weights))
-    for data_name, read in SETS.items():
-        data = read()
+        backbones.append((name, weights or "bundled"))
+    for data_name in arguments.sets:
+        data = SETS[data_name]()
         for backbone, weights in backbones:
             rows = [measure(data, backbone, weights, seed) for seed in range(arguments.seeds)]
             mean, spread = np.mean(rows, axis=0), np.std(rows, axis=0)
