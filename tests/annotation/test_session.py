@@ -12,7 +12,8 @@ from stand_in_learner import StandInLearner
 
 from error_codes import has_code
 from solobox.annotation.events import Answer
-from solobox.annotation.session import BLIND_EVERY, Session, open_session
+from solobox.annotation.queue import BLIND_EVERY
+from solobox.annotation.session import Session, open_session
 from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError, ImageError
 

@@ -1,7 +1,6 @@
 """One folder of images, the answers for them, and the model that learns from these."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from solobox.annotation.image_folder import ImageFolder
 from solobox.annotation.kept_model import KeptModel
 from solobox.annotation.log import EventLog
 from solobox.annotation.quality import QualityRecord
+from solobox.annotation.queue import Queue
 from solobox.annotation.suggestion import is_worth_showing
 from solobox.annotation.suspects import Suspect, Suspects
 from solobox.data.dataset import Dataset
@@ -26,15 +26,6 @@ from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
     from solobox.annotation.learner import Learner
-
-BLIND_EVERY = 3
-"""Every so many images one is chosen at random and shown without a suggestion."""
-
-_AHEAD = 8
-"""Images, at most, that are compared with the one before, to find one that is not like it."""
-
-_RESERVED = 600.0
-"""Seconds for which an image on one page is not shown on another."""
 
 _OUTSIDE = 1.0
 """Pixels that a box may reach beyond its image, and is then cut."""
@@ -65,19 +56,6 @@ class Task:
     given: Answer | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    """Images without an answer, in their order, the first few: those to be shown blind, and the others.
-
-    is_blind_due: whether it is the turn of a blind one. taken: what other people had on their pages.
-    """
-
-    others: list[int]
-    blind: list[int]
-    is_blind_due: bool
-    taken: set[int]
-
-
 class Session:
     """The state of annotating, for any number of pages; any thread may call.
 
@@ -105,9 +83,7 @@ class Session:
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._written = -1
         self._gone: int | None = None
-        self._delayed = False  # a blind image waits, since it is like the one before
-        self._on_pages: dict[str, tuple[int, float]] = {}
-        self._shown: set[int] = set()  # in the review
+        self._queue = Queue(folder, log.answers, self._lock, has_blind=suspects is None)
         self._predicted = {} if suspects else _predicted_in(out, folder)
         self.background = Background(
             folder, quality, KeptModel(kept_folder(out) / _MODEL), self._lock, lambda: self.answers,
@@ -141,89 +117,15 @@ class Session:
         return tuple(dict.fromkeys((*self._classes, *used)))
 
     def next(self, person: str, after: int | None = None) -> Task | None:
-        """The next image for a person, None where all are answered.
-
-        after: the image on the page now, which is not given again. One that is much like it comes later, if any other
-        comes among the next few. What other people have on their pages comes last: a page may be closed, and if not,
-        the second answer is refused as a conflict.
-
-        Blind images stay a random sample: the order is that of a hash, every third image of it is to be shown blind,
-        and these come strictly in this order. Where the next one of them is like the image before, it only waits for a
-        turn. So neither what the images show nor what the model says of them decides which are blind.
-        """
-        while True:
-            with self._lock:
-                line = self._waiting(person, after)
-            found = self._chosen(line, after)  # it may open a few images
-            with self._lock:
-                if found is None:
-                    self._on_pages.pop(person, None)
-                    return None
-                index, blind = found
-                if (
-                    index in self._taken(person) - line.taken
-                    or self.folder.names[index] in self._log.answers.current
-                ):
-                    continue  # by someone else, meanwhile
-                self._delayed = line.is_blind_due and not blind and bool(line.blind)
-                self._on_pages[person] = index, time.monotonic()
-            return self._task(index, blind=blind)
-
-    def _taken(self, person: str) -> set[int]:
-        """What other people have on their pages."""
-        now = time.monotonic()
-        return {
-            index for other, (index, since) in self._on_pages.items()
-            if other != person and now - since < _RESERVED
-        }  # fmt: skip
-
-    def _waiting(self, person: str, after: int | None) -> "_Waiting":
-        taken = self._taken(person)
-        line = self._free(after, taken, taken)
-        return line if line.others or line.blind else self._free(after, taken, set())
-
-    def _free(self, after: int | None, taken: set[int], left_out: set[int]) -> "_Waiting":
-        answers = self._log.answers
-        others: list[int] = []
-        blind: list[int] = []
-        for place, index in enumerate(self.folder.order):
-            if len(others) == _AHEAD and blind:
-                break
-            if index in left_out or index == after or self.folder.names[index] in answers.current:
-                continue
-            is_blind = self.suspects is None and place % BLIND_EVERY == BLIND_EVERY - 1
-            # What the review showed cannot measure any more.
-            line = blind if is_blind and index not in self._shown else others
-            if len(line) < _AHEAD:
-                line.append(index)
-        done = len(answers.current) - answers.counts["kind", "skipped"]
-        is_due = (done + len(taken)) % BLIND_EVERY == BLIND_EVERY - 1 or self._delayed
-        return _Waiting(others, blind, self.suspects is None and is_due, taken)
-
-    def _chosen(self, line: "_Waiting", after: int | None) -> tuple[int, bool] | None:
-        """The image to show, and whether blind."""
-
-        def is_new(index: int) -> bool:
-            return self.suspects is not None or after is None or not self.folder.are_similar(index, after)
-
-        blind = line.blind[:1] if line.is_blind_due else []
-        for index in blind:
-            if is_new(index):
-                return index, True
-        for index in line.others:
-            if is_new(index):
-                return index, False
-        if blind:
-            return blind[0], True  # all are alike
-        rest = [*line.others, *line.blind]
-        return (rest[0], False) if rest else None
+        """The next image for a person, None where all are answered; see `Queue.next`."""
+        found = self._queue.next(person, after)
+        return self._task(found[0], blind=found[1]) if found else None
 
     def task(self, index: int, person: str) -> Task:
         """An image that the person wants to see, answered or not. Raises DataError, ``no-such-image``."""
         if not 0 <= index < len(self.folder):
             raise DataError(f"there is no image {index}", code="no-such-image")
-        with self._lock:
-            self._on_pages[person] = index, time.monotonic()
+        self._queue.put(person, index)
         return self._task(index, blind=False)
 
     def answer(self, index: int, answer: Answer, *, person: str, seen: int) -> int:
@@ -237,7 +139,7 @@ class Session:
         name = self.folder.names[index]
         answer = self._within(index, answer)
         with self._lock:
-            if index in self._shown:  # in the review, since it was given as blind
+            if self._queue.is_revealed(index):  # in the review, since it was given as blind
                 answer = replace(answer, blind=False)
             event = self._log.answers.answered(name, answer, person=person, seen=seen, time=_now())
             self._append(event)
@@ -261,7 +163,8 @@ class Session:
         ready.sort(key=lambda pair: (-pair[1].relative_std, pair[0]))
         page = ready[offset : offset + count]
         with self._lock:
-            self._shown.update(index for index, _ in page)
+            for index, _ in page:
+                self._queue.reveal(index)
             tasks = [
                 Task(index, self.folder.names[index], found.size, self._version(index), suggestion=found)
                 for index, found in page
