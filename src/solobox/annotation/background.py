@@ -16,7 +16,8 @@ from solobox.errors import ConfigError, ImageError
 from solobox.predict.prediction import Prediction
 
 if TYPE_CHECKING:
-    from solobox.annotation.learner import CrossFit, Labels, Learner
+    from solobox.annotation.examples import Labels
+    from solobox.annotation.learner import CrossFit, Learner
 
 MAX_REVIEWED = 2000
 """Images that are predicted for the review at once; further ones follow as these are answered."""

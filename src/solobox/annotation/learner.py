@@ -1,20 +1,18 @@
 """A model that learns from a few boxes within seconds, again and again, while more are drawn."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from solobox.annotation.examples import MIN_REFINED, Crops, ExampleMaker, Examples, Labels
 from solobox.boxes import Floats, iou
-from solobox.config.architecture import Architecture
 from solobox.config.recipe import Recipe
-from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.model.localizer import Localizer
@@ -24,28 +22,14 @@ from solobox.model.runtime import Features, Pixels
 from solobox.model.saving import FORMAT
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import in_order
-from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
-from solobox.training.feature_cache import FeatureCache, cache_features
-from solobox.training.image_cache import OVERSAMPLING, ImageCache
+from solobox.training.distributed import launch_fabric, resolve_precision
 from solobox.training.loop import fit
-from solobox.training.refining import (
-    AUTO_REFINEMENTS,
-    Errors,
-    crop_features,
-    crop_source,
-    detail_of,
-    new_refiner,
-    refine_stage,
-)
+from solobox.training.refining import new_refiner, refine_stage, refinements_of
 from solobox.training.stages import LocalizerHead, Stage, head_stage, initial_localizer
-from solobox.training.tensor_store import TensorStore
 from solobox.uncertainty.conformal import Calibration, scales
 from solobox.utils.progress import NullProgress
 
 _FOLDS = 3
-_MANY, _CROPS, _CROPS_OF_MANY = 40, 8, 3
-"""Crops of each image, up to so many boxes and beyond: memory and time are for about 1,000."""
-
 _STEPS = 40
 """Steps of training, about: more gain little, and a person waits (bench/LOG.md)."""
 
@@ -55,49 +39,6 @@ ones well enough to look at them again (bench/LOG.md)."""
 
 _REFINE_BATCH = 16
 """Of the second look, whose boxes are what a person sees."""
-
-_MIN_REFINED = 10
-"""Labels before there is a second look: a first one that is often lost leads it astray."""
-
-_ERRORS = Errors(np.full(4, 0.3))
-"""Of a first look that learned from a few small objects (bench/LOG.md)."""
-
-Labels = Mapping[str, tuple[ImageInput, Sequence[float]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Crops:
-    """Feature maps (k, h, w, C) in bfloat16 of the crops of one image, and the box in each (k, 4) as fractions.
-
-    box: in pixels, as it was drawn. size: width and height of the image in pixels. image: where it is.
-    """
-
-    image: ImageInput
-    box: tuple[float, ...]
-    size: tuple[int, int]
-    maps: list[Tensor]
-    boxes: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Examples:
-    """What a model is trained on, by the names of the images.
-
-    first: crops for the first look, of which crop 0 is the image. second: crops around the box for the second look,
-    cut from images of this `detail` (see `Architecture`); none, and 0, without a second look.
-    """
-
-    first: dict[str, _Crops]
-    second: dict[str, _Crops]
-    detail: int
-
-    def without(self, names: set[str]) -> "_Examples":
-        """Without some images."""
-        first, second = (
-            {name: crops for name, crops in each.items() if name not in names}
-            for each in (self.first, self.second)
-        )
-        return _Examples(first, second, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +95,8 @@ class Learner:
         self._untrained.backbone.requires_grad_(False)
         self._backbone: Features = _Backbone(self._untrained)
         self.localizer = self._untrained
-        self._examples = _Examples({}, {}, 0)
+        self._maker = ExampleMaker(self._backbone, self.recipe, self._fabric)
+        self._examples = Examples({}, {}, 0)
         self._helps = True  # the second look, until it is measured
 
     def compile(self) -> None:
@@ -213,7 +155,7 @@ class Learner:
 
     def prepare(self, labels: Labels, *, of: int) -> None:
         """Compute what `learn` needs of these labels, so that it takes less time. of: how many it will get."""
-        self._cache(labels, of)
+        self._examples = self._maker.updated(self._examples, labels, of)
 
     def learn(self, labels: Labels) -> int:
         """Train on all labels; the new model replaces the present one at the end.
@@ -221,7 +163,7 @@ class Learner:
         labels: by name, an image and its box ``x1, y1, x2, y2`` in pixels. Images that cannot be read are left out.
         Gives the number of boxes that were learned from. Raises DataError, ``no-images``, for none.
         """
-        self._cache(labels, len(labels))
+        self.prepare(labels, of=len(labels))
         examples = self._examples
         if not examples.first:
             raise DataError("none of the labelled images can be read", code="no-images")
@@ -285,93 +227,22 @@ class Learner:
             model.calibration = crossfit.calibration()
         self.localizer = model
 
-    def _cache(self, labels: Labels, total: int) -> None:
-        """Compute the crops of what is new, and forget what is gone. total: labels that there will be."""
-        old = self._examples
-        count = _CROPS if total <= _MANY else _CROPS_OF_MANY
-        first = self._updated(old.first, labels, lambda dataset: self._first_crops(dataset, count), count)
-        detail = 0
-        if len(first) >= _MIN_REFINED:
-            boxes = np.stack([crops.boxes[0].double().numpy() for crops in first.values()])
-            sizes = np.array([crops.size for crops in first.values()])
-            detail = detail_of(self.recipe.architecture, self.recipe, boxes, sizes)
-        closer: dict[str, _Crops] = {}
-        if detail:
-            architecture = replace(self._untrained.architecture, refinements=1, detail=detail)
-            closer = self._updated(
-                old.second if detail == old.detail else {}, {name: labels[name] for name in first},
-                lambda dataset: self._second_crops(dataset, architecture, count), count,
-            )  # fmt: skip
-        self._examples = _Examples(
-            first, closer, detail
-        )  # a cross-fit goes on with the one that it began with
-
-    def _updated(
-        self,
-        old: Mapping[str, _Crops],
-        labels: Labels,
-        compute: Callable[[Dataset], tuple[ImageCache, FeatureCache]],
-        count: int,
-    ) -> dict[str, _Crops]:
-        """The crops of all labels. compute: `count` of them for each image of a dataset."""
-        kept = {
-            name: crops for name, crops in old.items()
-            if name in labels and crops.box == tuple(labels[name][1])
-        }  # fmt: skip
-        new = [name for name in labels if name not in kept]
-        if not new:
-            return kept
-        boxes = np.array([labels[name][1] for name in new], dtype=np.float64)
-        try:
-            images, features = compute(Dataset([labels[name][0] for name in new], boxes, names=new))
-        except DataError as error:
-            if error.code != "no-images":
-                raise
-            return kept
-        for row in images.rows.tolist():
-            rows = torch.arange(row * count, (row + 1) * count)
-            image, box = labels[new[row]]
-            kept[new[row]] = _Crops(
-                image,
-                tuple(box),
-                images.sizes[row],
-                features.store.get(rows),
-                features.boxes[features.images == row],
-            )
-        return {name: kept[name] for name in labels if name in kept}
-
-    def _first_crops(self, dataset: Dataset, count: int) -> tuple[ImageCache, FeatureCache]:
-        side = self.recipe.architecture.side
-        images = ImageCache(
-            dataset, round(side * OVERSAMPLING), network_side=side, keep=False, budget=0, folder=Path(),
-            skip_bad=True, group=Distributed(self._fabric),
-        )  # fmt: skip
-        return images, cache_features(
-            images, self._backbone, self.recipe, crops_per_image=count, budget=np.inf, folder=Path(),
-            progress=NullProgress(), stage="features",
-        )  # fmt: skip
-
-    def _second_crops(
-        self, dataset: Dataset, architecture: Architecture, count: int
-    ) -> tuple[ImageCache, FeatureCache]:
-        images = crop_source(dataset, architecture, Distributed(self._fabric), Path())
-        return images, crop_features(
-            images, self._backbone, architecture, self.recipe, _ERRORS, crops_per_image=count, budget=np.inf,
-            folder=Path(), progress=NullProgress(),
-        )  # fmt: skip
-
-    def _trained(self, examples: _Examples, *, refined: bool) -> Localizer:
+    def _trained(self, examples: Examples, *, refined: bool) -> Localizer:
         """A model that learned from these images. refined: with a second look, if there are crops for it."""
         model, loss = self._untrained.twin(), Loss.parse(self.recipe.loss)
         head = LocalizerHead(model)
-        self._fit(head_stage(head, self._features(examples.first), self.recipe, loss, fabric=self._fabric))
+        self._fit(
+            head_stage(head, self._maker.features(examples.first), self.recipe, loss, fabric=self._fabric)
+        )
         head.to("cpu")
-        if refined and len(examples.second) >= _MIN_REFINED:
+        if refined and len(examples.second) >= MIN_REFINED:
             model.architecture = replace(model.architecture, refinements=1, detail=examples.detail)
             refiner = new_refiner(model)
             recipe = replace(self.recipe, batch=_REFINE_BATCH)
-            self._fit(refine_stage(refiner, self._features(examples.second), recipe, loss, self._fabric))
-            model.set_refiner(refiner.to("cpu").eval(), AUTO_REFINEMENTS)
+            self._fit(
+                refine_stage(refiner, self._maker.features(examples.second), recipe, loss, self._fabric)
+            )
+            model.set_refiner(refiner.to("cpu").eval(), refinements_of(self.recipe))
             model.compile_backbone()
         return model
 
@@ -379,19 +250,9 @@ class Learner:
         epochs = -(-_STEPS // stage.steps_per_epoch)
         fit(replace(stage, epochs=epochs), fabric=self._fabric, progress=NullProgress())
 
-    def _features(self, images: Mapping[str, _Crops]) -> FeatureCache:
-        count = _CROPS if len(images) <= _MANY else _CROPS_OF_MANY
-        count = min(count, *(len(each.boxes) for each in images.values()))
-        shapes = [tuple(each.shape[1:]) for each in next(iter(images.values())).maps]
-        store = TensorStore(count * len(images), shapes, torch.bfloat16, budget=np.inf, folder=Path())
-        for index, image in enumerate(images.values()):
-            store.put(index * count, [each[:count] for each in image.maps])
-        boxes = torch.cat([image.boxes[:count] for image in images.values()])
-        return FeatureCache(store, torch.arange(len(boxes)), boxes, count).to_device(self._fabric.device)
-
 
 @torch.inference_mode()
-def _first_look(model: Localizer, image: _Crops) -> tuple[Floats, Floats]:
+def _first_look(model: Localizer, image: Crops) -> tuple[Floats, Floats]:
     """Box and standard deviations (4,) as fractions."""
     output = model.decide([each[:1].permute(0, 3, 1, 2).float() for each in image.maps])
     return output.boxes[0].double().numpy(), output.std()[0].double().numpy()
