@@ -39,6 +39,7 @@ from solobox.data.splits import ranked
 from solobox.predict.predictor import PredictOptions, finish
 from solobox.training import training_run
 from solobox.training.calibrate import CalibrationImages, CalibrationResult, HeldOut, calibrate
+from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator
 from solobox.training.folds import groups_of
 from solobox.training.stages import LocalizerHead
@@ -184,7 +185,7 @@ def labels(dataset: Dataset, name: str, count: int, size: int, draws: int) -> No
             training = np.isin(rows, chosen[count // 10 :])
             head = heads.fit(training, seed=draw)
             tested, validation = held_out_by(heads, head, others), held_out_by(heads, head, tenth)
-            crossed = heads.held_out(training)
+            crossed = held_out(heads, training)
             assert crossed is not None
             for way, calibration in (
                 ("validation images", validation.calibration()),

@@ -24,6 +24,7 @@ from solobox import Dataset, Recipe, synthetic
 from solobox.boxes import Floats, area, object_sides
 from solobox.cli.console import quieten
 from solobox.training.calibrate import HeldOut
+from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator
 from solobox.uncertainty.conformal import scores
 from solobox.uncertainty.quantiles import quantile
@@ -42,7 +43,7 @@ def of_whole_set(dataset: Dataset, size: int) -> HeldOut:
         heads = CrossValidator.from_dataset(
             dataset, recipe, folder=Path(folder), min_images=half, skip_bad=True
         )
-        found = heads.held_out()
+        found = held_out(heads)
     assert found is not None
     return found
 

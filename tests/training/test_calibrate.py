@@ -19,7 +19,7 @@ from solobox.model.localizer import Localizer
 from solobox.model.losses import Loss, with_presence
 from solobox.model.presence import Presence, temperature
 from solobox.predict.predictor import PredictOptions
-from solobox.training import crossval, training_run
+from solobox.training import cross_conformal, training_run
 from solobox.training.calibrate import CalibrationResult, HeldOut, calibrate, cross_fit_temperature
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.loop import fit
@@ -189,7 +189,7 @@ def test_refined_boxes_are_calibrated_on_all_images_by_refined_boxes(tmp_path: P
         assert localizer.calibration.n_images == counts["val"] + counts["train"]
     # Of enough images one half is predicted.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crossval, "_ENOUGH", 5)
+        patch.setattr(cross_conformal, "_ENOUGH", 5)
         localizer = train(small, tmp_path / "half", recipe)
     assert localizer.calibration is not None
     assert localizer.calibration.n_images == counts["val"] + counts["train"] // 2

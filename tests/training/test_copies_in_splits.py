@@ -11,7 +11,7 @@ from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
 from solobox.evaluation.evaluate import evaluate
 from solobox.model.localizer import Localizer
-from solobox.training.crossval import CrossValidator
+from solobox.training import training_run
 from solobox.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_openvino")
@@ -66,7 +66,7 @@ def test_where_all_of_val_are_copies_they_do_not_calibrate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_others: bool
 ) -> None:
     if not has_others:
-        monkeypatch.setattr(CrossValidator, "held_out", lambda _: None)
+        monkeypatch.setattr(training_run, "held_out", lambda _: None)
     heard = Heard()
     dataset = with_copies(tmp_path, held_out=0)
     train(dataset, tmp_path / "run", Recipe.from_preset("quick", RECIPE), progress=heard)

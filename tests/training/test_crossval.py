@@ -20,6 +20,7 @@ from solobox.data.dataset import Dataset
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer
+from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator, OutOfFold, out_of_fold
 from solobox.training.folds import assign_folds
 from solobox.training.stages import LocalizerHead
@@ -127,7 +128,7 @@ def found(validator: CrossValidator) -> OutOfFold:
 def test_held_out_images_are_predicted_by_the_head_of_the_other_half(
     validator: CrossValidator, drawn: Dataset
 ) -> None:
-    held = validator.held_out()
+    held = held_out(validator)
     assert held is not None
     usable = np.flatnonzero(drawn.has_box & (np.arange(len(drawn)) != LOST))
     half = assign_folds(drawn.select(usable), 2)
@@ -153,7 +154,7 @@ def test_a_copy_in_the_other_half_is_not_held_out(
     signatures = validator.images.signatures.copy()
     signatures[one] = signatures[other]
     monkeypatch.setattr(type(validator.images), "signatures", property(lambda _: signatures))
-    held, everything = validator.held_out(), validator.held_out(np.arange(len(drawn)) != one)
+    held, everything = held_out(validator), held_out(validator, np.arange(len(drawn)) != one)
     assert held is not None
     assert everything is not None
     assert len(held.truth) == len(usable) - 2
@@ -162,7 +163,7 @@ def test_a_copy_in_the_other_half_is_not_held_out(
 def test_images_of_one_group_hold_nothing_out(validator: CrossValidator, drawn: Dataset) -> None:
     only = np.zeros(len(drawn), np.bool_)
     only[np.flatnonzero(drawn.has_box)[0]] = True
-    assert validator.held_out(only) is None
+    assert held_out(validator, only) is None
 
 
 def boxes_of(found: OutOfFold) -> Floats:

@@ -20,7 +20,6 @@ from solobox import boxes as geometry
 from solobox.boxes import Floats
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
-from solobox.data.identity import matches
 from solobox.errors import ConfigError, DataError
 from solobox.model.heads import Output
 from solobox.model.localizer import Localizer, pooled
@@ -30,18 +29,16 @@ from solobox.model.runtime import Features, fastest
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import RawOutput, in_order, name_of, postprocess
 from solobox.training.augment import crop_resize, full_crop
-from solobox.training.calibrate import MAX_IMAGES, HeldOut
+from solobox.training.calibrate import MAX_IMAGES
 from solobox.training.distributed import Distributed, launch_fabric, resolve_precision
 from solobox.training.feature_cache import FeatureCache, cache_features
-from solobox.training.folds import assign_folds, groups_of
+from solobox.training.folds import assign_folds
 from solobox.training.image_cache import OVERSAMPLING, ImageCache, ImageSource, shrink
 from solobox.training.loop import fit
 from solobox.training.refined_folds import (
     FirstLooks,
     Looks,
     refine_folds,
-    second_looks,
-    train_refiners,
 )
 from solobox.training.refining import detail_for
 from solobox.training.stages import LocalizerHead, head_stage, initial_localizer, presence_stage
@@ -50,15 +47,9 @@ from solobox.utils.atomic import replacing
 from solobox.utils.progress import NullProgress, Progress
 from solobox.utils.text import CsvLines, printable
 
-_ENOUGH = 40
-"""Images, or groups of them, in one half for margins: their coverage at 0.9 varies by 0.05 from run to run then."""
-
 Rows = npt.NDArray[np.intp]
 
 _BATCH_SIZE = 64
-
-_EFFORT = 0.5
-"""Share of the epochs for the heads of `held_out`: training may not take much longer for them (bench/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +88,7 @@ class OutOfFold:
         with torch.inference_mode():
             output = _concatenated([self.heads[self.fold[row]](maps)])
         size = pixels.shape[1], pixels.shape[0]
-        return _predictions(*_boxes_and_std(output), [name], [size])[0]
+        return _predictions(*boxes_and_std(output), [name], [size])[0]
 
     def write(self, path: Path) -> None:
         """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box."""
@@ -229,77 +220,12 @@ class CrossValidator:
 
     def predict(self, head: LocalizerHead, rows: Sequence[int] | Rows) -> list[Prediction]:
         """The predictions of a head for readable images, in order, without presence and familiarity."""
-        return self._predictions(*_boxes_and_std(self.outputs(head, rows)), rows)
+        return self._predictions(*boxes_and_std(self.outputs(head, rows)), rows)
 
     def _predictions(self, boxes: Floats, std: Floats, rows: Sequence[int] | Rows) -> list[Prediction]:
         names = [name_of(self.images.dataset.images[row]) for row in rows]
         sizes = self.images.sizes
         return _predictions(boxes, std, names, [sizes[row] for row in rows])
-
-    def held_out(self, images: npt.ArrayLike | None = None) -> HeldOut | None:
-        """Predictions of readable images with a box, for margins: by heads that learned from the other half of them.
-
-        This is two-fold cross-conformal prediction (Vovk, 2015, "Cross-conformal predictors"). The final head, which
-        has seen more images, is a little better than these, so margins are rather too wide than too narrow: about, and
-        not exactly, what split conformal prediction guarantees. Where there is a second look, which takes longer, one
-        half is predicted, if it has enough images. CV+ (Barber et al., 2021, "Predictive inference with
-        the jackknife+") would guarantee 2 level - 1, and would have to keep both heads for prediction. bench/LOG.md
-        has the coverage that was measured.
-
-        images: a mask (N,), default all. None where they are of one group, or where copies leave none.
-        """
-        dataset = self.images.dataset
-        usable = dataset.has_box & self.images.readable & np.asarray(True if images is None else images)
-        groups = groups_of(dataset)
-        if len({groups[row] for row in np.flatnonzero(usable)}) < 2:
-            return None
-        fold = np.full(len(dataset), -1)
-        fold[usable] = assign_folds(dataset.select(usable), 2)
-        measured = np.zeros(len(dataset), np.bool_)
-        for half in (0, 1):
-            mine, others = fold == half, fold == 1 - half
-            # Without groups, copies may be in both halves.
-            mine[mine] = ~matches(self.images.signatures[mine], self.images.signatures[others])
-            measured |= mine
-        if (
-            self.crops is not None
-            and len({groups[row] for row in np.flatnonzero(measured & (fold == 0))}) >= _ENOUGH
-        ):
-            measured &= fold == 0
-        rows = np.flatnonzero(measured)
-        if not len(rows):
-            return None
-        boxes, std = self._halves(fold, measured)
-        true, found, deviation = (
-            torch.from_numpy(each) for each in (self.images.boxes(rows), boxes[rows], std[rows])
-        )
-        return HeldOut.of(true, found, deviation, [dataset.group[row] for row in rows.tolist()])
-
-    def _halves(self, fold: Rows, measured: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """Boxes and standard deviations (N, 4) as fractions of the images in a mask (N,), by heads of the other half.
-
-        fold: (N,) 0 or 1, -1 for an image that no head is trained on.
-        """
-        validator = replace(self, untrained=LocalizerHead(self.untrained, presence=False))
-        boxes, std = (np.full((len(fold), 4), np.nan) for _ in range(2))
-        localizers = []
-        for half in range(1 + bool((fold[measured] == 1).any())):
-            head = validator.fit(fold == 1 - half, f"margins, half {half + 1} of 2", effort=_EFFORT)
-            rows = np.flatnonzero((fold == half) & measured)
-            if self.crops is not None:
-                localizers.append(self.localizer_of(head))
-            elif len(rows):
-                boxes[rows], std[rows] = _boxes_and_std(validator.outputs(head, rows))
-        if self.crops is None:
-            return boxes, std
-        boxed = fold[self.images.dataset.has_box]
-        trained = [boxed == 1 - half for half in range(len(localizers))]
-        train_refiners(
-            localizers, trained, self.crops, self.recipe, self.loss, effort=_EFFORT,
-            fabric=self.fabric, progress=self.progress,
-        )  # fmt: skip
-        second = second_looks(localizers, np.where(measured, fold, -1), self.images, self.progress)
-        return second.boxes, second.std
 
     def out_of_fold(self, folds: int) -> OutOfFold:
         """Train `folds` heads, each without one fold of the images, and predict that fold with it."""
@@ -409,7 +335,8 @@ def _predictions(
     return postprocess(RawOutput(in_order(boxes), std, unknown, unknown), sizes, names)
 
 
-def _boxes_and_std(output: Output) -> tuple[Floats, Floats]:
+def boxes_and_std(output: Output) -> tuple[Floats, Floats]:
+    """Boxes and standard deviations (n, 4) float64 of an output on the CPU."""
     return output.boxes.double().numpy(), output.std().double().numpy()
 
 

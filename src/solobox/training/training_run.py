@@ -26,6 +26,7 @@ from solobox.training.calibrate import (
     from_images,
 )
 from solobox.training.checkpoint_manager import CheckpointManager
+from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator
 from solobox.training.distributed import (
     Distributed,
@@ -271,7 +272,7 @@ class TrainingRun:
             heads = replace(heads, fabric=single_device(self.fabric, self.recipe))
             training = from_features(heads.features, images[0], localizer)
             if _has_few_groups(images[1]):
-                more = heads.held_out()
+                more = held_out(heads)
         rows = self._without_copies(*images, has_more=more is not None)
         only_copies = rows is not None and not len(rows)
         validation = from_images(images[1], localizer, None if only_copies else rows)
