@@ -302,6 +302,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_one(tmp_path: Path) -> None:
         if child == 0:
             save_for_ever(path, reached + 1, writer)
         os.close(writer)
+        os.read(reader, 1)  # it begins, which takes longer than `span` where the processors are busy
         time.sleep(rng.uniform(0, span))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -326,6 +327,7 @@ def tree_of(version: int) -> dict[str, Any]:
 
 def save_for_ever(path: Path, version: int, told: int) -> None:
     try:
+        os.write(told, b".")
         while True:
             save(path, tree_of(version))
             os.write(told, struct.pack("q", version))  # fewer bytes than a pipe's buffer: whole or not at all
