@@ -16,8 +16,8 @@ from unittest import mock
 import numpy as np
 import torch
 
-from datasets import joined, kangaroo, plates, some
-from selftraining import of_class
+from datasets import joined, some
+from selftraining import SETS
 from solobox import Recipe
 from solobox.boxes import iou
 from solobox.cli.console import quieten
@@ -27,19 +27,17 @@ from solobox.training.crossval import CrossValidator
 WAYS = ((32, 140), (32, 70), (32, 35), (16, 140), (16, 40))
 """Batch, and steps at least."""
 
-SETS = {"kangaroo": kangaroo, "plates": plates}
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", default=["airplane", "kangaroo"])
+    parser.add_argument("--sets", nargs="+", default=["airplane", "kangaroo"], choices=SETS)
     parser.add_argument("--labels", type=int, default=20)
     parser.add_argument("--draws", type=int, default=3)
     arguments = parser.parse_args()
     quieten()
     for name in arguments.sets:
-        training, test = SETS.get(name, of_class(name))()
-        test = some(test, min(60, len(test)), 0)
+        training, test = SETS[name]()
+        test = some(test, 60, 0)
         found: dict[tuple[str, tuple[int, int]], list[float]] = {}
         seconds: dict[tuple[int, int], list[float]] = {}
         for draw in range(arguments.draws):

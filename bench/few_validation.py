@@ -16,8 +16,8 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-from datasets import kangaroo, plates, some
-from selftraining import of_class, quality
+from datasets import some
+from selftraining import SETS, quality
 from solobox import Recipe, train
 from solobox.cli.console import quieten
 from solobox.training import loop
@@ -37,20 +37,19 @@ RULES: dict[str, Callable[[Tensor, Tensor], bool]] = {
     "Student's": student,
     "the last epoch": lambda _scores, _best: True,
 }
-SETS = {"kangaroo": kangaroo, "plates": plates}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", nargs="+", default=["airplane", "kangaroo"])
+    parser.add_argument("--sets", nargs="+", default=["airplane", "kangaroo"], choices=SETS)
     parser.add_argument("--labels", type=int, nargs="+", default=[20])
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--size", type=int, default=224)
     arguments = parser.parse_args()
     quieten()
     for name in arguments.sets:
-        training, test = SETS.get(name, of_class(name))()
-        test = some(test, min(100, len(test)), 0)
+        training, test = SETS[name]()
+        test = some(test, 100, 0)
         for count in arguments.labels:
             found: dict[str, list[float]] = {rule: [] for rule in RULES}
             for draw in range(arguments.draws):

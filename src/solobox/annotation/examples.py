@@ -84,7 +84,7 @@ class ExampleMaker:
 
         total: labels that there will be. Images that cannot be read are left out.
         """
-        count = _CROPS if total <= _MANY else _CROPS_OF_MANY
+        count = _crops_of_each(total)
         first = _updated(old.first, labels, lambda dataset: self._first_crops(dataset, count), count)
         detail = 0
         if len(first) >= MIN_REFINED:
@@ -102,8 +102,7 @@ class ExampleMaker:
 
     def features(self, images: Mapping[str, Crops]) -> FeatureCache:
         """What a stage trains on."""
-        count = _CROPS if len(images) <= _MANY else _CROPS_OF_MANY
-        count = min(count, *(len(each.boxes) for each in images.values()))
+        count = min(_crops_of_each(len(images)), *(len(each.boxes) for each in images.values()))
         shapes = [tuple(each.shape[1:]) for each in next(iter(images.values())).maps]
         store = TensorStore(count * len(images), shapes, torch.bfloat16, budget=np.inf, folder=Path())
         for index, image in enumerate(images.values()):
@@ -130,6 +129,10 @@ class ExampleMaker:
             images, self.backbone, architecture, self.recipe, _ERRORS, crops_per_image=count, budget=np.inf,
             folder=Path(), progress=NullProgress(),
         )  # fmt: skip
+
+
+def _crops_of_each(images: int) -> int:
+    return _CROPS if images <= _MANY else _CROPS_OF_MANY
 
 
 def _updated(

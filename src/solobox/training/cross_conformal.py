@@ -15,9 +15,9 @@ import torch
 from solobox.boxes import Floats
 from solobox.data.identity import matches
 from solobox.training.calibrate import HeldOut
-from solobox.training.crossval import CrossValidator, boxes_and_std
+from solobox.training.crossval import CrossValidator
 from solobox.training.folds import assign_folds, groups_of
-from solobox.training.refined_folds import second_looks, train_refiners
+from solobox.training.refined_folds import boxes_and_std, second_looks, train_refiners
 from solobox.training.stages import LocalizerHead
 
 _ENOUGH = 40

@@ -38,6 +38,7 @@ from solobox.training.loop import fit
 from solobox.training.refined_folds import (
     FirstLooks,
     Looks,
+    boxes_and_std,
     refine_folds,
 )
 from solobox.training.refining import detail_for
@@ -333,11 +334,6 @@ def _predictions(
     """Predictions of boxes and standard deviations (n, 4) as fractions."""
     unknown = np.full(len(names), np.nan)
     return postprocess(RawOutput(in_order(boxes), std, unknown, unknown), sizes, names)
-
-
-def boxes_and_std(output: Output) -> tuple[Floats, Floats]:
-    """Boxes and standard deviations (n, 4) float64 of an output on the CPU."""
-    return output.boxes.double().numpy(), output.std().double().numpy()
 
 
 def _concatenated(outputs: Sequence[Output]) -> Output:

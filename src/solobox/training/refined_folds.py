@@ -57,8 +57,8 @@ class FirstLooks:
     """What the first looks of K folds find in N images, each of which was not trained on its fold.
 
     fold: (N,) of each image, -1 for one that could not be read. localizers: in evaluation mode, of one backbone.
-    trained: (N,) masks of the images that each was trained on. places: (N, 4) float64, where one looks again: see
-    `Output.likeliest`.
+    trained: (N,) masks of the images that each was trained on. boxes, std: see `Looks`. places: (N, 4) float64, where
+    one looks again: see `Output.likeliest`.
     """
 
     def __init__(self, fold: npt.NDArray[np.int64]) -> None:
@@ -74,14 +74,19 @@ class FirstLooks:
         self.localizers.append(localizer)
         self.trained.append(trained)
         if output is not None:
-            self.boxes[rows] = in_order(output.boxes.double().numpy())
+            boxes, self.std[rows] = boxes_and_std(output)
+            self.boxes[rows] = in_order(boxes)
             self.places[rows] = output.likeliest().double().numpy()
-            self.std[rows] = output.std().double().numpy()
 
     @property
     def looks(self) -> Looks:
         """Their boxes."""
         return Looks(self.localizers, self.boxes, self.std)
+
+
+def boxes_and_std(output: Output) -> tuple[Floats, Floats]:
+    """Boxes and standard deviations (n, 4) float64 of an output on the CPU."""
+    return output.boxes.double().numpy(), output.std().double().numpy()
 
 
 def refine_folds(
