@@ -6,7 +6,6 @@ Each is a fragment in ``_generated``, which a page of the site includes.
 import ast
 import re
 import typing
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace, UnionType
@@ -45,8 +44,13 @@ def write_pages(source: Path) -> None:
 
 def cli() -> str:
     """The commands with all options."""
-    from solobox.cli import _COMMANDS, app
+    from cyclopts import App
 
+    from solobox.cli import _COMMANDS
+
+    app = App(name="solobox")
+    for name in _COMMANDS:  # with their whole docstrings, as `solobox COMMAND --help` has them
+        app.command(f"solobox.cli.{name}:{name}", name=name)
     text = app.generate_docs(heading_level=1)
     sections = re.split(r"^## solobox (\w+)\n", text, flags=re.MULTILINE)[1:]
     bodies = dict(zip(sections[::2], sections[1::2], strict=True))
@@ -180,7 +184,7 @@ def _schema(schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{each!r}`" for each in schema.get("enum", [schema.get("const")]))
     kind = str(schema.get("type", ""))
     if kind == "array" and schema.get("items"):
-        count = schema.get("minItems") if schema.get("minItems") == schema.get("maxItems") else ""
+        count = schema.get("minItems", "") if schema.get("minItems") == schema.get("maxItems") else ""
         return f"list of {count} {_schema(schema['items'])}".replace("  ", " ")
     if kind in ("number", "integer") and {"minimum", "maximum"} <= schema.keys():
         return f"{kind}, {schema['minimum']:g} to {schema['maximum']:g}"
@@ -198,20 +202,37 @@ def _object(name: str, body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def errors() -> str:
-    """Every code that the package raises an error with, and where it does."""
-    modules: dict[str, set[str]] = defaultdict(set)
-    package = Path(solobox.__file__).parent
-    for path in sorted(package.rglob("*.py")):
-        part = path.relative_to(package).parts[0].removesuffix(".py")
+    """Every code that the package raises an error with, and what one of these errors says."""
+    texts: dict[str, str] = {}
+    for path in sorted(Path(solobox.__file__).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
+            if not isinstance(node, ast.Call) or not ast.unparse(node.func).endswith("Error"):
                 continue
-            for keyword in node.keywords:
-                if keyword.arg == "code" and isinstance(keyword.value, ast.Constant) and keyword.value.value:
-                    modules[str(keyword.value.value)].add(part)
-    lines = ["| code | raised in |", "| --- | --- |"]
-    lines += [f"| `{code}` | {', '.join(sorted(parts))} |" for code, parts in sorted(modules.items())]
-    return "\n".join(lines) + "\n"
+            codes = [each.value for each in node.keywords if each.arg == "code"]
+            code = codes[0] if codes else _default_code(ast.unparse(node.func))
+            if code is not None and _with_holes(code) and node.args:
+                known, text = texts.get(_with_holes(code), ""), _with_holes(node.args[0])
+                texts[_with_holes(code)] = max(known, text, key=len)
+    rows = (f"| `{code}` | {_cell(text)} |" for code, text in sorted(texts.items()))
+    return "\n".join(["| code | for example |", "| --- | --- |", *rows]) + "\n"
+
+
+def _default_code(name: str) -> ast.expr | None:
+    kind = getattr(solobox, name, None)
+    return ast.Constant(kind.code) if kind is not None and issubclass(kind, solobox.SoloboxError) else None
+
+
+def _with_holes(node: ast.expr) -> str:
+    """A text of the source, with ... for what is filled in; without a text, nothing."""
+    if isinstance(node, ast.Constant):
+        return str(node.value or "")
+    if isinstance(node, ast.JoinedStr):
+        return "".join(
+            "..." if isinstance(each, ast.FormattedValue) else _with_holes(each) for each in node.values
+        )
+    if isinstance(node, ast.BinOp):
+        return _with_holes(node.left) + _with_holes(node.right)
+    return ""
 
 
 def findings() -> str:

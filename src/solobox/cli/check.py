@@ -31,7 +31,7 @@ def check(
 ) -> int:
     """Check labelled images for errors; the data is not changed.
 
-    The exit status is 1 if there are errors, else 0; warnings do not count.
+    The exit status is 1 if there are errors or training would refuse the data, else 0; warnings do not count.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def curve(
     plot
         Draw the curve to this SVG file.
     repetitions
-        The number of folds; each is held out once, and four models are trained on the others.
+        The number of folds, at least 3; each is held out once, and four models are trained on the others.
     settings
         Each option of the recipe.
     """

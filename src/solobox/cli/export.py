@@ -49,7 +49,7 @@ def export(
         Quantize the convolutions to 8 bits: smaller, and faster on many processors. Calibrated on training images of
         --check and measured on the others.
     float16
-        Store the weights in 16 bits: half the bytes. Computed in 32 bits, so no faster, and hardly another box.
+        Store the weights in 16 bits: half the bytes. Computed in 32 bits, so no faster; boxes hardly move.
         Measured on --check.
     max_loss
         Largest loss of mean IoU by --int8 or --float16; if it is larger, nothing is written.

@@ -25,7 +25,8 @@ _HARDWARE = Group("Hardware", sort_key=5)
 _LOGGING = Group("Logging", sort_key=6)
 
 DATA_HELP = (
-    "Labelled images: a CSV of most tools, a COCO JSON, a folder of Pascal VOC XML, or a YOLO data.yaml."
+    "Labelled images: a CSV of most tools, COCO, Pascal VOC, YOLO, CVAT, Label Studio, masks and others "
+    "(docs/reference/formats.md)."
 )
 DataPath: TypeAlias = Annotated[Path, Parameter(help=DATA_HELP)]
 ImageFolder: TypeAlias = Annotated[

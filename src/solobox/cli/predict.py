@@ -53,7 +53,8 @@ def predict(
         Write the rows to this file: .csv, .jsonl, .parquet, or .json for COCO's results; for a video .csv or .jsonl.
         Without it they are printed as CSV.
     draw
-        Write each image with its box and its margins drawn into this folder; for a video: write it into this .mp4.
+        Write each image with its box and its margins drawn into this folder; for a video: write it into this
+        .mp4, .m4v, .webm or .mkv.
     crop
         Write each predicted box, cropped from the image at full resolution, into this folder; with --outer or --max-cut
         the outer box.
@@ -66,7 +67,7 @@ def predict(
         Also predict the box that contains the whole object with this probability (x1_outer, ...): for cropping.
     max_cut
         The same box for another promise: it cuts off at most this share of the object on average over images, such as
-        0.02.
+        0.02 (rounded down to 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1 or 0.2).
     min_presence
         Predict no box for an image whose presence (probability of the object) is lower, such as 0.5.
     resume

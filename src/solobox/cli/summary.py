@@ -36,7 +36,7 @@ def summary(
 ) -> None:
     """List a localizer's layers with output shapes, parameters and multiply-adds, and draw it.
 
-    Either a trained localizer, or one with the options below; nothing is downloaded.
+    Either a trained localizer, or one with the options below, for which nothing is downloaded.
 
     Parameters
     ----------

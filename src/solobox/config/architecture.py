@@ -53,9 +53,9 @@ class Architecture(Options):
     )
     size: Size = Field(
         default=320,
-        description="Side in pixels of the square that each image is resized to; the `edges` vectorizer needs a "
-        "multiple of the coarsest stride. `native` (only with `gap`): each image keeps its size, with a longer side "
-        "of at most 1333 pixels.",
+        description="Side in pixels (at most 1536) of the square that each image is resized to; the `edges` "
+        "vectorizer needs a multiple of the coarsest stride. `native` (only with `gap`): each image keeps its size, "
+        "with a longer side of at most 1333 pixels.",
     )
     extra: tuple[Channels, ...] = Field(
         default=(),

@@ -107,7 +107,8 @@ class Recipe(Options):
     refine: Refine = Field(
         default="auto",
         description="Look again at a crop around the first box, for objects that are small in large images: `auto` "
-        "twice, where objects are small and it is better on the validation images; a number: so many times; or `off`.",
+        "twice, where objects are small and it is better on the validation images; 1, 2 or 3: so many times, "
+        "everywhere; or `off`.",
     )
     finetune_epochs: int = Field(
         default=0,
@@ -128,7 +129,7 @@ class Recipe(Options):
         default=0,
         ge=-1,
         le=1000,
-        description="Stages of the backbone, from the stem on, that fine-tuning leaves frozen.",
+        description="Stages of the backbone, from the stem on, that fine-tuning leaves frozen; -1 for all.",
     )
     val: float = Field(
         default=0.1,

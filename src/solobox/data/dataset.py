@@ -113,8 +113,7 @@ class Dataset(Sequence[Sample]):
     ) -> "Dataset":
         """Read and check labelled images; the format is detected from the content.
 
-        path: a CSV, a COCO JSON, a YOLO ``data.yaml``, or a folder of Pascal VOC XML, of COCO files or with a
-            ``data.yaml``.
+        path: a file or folder of any format in docs/reference/formats.md: CSV, COCO, Pascal VOC, YOLO, CVAT, ...
         images: the folder that image names are relative to; by default that of the file.
         keep: of an image with several boxes, take the one of largest area or the first; by default such an
             image is left out and counted in `notes`.

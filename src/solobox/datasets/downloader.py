@@ -86,7 +86,7 @@ def download(
     missing = [name for name in ("pooch", *dataset.requires) if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"downloading {dataset.name} needs {' and '.join(missing)}: pip install 'solobox[datasets]'",
+            f"downloading {dataset.name} needs {' and '.join(missing)}: pip install {' '.join(missing)}",
             code="missing-package",
         )
     urls = {

@@ -94,7 +94,7 @@ def weights_license(localizer: Localizer) -> str:
     origin = recipe.get("pretrained") if isinstance(recipe, dict) else None
     name = localizer.architecture.backbone
     if origin == "bundled" and name in BUNDLED:
-        return f"Apache-2.0 ({BUNDLED[name][1]} on ImageNet, by the TensorFlow authors)"
+        return f"Apache-2.0 ({BUNDLED[name]} on ImageNet, by the TensorFlow authors)"
     if origin == "hub":
         import timm
 

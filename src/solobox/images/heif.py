@@ -67,7 +67,7 @@ def _heif_plugin() -> Any:
     return None
 
 
-_HEIF_ADVICE = "this is a HEIC image, which one more package reads. Run `pip install 'solobox[heif]'`"
+_HEIF_ADVICE = "this is a HEIC image, which one more package reads. Run `pip install pi-heif`"
 _AVIF_ADVICE = (
     "this is an AVIF image, which this Pillow cannot read. Run `pip install --upgrade pillow` (11.3 or later)"
 )

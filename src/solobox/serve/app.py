@@ -4,6 +4,7 @@ import difflib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,6 +25,19 @@ from solobox.serve.state import ServerContext
 from solobox.serve.tensors import HEADER
 
 
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """The description; without the error bodies that FastAPI assumes and `add_error_handlers` replaces."""
+        description = super().openapi()
+        for operations in description["paths"].values():
+            for operation in operations.values():
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            description["components"]["schemas"].pop(name, None)
+        return description
+
+
 def build_app(context: ServerContext, label_studio: LabelStudioImages | None = None) -> FastAPI:
     """The whole application for one model. label_studio: also be its ML backend."""
 
@@ -34,7 +48,7 @@ def build_app(context: ServerContext, label_studio: LabelStudioImages | None = N
         await context.batcher.close()
 
     # The documentation pages of FastAPI would load scripts from other hosts.
-    app = FastAPI(
+    app = _App(
         title="Solobox", version=version("solobox"), docs_url=None, redoc_url=None, redirect_slashes=False,
         lifespan=lifespan,
         description="Finds the one object of interest in each image.",

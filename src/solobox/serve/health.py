@@ -76,7 +76,7 @@ def health_routes(context: ServerContext) -> APIRouter:
 
     @router.get(
         "/metrics",
-        summary="ServerMetrics for Prometheus",
+        summary="Metrics for Prometheus",
         response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **UNAUTHORIZED},
     )

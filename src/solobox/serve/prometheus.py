@@ -1,4 +1,4 @@
-"""ServerMetrics for Prometheus."""
+"""Metrics for Prometheus."""
 
 from prometheus_client import (
     CollectorRegistry,
