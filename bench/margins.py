@@ -24,6 +24,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,7 +33,7 @@ import numpy as np
 import torch
 
 from datasets import caltech, whole
-from solobox import Dataset, Recipe, synthetic, train
+from solobox import Dataset, Localizer, Recipe, synthetic, train
 from solobox.boxes import Floats, area
 from solobox.cli.console import quieten
 from solobox.data.splits import ranked
@@ -42,6 +43,7 @@ from solobox.training.calibrate import CalibrationImages, CalibrationResult, Hel
 from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator
 from solobox.training.folds import groups_of
+from solobox.training.refined_folds import boxes_and_std
 from solobox.training.stages import LocalizerHead
 from solobox.uncertainty.conformal import Calibration, scales, scores
 from solobox.uncertainty.quantiles import quantile
@@ -185,7 +187,8 @@ def labels(dataset: Dataset, name: str, count: int, size: int, draws: int) -> No
             training = np.isin(rows, chosen[count // 10 :])
             head = heads.fit(training, seed=draw)
             tested, validation = held_out_by(heads, head, others), held_out_by(heads, head, tenth)
-            crossed = held_out(heads, training)
+            final = replace(heads, localizer=heads.localizer_of(head))
+            crossed = held_out(final, training, std_of_unseen=partial(std_of, heads, rows=tenth))
             assert crossed is not None
             for way, calibration in (
                 ("validation images", validation.calibration()),
@@ -252,6 +255,10 @@ def held_out_by(heads: CrossValidator, head: LocalizerHead, rows: np.ndarray) ->
     output = heads.outputs(head, rows)
     truth = torch.from_numpy(heads.images.boxes(rows)).float()
     return HeldOut.of(truth, output.boxes, output.std(), [heads.images.dataset.group[row] for row in rows])
+
+
+def std_of(heads: CrossValidator, localizer: Localizer, rows: np.ndarray) -> Floats:
+    return boxes_and_std(heads.outputs(LocalizerHead(localizer), rows))[1]
 
 
 def main() -> None:

@@ -133,6 +133,18 @@ class TestSelect:
         with pytest.raises(ConfigError, check=lambda error: error.code == "unknown-split"):
             dataset.of_split("dev")
 
+    def test_boxes_that_nobody_looked_at_are_learned_from_alone(self) -> None:
+        sources = ["predicted", "drawn", "predicted", "predicted", "drawn", "accepted"]
+        boxes = [*[BOX] * 5, [np.nan] * 4]
+        dataset = Dataset(
+            "abcdef", boxes, split=["train", "val", "val", "test", "test", "val"], source=sources
+        )
+        assert dataset.is_predicted.tolist() == [True, False, True, True, False, False]
+        names = {split: dataset.of_split(split).names for split in ("train", "val", "test")}
+        assert names == {"train": ("a",), "val": ("b", "f"), "test": ("e",)}
+        assert "3 images with a box of a model that nobody looked at" in dataset.summary()
+        assert "nobody" not in numbered(3).summary()
+
 
 class TestRead:
     def test_one_row_a_image(self, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -15,12 +16,14 @@ def assign(
     groups: Sequence[str] | None = None,
     given_: Sequence[str] | None = None,
     has_box: Sequence[bool] | None = None,
+    predicted: Sequence[bool] | None = None,
     val: float = 0.1,
     test: float = 0.1,
 ) -> tuple[str, ...]:
     blank = [""] * len(names)
     boxes = [True] * len(names) if has_box is None else has_box
-    return splits.assign(names, groups or blank, given_ or blank, boxes, val=val, test=test)
+    guesses = [False] * len(names) if predicted is None else predicted
+    return splits.assign(names, groups or blank, given_ or blank, boxes, guesses, val=val, test=test)
 
 
 def numbered(count: int, start: int = 0) -> list[str]:
@@ -168,3 +171,34 @@ def test_nothing_to_train_on_is_refused() -> None:
 def test_senseless_fractions_are_refused(val: float, test: float) -> None:
     with pytest.raises(ConfigError, check=lambda error: error.code == "out-of-range"):
         assign(numbered(5), val=val, test=test)
+
+
+@given(table=tables, guessed=st.lists(st.booleans(), min_size=30, max_size=30), parts=fractions)
+def test_boxes_that_nobody_looked_at_fill_no_held_out_split_and_move_no_others(
+    table: list[tuple[str, str, bool]], guessed: list[bool], parts: tuple[float, float]
+) -> None:
+    names, groups, boxes = zip(*table, strict=True)
+    predicted = [box and guess for box, guess in zip(boxes, guessed, strict=False)]
+    units = [("g" + group) if group else ("n" + name) for name, group, _ in table]
+    judged = {unit for unit, box, guess in zip(units, boxes, predicted, strict=True) if box and not guess}
+    assume(len(judged) >= 2)
+    found = assign(names, groups, has_box=boxes, predicted=predicted, val=parts[0], test=parts[1])
+    of_unit = of_units(units, found)
+    guesses = {unit for unit, guess in zip(units, predicted, strict=True) if guess}
+    assert all(of_unit[unit] == {"train"} for unit in guesses - judged)
+    others = [row for row, unit in enumerate(units) if unit not in guesses - judged]
+
+    def pick(values: Sequence[Any]) -> list[Any]:
+        return [values[row] for row in others]
+
+    alone = assign(
+        pick(names), pick(groups), has_box=pick(boxes), predicted=pick(predicted), val=parts[0], test=parts[1]
+    )
+    assert alone == tuple(pick(found))
+
+
+def test_carving_val_leaves_boxes_that_nobody_looked_at_in_train() -> None:
+    names, guesses = numbered(300), [row % 3 > 0 for row in range(300)]
+    found = assign(names, given_=["train"] * 300, predicted=guesses, val=0.3)
+    assert "val" in found
+    assert {split for split, guess in zip(found, guesses, strict=True) if guess} == {"train"}

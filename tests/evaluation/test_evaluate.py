@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -66,6 +67,15 @@ def test_images_without_a_box_are_predicted_too(dataset: Dataset) -> None:
     assert found.metrics.mean_iou == 1
     assert found.presence is not None
     assert found.presence.auroc == 1
+
+
+@pytest.mark.parametrize("split", ["", "test"])
+def test_boxes_that_nobody_looked_at_measure_nothing(dataset: Dataset, split: str) -> None:
+    source = ("predicted", "", "drawn", "", "predicted")
+    mixed = replace(dataset, source=source, split=(split,) * len(dataset))
+    found = evaluate(cast("Localizer", ConstantLocalizer()), mixed, "test" if split else "all")
+    assert [Path(p.image).name for p in found.predictions] == ["b.jpg"]
+    assert found.n_negatives == 2
 
 
 def test_images_seen_in_training_are_counted(dataset: Dataset) -> None:

@@ -1,9 +1,11 @@
 """Heads that are asked about images they did not learn from."""
 
+import copy
 import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,17 @@ from solobox import synthetic
 from solobox.boxes import Floats, iou
 from solobox.config.recipe import Recipe
 from solobox.data.dataset import Dataset
+from solobox.data.sample import PREDICTED
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import read
 from solobox.model.localizer import Localizer
 from solobox.training.cross_conformal import held_out
 from solobox.training.crossval import CrossValidator, OutOfFold, out_of_fold
 from solobox.training.folds import assign_folds
+from solobox.training.refined_folds import boxes_and_std
 from solobox.training.stages import LocalizerHead
 from solobox.training.train import train
+from solobox.uncertainty.conformal import scales
 from solobox.uncertainty.familiarity import Familiarity
 
 pytestmark = pytest.mark.usefixtures("without_openvino")
@@ -142,6 +147,56 @@ def test_held_out_images_are_predicted_by_the_head_of_the_other_half(
     np.testing.assert_allclose(held.predicted, torch.cat(expected)[order].clamp(0, 1), atol=1e-6)
     np.testing.assert_allclose(held.truth, validator.images.boxes(usable), atol=1e-6)
     assert (held.scale > 0).all()
+
+
+def test_held_out_images_are_as_unsure_as_the_final_head(validator: CrossValidator) -> None:
+    """Heads of halves, trained for a shorter time, are less sure: their deviations are scaled to the final head's."""
+    unseen = np.flatnonzero(validator.images.dataset.has_box & validator.images.readable)[:6]
+    asked = []
+
+    def std_of_unseen(localizer: Localizer, factor: float = 1.0) -> Floats:
+        asked.append(localizer)
+        _, std = boxes_and_std(validator.outputs(LocalizerHead(localizer), unseen))
+        return std * (factor if localizer is validator.localizer else 1.0)
+
+    held = held_out(validator, std_of_unseen=std_of_unseen)
+    doubled = held_out(validator, std_of_unseen=partial(std_of_unseen, factor=2.0))
+    assert held is not None
+    assert doubled is not None
+    np.testing.assert_array_equal(held.predicted, doubled.predicted)
+    np.testing.assert_allclose(doubled.scale, 2 * held.scale, rtol=1e-9)
+    final, *halves = asked[:3]
+    assert final is validator.localizer
+    ratios = [np.log(std_of_unseen(final) / std_of_unseen(each)).mean() for each in halves]
+    usable = validator.images.dataset.has_box & validator.images.readable
+    half = assign_folds(validator.images.dataset.select(usable), 2)
+    for number, (localizer, ratio) in enumerate(zip(halves, ratios, strict=True)):
+        rows = np.flatnonzero(usable)[half == number]
+        _, std = boxes_and_std(validator.outputs(LocalizerHead(localizer), rows))
+        expected = scales(held.predicted[half == number], std * np.exp(ratio))
+        np.testing.assert_allclose(held.scale[half == number], expected, rtol=1e-5)
+
+
+def test_a_box_that_nobody_looked_at_is_learned_from_and_not_held_out(
+    validator: CrossValidator, found: OutOfFold, tmp_path: Path
+) -> None:
+    boxed = np.flatnonzero(validator.images.dataset.has_box & validator.images.readable)
+    source = tuple(PREDICTED if row in boxed[::3] else "" for row in range(len(validator.images)))
+    dataset = replace(validator.images.dataset, source=source)
+    images = copy.copy(validator.images)
+    images.dataset = dataset
+    judged = np.setdiff1d(boxed, boxed[::3])
+    held = held_out(replace(validator, images=images))
+    everything = held_out(validator)
+    assert held is not None
+    assert everything is not None
+    rows = np.searchsorted(boxed, judged)
+    np.testing.assert_array_equal(
+        held.predicted, everything.predicted[rows]
+    )  # by heads that saw all of the others
+    replace(found, dataset=dataset).write(tmp_path / "out_of_fold.csv")
+    written = Dataset.read(tmp_path / "out_of_fold.csv", check="off").names
+    assert [Path(name).name for name in written] == [Path(dataset.names[row]).name for row in judged]
 
 
 def test_a_copy_in_the_other_half_is_not_held_out(

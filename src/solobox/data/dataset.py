@@ -20,7 +20,7 @@ from solobox.data.gate import Check as Check  # noqa: PLC0414 (a part of its int
 from solobox.data.gate import box_table, check_rows, usable_records
 from solobox.data.layouts import parse_layout
 from solobox.data.one_per_image import ReadNotes
-from solobox.data.sample import Sample, record_of, row_numbers
+from solobox.data.sample import PREDICTED, Sample, record_of, row_numbers
 from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.utils.progress import Progress
@@ -247,6 +247,11 @@ class Dataset(Sequence[Sample]):
         return ~np.isnan(self.boxes[:, 0])
 
     @property
+    def is_predicted(self) -> npt.NDArray[np.bool_]:
+        """Whether each box is a model's that nobody looked at, shape (N,): to learn from, never to measure with."""
+        return self.has_box & np.array([source == PREDICTED for source in self.source], dtype=np.bool_)
+
+    @property
     def paths(self) -> tuple[Path, ...]:
         """The image files. Raises DataError: ``images-in-memory`` where an image is no file."""
         for image, name in zip(self.images, self.names, strict=True):
@@ -288,12 +293,16 @@ class Dataset(Sequence[Sample]):
         )
 
     def of_split(self, name: str) -> "Dataset":
-        """Only the rows of a split: ``train``, ``val``, ``test``, or ``""`` for those that have none."""
+        """Only the rows of a split: ``train``, ``val``, ``test``, or ``""`` for those that have none.
+
+        Those of ``val`` and ``test`` are without boxes that nobody looked at, see `is_predicted`.
+        """
         if name not in {"", *SPLITS}:
             raise ConfigError(
                 f"{name!r} is no split; the splits are {', '.join(SPLITS)}", code="unknown-split"
             )
-        return self.select(np.array([split == name for split in self.split], dtype=np.bool_))
+        rows = np.array([split == name for split in self.split], dtype=np.bool_)
+        return self.select(rows & ~self.is_predicted if name in ("val", "test") else rows)
 
     def write(
         self,
@@ -345,6 +354,11 @@ class Dataset(Sequence[Sample]):
             parts.append(
                 "; " + ", ".join(f"{sum(counts):,} {name}" for name, counts in self.counts().items())
             )
+        if predicted := int(self.is_predicted.sum()):
+            parts.append(
+                f". {count_of(predicted, 'image')} with a box of a model that nobody looked at (source {PREDICTED}), "
+                "to learn from and never to measure with"
+            )
         return "".join(parts) + f".{self.left_out()}"
 
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -380,7 +394,8 @@ class Dataset(Sequence[Sample]):
         val, test: fractions, at least 0, together less than 1.
         auto_group: first give copies of one image a group, see `with_auto_groups`.
 
-        Where no row has a split, each group goes where its hash says, so adding images never moves others. Splits
+        Where no row has a split, each group goes where its hash says, so adding images never moves others. Groups with
+        no other boxes than predicted ones (`is_predicted`) go to train. Splits
         that the data names are kept; a row without one follows the rest of its group, or else goes to train; and where
         no row is val, the fraction `val` of train is moved there by hash. Groups stay together, except those that
         the data itself divides.
@@ -394,5 +409,13 @@ class Dataset(Sequence[Sample]):
         """
         if auto_group and self.notes.auto_groups is None:
             return self.with_auto_groups().with_splits(val, test)
-        split = splits.assign(self.names, self.group, self.split, self.has_box.tolist(), val=val, test=test)
+        split = splits.assign(
+            self.names,
+            self.group,
+            self.split,
+            self.has_box.tolist(),
+            self.is_predicted.tolist(),
+            val=val,
+            test=test,
+        )
         return replace(self, split=split)

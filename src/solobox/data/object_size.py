@@ -10,6 +10,7 @@ import numpy.typing as npt
 from solobox.boxes import Floats
 from solobox.errors import ImageError
 from solobox.images.reading import ImageInput, decode, probe
+from solobox.utils.sampling import evenly_spaced
 
 DEFAULT_SIZE = 320
 """The `size` of the default recipe."""
@@ -76,7 +77,7 @@ def probe_sides(
     images: tuple[ImageInput, ...], rows: npt.NDArray[np.intp]
 ) -> tuple[npt.NDArray[np.intp], Floats]:
     """Some of the rows, evenly from all, and the width and height (n, 2) that their headers say; NaN if unreadable."""
-    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MAX_PROBED)).round().astype(np.intp)]
+    chosen = rows[evenly_spaced(len(rows), _MAX_PROBED)]
     sizes = [_size(images[row]) for row in chosen.tolist()]
     return chosen, np.array(sizes, dtype=np.float64).reshape(-1, 2)
 

@@ -17,6 +17,7 @@ def assign(
     groups: Sequence[str],
     named_splits: Sequence[str],
     has_box: Sequence[bool],
+    predicted: Sequence[bool],
     *,
     val: float,
     test: float,
@@ -25,6 +26,7 @@ def assign(
 
     names, groups, named_splits: N texts each; the group and the split that the data names may be ``""``.
     has_box: N truth values; images without the object cannot fill a split alone.
+    predicted: N truth values: boxes of a model that nobody looked at. A unit that has no others is only trained on.
     val, test: fractions, at least 0, together less than 1.
     """
     if not (val >= 0 and test >= 0 and val + test < 1):
@@ -33,13 +35,15 @@ def assign(
         )
     # The prefix keeps an image named like a group out of it.
     units = [f"g{group}" if group else f"n{name}" for group, name in zip(groups, names, strict=True)]
-    positive = {unit for unit, box in zip(units, has_box, strict=True) if box}
+    judged = [box and not guess for box, guess in zip(has_box, predicted, strict=True)]
+    positive = {unit for unit, box in zip(units, judged, strict=True) if box}
+    to_train = {unit for unit, guess in zip(units, predicted, strict=True) if guess} - positive
     if any(named_splits):
         split = _completed(units, named_splits)
         if val > 0 and "val" not in split:
-            split = _carved(units, split, positive, val)
+            split = _carved(units, split, positive, to_train, val)
     else:
-        split = _split_by_hash(units, positive, val=val, test=test)
+        split = _split_by_hash(units, positive, to_train, val=val, test=test)
     if not any(box and name == "train" for box, name in zip(has_box, split, strict=True)):
         raise DataError(
             "no image with a box has the split train: there is nothing to train on", code="no-training-images"
@@ -65,7 +69,9 @@ def ranked(units: Iterable[str], purpose: str) -> dict[str, float]:
     return dict(sorted(((unit, _hash(unit, purpose)) for unit in units), key=lambda pair: (pair[1], pair[0])))
 
 
-def _split_by_hash(units: Sequence[str], positive: set[str], *, val: float, test: float) -> tuple[str, ...]:
+def _split_by_hash(
+    units: Sequence[str], positive: set[str], to_train: set[str], *, val: float, test: float
+) -> tuple[str, ...]:
     """Split units, one for each row: the lowest hashes become test, the next val, the rest train."""
     hashes = ranked(set(units), "split")
     total = len(positive)
@@ -80,8 +86,9 @@ def _split_by_hash(units: Sequence[str], positive: set[str], *, val: float, test
     order = [unit for unit in hashes if unit in positive]
     of_unit = dict.fromkeys(order[:tests], "test") | dict.fromkeys(order[tests : tests + vals], "val")
     of_unit |= dict.fromkeys(order[tests + vals :], "train")
+    of_unit |= dict.fromkeys(to_train, "train")
     for unit, value in hashes.items():
-        if unit not in positive:
+        if unit not in of_unit:
             of_unit[unit] = "test" if value < test else "val" if value < test + val else "train"
     return tuple(of_unit[unit] for unit in units)
 
@@ -95,11 +102,13 @@ def _completed(units: Sequence[str], split: Sequence[str]) -> tuple[str, ...]:
     return tuple(name or unique.get(unit, "train") for unit, name in zip(units, split, strict=True))
 
 
-def _carved(units: Sequence[str], split: Sequence[str], positive: set[str], val: float) -> tuple[str, ...]:
+def _carved(
+    units: Sequence[str], split: Sequence[str], positive: set[str], to_train: set[str], val: float
+) -> tuple[str, ...]:
     """Move the units of lowest hash from train to val; `val` is a fraction of train."""
     in_other_splits = {unit for unit, name in zip(units, split, strict=True) if name != "train"}
     # Another hash than that of the split: where that one made the test split, all of train lies above it.
-    hashes = ranked(set(units) - in_other_splits, "val")
+    hashes = ranked(set(units) - in_other_splits - to_train, "val")
     order = [unit for unit in hashes if unit in positive]
     if len(order) < 2:
         raise DataError(f"no row is val, and {_too_few(len(order), 'train')}", code="too-few-images")
@@ -112,6 +121,6 @@ def _carved(units: Sequence[str], split: Sequence[str], positive: set[str], val:
 
 def _too_few(count: int, where: str = "the data") -> str:
     return (
-        f"{where} has {count} images with a box (a group counts as one): at least two are needed, "
-        "one to train on and one to hold out"
+        f"{where} has {count} images with a box that is not a model's (a group counts as one): at least two are "
+        "needed, one to train on and one to hold out"
     )

@@ -59,7 +59,7 @@ def evaluate_selection(
 
 
 def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Dataset:
-    """The rows of a split: as the dataset defines it, otherwise as training split it.
+    """The rows of a split: as the dataset defines it, otherwise as training split it; no boxes that nobody looked at.
 
     A localizer recognizes its training images by their contents (see `Fingerprints`). If the dataset defines no test
     split, ``test`` is every image without a split that training never used: the held-out part of the training data, or
@@ -67,7 +67,7 @@ def select_split(localizer: Localizer, dataset: Dataset, split: SplitName) -> Da
 
     Raises DataError ``no-boxes`` if no image of the split has a box.
     """
-    fingerprints = localizer.fingerprints
+    fingerprints, dataset = localizer.fingerprints, dataset.select(~dataset.is_predicted)
     defined = np.array(dataset.split, dtype=np.str_)
     if split == "all":
         selection = dataset

@@ -17,7 +17,6 @@ from solobox.export.onnx_file import to_onnx, training_metadata, triton_config
 from solobox.export.parity import Parity, compare, require_parity
 from solobox.export.quantize import (
     AccuracyChange,
-    evenly_spaced,
     quantize_measured,
     require_accuracy,
     to_float16_measured,
@@ -26,6 +25,7 @@ from solobox.export.web import runtime_files, site_files
 from solobox.model.localizer import Localizer
 from solobox.utils.atomic import followed, remove_leftovers, replacing_bytes
 from solobox.utils.progress import Progress
+from solobox.utils.sampling import evenly_spaced
 
 Target: TypeAlias = Literal["onnx", "triton", "web"]
 
@@ -91,7 +91,11 @@ def export(
     runtime = runtime_files(web_runtime) if target == "web" else {}
     graph = ExportGraph(localizer)
     model = to_onnx(graph, training_metadata(localizer))
-    images = _recorded_images(localizer) if check is None else evenly_spaced(check, _MAX_CHECKED).images
+    images = (
+        _recorded_images(localizer)
+        if check is None
+        else check.select(evenly_spaced(len(check), _MAX_CHECKED)).images
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         onnx.save(model, file)

@@ -18,6 +18,7 @@ from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import PIXELS, OnnxModel
 from solobox.predict.predictor import Pixels, Predictor
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.sampling import evenly_spaced
 
 _CALIBRATION_IMAGES = 128
 _MIN_WEIGHTS = 1024
@@ -126,7 +127,7 @@ def to_float16_measured(
 
     Raises ConfigError: ``float16-needs-images`` where it has no boxes.
     """
-    test = dataset.select(dataset.has_box)
+    test = dataset.select(dataset.has_box & ~dataset.is_predicted)
     if not len(test):
         raise ConfigError("--check has no boxes to measure float16 on", code="float16-needs-images")
     smaller = to_float16(model)
@@ -145,13 +146,6 @@ def require_accuracy(accuracy: AccuracyChange, max_loss: float, kind: Literal["i
         )
 
 
-def evenly_spaced(dataset: Dataset, count: int) -> Dataset:
-    """At most `count` rows, evenly spaced."""
-    chosen = np.zeros(len(dataset), dtype=np.bool_)
-    chosen[np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int)] = True
-    return dataset.select(chosen)
-
-
 def _split(localizer: Localizer, dataset: Dataset) -> tuple[Dataset, Dataset]:
     """Images to calibrate on, training images where the model knows them, and others with a box to measure on."""
     trained = np.zeros(len(dataset), dtype=np.bool_)
@@ -159,13 +153,14 @@ def _split(localizer: Localizer, dataset: Dataset) -> tuple[Dataset, Dataset]:
         trained = localizer.fingerprints.splits(dataset.images) == "train"
     if not trained.any() or trained.all():
         trained = np.arange(len(dataset)) % 2 == 0
-    test = dataset.select(~trained & dataset.has_box)
+    test = dataset.select(~trained & dataset.has_box & ~dataset.is_predicted)
     if not len(test):
         raise ConfigError(
             "--check has too few labelled images to measure int8 on: give two or more",
             code="int8-needs-images",
         )
-    return evenly_spaced(dataset.select(trained), _CALIBRATION_IMAGES), test
+    rows = np.flatnonzero(trained)
+    return dataset.select(rows[evenly_spaced(len(rows), _CALIBRATION_IMAGES)]), test
 
 
 def _preprocessed(predictor: Predictor, dataset: Dataset) -> list[Pixels]:

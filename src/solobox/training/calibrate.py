@@ -3,7 +3,7 @@
 Margins come from the validation images, which also chose the epoch. That costs them little coverage
 (`bench/margins.py --only pipeline` measures it); a third split would cost small data sets more. A few validation images
 are not enough for margins, whatever the method: with 40, those at 0.9 hold with a probability of 0.81 in one run of
-twenty. So errors on the training images are added, each by a head that did not see it (`CrossValidator.held_out`).
+twenty. So errors on the training images are added, each by a head that did not see it (`cross_conformal.held_out`).
 """
 
 from collections.abc import Callable, Sequence
@@ -32,8 +32,9 @@ from solobox.uncertainty.conformal import Calibration, scales
 from solobox.uncertainty.familiarity import Familiarity
 from solobox.utils.concurrency import threaded_map
 from solobox.utils.progress import Progress
+from solobox.utils.sampling import evenly_spaced
 
-_BATCH_SIZE = 64
+_BATCH_SIZE, _IMAGES_AT_ONCE = 64, 8
 
 MAX_IMAGES = 2048
 """The most training images for the statistics of familiarity, evenly spaced."""
@@ -84,6 +85,14 @@ def from_images(
     groups = [images.dataset.group[row] for row in rows.tolist()]
     batch_size = 1 if localizer.architecture.size == "native" else 32
     return CalibrationImages(torch.from_numpy(images.boxes(rows)).float(), groups, locate, batch_size)
+
+
+def std_by(images: ImageSource, rows: npt.NDArray[np.intp], localizer: Localizer) -> Floats:
+    """The standard deviations (n, 4) float64 that a localizer gives rows of images, as fractions."""
+    look = from_images(images, localizer, rows)
+    batches = torch.split(torch.arange(len(rows)), min(look.batch_size, _IMAGES_AT_ONCE))
+    parts = [located.std.double().cpu().numpy() for located in single_threaded_map(look.locate, batches)]
+    return np.concatenate(parts)
 
 
 def input_squares(images: ImageSource, rows: npt.NDArray[np.intp], localizer: Localizer) -> Pixels:
@@ -177,7 +186,7 @@ def calibrate(
     if logits and not present.all():
         presence = float(temperature(torch.cat(logits), torch.from_numpy(present)))
     count = len(training.boxes)
-    chosen = torch.from_numpy(np.linspace(0, count - 1, min(count, MAX_IMAGES)).round().astype(np.int64))
+    chosen = torch.from_numpy(evenly_spaced(count, MAX_IMAGES))
     batches = torch.split(chosen, training.batch_size)
     pooled_training = list(single_threaded_map(lambda rows: pooled(training.locate(rows).maps), batches))
     familiarity = None
@@ -212,7 +221,7 @@ def cross_fit_temperature(
         return None
     logits = torch.zeros(len(full))
     for half, held_out in enumerate(halves):
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             branch = Presence(channels)
         stage = presence_stage(

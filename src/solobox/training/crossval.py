@@ -92,11 +92,14 @@ class OutOfFold:
         return _predictions(*boxes_and_std(output), [name], [size])[0]
 
     def write(self, path: Path) -> None:
-        """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box."""
+        """A CSV with ``image,group,fold,x1,y1,x2,y2,iou``, a row for each readable image with a box.
+
+        Without boxes that nobody looked at, see `Dataset.is_predicted`.
+        """
         with replacing(path) as file:
             writer = CsvLines(file)
             writer.put(["image", "group", "fold", "x1", "y1", "x2", "y2", "iou"])
-            for row in np.flatnonzero(self.dataset.has_box & (self.fold >= 0)):
+            for row in np.flatnonzero(self.dataset.has_box & ~self.dataset.is_predicted & (self.fold >= 0)):
                 box = self.predictions[row].box
                 iou = float(geometry.iou(box, self.dataset.boxes[row]))
                 cells = [f"{value:.2f}" for value in box]

@@ -130,7 +130,8 @@ def learning_curve(
 ) -> Curve:
     """Measure the learning curve of labelled images.
 
-    dataset: images without a box, and those whose split is test, are left out; all others are used.
+    dataset: images without a box or with one that nobody looked at (`Dataset.is_predicted`), and those whose split is
+        test, are left out; all others are used.
     repetitions: 3 or more. The number of folds; groups stay whole.
     skip_bad: leave out images that cannot be read, rather than raise DataError.
     auto_group: keep copies of an image together, see `Dataset.with_auto_groups`.
@@ -140,7 +141,8 @@ def learning_curve(
     Raises DataError where there are fewer than `MIN_IMAGES` images, or too few or too large groups; ConfigError for too
     few repetitions, and for a recipe that trains the backbone.
     """
-    dataset = dataset.select(dataset.has_box & (np.array(dataset.split) != "test"))
+    judged = dataset.has_box & ~dataset.is_predicted
+    dataset = dataset.select(judged & (np.array(dataset.split) != "test"))
     dataset = dataset.with_auto_groups(progress) if auto_group else dataset
     _check_enough(len(dataset), len(set(groups_of(dataset))), repetitions)
     with tempfile.TemporaryDirectory(prefix="solobox-") as folder:

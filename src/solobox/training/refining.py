@@ -36,6 +36,7 @@ from solobox.training.image_cache import ImageCache, ImageSource
 from solobox.training.stages import LocalizerHead, Stage, feature_ious, head_stage
 from solobox.training.tensor_store import TensorStore
 from solobox.utils.progress import Progress
+from solobox.utils.sampling import evenly_spaced
 
 AUTO_REFINEMENTS = 2
 """How often `auto` refines a box: the second time, around a better box, gains a little more (bench/LOG.md)."""
@@ -314,7 +315,7 @@ class _FirstLooks(NamedTuple):
 
 def _first_looks(localizer: Localizer, validation: ImageSource, side: int, progress: Progress) -> _FirstLooks:
     rows = validation.rows[validation.dataset.has_box[validation.rows]]
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _MAX_HELD_OUT)).round().astype(int))]
+    rows = rows[evenly_spaced(len(rows), _MAX_HELD_OUT)]
     progress.start("first looks", len(rows))
     localizer.compile_backbone()
 

@@ -33,6 +33,7 @@ from solobox.training.stages import initial_localizer
 from solobox.training.training_run import Timer, TrainingRun, fingerprints_of
 from solobox.utils.atomic import explained
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.sampling import evenly_spaced
 from solobox.utils.text import count_of
 
 _SAMPLE_IMAGES = 32
@@ -226,7 +227,7 @@ def _check_group(recipe: Recipe, group: Distributed) -> None:
 def _sample_images(training: Dataset) -> list[str]:
     """Absolute paths of some training images, evenly from all: `export` compares the exported file on them."""
     paths = [image for image in training.images if isinstance(image, Path)]
-    rows = np.linspace(0, len(paths) - 1, min(_SAMPLE_IMAGES, len(paths))).round().astype(int)
+    rows = evenly_spaced(len(paths), _SAMPLE_IMAGES)
     return [str(paths[row].absolute()) for row in rows]
 
 

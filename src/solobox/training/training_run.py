@@ -24,6 +24,7 @@ from solobox.training.calibrate import (
     cross_fit_temperature,
     from_features,
     from_images,
+    std_by,
 )
 from solobox.training.checkpoint_manager import CheckpointManager
 from solobox.training.cross_conformal import held_out
@@ -48,10 +49,15 @@ from solobox.training.stages import (
 )
 from solobox.uncertainty.conformal import Calibration
 from solobox.utils.progress import Progress
+from solobox.utils.sampling import evenly_spaced
 from solobox.utils.text import count_of
 
 _ENOUGH_GROUPS = 500
 """With so many validation images, or groups of them, the coverage of margins varies by 0.013 from run to run."""
+
+
+_MAX_UNSEEN = 32
+"""Of so many validation images the standard deviations of several heads are compared, image by image."""
 
 
 class Timer:
@@ -272,7 +278,9 @@ class TrainingRun:
             heads = replace(heads, fabric=single_device(self.fabric, self.recipe))
             training = from_features(heads.features, images[0], localizer)
             if _has_few_groups(images[1]):
-                more = held_out(heads)
+                unseen = _unseen(*images)
+                std_of_unseen = partial(std_by, images[1], unseen) if len(unseen) else None
+                more = held_out(heads, std_of_unseen=std_of_unseen)
         rows = self._without_copies(*images, has_more=more is not None)
         only_copies = rows is not None and not len(rows)
         validation = from_images(images[1], localizer, None if only_copies else rows)
@@ -312,6 +320,14 @@ class TrainingRun:
             "the margins: `solobox check` lists them"
         )
         return rows[~copies]
+
+
+def _unseen(training: ImageSource, validation: ImageSource) -> npt.NDArray[np.intp]:
+    """Some validation images with a box that are no copies of training images, evenly spaced."""
+    rows = validation.rows
+    copies = matches(validation.signatures, training.signatures)[rows]
+    rows = rows[validation.dataset.has_box[rows] & ~copies]
+    return rows.take(evenly_spaced(len(rows), _MAX_UNSEEN))
 
 
 def _has_few_groups(images: ImageSource) -> bool:
