@@ -165,6 +165,26 @@ def test_it_goes_on_where_it_was(photos: Path, tmp_path: Path) -> None:
     assert len(Dataset.read(out)) == 4  # the labels are those of the log
 
 
+@pytest.mark.parametrize("last", ["undone", "skipped"])
+def test_it_goes_on_where_no_label_is_left(photos: Path, tmp_path: Path, last: str) -> None:
+    out = tmp_path / "labels.csv"
+    first = opened(photos, out)
+    drawn = draw(first)
+    first.close()
+    again = opened(photos, out)
+    if last == "undone":
+        again.undo("ann")
+    else:
+        task = again.task(drawn, "ann")
+        again.answer(drawn, Answer(kind="skipped"), person="ann", seen=task.seen)
+    again.close()
+    third = opened(photos, out)
+    assert len(third.dataset()) == 0
+    draw(third)
+    third.close()
+    assert len(Dataset.read(out)) == 1
+
+
 def test_boxes_of_a_model_stay_until_they_are_replaced(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     learner = learner_of(photos)
