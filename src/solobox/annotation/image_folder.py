@@ -27,9 +27,10 @@ _SIGNATURES = 256
 class ImageFolder:
     """All images in a folder and below, by name. Any thread may use it. Nothing in the folder is changed.
 
-    names: paths relative to the folder, with slashes; by default of all images in it, sorted. order: indices of those
-        to ask about; by default all, in an order that is as good as random, and that further images do not change: by a
-        hash of each name.
+    names: paths relative to the folder, with slashes; by default of all images in it, sorted. Images that are named are
+        shown wherever links lead; of those that were found, a link to a file elsewhere is not opened. order: indices of
+        those to ask about; by default all, in an order that is as good as random, and that further images do not
+        change: by a hash of each name.
 
     Raises DataError, ``no-images``.
     """
@@ -39,6 +40,7 @@ class ImageFolder:
     ) -> None:
         self.folder = Path(folder)
         self.left_out = LeftOut()
+        self._were_found = names is None
         if names is None:
             found = expand([self.folder], self.left_out)
             names = [Path(name).relative_to(self.folder).as_posix() for name in found]
@@ -57,9 +59,9 @@ class ImageFolder:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """The file of an image. Raises ImageError, ``outside-folder``, for a link to a file elsewhere."""
+        """The file of an image. Raises ImageError, ``outside-folder``, for a link to a file elsewhere, see above."""
         path = self.folder / self.names[index]
-        if not path.resolve().is_relative_to(self._root):
+        if self._were_found and not path.resolve().is_relative_to(self._root):
             raise ImageError(
                 f"{self.names[index]}: is a link to a file outside {self.folder}, which is not opened: copy the file "
                 "into the folder",

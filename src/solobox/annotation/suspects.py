@@ -48,13 +48,23 @@ class Suspects:
         )
 
     def folder(self) -> Path:
-        """The folder that all images are in. Raises DataError, ``images-in-memory``, for what is no file."""
-        return Path(os.path.commonpath([str(path.absolute().parent) for path in self.dataset.paths]))
+        """The folder that all images are in; that of the first one where they are on several drives.
+
+        Raises DataError, ``images-in-memory``, for what is no file.
+        """
+        folders = [str(path.absolute().parent) for path in self.dataset.paths]
+        try:
+            return Path(os.path.commonpath(folders))
+        except ValueError:  # drives of Windows have nothing in common
+            return Path(folders[0])
 
     def names(self) -> list[str]:
-        """Each image's path relative to `folder`, with slashes."""
+        """Each image's path relative to `folder`, with slashes; absolute for an image elsewhere."""
         folder = self.folder()
-        return [path.absolute().relative_to(folder).as_posix() for path in self.dataset.paths]
+        return [
+            (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+            for path in map(Path.absolute, self.dataset.paths)
+        ]
 
     def given(self, row: int) -> Answer:
         """The label of a row."""
