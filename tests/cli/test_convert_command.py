@@ -86,6 +86,57 @@ def test_a_failed_conversion_leaves_the_old_folder(
 
 
 @pytest.mark.parametrize("to", ["voc", "yolo"])
+@pytest.mark.parametrize("at", ["old", "before new", "new"])
+def test_a_stopped_conversion_leaves_the_old_folder_or_the_new_one(
+    tmp_path: Path, to: str, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C when the old folder is renamed, or just before or after the new one takes its place."""
+    data, out = labels(tmp_path), tmp_path / "out"
+    convert(data, out, to=to)
+    before = tree(out)
+    data.write_text("image,x1,y1,x2,y2,split\na.png,3,4,20,22,val\n")
+    convert(data, tmp_path / "fresh", to=to)
+    after = tree(tmp_path / "fresh")
+    rename = Path.rename
+
+    def stops(self: Path, target: Path) -> Path:
+        step = "old" if self == out else "new" if Path(target) == out and tree(self) == after else ""
+        if step == "new" and at == "before new":
+            raise KeyboardInterrupt
+        renamed = rename(self, target)
+        if step == at:
+            raise KeyboardInterrupt
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", stops)
+    with pytest.raises(KeyboardInterrupt):
+        convert(data, out, to=to, overwrite=True)
+    assert tree(out) == (after if at == "new" else before)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", data.name, "fresh", "out"}
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
+def test_what_cannot_be_put_back_is_kept_and_named(
+    tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, out = labels(tmp_path), tmp_path / "out"
+    convert(data, out, to=to)
+    before = tree(out)
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if Path(target) == out:
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(DataError) as caught:
+        convert(data, out, to=to, overwrite=True)
+    (kept,) = [path for path in tmp_path.iterdir() if path.is_dir() and path.name in str(caught.value)]
+    assert tree(kept) == before
+
+
+@pytest.mark.parametrize("to", ["voc", "yolo"])
 def test_a_folder_with_anything_else_is_never_replaced(tmp_path: Path, to: str) -> None:
     data, out = labels(tmp_path), tmp_path / "photos"
     for name in ("holiday.jpg", "images/train/holiday.jpg", "Annotations/notes.txt"):

@@ -44,19 +44,25 @@ def building(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Fill a new folder beside `folder`, which takes its place once it is complete; see `check_replaceable`."""
+    """Fill a new folder beside `folder`, which takes its place once it is complete; see `check_replaceable`.
+
+    What `folder` held is removed only once the new contents are there. Raises DataError.
+    """
     folder = followed(folder)
     beside, old = unfinished(folder), unfinished(folder)
     try:
         yield beside
         with explained(folder):
             folder.rename(old)
-            try:
-                beside.rename(folder)
-            except OSError:
-                old.rename(folder)
-                raise
+            beside.rename(folder)
     finally:
+        if old.exists() and not folder.exists():  # an error, or Ctrl-C, came between the two
+            try:
+                old.rename(folder)
+            except OSError as error:
+                raise DataError(
+                    f"{folder}: cannot be written: {error.strerror or error}. What it held is in {old}: rename that"
+                ) from error
         for each in (beside, old):
             shutil.rmtree(each, ignore_errors=True)
 
