@@ -7,6 +7,7 @@ from folders import draw, folder_of, learner_of, opened, wait_until
 
 from solobox.annotation.finish import Finish, Plan
 from solobox.data.dataset import Dataset
+from solobox.predict.prediction import Prediction
 
 
 def test_names_are_free_and_made_from_the_labels(tmp_path: Path) -> None:
@@ -56,6 +57,33 @@ def test_without_training_the_present_model_predicts_the_rest(tmp_path: Path) ->
     assert finish.run(train=False, predicted=False)
     assert Dataset.read(tmp_path / "labels.csv").source.count("predicted") == 0
     session.close()
+
+
+def test_after_an_unexpected_error_it_can_be_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = folder_of(tmp_path / "photos", 7)
+    learner = learner_of(photos)
+    session = opened(photos, tmp_path / "labels.csv", learner)
+    for _ in range(5):
+        draw(session)
+    wait_until(lambda: session.background.labels > 0)
+    session.background.wait_until_idle()
+    finish = Finish(session)
+
+    def fail(_: Path) -> Prediction:
+        raise RuntimeError("a fault of a library")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learner, "predict", fail)
+        assert finish.start(train=False, predicted=True)
+        wait_until(lambda: finish.state == "failed")
+    assert finish.lines[-1] == "RuntimeError: a fault of a library"
+    assert finish.start(train=False, predicted=True)
+    wait_until(lambda: finish.state == "done")
+    finish.close()
+    session.close()
+    assert Dataset.read(tmp_path / "labels.csv").source.count("predicted") == 2
 
 
 def test_closing_ends_what_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,11 +94,13 @@ class Finish:
         return self._work(train=train, predicted=predicted)
 
     def _work(self, *, train: bool, predicted: bool) -> bool:
+        is_done = False
         try:
             is_done = self._run(train=train, predicted=predicted)
         except (SoloboxError, OSError) as error:
             self.lines.append(str(error))
-            is_done = False
+        except Exception:  # noqa: BLE001  (whatever it is: the page shows it, and this can be begun again)
+            self.lines.extend(traceback.format_exc().splitlines())
         self.state = "done" if is_done else "failed"
         return is_done
 
