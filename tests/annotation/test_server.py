@@ -69,6 +69,8 @@ def test_the_command_says_its_address_and_ends_in_order(tmp_path: Path, stop: si
     [
         (["photos", "--goal", "1"], "out-of-range"),
         (["photos", "--good-iou", "0"], "out-of-range"),
+        (["photos", "--port", "70000"], "out-of-range"),
+        (["photos", "--port", "-1"], "out-of-range"),
         (["nowhere"], "not-found"),
         (["photos", "-o", "mine.csv"], "labels-exist"),
         (["photos", "--from", "nowhere.csv"], "not-found"),

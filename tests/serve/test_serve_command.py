@@ -15,6 +15,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from solobox.serve.server import listen
+
 from server_process import KEY, command, running  # isort: skip
 from colour_model import image, write_model  # isort: skip
 
@@ -69,6 +71,8 @@ def test_models_that_are_none(model: Path, tmp_path: Path) -> None:
         (["--deadline", "-1"], {}, "deadline is more than 0"),
         (["--threads", "-1"], {}, "--threads is 0 or more"),
         (["--deadline", "nan"], {}, "deadline is more than 0"),
+        (["--port", "65536"], {}, "error[out-of-range]: --port is 0 to 65535, not 65536"),
+        (["--port", "-1"], {}, "error[out-of-range]: --port is 0 to 65535, not -1"),
     ],
 )
 def test_settings_that_make_no_sense(
@@ -83,6 +87,18 @@ def test_a_port_that_is_taken(model: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert "cannot listen at" in refused(model, "--port", str(port))
+
+
+def test_a_port_is_not_shared_where_an_address_that_is_reused_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows alone there is this option, here another one in its place."""
+    with listen("127.0.0.1", 0, public=False) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    with listen("127.0.0.1", 0, public=False) as listener:
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not listener.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
 def test_hosts_of_a_proxy(model: Path) -> None:

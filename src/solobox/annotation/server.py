@@ -33,7 +33,7 @@ class AnnotationServer:
 
     session: answers and model. finish: the end, see `Finish`. address: of the page, a secret.
 
-    Raises as `open_session`; ConfigError ``address-in-use``.
+    Raises as `open_session`; ConfigError ``out-of-range`` for `port`, ``address-in-use``.
     """
 
     def __init__(

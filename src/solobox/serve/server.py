@@ -30,15 +30,19 @@ from solobox.serve.state import ServerState
 _GRACE = 5.0
 """Seconds after the drain after which the process ends whatever still runs."""
 
+_LAST_PORT = 65535
+
 
 def listen(host: str, port: int, *, public: bool) -> socket.socket:
     """A listening socket. Port 0 is any free one.
 
     public: other machines may connect without an API key.
 
-    Raises ConfigError: ``address-invalid``, ``address-in-use`` and ``api-key-missing`` for an address that other
-    machines reach without a key.
+    Raises ConfigError: ``out-of-range`` for a port that there is not, ``address-invalid``, ``address-in-use`` and
+    ``api-key-missing`` for an address that other machines reach without a key.
     """
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"--port is 0 to {_LAST_PORT}, not {port}", code="out-of-range")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -55,7 +59,9 @@ def listen(host: str, port: int, *, public: bool) -> socket.socket:
         )
     listener = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows alone there is the first; the second would let another server take the same port there.
+        option = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
