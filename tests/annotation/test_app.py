@@ -13,8 +13,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from solobox.annotation.app import build_app
+from solobox.annotation.events import Answer
 from solobox.annotation.finish import Finish
-from solobox.annotation.session import Session
+from solobox.annotation.session import Session, open_session
+from solobox.data.dataset import Dataset
 from solobox.serve.settings import ServerSettings
 from solobox.serve.state import ServerState
 
@@ -227,3 +229,26 @@ def test_accepting_a_page_leaves_others_answers_alone(client: TestClient, sessio
     assert accepted == {"accepted": 2, "conflicts": [1]}
     assert session.answers["01.jpg"].box == TRUE
     assert session.answers["00.jpg"].source == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("classes", "drawn", "label"),
+    [(["cat"], "", "cat"), ([], "cat", "cat"), (["cat", "dog"], "", ""), (["cat"], "dog", ""), ([], "", "")],
+)
+def test_the_models_boxes_have_the_class_where_there_is_one(
+    tmp_path: Path, classes: list[str], drawn: str, label: str
+) -> None:
+    photos = folder_of(tmp_path / "photos", 4)
+    session = open_session(photos, tmp_path / "labels.csv", classes=classes)
+    session.answer(3, Answer(kind="box", box=TRUE, label=drawn), person="ann", seen=0)
+    app = build_app(session, Finish(session), ServerSettings(), ServerState(), TOKEN)
+    with TestClient(app, base_url="http://127.0.0.1:8100") as client:
+        items = [{"index": 0, "seen": 0, "box": TRUE}]
+        accepted = client.post(f"/{TOKEN}/api/accept", json={"person": "ann", "items": items, "seconds": 1})
+        assert accepted.json() == {"accepted": 1, "conflicts": []}
+    session.add_predicted([(1, learner_of(photos).predict(session.folder.path(1)))])
+    session.close()
+    labels = Dataset.read(tmp_path / "labels.csv")
+    assert dict(zip(labels.source, labels.label, strict=True)) == {
+        "accepted": label, "predicted": label, "drawn": drawn,
+    }  # fmt: skip

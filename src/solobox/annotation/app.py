@@ -187,9 +187,12 @@ def _add_review(router: APIRouter, session: Session) -> None:
     @router.post("/api/accept")
     def accept(request: AcceptRequest) -> AcceptBody:
         conflicts: list[int] = []
+        label = session.only_class
         seconds = request.seconds / max(len(request.items), 1)
         for item in request.items:
-            given = Answer(kind="box", box=item.box, source="accepted", suggested=item.box, seconds=seconds)
+            given = Answer(
+                kind="box", box=item.box, label=label, source="accepted", suggested=item.box, seconds=seconds
+            )
             try:
                 with _explained():
                     session.answer(item.index, given, person=request.person, seen=item.seen)

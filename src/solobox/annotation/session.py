@@ -116,6 +116,12 @@ class Session:
             used = [name for (what, name), count in counts if what == "label" and name and count]
         return tuple(dict.fromkeys((*self._classes, *used)))
 
+    @property
+    def only_class(self) -> str:
+        """The class of the model's boxes, which it does not predict: the only one there is, else nothing."""
+        classes = self.classes
+        return classes[0] if len(classes) == 1 else ""
+
     def next(self, person: str, after: int | None = None) -> Task | None:
         """The next image for a person, None where all are answered; see `Queue.next`."""
         found = self._queue.next(person, after)
@@ -230,8 +236,9 @@ class Session:
             return self.suspects.corrected(
                 {index[name]: answer for name, answer in answers.items() if name in index}
             )
+        label = self.only_class
         rows: dict[str, tuple[Sequence[float], str, str]] = {
-            name: (box, "", PREDICTED) for name, box in self._predicted.items() if name not in answers
+            name: (box, label, PREDICTED) for name, box in self._predicted.items() if name not in answers
         }
         for name, answer in answers.items():
             if answer.kind != "skipped" and name in self.folder.index:
