@@ -392,6 +392,19 @@ def test_classes(visit: Visit) -> None:
     assert len(visit.desk.received) == 3
 
 
+def test_the_only_class_is_chosen_from_the_start(visit: Visit) -> None:
+    visit.desk.classes = ["cat"]
+    visit.open()
+    visit.page.wait_for_selector("#chips button")
+    visit.press("b", "Enter")
+    visit.shown(1)
+    assert visit.last["label"] == "cat"
+    visit.page.fill("#label", "")  # stays empty
+    visit.press("Enter", "b", "Enter")
+    visit.shown(2)
+    assert visit.last["label"] == ""
+
+
 def other_answer(kind: str = "box") -> dict[str, Any]:
     box = [10.0, 10.0, 60.0, 70.0] if kind == "box" else None
     return {"person": "other", "index": 0, "kind": kind, "box": box, "label": "", "source": "drawn"}

@@ -6,9 +6,11 @@ import { wantsClass } from "./settings.js";
 const $ = (id) => document.getElementById(id);
 let classes = null;
 
-export function showClasses(names = classes ?? []) {
+/** choose: at the start, the only one there is is in the field. */
+export function showClasses(names = classes ?? [], { choose = false } = {}) {
   $("classes").hidden = !names.length && !wantsClass();
   if (classes?.join("\n") === names.join("\n")) return;
+  if (choose && !classes && names.length === 1 && !$("label").value) setClass(names[0]);
   classes = names;
   $("known-classes").replaceChildren(...names.map((name) => new Option(name, name)));
   $("chips").replaceChildren(...names.slice(0, 9).map((name, at) => {

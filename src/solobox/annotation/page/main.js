@@ -420,7 +420,7 @@ addEventListener("beforeunload", (event) => { if (saving || unsaved) event.preve
 startPolling((state) => {
   showState(state);
   showFinish(state.finish);
-  showClasses(state.classes);
+  showClasses(state.classes, { choose: !state.audit }); // each label that is looked at again has its own
   review.refresh(state.review.ready);
 });
 advance();
