@@ -205,7 +205,7 @@ def _add_review(router: APIRouter, session: Session) -> None:
 
 def _add_images(router: APIRouter, session: Session) -> None:
     @router.get("/images/{index}")
-    def picture(index: int) -> Response:
+    def image(index: int) -> Response:
         return _jpeg(session, index, SIDE)
 
     @router.get("/images/{index}/thumbnail")

@@ -26,7 +26,7 @@ from solobox.utils.json_utils import parse_json
 _LOG = logging.getLogger("solobox.serve")
 
 MAX_TASKS = 1000
-_TOGETHER = 4
+_CONCURRENCY = 4
 """Tasks whose images are fetched and predicted at the same time."""
 
 _DEADLINE = 90.0
@@ -134,7 +134,7 @@ class _Backend:
         self._context, self._images, self._model = context, images, model
         self._classes = model.metadata.get("classes")
         self._options = PredictOptions(min_presence=_MIN_PRESENCE if model.has_presence else None)
-        self._turns = asyncio.Semaphore(_TOGETHER)
+        self._turns = asyncio.Semaphore(_CONCURRENCY)
         self.version = f"{context.name}-{model_fingerprint(model.path)[:8]}"
 
     async def read(self, request: Request) -> Mapping[str, Any]:

@@ -22,10 +22,9 @@ from solobox.data.formats.json_reading import (
     nameless,
     objects,
     outline,
-    size_of,
     text_of,
 )
-from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, regions
+from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, recorded_size, regions
 from solobox.data.formats.parsing import NOT_A_BOX, image_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record, class_alone, without_box
 from solobox.data.formats.writing import by_image, relative_to, writable
@@ -188,7 +187,7 @@ class _TaskReader:
     def _add_image(self, name: str, results: Sequence[_Result], where: str, *, broken: bool) -> None:
         located = self.finder.find(name)
         found, others = regions(results)
-        size = next((each for each in map(_size, results) if each), None)
+        size = next((each for each in map(recorded_size, results) if each), None)
         base = Record(len(self.records) + 1, where, name, located, None, size=size)
         if not found and others:
             record = replace(base, box=NOT_A_BOX)
@@ -219,7 +218,7 @@ class _TaskReader:
         by_key = {key.lower(): name for key, name in names.items()}
         if named := by_key.get(text_of(result.get("to_name")).lower()):
             return named
-        size = _size(result)
+        size = recorded_size(result)
         of_size = {name for name in names.values() if size and self._has_size(name, size)}
         return of_size.pop() if len(of_size) == 1 else ""
 
@@ -276,7 +275,3 @@ def _local(name: str) -> str:
     address = urlsplit(name)
     inner = parse_qs(address.query).get("d")
     return image_name(inner[0] if inner else unquote(address.path).lstrip("/"))
-
-
-def _size(result: Mapping[str, Any]) -> tuple[float, float] | None:
-    return size_of(result.get("original_width"), result.get("original_height"))

@@ -10,8 +10,8 @@ from typing import Any
 
 from solobox.data.formats import csv
 from solobox.data.formats.image_finder import ImageFinder
-from solobox.data.formats.json_reading import objects, size_of
-from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, regions
+from solobox.data.formats.json_reading import objects
+from solobox.data.formats.label_studio_regions import choices_of_row, image_classes, recorded_size, regions
 from solobox.data.formats.parsing import NO_EXTRA, NOT_A_BOX, image_name
 from solobox.data.formats.records import Annotations, Layout, Problem, Record, class_alone, without_box
 from solobox.errors import DataError
@@ -74,7 +74,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                 problems.append(Problem("two-images", where, row, image, message, advice))
                 continue
             found, others = regions(results)
-            size = next((each for each in map(_size, results) if each), None)
+            size = next((each for each in map(recorded_size, results) if each), None)
             base = Record(row, where, image, finder.find(image), None, extra=NO_EXTRA, size=size)
             counts["turned shapes are read as their bounds"] += sum(region.turned for region in found)
             if found:
@@ -123,7 +123,3 @@ def _results(
                 entry for _, entry in objects(entries, f"{where}, {name}", "result", problems, row, image)
             ]
     return found
-
-
-def _size(result: Mapping[str, Any]) -> tuple[float, float] | None:
-    return size_of(result.get("original_width"), result.get("original_height"))

@@ -50,7 +50,7 @@ def regions(results: Iterable[Mapping[str, Any]]) -> tuple[list[Region], Counter
             if kind not in _WHOLE_IMAGE:
                 others[kind.removesuffix("labels")] += 1
             continue
-        size = size_of(result.get("original_width"), result.get("original_height"))
+        size = recorded_size(result)
         box, turned = _box(shape, value, size)
         label = next((text for key in _LABELS if (text := _label(value, key))), "")
         label = labels.get(text_of(result.get("id")), label)
@@ -60,6 +60,11 @@ def regions(results: Iterable[Mapping[str, Any]]) -> tuple[list[Region], Counter
         first = found.get(same)
         found[same] = region if first is None else replace(first, label=first.label or label)
     return list(found.values()), others
+
+
+def recorded_size(result: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Width and height in pixels of the image that a result is of, where it says them."""
+    return size_of(result.get("original_width"), result.get("original_height"))
 
 
 def image_classes(results: Iterable[Mapping[str, Any]]) -> list[str]:
