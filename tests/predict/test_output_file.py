@@ -13,7 +13,7 @@ from prediction_rows import HEIGHT, WIDTH, MadeUp, made_up
 from solobox.errors import ConfigError, DataError
 from solobox.predict import output_file
 from solobox.predict.job import JobSummary, in_threads, run
-from solobox.predict.output_file import DRAWN, OutputFile, folder_of
+from solobox.predict.output_file import DRAWN, OutputFile, folder_of, is_renamed
 from solobox.predict.plan import Plan, fingerprint, model_fingerprint
 from solobox.predict.prediction import Prediction
 from solobox.predict.predictor import PredictOptions
@@ -228,11 +228,23 @@ def test_a_run_that_was_killed_when_all_was_written_does_nothing_again(output: P
         for shard in (3, 4):
             job.put(shard, [made_up(name) for name in job.names(shard)])
         (job.folder / "rows.csv").rename(output)  # and here it was killed
+    assert is_renamed(output)
     model = Stopping()
     assert finished(output, resume=True, model=model) == JobSummary(300, 6, 0)
     assert model.seen == []
     assert output.read_bytes() == expected(output)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_a_file_that_replaced_a_finished_output_stays(output: Path) -> None:
+    stopped(output, 200)
+    (folder_of(output) / "rows.csv").unlink()
+    output.write_text("of somebody else")
+    assert not is_renamed(output)
+    with pytest.raises(DataError) as error:
+        finished(output, resume=True)
+    assert error.value.code == "output-damaged"
+    assert output.read_text() == "of somebody else"
 
 
 def test_two_runs_at_once_are_kept_apart(output: Path) -> None:

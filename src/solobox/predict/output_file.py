@@ -147,8 +147,8 @@ class OutputFile(Job):
     # The folder -------------------------------------------------------------------------------------
 
     def _begin(self, *, resume: bool) -> None:
-        journal = self._read_journal()
-        self._is_renamed = bool(journal) and self._was_renamed(journal)
+        journal = _read_journal(self.folder)
+        self._is_renamed = is_renamed(self._output)
         if journal and not self._is_renamed and not resume:
             raise DataError(
                 f"{self.folder} holds the first {sum(part.rows for part, _, _ in journal):,} rows of a run that was "
@@ -193,22 +193,6 @@ class OutputFile(Job):
             raise DataError(f"{path}: cannot be read. {_START_AGAIN}", code="plan-damaged") from error
         before, _ = Plan.from_json(text, str(path))
         before.check_same(self.plan, str(self.folder))
-
-    def _read_journal(self) -> list[tuple[Part, int, int]]:
-        """Each part, its end in the file, and its checksum; up to the first line that is incomplete."""
-        entries: list[tuple[Part, int, int]] = []
-        path = self.folder / _JOURNAL
-        if path.is_file():
-            with explained(path), path.open("rb") as file, contextlib.suppress(ValueError, TypeError):
-                for line in file:
-                    rows, errors, absent, end, checksum = parse_json(line[: line.index(b"\n")])
-                    entries.append((Part(rows, errors, absent), end, checksum))
-        return entries
-
-    def _was_renamed(self, journal: Sequence[tuple[Part, int, int]]) -> bool:
-        """Whether a run finished the output, and was killed before it removed the folder."""
-        is_moved = self._output.is_file() and not self._path.exists()
-        return is_moved and self._output.stat().st_size == journal[-1][1]
 
     def _check_rows(self, journal: Sequence[tuple[Part, int, int]]) -> None:
         start = 0
@@ -272,7 +256,22 @@ class OutputFile(Job):
 def is_renamed(output: Path) -> bool:
     """Whether a run finished this output, and was killed before it removed its folder."""
     folder = folder_of(followed(output))
-    return output.is_file() and (folder / _JOURNAL).is_file() and not any(folder.glob(f"{_ROWS}.*"))
+    if not output.is_file() or any(folder.glob(f"{_ROWS}.*")):
+        return False
+    journal = _read_journal(folder)
+    return bool(journal) and output.stat().st_size == journal[-1][1]
+
+
+def _read_journal(folder: Path) -> list[tuple[Part, int, int]]:
+    """Each part, its end in the file, and its checksum; up to the first line that is incomplete."""
+    entries: list[tuple[Part, int, int]] = []
+    path = folder / _JOURNAL
+    if path.is_file():
+        with explained(path), path.open("rb") as file, contextlib.suppress(ValueError, TypeError):
+            for line in file:
+                rows, errors, absent, end, checksum = parse_json(line[: line.index(b"\n")])
+                entries.append((Part(rows, errors, absent), end, checksum))
+    return entries
 
 
 def _opened(path: Path, size: int) -> BinaryIO:
