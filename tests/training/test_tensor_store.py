@@ -30,6 +30,28 @@ def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are listed as Linux does")
+def test_a_file_that_cannot_be_unlinked_while_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows."""
+    unlink = Path.unlink
+
+    def of_windows(path: Path, *, missing_ok: bool = False) -> None:
+        if any(each.exists() and path.samefile(each) for each in Path("/proc/self/fd").iterdir()):
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", of_windows)
+    store = TensorStore(5, [(2,)], torch.uint8, budget=0, folder=tmp_path)
+    rows = torch.arange(10, dtype=torch.uint8).view(5, 2)
+    store.put(0, [rows])
+    assert torch.equal(store.get(torch.arange(5))[0], rows)
+    assert len(list(tmp_path.iterdir())) == 1
+    del store
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         TensorStore(10**12, SHAPES, torch.bfloat16, budget=1e9, folder=tmp_path)

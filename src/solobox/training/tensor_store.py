@@ -6,6 +6,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,7 @@ class TensorStore:
 
     dtype: of all tensors.
     budget: bytes that may be kept in memory; a larger table goes to a file in `folder`. The file is unlinked once it is
-        open, so it disappears with the process.
+        open, so it disappears with the process. Windows unlinks no open file: there it is removed when it is closed.
     group: all processes of a host create the table together and share it. It is then always a file, in shared memory
         within the budget. Each process may write different rows; a row may be read after the processes have
         synchronized.
@@ -60,7 +61,7 @@ class TensorStore:
         else:
             self._file = _unlinked_file(self.nbytes, _SHARED if in_memory else folder, group)
         if self._file is not None:
-            weakref.finalize(self, self._file.close)
+            weakref.finalize(self, _close, self._file)
         self._lock = threading.Lock()
         self.description = f"{self.nbytes / 1e9:.2f} GB {'in memory' if in_memory else 'on disk'}"
 
@@ -138,13 +139,24 @@ def _unlinked_file(size: int, folder: Path, group: Distributed) -> BinaryIO:
         with group.raise_together():
             stream = path.open("r+b", buffering=0)
     finally:
-        group.on_local_rank_zero(path.unlink)
+        group.on_local_rank_zero(lambda: _unlink(path))
     try:
         group.on_local_rank_zero(lambda: _reserve(stream, size, folder))
     except ConfigError:
-        stream.close()
+        _close(stream)
         raise
     return stream
+
+
+def _unlink(path: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        path.unlink()
+
+
+def _close(stream: BinaryIO) -> None:
+    """Close the file; of the processes that share one that could not be unlinked, the last one removes it."""
+    stream.close()
+    _unlink(Path(stream.name))
 
 
 def _has_room(folder: Path, size: int) -> bool:
