@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: one orderly end for both, in whatever a program is doing."""
 
+import _thread
 import os
 import signal
 import sys
@@ -37,7 +38,11 @@ def interruptible() -> Iterator[None]:
     process = os.getpid()
 
     def send_later(number: int) -> None:
-        timer = threading.Timer(_LATER, os.kill, (process, number))
+        # On Windows `os.kill` ends the process at once; elsewhere it is better, as it ends a call that waits, too.
+        if sys.platform == "win32":
+            timer = threading.Timer(_LATER, _thread.interrupt_main, (number,))
+        else:
+            timer = threading.Timer(_LATER, os.kill, (process, number))
         timer.daemon = True
         timer.start()
 
