@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.accelerators.mps import MPSAccelerator
 from torch.nn import functional as F
 
 from solobox import synthetic
@@ -270,6 +271,12 @@ def test_missing_devices_are_refused() -> None:
     with pytest.raises(ConfigError) as error:
         launch_fabric("cuda", "32-true", devices=500, nodes=1)
     assert error.value.code == ("distributed" if torch.cuda.is_available() else "no-accelerator")
+
+
+def test_a_mac_trains_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MPSAccelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert launch_fabric("auto", "32-true", devices=1, nodes=1).device == torch.device("cpu")
 
 
 def test_a_process_alone_has_all_of_everything() -> None:

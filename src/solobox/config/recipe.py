@@ -150,7 +150,8 @@ class Recipe(Options):
         "cached features in float32, as for small data sets they always are.",
     )
     accelerator: Accelerator = Field(
-        default="auto", description="`auto`: a GPU if there is one, else the CPU."
+        default="auto",
+        description="`auto`: a GPU if PyTorch has CUDA (or ROCm) and finds one, else the CPU; Apple's are not used.",
     )
     devices: int = Field(
         default=0,

@@ -49,11 +49,13 @@ def check_accelerator(accelerator: str) -> None:
 def launch_fabric(accelerator: str, precision: Any, *, devices: int, nodes: int) -> Fabric:
     """Launch a Fabric with so many devices on each of so many hosts.
 
-    devices, nodes: 0 for those of torchrun or SLURM, or 1.
+    accelerator: see `Recipe`. devices, nodes: 0 for those of torchrun or SLURM, or 1.
 
     Raises ConfigError (code ``distributed``) where that is impossible or contradicts the launcher.
     """
     check_accelerator(accelerator)
+    if accelerator == "auto":  # Fabric's own choice would be Apple's MPS, which has no float64
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     launched = started_processes()
     requested = devices or launched[0], nodes or launched[1]
     if launched != (1, 1) and requested != launched:
