@@ -123,6 +123,47 @@ def test_ctrl_c_in_the_midst_of_an_epoch_loses_nothing(drawn: Dataset, tmp_path:
     assert history(whole) == history(resumed)
 
 
+class InterruptsStage(NullProgress):
+    """Sends Ctrl-C to this process in a step of a stage, 0 for the last one."""
+
+    def __init__(self, stage: str, step: int) -> None:
+        self.stage, self.step, self.left = stage, step, 0
+
+    def start(self, stage: str, total: int | None) -> None:
+        self.left = (self.step or total or 0) if stage == self.stage else 0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        if note:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("stage", "step", "empty_share", "changes", "said"),
+    [
+        ("presence", 2, 0.5, {}, "paused in epoch 1 of the presence stage"),
+        ("presence", 0, 0.5, {}, "paused after the head stage"),
+        ("head", 0, 0.5, {}, "paused in epoch 1 of the presence stage"),
+        ("head", 0, 0.0, {}, "paused after the head stage"),
+        ("finetune", 0, 0.0, {"finetune_epochs": 1, **SMALL_BACKBONE}, "paused after the finetune stage"),
+    ],
+)
+def test_ctrl_c_at_the_end_of_a_stage_pauses_too(
+    tmp_path: Path, stage: str, step: int, empty_share: float, changes: dict[str, Any], said: str
+) -> None:
+    drawn = synthetic.write(tmp_path / "drawn", 40, seed=5, size=(96, 72), empty_share=empty_share)
+    recipe = Recipe.from_preset("quick", QUICK | {"epochs": 2, "val": 0.3} | changes)
+    whole = train(drawn, tmp_path / "whole", recipe)
+    assert (whole.presence is not None) == (empty_share > 0)
+    with pytest.raises(Paused, match=said) as paused:
+        train(drawn, tmp_path / "parts", recipe, progress=InterruptsStage(stage, step))
+    assert paused.value.signal == signal.SIGINT
+    resumed = train(drawn, tmp_path / "parts", resume=True)
+    same(whole, resumed)
+    assert history(whole) == history(resumed)
+
+
 def test_other_images_or_another_recipe_are_refused(drawn: Dataset, tmp_path: Path) -> None:
     recipe = Recipe.from_preset("quick", QUICK)
     with pytest.raises(ConfigError) as error:

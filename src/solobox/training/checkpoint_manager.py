@@ -20,7 +20,7 @@ from solobox.errors import ConfigError, Paused
 from solobox.training import checkpoint
 from solobox.training.distributed import Distributed
 from solobox.training.loggers import Logger, write_history
-from solobox.training.loop import Epoch, FitResult
+from solobox.training.loop import Checkpointer, Epoch, FitResult, NullCheckpointer
 from solobox.training.run_folder import CHECKPOINT, HISTORY
 
 _MAX_NAMED = 5
@@ -119,9 +119,9 @@ class CheckpointManager:
             }
         try:
             yield self
-            has_next = name == "head" and self._recipe.finetune_epochs
-            if has_next and self._group.any(self._due or self._interrupted):
-                raise Paused("paused after the head stage")
+            has_next = name == "head" and self._recipe.finetune_epochs > 0
+            if self._group.any(self._interrupted or (self._due and has_next)):
+                raise Paused(f"paused after the {name} stage")
         except Paused as paused:
             command = shlex.join(["solobox", "train", "--resume", str(self._folder)])
             told = Paused(f"{self._folder}: {paused}; `{command}` continues it")
@@ -130,6 +130,13 @@ class CheckpointManager:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+    def rest(self) -> Checkpointer:
+        """For what else is trained in the stage after its checkpoint says that it is done: a signal pauses it as well.
+
+        It stores nothing; a resumed run begins it again.
+        """
+        return _Rest(self)
 
     def stage_ended(self, result: FitResult, *, better: bool = True) -> None:
         """Append the history of a stage. better: whether the weights that it ended with are kept."""
@@ -179,10 +186,23 @@ class CheckpointManager:
             self._due = self._remaining == 0
         return self._due or self._interrupted
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal came."""
+        return self._interrupted
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted, self._signal = True, number
+
+
+class _Rest(NullCheckpointer):
+    def __init__(self, manager: CheckpointManager) -> None:
+        self._manager = manager
+
+    def should_pause(self, *, epoch_ended: bool) -> bool:  # noqa: ARG002
+        return self._manager.is_interrupted
 
 
 def saved_recipe(folder: Path) -> Recipe:

@@ -179,7 +179,7 @@ class TrainingRun:
                 result = self._fit(stage, checkpointer)
                 if head.presence is not None:
                     stage = presence_stage(head.presence, features, recipe, fabric=fabric)
-                    fit(stage, fabric=fabric, progress=self.progress)
+                    fit(stage, fabric=fabric, progress=self.progress, checkpointer=checkpointer.rest())
             self.manager.stage_ended(result)
         self.timer.lap("head")
         heads = CrossValidator(
