@@ -17,6 +17,7 @@ from solobox.model.localizer import Localizer
 from solobox.training.run_folder import PSEUDO_LABELS
 from solobox.training.self_training import self_train, teacher_folder, with_pseudo_labels
 from solobox.training.train import train
+from solobox.utils.progress import NullProgress
 
 pytestmark = pytest.mark.usefixtures("without_openvino", "few_steps")
 
@@ -104,6 +105,35 @@ def test_processes_that_torchrun_started(
         self_train(labelled, [], tmp_path / "run", Recipe.from_preset("quick", BRIEF))
 
 
+def test_urls_are_refused_at_once(labelled: Dataset, tmp_path: Path) -> None:
+    url = "https://example.org/photo.jpg"
+    with pytest.raises(ConfigError, check=has_code("options-conflict")):
+        self_train(labelled, [url], tmp_path / "run", Recipe.from_preset("quick", BRIEF))
+    labelled.write(tmp_path / "labels.csv")
+    (tmp_path / "list.txt").write_text(f"{url}\n")
+    for word in (url, "s3://bucket/photos", tmp_path / "list.txt"):
+        with pytest.raises(ConfigError, check=has_code("options-conflict")):
+            run("train", tmp_path / "labels.csv", "-o", tmp_path / "run", "--unlabelled", word)
+    assert not teacher_folder(tmp_path / "run").exists()
+
+
+def test_what_cannot_be_read_is_counted(
+    labelled: Dataset, drawn: Dataset, teacher: Localizer, tmp_path: Path
+) -> None:
+    class Listener(NullProgress):
+        said = ""
+
+        def say(self, text: str) -> None:
+            self.said += f"{text}\n"
+
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    others = [tmp_path / "missing.jpg", tmp_path / "broken.jpg", *drawn.images[12:20]]
+    listener = Listener()
+    both = with_pseudo_labels(labelled, others, teacher, progress=listener)
+    assert len(both) == len(labelled) + 4
+    assert f"2 unlabelled images cannot be read, such as: {tmp_path / 'missing.jpg'}" in listener.said
+
+
 def run(*arguments: object) -> object:
     return app([str(each) for each in arguments], result_action="return_value", exit_on_error=False)
 
@@ -117,7 +147,10 @@ def test_the_command_goes_on_with_a_finished_teacher(
     listed.write_text("\n".join(str(image) for image in drawn.images[12:]))
     options = [f"--{name}={value}" for name, value in BRIEF.items()]
     assert run("train", data, "-o", out, "--unlabelled", listed, *options) == 0
-    assert Dataset.read(teacher_folder(out) / PSEUDO_LABELS).source.count(PREDICTED) == 9
+    labels = teacher_folder(out) / PSEUDO_LABELS
+    assert Dataset.read(labels).source.count(PREDICTED) == 9
+    with pytest.raises(SoloboxError, check=has_code("output-in-run")):
+        run("audit", data, "--fix", labels, "-o", tmp_path / "audit", "--overwrite")
     first = (out / "model.safetensors").read_bytes()
     for path in out.iterdir():
         path.unlink()

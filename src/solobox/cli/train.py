@@ -86,9 +86,9 @@ def train(
     stop_after
         Pause after so many epochs; for short time slots on a shared machine. 0: do not.
     unlabelled
-        Learn from these images too, as `solobox predict` takes them, each with the object: a first model, saved in
-        RUN-teacher, labels them, and the surest half counts. Worthwhile with few labels. The same command goes on
-        where it was stopped.
+        Learn from these images too, as `solobox predict` takes them, but no URLs, each with the object: a first
+        model, saved in RUN-teacher, labels them, and the surest half counts. Worthwhile with few labels. If stopped
+        while the first model trains, the same command goes on; later, --resume RUN does.
     settings
         Each option of the recipe.
     """
@@ -168,12 +168,20 @@ def _with_unlabelled(
     """Train the teacher, and write its boxes of other images beside the labels: what is to be trained on."""
     from solobox.model.localizer import Localizer
     from solobox.predict.inputs import check_named, expand
-    from solobox.training.self_training import check_recipe, is_of_recipe, teacher_folder, with_pseudo_labels
+    from solobox.training.self_training import (
+        check_local,
+        check_recipe,
+        is_of_recipe,
+        teacher_folder,
+        with_pseudo_labels,
+    )
     from solobox.training.train import train as fit
 
     check_recipe(recipe)
     check_named(unlabelled)
+    check_local(item.removeprefix("file://") for item in unlabelled)
     others, folder = expand(unlabelled), teacher_folder(output)
+    check_local(others)
     teacher = Localizer.load(folder) if (folder / CONFIG).exists() else None
     if teacher is not None and is_of_recipe(teacher, recipe) and DataSource.load(folder).is_same(source):
         progress.say(f"{folder} is finished and is not trained again")
@@ -187,7 +195,7 @@ def _with_unlabelled(
             resume=is_begun,
         )  # fmt: skip
     both = with_pseudo_labels(
-        dataset.with_splits(val=recipe.val, test=recipe.test), list(others), teacher, progress=progress
+        dataset.with_splits(val=recipe.val, test=recipe.test), others, teacher, progress=progress
     )
     both.write(folder / PSEUDO_LABELS)
     return DataSource(folder / PSEUDO_LABELS, skip_bad=source.skip_bad, auto_group=False)

@@ -4,7 +4,7 @@ One round of self-training (pseudo-labels; Lee, 2013, "Pseudo-label: the simple 
 method for deep neural networks"): the surest half of the predicted boxes counts. What it gains is in bench/LOG.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from solobox.errors import ConfigError, DataError
 from solobox.images.reading import ImageInput
 from solobox.model.localizer import Localizer
 from solobox.predict.prediction import Prediction
+from solobox.predict.stores import is_url
 from solobox.training.distributed import started_processes
 from solobox.training.train import train
 from solobox.utils.progress import NullProgress, Progress
+from solobox.utils.text import count_of
 
 _MIN_PRESENCE = 0.5
 
@@ -44,12 +46,13 @@ def self_train(
     unlabelled: images, each with the object; those that are labelled too, and copies of images that validate or test,
         are left out.
 
-    Otherwise as `train`, and raises as it does; ConfigError ``options-conflict`` for several devices, and for a head
-    without standard deviations.
+    Otherwise as `train`, and raises as it does; ConfigError ``options-conflict`` for several devices, for URLs, and for
+    a head without standard deviations.
     """
     out = Path(out)
     recipe = Recipe.from_preset("quick", (recipe or Recipe()).to_dict() | options)
     check_recipe(recipe)
+    check_local(unlabelled)
     dataset = dataset.with_auto_groups(progress).with_splits(val=recipe.val, test=recipe.test)
     teacher = train(dataset, teacher_folder(out), recipe, progress=progress, skip_bad=skip_bad)
     both = with_pseudo_labels(dataset, unlabelled, teacher, progress=progress)
@@ -68,6 +71,15 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.architecture.head == "regression":
         raise ConfigError(
             "unlabelled images need a head that knows how sure it is: use head distribution",
+            code="options-conflict",
+        )
+
+
+def check_local(images: Iterable[ImageInput]) -> None:
+    """Raise ConfigError, ``options-conflict``, for a URL: images are trained on from files."""
+    if url := next((each for each in images if isinstance(each, str) and is_url(each)), None):
+        raise ConfigError(
+            f"unlabelled images are learned from as local files, and {url} is a URL: download them first",
             code="options-conflict",
         )
 
@@ -98,10 +110,15 @@ def with_pseudo_labels(
     images = _usable(dataset, unlabelled, progress)
     progress.start("predicting unlabelled images", len(images))
     found: list[tuple[ImageInput, Prediction]] = []
+    errors: list[str] = []
     for image, prediction in zip(images, teacher.stream(images), strict=True):
         progress.advance()
+        if prediction.error:
+            errors.append(prediction.error)
         if _has_area(prediction) and not prediction.presence < _MIN_PRESENCE:
             found.append((image, prediction))
+    if errors:
+        progress.say(f"{count_of(len(errors), 'unlabelled image')} cannot be read, such as: {errors[0]}")
     if not found:
         raise DataError("none of the unlabelled images can be used: see `solobox predict`", code="no-images")
     median = np.median([prediction.relative_std for _, prediction in found])

@@ -9,7 +9,7 @@ from solobox.errors import DataError
 
 RUN_FILES = (
     "config.json", "model.safetensors", "fingerprints.npz", "checkpoint.pt", "history.csv", "data_source.json",
-    "out_of_fold.csv", "mlflow_run_id.json", "wandb_run_id.json",
+    "out_of_fold.csv", "pseudo_labels.csv", "mlflow_run_id.json", "wandb_run_id.json",
 )  # fmt: skip
 """The files that training writes into a run's folder."""
 
