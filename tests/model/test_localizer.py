@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ from solobox import boxes as geometry
 from solobox import synthetic
 from solobox.boxes import iou
 from solobox.config.architecture import Architecture
+from solobox.data.fingerprints import Fingerprints
 from solobox.errors import ConfigError
 from solobox.model.backbone import Backbone
 from solobox.model.heads import RegressionHead
@@ -405,6 +407,71 @@ def test_a_failed_save_leaves_the_old_model_whole(
     monkeypatch.setattr(Path, "write_text", full)  # the tensors are written by then, the config is not
     with pytest.raises(ConfigError, match=r"could not be saved.*No space"):
         other.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def version(number: int, fingerprints: Fingerprints | None) -> Localizer:
+    """A localizer whose weights, metadata and fingerprints tell which one it is."""
+    localizer = Localizer(tiny(backbone="test_efficientnet"), pretrained="none")
+    with torch.no_grad():
+        next(localizer.parameters()).fill_(number)
+    localizer.metadata, localizer.fingerprints = {"version": number}, fingerprints
+    return localizer.eval()
+
+
+def seen(*images: int) -> Fingerprints:
+    return Fingerprints(np.array(images), np.array([], np.int64))
+
+
+@pytest.mark.parametrize("newer", [None, seen(2)])
+@pytest.mark.parametrize("moves", range(7))
+def test_a_kill_while_saving_mixes_no_two_models(
+    tmp_path: Path, moves: int, newer: Fingerprints | None
+) -> None:
+    version(1, seen(1)).save(tmp_path)
+    new, move, left = version(2, newer), Path.replace, iter(range(moves))
+    if (child := os.fork()) == 0:
+
+        def killed(path: Path, target: Path) -> Path:
+            if next(left, None) is None:
+                os._exit(0)
+            return move(path, target)
+
+        Path.replace = killed  # type: ignore[method-assign,assignment]
+        new.save(tmp_path)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert {path.name for path in tmp_path.iterdir()} >= ({"config.json"} if moves in (0, 6) else set())
+    if not (tmp_path / "config.json").exists():
+        with pytest.raises(ConfigError, match=r"holds no config\.json"):
+            Localizer.load(tmp_path)
+        return
+    loaded = Localizer.load(tmp_path)
+    number = loaded.metadata["version"]
+    assert int(next(loaded.parameters()).detach().max()) == number
+    expected = newer if number == 2 else seen(1)
+    prints = [None if each is None else each.train.tolist() for each in (loaded.fingerprints, expected)]
+    assert prints[0] == prints[1]
+
+
+@pytest.mark.parametrize("moves", range(6))
+def test_a_move_that_fails_leaves_the_old_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    """As on Windows, where a file is in use."""
+    version(1, seen(1)).save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    new, move, calls = version(2, seen(2)), Path.replace, []
+
+    def in_use(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if len(calls) == moves + 1:
+            raise PermissionError(13, "in use")
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", in_use)
+    with pytest.raises(ConfigError, match="could not be saved"):
+        new.save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

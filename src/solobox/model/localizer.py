@@ -338,7 +338,7 @@ class Localizer(Predictor, nn.Module):
     # Saving --------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, each whole or not.
+        """Write ``model.safetensors``, ``config.json`` and ``fingerprints.npz`` into a folder, replacing a model there.
 
         `metadata` is saved in ``config.json`` with the architecture and the quantiles of margins (`calibration`).
         """

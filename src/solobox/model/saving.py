@@ -6,7 +6,8 @@ Nothing in it is ever unpickled.
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,7 +51,8 @@ def save(
 ) -> None:
     """Write the files in a temporary folder, flush them to the disk, then move them: ``config.json`` last.
 
-    Raises ConfigError when the folder cannot be written; the files there are then still whole.
+    Raises ConfigError when the folder cannot be written; the model there is then still whole. A kill leaves the old
+    model, the new one, or no ``config.json``, but never parts of both.
     """
     config = {"format": FORMAT, "architecture": asdict(architecture), **metadata}
     text = json.dumps(config, indent=2, allow_nan=False) + "\n"
@@ -67,14 +69,33 @@ def save(
         (temporary / CONFIG).write_text(text, encoding="utf-8")
         if fingerprints is not None:
             fingerprints.save(temporary / FINGERPRINTS)
-        for name in (MODEL, FINGERPRINTS, CONFIG) if fingerprints is not None else (MODEL, CONFIG):
-            with (temporary / name).open("rb+") as stream:
+        for path in temporary.iterdir():
+            with path.open("rb+") as stream:
                 os.fsync(stream.fileno())
-            (temporary / name).replace(folder / name)
+        _move(temporary, folder)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"the model could not be saved in {folder}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move a model's files from `source`. Those of an older one in `folder` go first, and come back where it fails."""
+    old = source / "old"
+    old.mkdir()
+    names = (MODEL, FINGERPRINTS, CONFIG)
+    try:
+        _move_each(folder, old, names[::-1])
+        _move_each(source, folder, names)
+    except BaseException:
+        _move_each(old, folder, names)
+        raise
+
+
+def _move_each(source: Path, folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        with suppress(FileNotFoundError):
+            (source / name).replace(folder / name)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
