@@ -1,6 +1,7 @@
 """Copies of an image that were saved again are found by `check`, in one split and across splits."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,19 @@ def test_saved_again_within_and_across_splits(tmp_path: Path) -> None:
     assert codes(tmp_path, same) == [("same-image", "b.jpg")]
     across = ["a.png,10,10,80,80,train,", "c.jpg,20,20,160,160,test,"]
     assert codes(tmp_path, across) == [("leaked-image", "a.png")]
+
+
+def test_saved_again_in_memory(tmp_path: Path) -> None:
+    photo(0).save(tmp_path / "a.jpg", quality=60)
+    copies: list[Any] = [
+        photo(0),
+        np.asarray(photo(0).resize((320, 240))),
+        (tmp_path / "a.jpg").read_bytes(),
+    ]
+    boxes = [(10, 10, 80, 80), (20, 20, 160, 160), (10, 10, 80, 80)]
+    dataset = Dataset.from_arrays(copies, boxes)
+    found = [(each.code, each.image) for each in dataset.check().findings]
+    assert found == [("same-image", "image-000002"), ("same-image", "image-000003")]
 
 
 def test_a_copy_of_another_size_has_the_same_box(tmp_path: Path) -> None:

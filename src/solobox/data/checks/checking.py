@@ -63,14 +63,14 @@ def _context(
     in_memory: Mapping[Path, ImageInput] | None,
     progress: Progress | None,
 ) -> CheckContext:
-    context = CheckContext(annotations)
+    context = CheckContext(annotations, in_memory)
     if level != "numbers" or annotations.layout.unit != "pixels":
         known = {
             key: ImageInfo(annotations.headers[record.path])
             for key, record in zip(context.keys, annotations.records, strict=True)
             if level != "pixels" and record.path in annotations.headers
         }
-        images = {key: (in_memory or {}).get(key, key) for key in context.images if key not in known}
+        images = {key: context.image(key) for key in context.images if key not in known}
         read = read_image_info(images, decode_pixels=level == "pixels", progress=progress)
         context.add_image_info(known | read)
     return context

@@ -1,6 +1,6 @@
 """What the rules work on: the records as arrays, and the findings that they add."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from solobox.data.formats.records import Annotations, Box, Problem, Record, with
 from solobox.data.identity import canonical_paths
 from solobox.data.layouts import CORNERS
 from solobox.data.object_size import ObjectSize
+from solobox.images.reading import ImageInput
 
 TABLE_FORMATS = ("csv", "article", "arrays")
 """Formats in which a row is an image and nothing says what its four numbers mean."""
@@ -31,7 +32,8 @@ class _Entry:
 class CheckContext:
     """What the rules read and write.
 
-    annotations: the annotations to check. keys: the identity of each record's image (its normalized path).
+    annotations: the annotations to check. in_memory: images that are no files, by `Record.path`.
+    keys: the identity of each record's image (its normalized path).
     image_info: what is known of each image by its key; empty when no image was opened.
     has_box: (n,), which records have a box. boxes: (n, 4), NaN for none: the file's numbers, which the rules about the
         layout turn into corners in pixels; a rule that fixes a box writes the fixed one here for the later rules.
@@ -43,9 +45,10 @@ class CheckContext:
     auto_groups: which groups training would make, in a sentence, or empty.
     """
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: Annotations, in_memory: Mapping[Path, ImageInput] | None = None) -> None:
         records = annotations.records
         self.annotations = annotations
+        self._in_memory = in_memory or {}
         self.keys: list[Path] = canonical_paths([record.path for record in records])
         self.image_info: dict[Path, ImageInfo] = {}
         self.has_box: npt.NDArray[np.bool_] = np.array(
@@ -94,6 +97,10 @@ class CheckContext:
         for index, key in enumerate(self.keys):
             indices.setdefault(key, []).append(index)
         return indices
+
+    def image(self, key: Path) -> ImageInput:
+        """The image of a key: one in memory, or the key itself, its file."""
+        return self._in_memory.get(key, key)
 
     def add_image_info(self, image_info: dict[Path, ImageInfo]) -> None:
         """Take over what is known of the images."""

@@ -63,7 +63,7 @@ def _identities(context: CheckContext, signs: Signatures) -> dict[Path, Path]:
         (one, other)
         for one, other in pairs(signs).tolist()
         if context.image_info[keys[one]].digest != context.image_info[keys[other]].digest
-        and confirmed(keys[one], keys[other])
+        and confirmed(context.image(keys[one]), context.image(keys[other]))
     ]
     return dict(zip(keys, (keys[root] for root in components(len(keys), links)), strict=True))
 
