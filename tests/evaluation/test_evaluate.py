@@ -11,6 +11,7 @@ from solobox.data.fingerprints import Fingerprints
 from solobox.errors import DataError
 from solobox.evaluation.evaluate import evaluate, evaluate_selection
 from solobox.predict.prediction import Prediction
+from solobox.uncertainty.familiarity import Familiarity, shift_p_value
 
 if TYPE_CHECKING:
     from solobox.model.localizer import Localizer
@@ -21,16 +22,21 @@ NONE = [np.nan] * 4
 class ConstantLocalizer:
     """Predicts the same box for every image, and presence by the name of the image."""
 
-    def __init__(self, fingerprints: Fingerprints | None = None) -> None:
+    def __init__(
+        self, fingerprints: Fingerprints | None = None, familiarity: Familiarity | None = None
+    ) -> None:
         self.fingerprints = fingerprints
-        self.familiarity = None
+        self.familiarity = familiarity
+        self.n_reference = familiarity.n_groups if familiarity else None
         self.inputs: list[Path] = []
 
     def stream(self, inputs: Iterable[Path]) -> Iterator[Prediction]:
         for path in inputs:
             self.inputs.append(path)
             presence = 0.2 if "empty" in path.name else 0.7
-            yield Prediction(str(path), np.array([0.0, 0, 10, 10]), (20, 20), presence=presence)
+            yield Prediction(
+                str(path), np.array([0.0, 0, 10, 10]), (20, 20), presence=presence, familiarity=0.05
+            )
 
 
 class CountingProgress:
@@ -90,3 +96,16 @@ def test_a_split_without_boxes_raises(dataset: Dataset, split: Literal["train", 
     with pytest.raises(DataError) as error:
         evaluate(cast("Localizer", ConstantLocalizer()), dataset, split)
     assert error.value.code == "no-boxes"
+
+
+def test_images_of_one_group_are_one_reference(dataset: Dataset) -> None:
+    rng = np.random.default_rng(0)
+    familiarity = Familiarity.fit(
+        rng.normal(size=(40, 4)), rng.normal(size=(120, 4)), held_out_groups=["a", "b", "c"] * 40
+    )
+    found = evaluate(
+        cast("Localizer", ConstantLocalizer(familiarity=familiarity)), dataset, "all"
+    ).familiarity
+    assert found is not None
+    assert found.p_value == shift_p_value([0.05] * 3, 3)
+    assert found.share_unfamiliar == 0

@@ -311,3 +311,14 @@ def test_a_share_that_a_model_cannot_reach_is_not_given() -> None:
     assert grouped is not None
     assert not grouped.differs
     assert FamiliaritySummary.from_values([]) is None
+
+
+def test_a_shift_is_judged_by_the_groups_that_familiarity_comes_from() -> None:
+    values = np.linspace(0.01, 0.8, 200)
+    images, groups = (
+        FamiliaritySummary.from_values(values, n_reference=count, n_distances=400) for count in (400, 8)
+    )
+    assert images is not None
+    assert groups is not None
+    assert (images.differs, groups.differs) == (True, False)
+    assert images.share_unfamiliar == groups.share_unfamiliar == 1 / 200

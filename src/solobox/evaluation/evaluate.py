@@ -53,7 +53,8 @@ def evaluate_selection(
         selection,
         predictions,
         split,
-        n_reference=len(familiarity.distances) if familiarity is not None else None,
+        n_reference=localizer.n_reference,
+        n_distances=len(familiarity.distances) if familiarity is not None else None,
     )
     return replace(evaluation, n_seen_in_training=seen)
 

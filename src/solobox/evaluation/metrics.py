@@ -162,11 +162,13 @@ class FamiliaritySummary:
         familiarity: npt.ArrayLike,
         *,
         n_reference: int | None = None,
+        n_distances: int | None = None,
         groups: Sequence[str] | None = None,
     ) -> "FamiliaritySummary | None":
         """Summarize the familiarity of N images, shape (N,). NaN is left out; None if nothing remains.
 
-        n_reference: the images that the model's familiarity was calibrated on. groups: N names, as in `Dataset`.
+        n_reference: the images that the model's familiarity was calibrated on, or groups of them. n_distances: the
+            images, by default as many. groups: N names, as in `Dataset`.
         """
         values = np.asarray(familiarity, dtype=np.float64).reshape(-1)
         finite = np.isfinite(values)
@@ -178,7 +180,8 @@ class FamiliaritySummary:
         if n_reference is not None:
             n_groups = len({name or row for row, name in enumerate(names)})
             p_value = shift_p_value(values, n_reference, n_groups=n_groups)
-        possible = n_reference is None or 1 / (n_reference + 1) <= UNFAMILIAR
+        n_distances = n_reference if n_distances is None else n_distances
+        possible = n_distances is None or 1 / (n_distances + 1) <= UNFAMILIAR
         return cls(len(values), float(np.median(values)), share if possible else None, p_value)
 
     @property
@@ -263,6 +266,7 @@ def evaluate_predictions(
     *,
     level: float = DEFAULT_LEVEL,
     n_reference: int | None = None,
+    n_distances: int | None = None,
 ) -> Evaluation:
     """Compare predictions with the true boxes of a dataset.
 
@@ -270,6 +274,7 @@ def evaluate_predictions(
     predictions: one for each image, in the same order.
     split: name of the split.
     level: the nominal coverage of the predictions' margins.
+    n_reference, n_distances: see `FamiliaritySummary.from_values`.
 
     Raises ValueError if the number of predictions differs from the number of images.
     """
@@ -307,6 +312,9 @@ def evaluate_predictions(
             labelled.boxes, predicted, lower, upper, [p.size for p in positives], labelled.group, level=level
         ),
         familiarity=FamiliaritySummary.from_values(
-            [p.familiarity for p in positives], n_reference=n_reference, groups=labelled.group
+            [p.familiarity for p in positives],
+            n_reference=n_reference,
+            n_distances=n_distances,
+            groups=labelled.group,
         ),
     )

@@ -184,7 +184,8 @@ def shift_p_value(familiarity: npt.ArrayLike, n_reference: int, *, n_groups: int
     Small if low familiarities are more frequent than among images of the same distribution; see the module for the
     test. It is that of large samples.
 
-    familiarity: (N,), N >= 1, without NaN. n_reference: the distances that they were made from (`Familiarity`).
+    familiarity: (N,), N >= 1, without NaN. n_reference: the images that they were made from, or groups of them,
+        as of the N images (`Familiarity.n_groups`).
     n_groups: groups of the N images, where images of one group resemble each other: they count as that many.
     """
     values = np.sort(np.asarray(familiarity, dtype=np.float64))
