@@ -17,6 +17,7 @@ from solobox.errors import ConfigError, DataError
 from solobox.evaluation.evaluate import evaluate
 from solobox.model.heads import Output
 from solobox.model.localizer import Localizer
+from solobox.training.stages import initial_localizer
 from solobox.training.train import train
 
 pytestmark = pytest.mark.usefixtures("without_openvino", "fewer_steps")
@@ -123,6 +124,15 @@ def test_the_global_random_state_is_left_alone(drawn: Dataset, tmp_path: Path) -
     before = torch.get_rng_state()
     train(drawn, tmp_path / "run", small())
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_weights_leave_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of them here, which cannot be opened."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    one, other = (initial_localizer(Recipe(), presence=True) for _ in range(2))
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name])
 
 
 def test_on_disk_it_trains_to_the_same_weights(drawn: Dataset, tmp_path: Path, quick: Run) -> None:

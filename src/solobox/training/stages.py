@@ -96,8 +96,8 @@ def initial_localizer(recipe: Recipe, *, presence: bool, backbone: nn.Module | N
 
     presence: whether it learns that. backbone: instead of the recipe's, see `Localizer`.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+    with torch.random.fork_rng(devices=[]):  # the weights are made on the CPU, and the GPUs are left alone
+        torch.default_generator.manual_seed(recipe.seed)
         return Localizer(
             replace(recipe.architecture, presence=presence),
             pretrained=recipe.pretrained,
