@@ -13,6 +13,9 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Convention: TypeAlias = Literal["xyxy", "xywh", "cxcywh"]
 
+OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])
+"""The direction out of a box, for each edge."""
+
 
 def _split(boxes: npt.ArrayLike) -> tuple[Floats, Floats, Floats, Floats]:
     array = np.asarray(boxes, dtype=np.float64)

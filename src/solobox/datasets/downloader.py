@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 LABELS, UNLABELLED, SKIPPED = "labels.csv", "unlabelled.csv", "skipped.csv"
 RETRIES = 5
-_WORTH_ANOTHER_TRY = (408, 425, 429)  # of the client errors: the rest stay what they are
 """How often a failed download is tried again, with growing pauses."""
+_WORTH_ANOTHER_TRY = (408, 425, 429)  # of the client errors: the rest stay what they are
 
 _MANIFEST, _ARCHIVES, _LOCK, _UNPACKING = "download.json", "archives", ".download.lock", ".unpacking"
 _TIMEOUT = 60.0  # seconds without a byte

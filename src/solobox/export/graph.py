@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from solobox.boxes import OUTWARDS
 from solobox.errors import ConfigError
 from solobox.model.localizer import Localizer
 from solobox.predict.onnx_model import levels_of
@@ -98,7 +99,7 @@ class _MarginsModule(nn.Module):
             "factors", torch.tensor(factors).float().transpose(1, 2).unsqueeze(-1).contiguous()
         )
         self.register_buffer("bounds", torch.tensor(calibration.bounds).float())
-        self.register_buffer("outwards", torch.tensor([-1.0, -1.0, 1.0, 1.0]))
+        self.register_buffer("outwards", torch.tensor(OUTWARDS).float())
         self.factors: Tensor
         self.bounds: Tensor
         self.outwards: Tensor

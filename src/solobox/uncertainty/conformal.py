@@ -36,10 +36,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from solobox.boxes import Floats, object_sides
+from solobox.boxes import OUTWARDS, Floats, object_sides
 from solobox.errors import ConfigError
 from solobox.uncertainty.quantiles import count_groups, min_calibration_size, quantiles
-from solobox.uncertainty.risk import OUTWARDS, cut_factor
+from solobox.uncertainty.risk import cut_factor
 
 LEVELS = (*(round(level / 100, 2) for level in range(50, 100)), 0.995, 0.999)
 """The levels (nominal coverages) that a calibration stores quantiles for."""

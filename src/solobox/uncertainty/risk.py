@@ -10,11 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from solobox.boxes import Floats, area
+from solobox.boxes import OUTWARDS, Floats, area
 from solobox.uncertainty.quantiles import weights
-
-OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])
-"""The direction out of a box, for each edge."""
 
 
 def cut_off(truth: npt.ArrayLike, outer: npt.ArrayLike) -> Floats:

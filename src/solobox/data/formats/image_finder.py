@@ -71,12 +71,6 @@ class ImageFinder:
             result = self._results[key] = self._search(name, original, instead)
         return result.path
 
-    def exists(self, name: str, original: str = "", instead: str = "") -> bool:
-        """Whether `find` gives a file that exists."""
-        self.find(name, original, instead)
-        result = self._results[name, original, instead]
-        return result.exact or result.found
-
     def of_stem(self, stem: str) -> Path | None:
         """The one image of this name without its suffix that lies directly in the folders."""
         paths = {path for folder in self._folders for path in self._listings.images_named(folder, stem)}

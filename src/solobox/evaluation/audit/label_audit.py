@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from solobox import boxes
-from solobox.boxes import Floats
+from solobox.boxes import OUTWARDS, Floats
 from solobox.data.dataset import Dataset
 from solobox.predict.prediction import Prediction
 from solobox.uncertainty import conformal
@@ -37,7 +37,6 @@ lower half suggests."""
 ABSENT, PRESENT = 0.05, 0.95
 """A label with a box is flagged if the presence is at most `ABSENT`, one without a box if it is at least `PRESENT`."""
 
-_OUTWARDS = np.array([-1.0, -1.0, 1.0, 1.0])
 _EDGES = ("left", "top", "right", "bottom")
 _NORMAL_MAD = 0.6745  # median absolute deviation of the standard normal distribution
 _MAX_WRONG_PLACE_IOU = 0.3  # below this IoU a label is in the wrong place, unless one box contains the other
@@ -140,7 +139,7 @@ def disagreement(labels: npt.ArrayLike, predicted: npt.ArrayLike, std: npt.Array
     sides = np.tile(model[:, 2:] - model[:, :2], 2)
     # A regression head can predict a box without area, which would be a scale of zero.
     scale = np.maximum(conformal.scales(model, deviation), _EPSILON * np.tile(truth[:, 2:] - truth[:, :2], 2))
-    error = (truth - model) * _OUTWARDS
+    error = (truth - model) * OUTWARDS
     factor = np.median(np.abs(error) / scale, axis=0) / _NORMAL_MAD
     z = error / np.hypot(np.maximum(factor, _EPSILON) * scale, ANNOTATOR_ERROR * sides)
     return Disagreement(z, np.abs(z).max(axis=1) * (2 - boxes.iou(truth, model)))
@@ -226,7 +225,7 @@ def classify_error(label: Floats, model: Floats, z: Floats) -> tuple[ErrorKind, 
     """
     sides = np.tile(model[2:] - model[:2], 2)
     # Relative to the mean side of both boxes, so that twice and half the size have the same error.
-    error = (label - model) * _OUTWARDS / ((sides + np.tile(label[2:] - label[:2], 2)) / 2)
+    error = (label - model) * OUTWARDS / ((sides + np.tile(label[2:] - label[:2], 2)) / 2)
     worst = int(np.argmax(np.abs(error)))
     rest = np.delete(np.abs(error), worst)
     smaller = min(float(boxes.area(label)), float(boxes.area(model)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from solobox import boxes
-from solobox.boxes import Floats, object_sides
+from solobox.boxes import OUTWARDS, Floats, object_sides
 from solobox.evaluation.metrics import Evaluation
 
 
@@ -53,8 +53,7 @@ def edge_errors(truth: Floats, predicted: Floats) -> Floats:
     """
     width, height = truth[:, 2] - truth[:, 0], truth[:, 3] - truth[:, 1]
     side = np.stack([width, height, width, height], axis=1)
-    outwards = np.array([-1.0, -1.0, 1.0, 1.0])
-    return np.asarray(100 * (predicted - truth) * outwards / side, dtype=np.float64)
+    return np.asarray(100 * (predicted - truth) * OUTWARDS / side, dtype=np.float64)
 
 
 def median_box(normalized: Floats) -> Floats:
