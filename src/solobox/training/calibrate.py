@@ -222,7 +222,7 @@ def cross_fit_temperature(
     logits = torch.zeros(len(full))
     for half, held_out in enumerate(halves):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(recipe.seed)
+            torch.default_generator.manual_seed(recipe.seed)
             branch = Presence(channels)
         stage = presence_stage(
             branch, features, recipe, fabric=fabric, rows=features.rows_of(fold != half),
