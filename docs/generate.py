@@ -213,7 +213,8 @@ def errors() -> str:
             if code is not None and _with_holes(code) and node.args:
                 known, text = texts.get(_with_holes(code), ""), _with_holes(node.args[0])
                 texts[_with_holes(code)] = max(known, text, key=len)
-    rows = (f"| `{code}` | {_cell(text)} |" for code, text in sorted(texts.items()))
+    cells = {code: _cell(text).replace("<", "&lt;") for code, text in sorted(texts.items())}
+    rows = (f"| `{code}` | {text} |" for code, text in cells.items())
     return "\n".join(["| code | for example |", "| --- | --- |", *rows]) + "\n"
 
 
