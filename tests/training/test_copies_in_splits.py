@@ -66,7 +66,7 @@ def test_where_all_of_val_are_copies_they_do_not_calibrate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_others: bool
 ) -> None:
     if not has_others:
-        monkeypatch.setattr(training_run, "held_out", lambda _: None)
+        monkeypatch.setattr(training_run, "held_out", lambda _, **__: None)
     heard = Heard()
     dataset = with_copies(tmp_path, held_out=0)
     train(dataset, tmp_path / "run", Recipe.from_preset("quick", RECIPE), progress=heard)
