@@ -42,11 +42,16 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+def converted(folder: Path, to: str) -> tuple[Path, Path, dict[str, bytes]]:
+    """The labels, the folder that they were converted to, and what it holds."""
+    data, out = labels(folder), folder / "out"
+    convert(data, out, to=to)
+    return data, out, tree(out)
+
+
 @pytest.mark.parametrize("to", ["voc", "yolo"])
 def test_a_folder_is_replaced_only_when_asked(tmp_path: Path, to: str) -> None:
-    data, out = labels(tmp_path), tmp_path / "out"
-    convert(data, out, to=to)
-    before = tree(out)
+    data, out, before = converted(tmp_path, to)
     assert before
     data.write_text("image,x1,y1,x2,y2,split\na.png,3,4,20,22,val\n")
     with pytest.raises(DataError) as caught:
@@ -67,9 +72,7 @@ def test_a_folder_is_replaced_only_when_asked(tmp_path: Path, to: str) -> None:
 def test_a_failed_conversion_leaves_the_old_folder(
     tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, out = labels(tmp_path), tmp_path / "out"
-    convert(data, out, to=to)
-    before = tree(out)
+    data, out, before = converted(tmp_path, to)
     rename = Path.rename
 
     def fails(self: Path, target: Path) -> Path:
@@ -91,9 +94,7 @@ def test_a_stopped_conversion_leaves_the_old_folder_or_the_new_one(
     tmp_path: Path, to: str, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C when the old folder is renamed, or just before or after the new one takes its place."""
-    data, out = labels(tmp_path), tmp_path / "out"
-    convert(data, out, to=to)
-    before = tree(out)
+    data, out, before = converted(tmp_path, to)
     data.write_text("image,x1,y1,x2,y2,split\na.png,3,4,20,22,val\n")
     convert(data, tmp_path / "fresh", to=to)
     after = tree(tmp_path / "fresh")
@@ -119,9 +120,7 @@ def test_a_stopped_conversion_leaves_the_old_folder_or_the_new_one(
 def test_what_cannot_be_put_back_is_kept_and_named(
     tmp_path: Path, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, out = labels(tmp_path), tmp_path / "out"
-    convert(data, out, to=to)
-    before = tree(out)
+    data, out, before = converted(tmp_path, to)
     rename = Path.rename
 
     def fails(self: Path, target: Path) -> Path:

@@ -394,11 +394,10 @@ class Dataset(Sequence[Sample]):
         val, test: fractions, at least 0, together less than 1.
         auto_group: first give copies of one image a group, see `with_auto_groups`.
 
-        Where no row has a split, each group goes where its hash says, so adding images never moves others. Groups with
-        no other boxes than predicted ones (`is_predicted`) go to train. Splits
-        that the data names are kept; a row without one follows the rest of its group, or else goes to train; and where
-        no row is val, the fraction `val` of train is moved there by hash. Groups stay together, except those that
-        the data itself divides.
+        Where no row has a split, each group goes where its hash says, so adding images never moves others; a group with
+        predicted boxes alone (`is_predicted`) goes to train. Splits that the data names are kept; a row without one
+        follows the rest of its group, or else goes to train; and where no row is val, the fraction `val` of train is
+        moved there by hash. Groups stay together, except those that the data itself divides.
 
         No requested split is left empty: when the hashes put no group with a box into val, into train, or (of three
         groups or more) into test, the closest by hash is moved there. Only in such tiny sets can another image

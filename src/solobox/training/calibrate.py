@@ -34,7 +34,9 @@ from solobox.utils.concurrency import threaded_map
 from solobox.utils.progress import Progress
 from solobox.utils.sampling import evenly_spaced
 
-_BATCH_SIZE, _IMAGES_AT_ONCE = 64, 8
+_BATCH_SIZE = 64
+IMAGES_AT_ONCE = 8
+"""Images that a thread holds, in full detail."""
 
 MAX_IMAGES = 2048
 """The most training images for the statistics of familiarity, evenly spaced."""
@@ -90,7 +92,7 @@ def from_images(
 def std_by(images: ImageSource, rows: npt.NDArray[np.intp], localizer: Localizer) -> Floats:
     """The standard deviations (n, 4) float64 that a localizer gives rows of images, as fractions."""
     look = from_images(images, localizer, rows)
-    batches = torch.split(torch.arange(len(rows)), min(look.batch_size, _IMAGES_AT_ONCE))
+    batches = torch.split(torch.arange(len(rows)), min(look.batch_size, IMAGES_AT_ONCE))
     parts = [located.std.double().cpu().numpy() for located in single_threaded_map(look.locate, batches)]
     return np.concatenate(parts)
 

@@ -20,12 +20,12 @@ from solobox.model.refiner import crop_side
 from solobox.model.runtime import fastest
 from solobox.model.threads import single_threaded_map
 from solobox.predict.predictor import in_order
+from solobox.training.calibrate import IMAGES_AT_ONCE
 from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import FeatureCache
 from solobox.training.image_cache import ImageSource
 from solobox.training.loop import fit
 from solobox.training.refining import (
-    IMAGES_AT_ONCE,
     Errors,
     Gain,
     crop_features,

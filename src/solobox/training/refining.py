@@ -29,7 +29,7 @@ from solobox.model.refiner import (
 from solobox.model.runtime import Features
 from solobox.model.threads import single_threaded_map
 from solobox.training.augment import CropBatch, Pixels, color_jitter
-from solobox.training.calibrate import input_squares
+from solobox.training.calibrate import IMAGES_AT_ONCE, input_squares
 from solobox.training.distributed import Distributed
 from solobox.training.feature_cache import FeatureCache, cache_features
 from solobox.training.image_cache import ImageCache, ImageSource
@@ -58,8 +58,6 @@ _MIN_ERROR, _DEFAULT_ERROR, _MAX_ERROR = 0.05, 0.1, 0.3
 
 _CLIP = 0.9
 _BATCH_SIZE = 32
-IMAGES_AT_ONCE = 8
-"""Validation images that a thread holds, in full detail."""
 
 _SIGMA = 0.006
 """`Loss.sigma` of the stage: half of the first look's, since the place is known here, and the edges matter."""
